@@ -1,0 +1,35 @@
+# Set-up happens by itself: every target that needs it makes .venv from the pinned requirements.
+PYTHON ?= python3.11
+VENV := .venv
+ENGINE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+READY := $(VENV)/.ready-$(ENGINE)
+BIN := $(VENV)/bin
+
+.PHONY: setup test check lock clean
+
+setup: $(READY)
+
+$(READY): requirements/$(ENGINE).txt requirements/uv.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements/$(ENGINE).txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	touch $@
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# Compiles the pinned files anew; they hold exact versions and hashes and name no registry.
+lock: $(READY)
+	for engine in cpu gpu; do \
+	  $(BIN)/uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 \
+	    --override requirements/overrides.txt requirements/$$engine.in -o requirements/$$engine.txt || exit 1; \
+	done
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

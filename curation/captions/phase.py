@@ -1,0 +1,124 @@
+"""The phase `captions`: every photo that an outfit kept gets its sentence.
+
+Files: captions/fragment-* (the barrier, one row a kept person, with the group it belongs to).
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+import pyarrow as pa
+
+from curation.backends import build_backend
+from curation.call_counter import CallCounter
+from curation.engine import Job, Task, Work
+from curation.errors import PersonaError
+from curation.fingerprint import fingerprint
+from curation.fragments import Fragment
+from curation.ledger import KEPT, Counts, Outcome, failed, is_kept, kept, rule_rows
+from curation.outfits.gather import read_bucket
+from curation.people.person_stage import one_line
+from curation.people.phase import used_models
+from curation.settings.groups import CaptionsSettings
+from curation.stage import Stage, set_columns
+from curation.step import Context, run_step, work_of
+from curation.storage import join, read_table
+
+VERSION = 1
+
+
+class Captioner(Protocol):
+    """Writes one sentence for a photo of a person."""
+
+    columns: tuple[str, ...]
+    """The columns of a person that it reads."""
+
+    def caption(self, people: Sequence[dict[str, Any]]) -> list[str]:
+        """One sentence a person."""
+        ...
+
+
+class Captions(Stage):
+    """Stage `captions`: fills `photo_caption`; a photo without one is failed."""
+
+    name: ClassVar[str] = "captions"
+    unit: ClassVar[str] = "person"
+    fills: ClassVar[pa.Schema] = pa.schema([("photo_caption", pa.string()), ("captions_error", pa.string())])
+
+    def __init__(self, settings: CaptionsSettings, captioner: Captioner) -> None:
+        super().__init__(settings)
+        self._captioner = captioner
+
+    def measure(self, table: pa.Table) -> pa.Table:
+        """Captions each row by itself, so that an error is that row's own."""
+        results = []
+        for row in table.select([*self._captioner.columns]).to_pylist():
+            try:
+                results.append({"photo_caption": self._captioner.caption([row])[0]})
+            except PersonaError:
+                raise
+            except Exception as error:  # models raise anything; the row is failed, the run goes on
+                results.append({"captions_error": one_line(error)})
+        return set_columns(table, self.fills, results)
+
+    def decide(self, table: pa.Table) -> pa.Table:
+        """Rules on every row still in."""
+        outcomes: list[Outcome | None] = []
+        errors = table["captions_error"].to_pylist()
+        for error, still_in in zip(errors, is_kept(table), strict=True):
+            if not still_in:
+                outcomes.append(None)
+            else:
+                outcomes.append(failed("error", error) if error is not None else kept())
+        return rule_rows(table, self.stamp, outcomes)
+
+
+def run_captions(context: Context, gathered: str, outfits: list[Fragment]) -> list[Fragment]:
+    """Runs the phase; returns the fragments of `captions/`."""
+    captions = context.job.pipeline.captions
+    weights = {n: m.sha256 for n, m in used_models(captions, context.job.models).items()}
+    step_hash = fingerprint(["captions", VERSION, captions.ruling(), weights])
+    folder = context.folder("outfits")
+    return run_step(
+        context,
+        "captions",
+        "captions",
+        [(join(folder, f.name), f.after(step_hash), {"gathered": gathered}) for f in outfits],
+        open_captions,
+        captions.resources,
+    )
+
+
+# What the next phase needs to plan shards by; pixels and maps stay with the gathered people.
+_KEEP = ["identity", "person_id", "photo_id", "source_key", "file_name", "n_bytes"]
+
+
+def open_captions(job: Job) -> Work:
+    """Work: a fragment of identities becomes one of their kept people with captions."""
+    stage = Captions(job.pipeline.captions, build_backend("captioner", job.pipeline.captions.by, job.models))
+
+    def transform(task: Task) -> tuple[pa.Table, Counts]:
+        outfits = read_table(task.source, ["identity", "verdict", "person_ids", "outfits", "person_verdicts"])
+        groups = group_of_person(outfits)
+        people = read_bucket(join(job.run, "outfits", task.detail["gathered"]), task.index)
+        mine = [groups.get(person_id) for person_id in people["person_id"].to_pylist()]
+        people = people.append_column("group", pa.array(mine, pa.string()))
+        people = people.filter(pa.array([group is not None for group in mine], pa.bool_()))
+        table = stage(people)
+        table = table.select(["group", *_KEEP, "photo_caption", "verdict", "decisions"])
+        counts = Counts()
+        counts.count("person", table["decisions"].to_pylist())
+        return table, counts
+
+    return work_of(transform, CallCounter())
+
+
+def group_of_person(outfits: pa.Table) -> dict[str, str]:
+    """{person_id: group key} of the people that an outfit kept; a group is identity-letter."""
+    groups = {}
+    for row in outfits.to_pylist():
+        for person_id, letter, verdict in zip(
+            row["person_ids"], row["outfits"], row["person_verdicts"], strict=True
+        ):
+            if letter is not None and verdict == KEPT:
+                groups[person_id] = f"{row['identity']}-{letter}"
+    return groups

@@ -1,0 +1,251 @@
+"""Runs the tasks of a phase: in this process, or on a fixed pool of Ray actors.
+
+No photo and no row passes through the engine: a task names its input and output files, and an
+answer is a small dictionary. That is why plain actors do, and Ray Data's blocks are not needed.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from curation.errors import PersonaError
+from curation.models import Models
+from curation.settings import EngineSettings, PipelineSettings
+from curation.settings.base import Resources
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker of a run is told: the run folder, the pipeline, its weights."""
+
+    run: str
+    pipeline: PipelineSettings
+    models: Models
+
+
+@dataclass(frozen=True)
+class Task:
+    """One unit of work: which input, which output. `detail` is the phase's own."""
+
+    index: int
+    source: str
+    target: str
+    detail: dict[str, Any]
+
+
+Answer = dict[str, Any]
+Work = Callable[[Task], Answer]
+Opener = Callable[[Job], Work]
+
+
+class Engine(Protocol):
+    """Runs tasks; answers come in any order, each task's once."""
+
+    name: str
+
+    def map(self, opener: Opener, job: Job, tasks: Sequence[Task], resources: Resources) -> Iterator[Answer]:
+        """Answers of `opener(job)` on every task. Raises PersonaError when it cannot go on."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of what the engine started."""
+        ...
+
+
+class InlineEngine:
+    """A for-loop in this process: for tests, small jobs and debuggers."""
+
+    name = "inline"
+
+    def map(self, opener: Opener, job: Job, tasks: Sequence[Task], resources: Resources) -> Iterator[Answer]:
+        """One task after the other."""
+        if not tasks:
+            return
+        limit_threads(resources.threads)
+        work = opener(job)
+        for task in tasks:
+            yield work(task)
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+class RayEngine:
+    """Fixed actor pools on an existing Ray cluster (`address`) or on a local one that it starts."""
+
+    name = "ray"
+
+    def __init__(self, settings: EngineSettings, address: str | None, local_cpus: int) -> None:
+        import ray
+
+        self._ray = ray
+        self._settings = settings
+        self._local = address is None and "RAY_ADDRESS" not in os.environ
+        self._pool: list[Any] = []
+        self._shape: Resources | None = None
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+        if self._local:
+            options |= {
+                "address": "local",
+                "num_cpus": max(local_cpus, os.cpu_count() or 1),
+                "include_dashboard": False,
+                "object_store_memory": 128 * 2**20,
+            }
+        elif address is not None:
+            options["address"] = address
+        try:
+            ray.init(**options)
+        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+            where = address or os.environ.get("RAY_ADDRESS", "a local cluster")
+            raise PersonaError(f"Ray: cannot reach {where}: {str(error).splitlines()[0]}") from None
+
+    def map(self, opener: Opener, job: Job, tasks: Sequence[Task], resources: Resources) -> Iterator[Answer]:
+        """Tasks go to whichever actor is free; a task that loses its actor goes to another."""
+        if not tasks:
+            return
+        self._fit_pool(min(resources.workers, len(tasks), self._places(resources)), resources)
+        whole = False
+        try:
+            yield from self._drain(opener, job, tasks, resources)
+            whole = True
+        finally:
+            if not whole:
+                self._drop_pool()
+
+    def close(self) -> None:
+        """Stops the local cluster, or leaves the given one."""
+        self._ray.shutdown()
+
+    def _fit_pool(self, workers: int, resources: Resources) -> None:
+        """Keeps the processes of the step before where they fit this one: imports take seconds."""
+        shape = resources.model_copy(update={"workers": 0})
+        if shape != self._shape:
+            self._drop_pool()
+            self._shape = shape
+        while len(self._pool) > workers:
+            self._ray.kill(self._pool.pop())
+        while len(self._pool) < workers:
+            self._pool.append(self._actor(resources))
+
+    def _drop_pool(self) -> None:
+        for actor in self._pool:
+            self._ray.kill(actor)
+        self._pool = []
+
+    def _actor(self, resources: Resources) -> Any:
+        options: dict[str, Any] = {
+            "num_cpus": resources.num_cpus,
+            "num_gpus": resources.num_gpus,
+            "max_restarts": 0,
+        }
+        if resources.memory_gib is not None:
+            options["memory"] = int(resources.memory_gib * 2**30)
+        return self._ray.remote(**options)(_Worker).remote(resources.threads)
+
+    def _places(self, resources: Resources) -> int:
+        """How many workers a local cluster has room for; a given cluster may still grow."""
+        if not self._local:
+            return resources.workers
+        total = self._ray.cluster_resources()
+        places = resources.workers
+        wants = [("CPU", resources.num_cpus), ("GPU", resources.num_gpus)]
+        if resources.memory_gib is not None:
+            wants.append(("memory", resources.memory_gib * 2**30))
+        for name, want in wants:
+            if want > 0:
+                have = total.get(name, 0)
+                if have < want:
+                    raise PersonaError(
+                        f"Ray: a worker asks for {want:g} {name}, this machine has {have:g}; "
+                        "lower resources in the pipeline or give --ray-address"
+                    )
+                places = min(places, int(have // want))
+        return places
+
+    def _drain(
+        self, opener: Opener, job: Job, tasks: Sequence[Task], resources: Resources
+    ) -> Iterator[Answer]:
+        ray = self._ray
+        waiting = deque(tasks)
+        deaths: dict[int, int] = {}
+        starting = {actor.open.remote(opener, job): actor for actor in self._pool}
+        busy: dict[Any, tuple[Any, Task]] = {}
+        began = time.monotonic()
+        while waiting or busy:
+            done, _ = ray.wait([*starting, *busy], num_returns=1, timeout=1.0)
+            if not done:
+                if not busy and time.monotonic() - began > self._settings.start_timeout_s:
+                    raise PersonaError(
+                        f"Ray: no worker got its resources in {self._settings.start_timeout_s:g} s "
+                        f"({resources.num_cpus:g} CPU, {resources.num_gpus:g} GPU each)"
+                    )
+                continue
+            reference = done[0]
+            task: Task | None = None
+            if reference in starting:
+                actor = starting.pop(reference)
+            else:
+                actor, task = busy.pop(reference)
+            try:
+                answer = ray.get(reference)
+            except ray.exceptions.RayActorError as error:
+                self._count_death(deaths, task, error)
+                if task is not None:
+                    waiting.appendleft(task)
+                self._pool.remove(actor)
+                fresh = self._actor(resources)
+                self._pool.append(fresh)
+                starting[fresh.open.remote(opener, job)] = fresh
+                continue
+            except ray.exceptions.RayTaskError as error:
+                cause = error.cause if isinstance(error.cause, Exception) else error
+                if isinstance(cause, PersonaError):
+                    raise cause from None
+                raise error.as_instanceof_cause() from None
+            if task is not None:
+                yield answer
+            if waiting:
+                task = waiting.popleft()
+                busy[actor.run.remote(task)] = (actor, task)
+                began = time.monotonic()
+
+    def _count_death(self, deaths: dict[int, int], task: Task | None, error: Exception) -> None:
+        index = -1 if task is None else task.index
+        deaths[index] = deaths.get(index, 0) + 1
+        if deaths[index] > self._settings.worker_deaths:
+            what = "starting" if task is None else f"working on {task.source}"
+            cause = " ".join(str(error).split())[:300]
+            raise PersonaError(f"Ray: workers died {deaths[index]} times while {what}: {cause}")
+
+
+class _Worker:
+    """One actor: holds the models of one step and runs one task at a time."""
+
+    def __init__(self, threads: int) -> None:
+        limit_threads(threads)
+        self._work: Work | None = None
+
+    def open(self, opener: Opener, job: Job) -> None:
+        """Gets ready for a step; what the step before held is let go first."""
+        self._work = None
+        self._work = opener(job)
+
+    def run(self, task: Task) -> Answer:
+        """Works on one task."""
+        assert self._work is not None
+        return self._work(task)
+
+
+def limit_threads(threads: int) -> None:
+    """Threads of the numerical libraries in this process; workers share the cores between them."""
+    import cv2
+
+    cv2.setNumThreads(0 if threads == 1 else threads)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    os.environ["PERSONA_THREADS"] = str(threads)

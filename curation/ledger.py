@@ -1,0 +1,225 @@
+"""The ledger: what every stage ruled about every row, and the counts that check themselves.
+
+A decision is (stage, verdict, reason, score, threshold, detail, model, config, checks). `rejected`
+means measured and found wanting; `failed` means that we do not know. A row that is ruled out is
+passed on untouched by later stages, so a table's last decision says where a row ended.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+
+Verdict = Literal["kept", "rejected", "failed"]
+KEPT: Verdict = "kept"
+REJECTED: Verdict = "rejected"
+FAILED: Verdict = "failed"
+
+CHECK = pa.struct(
+    [
+        ("name", pa.string()),
+        ("score", pa.float64()),
+        ("threshold", pa.float64()),
+        ("passed", pa.bool_()),
+    ]
+)
+DECISION = pa.struct(
+    [
+        ("stage", pa.string()),
+        ("verdict", pa.string()),
+        ("reason", pa.string()),
+        ("score", pa.float64()),
+        ("threshold", pa.float64()),
+        ("detail", pa.string()),
+        ("model", pa.string()),
+        ("config", pa.string()),
+        ("checks", pa.list_(CHECK)),
+    ]
+)
+DECISIONS = pa.list_(DECISION)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One measured number beside its threshold. `name` is the reason given when it did not pass."""
+
+    name: str
+    score: float
+    threshold: float
+    passed: bool
+
+
+def at_least(name: str, score: float, threshold: float) -> Check:
+    """Passes when score ≥ threshold."""
+    return Check(name, float(score), float(threshold), score >= threshold)
+
+
+def at_most(name: str, score: float, threshold: float) -> Check:
+    """Passes when score ≤ threshold."""
+    return Check(name, float(score), float(threshold), score <= threshold)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage ruled about one row, before it is stamped with the stage's name and config."""
+
+    verdict: Verdict
+    reason: str = ""
+    score: float | None = None
+    threshold: float | None = None
+    detail: str = ""
+    checks: Sequence[Check] = field(default=())
+
+
+def kept(detail: str = "") -> Outcome:
+    """The row goes on."""
+    return Outcome(KEPT, detail=detail)
+
+
+def failed(reason: str, detail: str = "") -> Outcome:
+    """We do not know: `persona retry` takes such rows up again."""
+    return Outcome(FAILED, reason, detail=detail)
+
+
+def judged(checks: Sequence[Check], detail: str = "") -> Outcome:
+    """Rejected by the first check that did not pass, otherwise kept; all checks are recorded."""
+    for check in checks:
+        if not check.passed:
+            return Outcome(REJECTED, check.name, check.score, check.threshold, detail, checks)
+    if len(checks) == 1:
+        return Outcome(KEPT, "", checks[0].score, checks[0].threshold, detail, checks)
+    return Outcome(KEPT, detail=detail, checks=checks)
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """Who ruled: the stage, the models it asked (`name@sha256:12`), the hash of its settings."""
+
+    stage: str
+    model: str
+    config: str
+
+    def decision(self, outcome: Outcome) -> dict[str, Any]:
+        """The outcome as a row of the `DECISION` type."""
+        return {
+            "stage": self.stage,
+            "verdict": outcome.verdict,
+            "reason": outcome.reason,
+            "score": outcome.score,
+            "threshold": outcome.threshold,
+            "detail": outcome.detail,
+            "model": self.model,
+            "config": self.config,
+            "checks": [
+                {
+                    "name": check.name,
+                    "score": check.score,
+                    "threshold": check.threshold,
+                    "passed": bool(check.passed),
+                }
+                for check in outcome.checks
+            ],
+        }
+
+
+def rule_rows(table: pa.Table, stamp: Stamp, outcomes: Sequence[Outcome | None]) -> pa.Table:
+    """Adds one decision to each row that has an outcome; None leaves a row untouched.
+
+    Columns `verdict` (string) and `decisions` (DECISIONS) are read and replaced; absent ones start
+    as kept and empty.
+    """
+    verdicts, decisions = _standing(table)
+    for row, outcome in enumerate(outcomes):
+        if outcome is not None:
+            verdicts[row] = outcome.verdict
+            decisions[row] = [*decisions[row], stamp.decision(outcome)]
+    table = _put(table, "verdict", pa.array(verdicts, pa.string()))
+    return _put(table, "decisions", pa.array(decisions, DECISIONS))
+
+
+def rule_people(table: pa.Table, stamp: Stamp, outcomes: Sequence[Sequence[Outcome | None]]) -> pa.Table:
+    """`rule_rows` for the people of each photo: columns `person_verdicts`, `person_decisions`."""
+    verdicts = table["person_verdicts"].to_pylist()
+    decisions = table["person_decisions"].to_pylist()
+    for row, people in enumerate(outcomes):
+        for person, outcome in enumerate(people):
+            if outcome is not None:
+                verdicts[row][person] = outcome.verdict
+                decisions[row][person] = [*decisions[row][person], stamp.decision(outcome)]
+    table = _put(table, "person_verdicts", pa.array(verdicts, pa.list_(pa.string())))
+    return _put(table, "person_decisions", pa.array(decisions, pa.list_(DECISIONS)))
+
+
+def is_kept(table: pa.Table) -> list[bool]:
+    """Per row: no stage has ruled it out so far."""
+    if "verdict" not in table.column_names:
+        return [True] * table.num_rows
+    return [verdict == KEPT for verdict in table["verdict"].to_pylist()]
+
+
+def _standing(table: pa.Table) -> tuple[list[str], list[list[dict[str, Any]]]]:
+    if "verdict" not in table.column_names:
+        return [KEPT] * table.num_rows, [[] for _ in range(table.num_rows)]
+    return table["verdict"].to_pylist(), table["decisions"].to_pylist()
+
+
+def _put(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    if name in table.column_names:
+        return table.set_column(table.column_names.index(name), name, values)
+    return table.append_column(name, values)
+
+
+class Counts:
+    """Per stage: how many rows came in, and how many were kept, rejected, failed, and why.
+
+    `in = kept + rejected + failed` holds by construction of one decision per row and stage;
+    `add` is the sum over fragments, so counts of any partition of the rows agree.
+    """
+
+    def __init__(self) -> None:
+        self.stages: dict[str, Counter[str]] = {}
+        self.units: dict[str, str] = {}
+
+    def count(self, unit: str, decisions: Iterable[Sequence[dict[str, Any]]], only: str = "") -> None:
+        """Counts the decisions of rows of one `unit` (photo, person, ...); `only` names a stage."""
+        for row in decisions:
+            for decision in row:
+                stage = decision["stage"]
+                if only and stage != only:
+                    continue
+                self.units[stage] = unit
+                counter = self.stages.setdefault(stage, Counter())
+                counter["in"] += 1
+                counter[decision["verdict"]] += 1
+                if decision["verdict"] != KEPT:
+                    counter[f"reason:{decision['reason']}"] += 1
+
+    def add(self, other: dict[str, Any]) -> None:
+        """Adds counts that `to_json` wrote."""
+        for stage, entry in other.items():
+            self.units[stage] = entry["unit"]
+            counter = self.stages.setdefault(stage, Counter())
+            for name in ("in", KEPT, REJECTED, FAILED):
+                counter[name] += entry[name]
+            for reason, number in entry["reasons"].items():
+                counter[f"reason:{reason}"] += number
+
+    def to_json(self) -> dict[str, Any]:
+        """{stage: {unit, in, kept, rejected, failed, reasons}}, stages in the order first seen."""
+        return {
+            stage: {
+                "unit": self.units[stage],
+                "in": counter["in"],
+                KEPT: counter[KEPT],
+                REJECTED: counter[REJECTED],
+                FAILED: counter[FAILED],
+                "reasons": {
+                    name.removeprefix("reason:"): number
+                    for name, number in sorted(counter.items())
+                    if name.startswith("reason:")
+                },
+            }
+            for stage, counter in self.stages.items()
+        }

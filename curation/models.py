@@ -1,0 +1,109 @@
+"""Finds the weights that a pipeline names, hashes them, and refuses what the licence forbids."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from curation.errors import ConfigError
+from curation.settings import PipelineSettings
+from curation.settings.base import model_names
+
+
+@dataclass(frozen=True)
+class Model:
+    """Weights on disk. `sha256` is that of the file, or over names and hashes of a folder's files."""
+
+    name: str
+    path: str
+    sha256: str
+    licence: str
+
+    @property
+    def revision(self) -> str:
+        """`name@` and the first 12 digits of the hash: what decisions are stamped with."""
+        return f"{self.name}@{self.sha256[:12]}"
+
+
+Models = dict[str, Model]
+
+
+def model_folders(pipeline: PipelineSettings) -> list[Path]:
+    """Where weights are looked up, in this order."""
+    places = [pipeline.models.path, os.environ.get("PERSONA_MODELS")]
+    return [Path(place).expanduser() for place in places if place] + [
+        Path("~/.cache/persona/models").expanduser()
+    ]
+
+
+def find_models(pipeline: PipelineSettings, commercial: bool = False) -> Models:
+    """Every model card that the pipeline uses, found and hashed. Raises ConfigError.
+
+    With `commercial`, cards and backends whose licence does not permit commercial use are refused.
+    """
+    found: Models = {}
+    for path, name in model_names(pipeline):
+        card = pipeline.models.cards[name]
+        if commercial and not card.commercial:
+            raise ConfigError(f"--commercial: {path}: '{name}' is under {card.licence}")
+        if name in found:
+            continue
+        folders = model_folders(pipeline)
+        file = next((f / card.file for f in folders if (f / card.file).exists()), None)
+        if file is None:
+            looked = ", ".join(str(folder) for folder in folders)
+            raise ConfigError(
+                f"{path}: weights of '{name}' not found: {card.file} is not in {looked}; "
+                f"get it from {card.source} or set models.path"
+            )
+        digest = _sha256(file)
+        if card.sha256 and digest != card.sha256:
+            raise ConfigError(f"models.cards.{name}.sha256: {file} has {digest}, the card says {card.sha256}")
+        found[name] = Model(name, str(file.resolve()), digest, card.licence)
+    return found
+
+
+def check_backends(pipeline: PipelineSettings, commercial: bool) -> None:
+    """Refuses backends that this version cannot run, and under `commercial` AGPL code."""
+    people = pipeline.people
+    chosen = {
+        "people.detect.by": people.detect.by,
+        "people.segment.by": people.segment.by,
+        "outfits.judge": pipeline.outfits.judge,
+        "captions.by": pipeline.captions.by,
+    }
+    for path, settings in chosen.items():
+        if settings.backend == "vllm":
+            raise ConfigError(
+                f"{path}.backend: 'vllm' is read and checked, but this version has no VLM client yet"
+            )
+        if commercial and settings.backend in ("ultralytics", "ultralytics_sam"):
+            raise ConfigError(f"--commercial: {path}: backend {settings.backend} is AGPL-3.0")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    if path.is_dir():
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            digest.update(f"{file.relative_to(path).as_posix()} {_sha256(file)}\n".encode())
+        return digest.hexdigest()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def list_models(pipeline: PipelineSettings) -> list[dict[str, str | None]]:
+    """Each model card that the pipeline uses and where its weights lie, `path` None where nowhere."""
+    rows = {}
+    for key, name in model_names(pipeline):
+        card = pipeline.models.cards[name]
+        file = next((f / card.file for f in model_folders(pipeline) if (f / card.file).exists()), None)
+        rows[name] = {
+            "name": name,
+            "used_by": key,
+            "path": None if file is None else str(file),
+            "licence": card.licence,
+            "source": card.source,
+        }
+    return list(rows.values())

@@ -1,0 +1,1 @@
+"""The phase `outfits`: which photos of a person show the same full-body appearance."""

@@ -1,0 +1,92 @@
+"""The protocol of the Visual Persona paper (arXiv 2503.15406, section 3).
+
+Two photos of a person drawn at random are shown to the judge; unless the clothes are the same, the
+person is dropped. Otherwise a sliding window of pairs goes over all photos of the person. The paper
+does not say how long the window is nor what its answers must be: `window` and `rule` are ours.
+
+A strategy is a generator: it yields the pairs that it wants judged and is sent their answers. So it
+knows no server, no batch and no thread, and many people can be judged side by side.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from curation.ledger import Outcome, at_least, failed, judged, kept
+from curation.outfits.judge import Answer
+from curation.settings.groups import PaperStrategy
+
+Pair = tuple[int, int]
+
+
+@dataclass
+class Verdicts:
+    """What a strategy found: the person as a whole, each photo, and the outfit letter of each."""
+
+    person: Outcome
+    photos: list[Outcome]
+    outfits: list[str | None]
+    asked: list[tuple[Pair, Answer]] = field(default_factory=list)
+
+
+Strategy = Generator[list[Pair], list[Answer], Verdicts]
+
+
+def paper_protocol(
+    count: int, random: np.random.Generator, settings: PaperStrategy, min_photos: int
+) -> Strategy:
+    """Judges a person with `count` photos, numbered in a fixed order."""
+    if count < max(2, min_photos):
+        alone = judged([at_least("too_few_photos", count, max(2, min_photos))])
+        return Verdicts(alone, [alone] * count, [None] * count)
+    order = [int(place) for place in random.permutation(count)]
+    asked: list[tuple[Pair, Answer]] = []
+    first, second = order[:2]
+    answer = (yield [(first, second)])[0]
+    asked.append(((first, second), answer))
+    if answer.same is not True:
+        dropped = _no(answer, "outfit_differs", f"photos {first} and {second} of the person")
+        return Verdicts(dropped, [dropped] * count, [None] * count, asked)
+    outcomes: list[Outcome] = [kept()] * count
+    outcomes[first] = outcomes[second] = _yes(answer)
+    window = [first, second]
+    for photo in order[2:]:
+        pairs = [(other, photo) for other in window[-settings.window :]]
+        answers = yield pairs
+        asked += zip(pairs, answers, strict=True)
+        outcomes[photo] = _by_rule(answers, settings.rule)
+        if outcomes[photo].verdict == "kept":
+            window.append(photo)
+    size = len(window)
+    person = judged([at_least("too_few_photos", size, max(2, min_photos))])
+    if person.verdict != "kept":
+        outcomes = [person if outcome.verdict == "kept" else outcome for outcome in outcomes]
+        return Verdicts(person, outcomes, [None] * count, asked)
+    outfits = ["a" if outcome.verdict == "kept" else None for outcome in outcomes]
+    return Verdicts(person, outcomes, outfits, asked)
+
+
+def _by_rule(answers: list[Answer], rule: str) -> Outcome:
+    broken = [answer for answer in answers if answer.error is not None]
+    yes = [answer for answer in answers if answer.same is True]
+    no = [answer for answer in answers if answer.error is None and answer.same is not True]
+    needed = {"any": 1, "majority": len(answers) // 2 + 1, "all": len(answers)}[rule]
+    if len(yes) >= needed:
+        return _yes(yes[-1])
+    if broken and len(yes) + len(broken) >= needed:
+        return failed("judge_error", broken[0].error or "")
+    return _no(no[-1], "other_outfit", "")
+
+
+def _yes(answer: Answer) -> Outcome:
+    return Outcome("kept", "", answer.score, answer.threshold, answer.detail)
+
+
+def _no(answer: Answer, reason: str, detail: str) -> Outcome:
+    if answer.error is not None:
+        return failed("judge_error", answer.error)
+    said = "; ".join(part for part in (detail, answer.detail) if part)
+    if answer.same is None:
+        return Outcome("rejected", "outfit_unknown", answer.score, answer.threshold, said)
+    return Outcome("rejected", reason, answer.score, answer.threshold, said)

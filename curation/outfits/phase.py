@@ -1,0 +1,156 @@
+"""The phase `outfits`: the judge and a strategy turn each identity's photos into groups.
+
+Files: outfits/_gathered-*/ (people by identity), outfits/fragment-* (the barrier, one row an identity).
+"""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from curation.backends import build_backend
+from curation.call_counter import CallCounter
+from curation.engine import Job, Task, Work
+from curation.fingerprint import fingerprint
+from curation.fragments import Fragment
+from curation.ledger import DECISIONS, Counts, Outcome, Stamp, rule_people, rule_rows
+from curation.outfits.gather import gather, read_bucket
+from curation.outfits.judge import Answer, PairJudge
+from curation.outfits.paper import Strategy, Verdicts, paper_protocol
+from curation.people.phase import used_models
+from curation.settings.groups import OutfitsSettings
+from curation.stage import Stage
+from curation.step import Context, run_step, work_of
+from curation.storage import join
+
+VERSION = 1
+PAIR = pa.struct([("a", pa.string()), ("b", pa.string()), ("same", pa.bool_()), ("score", pa.float64())])
+
+
+def run_outfits(
+    context: Context, people: list[Fragment], identities: list[Fragment]
+) -> tuple[str, list[Fragment]]:
+    """Runs the phase; returns the folder of the gathered people and the fragments of `outfits/`."""
+    pipeline = context.job.pipeline
+    name, buckets = gather(context, people, identities)
+    weights = {n: m.sha256 for n, m in used_models(pipeline.outfits, context.job.models).items()}
+    step_hash = fingerprint(["outfits", VERSION, pipeline.outfits.ruling(), pipeline.seed, weights, name])
+    fragments = run_step(
+        context,
+        "outfits",
+        "outfits",
+        [(name, Fragment(i, fingerprint([step_hash, i])), {}) for i in range(buckets)],
+        open_outfits,
+        pipeline.outfits.resources,
+    )
+    return name, fragments
+
+
+class Outfits(Stage):
+    """Stage `outfits` rules on identities, `outfit` on each photo of one.
+
+    Reads `identity` and `people` (list of structs with person_id and the judge's columns); fills
+    `person_ids`, `outfits` (a letter, or null), `pairs` (what the judge was asked and said).
+    """
+
+    name: ClassVar[str] = "outfits"
+    unit: ClassVar[str] = "identity"
+
+    def __init__(self, settings: OutfitsSettings, judge: PairJudge, seed: int, calls: CallCounter) -> None:
+        super().__init__(settings)
+        self._settings = settings
+        self._judge = judge
+        self._seed = seed
+        self._calls = calls
+        self._photo_stamp = Stamp("outfit", self.stamp.model, self.stamp.config)
+
+    def decide(self, table: pa.Table) -> pa.Table:
+        """Judges all identities side by side: each round asks what every one of them wants next."""
+        identities = table["identity"].to_pylist()
+        people = table["people"].to_pylist()
+        runs = [
+            self._strategy(identity, len(photos)) for identity, photos in zip(identities, people, strict=True)
+        ]
+        verdicts = self._run_all(runs, people)
+        ids = [[person["person_id"] for person in photos] for photos in people]
+        pairs = [
+            [
+                {"a": ids[row][a], "b": ids[row][b], "same": answer.same, "score": answer.score}
+                for (a, b), answer in found.asked
+            ]
+            for row, found in enumerate(verdicts)
+        ]
+        out = pa.table(
+            {
+                "identity": table["identity"],
+                "person_ids": pa.array(ids, pa.list_(pa.string())),
+                "outfits": pa.array([v.outfits for v in verdicts], pa.list_(pa.string())),
+                "pairs": pa.array(pairs, pa.list_(PAIR)),
+                "person_verdicts": pa.array([["kept"] * len(i) for i in ids], pa.list_(pa.string())),
+                "person_decisions": pa.array([[[] for _ in i] for i in ids], pa.list_(DECISIONS)),
+            }
+        )
+        out = rule_people(out, self._photo_stamp, [found.photos for found in verdicts])
+        persons: list[Outcome | None] = [found.person for found in verdicts]
+        return rule_rows(out, self.stamp, persons)
+
+    def _strategy(self, identity: str, count: int) -> Strategy:
+        key = int(fingerprint(["outfits", self._seed, identity]), 16)
+        random = np.random.Generator(np.random.Philox(key=key))
+        return paper_protocol(count, random, self._settings.strategy, self._settings.min_photos)
+
+    def _run_all(self, runs: list[Strategy], people: list[list[dict[str, Any]]]) -> list[Verdicts]:
+        verdicts: dict[int, Verdicts] = {}
+        answers: dict[int, list[Answer] | None] = dict.fromkeys(range(len(runs)))
+        while answers:
+            wanted: list[tuple[int, list[tuple[int, int]]]] = []
+            for row, said in answers.items():
+                try:
+                    wanted.append((row, runs[row].send(said)))  # type: ignore[arg-type]
+                except StopIteration as stop:
+                    verdicts[row] = stop.value
+            pairs = [(people[row][a], people[row][b]) for row, asked in wanted for a, b in asked]
+            if self._judge.asks_model:
+                self._calls.asked(self.name, [f"{a['person_id']}|{b['person_id']}" for a, b in pairs])
+            said_all = iter(self._judge.ask(pairs) if pairs else [])
+            answers = {row: [next(said_all) for _ in asked] for row, asked in wanted}
+        return [verdicts[row] for row in range(len(runs))]
+
+
+def open_outfits(job: Job) -> Work:
+    """Work: a bucket of people becomes a fragment of identities with their groups."""
+    calls = CallCounter()
+    settings = job.pipeline.outfits
+    judge = build_backend("judge", settings.judge, job.models)
+    stage = Outfits(settings, judge, job.pipeline.seed, calls)
+
+    def transform(task: Task) -> tuple[pa.Table, Counts]:
+        people = read_bucket(join(job.run, "outfits", task.source), task.index)
+        table = stage(by_identity(people, ["person_id", *judge.columns]))
+        counts = Counts()
+        counts.count("identity", table["decisions"].to_pylist())
+        photos = [person for row in table["person_decisions"].to_pylist() for person in row]
+        counts.count("person", photos)
+        return table, counts
+
+    return work_of(transform, calls)
+
+
+def by_identity(people: pa.Table, columns: list[str]) -> pa.Table:
+    """One row an identity, with its people as a list of structs; `people` is sorted by identity."""
+    identity = people["identity"].combine_chunks()
+    values = np.asarray(identity)
+    starts = np.flatnonzero(np.r_[True, values[1:] != values[:-1]])
+    offsets = pa.array([*starts.tolist(), len(values)], pa.int32())
+    struct = pa.StructArray.from_arrays([_one_chunk(people[name]) for name in columns], names=columns)
+    return pa.table(
+        {
+            "identity": identity.take(pa.array(starts)),
+            "people": pa.ListArray.from_arrays(offsets, struct),
+        }
+    )
+
+
+def _one_chunk(column: Any) -> pa.Array:
+    whole = column.combine_chunks()
+    return whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole

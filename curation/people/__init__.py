@@ -1,0 +1,1 @@
+"""The phase `people`: who is on each photo, how much of them, their face, mask and regions."""

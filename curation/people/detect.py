@@ -1,0 +1,158 @@
+"""Stage `detect`: the people of each photo, and `detected`: whether each is certain enough."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from curation.call_counter import CallCounter
+from curation.errors import PersonaError
+from curation.ledger import (
+    DECISION,
+    KEPT,
+    Check,
+    Outcome,
+    Stamp,
+    Verdict,
+    at_least,
+    at_most,
+    failed,
+    is_kept,
+    judged,
+    rule_people,
+    rule_rows,
+)
+from curation.models import Model
+from curation.people.person_stage import one_line
+from curation.people.protocols import Detections, PersonDetector
+from curation.photos.pixels import Pixels
+from curation.settings.people import DetectSettings
+from curation.stage import Stage, set_columns
+
+_REJECTED: Verdict = "rejected"
+
+
+class Detect(Stage):
+    """Finds people. person_id = photo_id + "-" + place in the list, best score first."""
+
+    name: ClassVar[str] = "detect"
+    unit: ClassVar[str] = "photo"
+    fills: ClassVar[pa.Schema] = pa.schema(
+        [
+            ("boxes", pa.list_(pa.list_(pa.float32()))),
+            ("box_scores", pa.list_(pa.float32())),
+            ("keypoints", pa.list_(pa.list_(pa.float32()))),
+            ("detect_error", pa.string()),
+        ]
+    )
+
+    def __init__(
+        self,
+        settings: DetectSettings,
+        models: list[Model],
+        detector: PersonDetector,
+        pixels: Pixels,
+        calls: CallCounter,
+    ) -> None:
+        super().__init__(settings, models)
+        self._settings = settings
+        self._detector = detector
+        self._pixels = pixels
+        self._calls = calls
+        self._batch = getattr(settings.by, "batch_size", 1)
+        self._person_stamp = Stamp("detected", self.stamp.model, self.stamp.config)
+
+    def missing(self, table: pa.Table) -> list[bool]:
+        """Photos still in that no detector has seen."""
+        rows = table.select(["boxes", "detect_error"]).to_pylist()
+        return [
+            still_in and row["boxes"] is None and row["detect_error"] is None
+            for row, still_in in zip(rows, is_kept(table), strict=True)
+        ]
+
+    def measure(self, table: pa.Table) -> pa.Table:
+        """Detects in batches; when a batch fails, photo by photo."""
+        rows = table.to_pylist()
+        self._calls.asked(self.name, [row["photo_id"] for row in rows])
+        results: list[dict[str, Any]] = []
+        for start in range(0, len(rows), self._batch):
+            results += self._measure_batch(rows[start : start + self._batch])
+        return set_columns(table, self.fills, results)
+
+    def _measure_batch(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        photos: list[np.ndarray | None] = []
+        errors: list[str] = []
+        for row in rows:
+            try:
+                photos.append(self._pixels.rgb(row))
+                errors.append("")
+            except Exception as error:
+                photos.append(None)
+                errors.append(one_line(error))
+        readable = [photo for photo in photos if photo is not None]
+        try:
+            answers = iter(self._detector.detect(readable) if readable else [])
+            found = [None if photo is None else next(answers) for photo in photos]
+        except PersonaError:
+            raise
+        except Exception as error:
+            if len(rows) > 1:
+                return [result for row in rows for result in self._measure_batch([row])]
+            found, errors = [None], [one_line(error)]
+        return [
+            {"detect_error": error} if people is None else self._columns(people)
+            for people, error in zip(found, errors, strict=True)
+        ]
+
+    def _columns(self, people: Detections) -> dict[str, Any]:
+        order = np.lexsort((people.boxes[:, 1], people.boxes[:, 0], -people.scores))
+        order = order[people.scores[order] >= self._settings.floor]
+        keypoints = people.keypoints
+        return {
+            "boxes": people.boxes[order].tolist(),
+            "box_scores": people.scores[order].tolist(),
+            "keypoints": [None if keypoints is None else keypoints[i].reshape(-1).tolist() for i in order],
+        }
+
+    def decide(self, table: pa.Table) -> pa.Table:
+        """Names the people, rules on each, and on photos with none or a crowd."""
+        wanted = self._settings
+        photo_outcomes: list[Outcome | None] = []
+        people_outcomes: list[list[Outcome | None]] = []
+        ids: list[list[str]] = []
+        columns = ["photo_id", "box_scores", "detect_error"]
+        for row, still_in in zip(table.select(columns).to_pylist(), is_kept(table), strict=True):
+            scores = (row["box_scores"] or []) if still_in else []
+            ids.append([f"{row['photo_id']}-{i}" for i in range(len(scores))])
+            if not still_in:
+                photo_outcomes.append(None)
+                people_outcomes.append([])
+                continue
+            if row["detect_error"] is not None:
+                photo_outcomes.append(failed("error", row["detect_error"]))
+                people_outcomes.append([])
+                continue
+            certain = sum(score >= wanted.min_score for score in scores)
+            best = max(scores, default=0.0)
+            crowd = at_most("crowd", certain, wanted.max_people)
+            someone = Check("no_person", best, wanted.min_score, certain > 0)
+            photo_outcomes.append(judged([someone, crowd]))
+            if crowd.passed:
+                ruled = [judged([at_least("low_score", s, wanted.min_score)]) for s in scores]
+            else:
+                ruled = [Outcome(_REJECTED, "crowd", crowd.score, crowd.threshold) for _ in scores]
+            people_outcomes.append(list(ruled))
+        people = [len(found) for found in ids]
+        table = _replace(table, "person_ids", pa.array(ids, pa.list_(pa.string())))
+        verdicts = pa.array([[KEPT] * n for n in people], pa.list_(pa.string()))
+        decisions = pa.array([[[] for _ in range(n)] for n in people], pa.list_(pa.list_(DECISION)))
+        table = _replace(table, "person_verdicts", verdicts)
+        table = _replace(table, "person_decisions", decisions)
+        table = rule_rows(table, self.stamp, photo_outcomes)
+        return rule_people(table, self._person_stamp, people_outcomes)
+
+
+def _replace(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    if name in table.column_names:
+        return table.set_column(table.column_names.index(name), name, values)
+    return table.append_column(name, values)

@@ -1,0 +1,180 @@
+"""Stage `face`: the face of each person, aligned and embedded, and whether it is good enough."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from curation.call_counter import CallCounter
+from curation.ledger import Check, Outcome, Verdict, at_least, judged
+from curation.models import Model
+from curation.people.person_stage import PersonStage
+from curation.people.protocols import Face, FaceEmbedder, FaceFinder
+from curation.photos.pixels import Pixels
+from curation.settings.people import FaceSettings
+
+_REJECTED: Verdict = "rejected"
+# Where the five points lie in an aligned face of 112 px: the template that ArcFace models are
+# trained on (published with InsightFace, and in the ArcFace paper's reference code).
+ARCFACE_TEMPLATE = np.array(
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ],
+    dtype=np.float64,
+)
+ALIGNED_PX = 112
+_HEAD_SHARE = 0.55  # without keypoints the middle of a face lies in this upper part of the box
+_HEAD_MIDDLE = 0.15  # and on average here
+_HEAD_JOINTS = (0, 1, 2, 3, 4)  # nose, eyes, ears
+_MIN_JOINT_SCORE = 0.5
+
+FACE = pa.struct(
+    [
+        ("found", pa.bool_()),
+        ("box", pa.list_(pa.float32())),
+        ("points", pa.list_(pa.float32())),
+        ("score", pa.float32()),
+        ("embedding", pa.binary()),
+    ]
+)
+
+
+class FaceStage(PersonStage):
+    """`faces` holds, for each person, box and points in px of the photo and a float32 embedding."""
+
+    name: ClassVar[str] = "face"
+    fills: ClassVar[pa.Schema] = pa.schema([("faces", pa.list_(FACE)), ("face_error", pa.string())])
+    needs: ClassVar[tuple[str, ...]] = ("detect",)
+
+    def __init__(
+        self,
+        settings: FaceSettings,
+        models: Sequence[Model],
+        finder: FaceFinder,
+        embedder: FaceEmbedder,
+        pixels: Pixels,
+        calls: CallCounter,
+        measure_whom: Literal["kept", "all"],
+    ) -> None:
+        super().__init__(settings, models, pixels, calls, measure_whom)
+        self._settings = settings
+        self._finder = finder
+        self._embedder = embedder
+
+    def measure_people(self, row: dict[str, Any], wanted: list[int]) -> list[dict[str, Any]]:
+        """Finds the photo's faces, gives each to the person whose head it is, embeds those."""
+        photo = self.pixels.rgb(row)
+        faces = self._finder.find(photo)
+        boxes = np.array(row["boxes"], dtype=np.float64).reshape(-1, 4)
+        # All people compete for the faces, also those already ruled out.
+        owners = assign_faces(faces, boxes, row["keypoints"] or [None] * len(boxes))
+        mine = {person: faces[face] for face, person in owners.items() if person in wanted}
+        found = sorted(mine)
+        embeddings = {}
+        if found:
+            aligned = np.stack([align_face(photo, mine[person].points) for person in found])
+            embeddings = dict(zip(found, self._embedder.embed(aligned), strict=True))
+        return [
+            {"faces": _record(mine[person], embeddings[person]) if person in mine else {"found": False}}
+            for person in wanted
+        ]
+
+    def decide(self, table: pa.Table) -> pa.Table:
+        """Rejects people without a face that identities can be linked by."""
+
+        def ruling(row: dict[str, Any], i: int) -> Outcome:
+            face = row["faces"][i]
+            if not face["found"]:
+                return Outcome(_REJECTED, "no_face")
+            x0, y0, x1, y1 = face["box"]
+            side = min(x1 - x0, y1 - y0)
+            return judged(
+                [
+                    at_least("face_score", face["score"], self._settings.min_score),
+                    Check(
+                        "face_too_small",
+                        round(side, 2),
+                        self._settings.min_face_px,
+                        side >= self._settings.min_face_px,
+                    ),
+                ]
+            )
+
+        return self.rule(table, ruling)
+
+
+def assign_faces(
+    faces: list[Face], boxes: np.ndarray, keypoints: Sequence[Sequence[float] | None]
+) -> dict[int, int]:
+    """{face: person}: a face belongs to the person whose head region holds it.
+
+    The head is where the keypoints of nose, eyes and ears are, otherwise the upper part of the box.
+    The nearest pair is taken first; a face has one person and a person one face.
+    """
+    options = []
+    for f, face in enumerate(faces):
+        middle = (face.box[:2] + face.box[2:]) / 2
+        for p, box in enumerate(boxes):
+            width, height = box[2] - box[0], box[3] - box[1]
+            inside = box[0] <= middle[0] <= box[2] and box[1] <= middle[1] <= box[3]
+            if not inside or width <= 0 or height <= 0:
+                continue
+            head = _head_of(keypoints[p])
+            if head is not None:
+                face_px = max(face.box[2] - face.box[0], face.box[3] - face.box[1])
+                if np.abs(middle - head).max() > face_px:
+                    continue
+            else:
+                if middle[1] > box[1] + _HEAD_SHARE * height:
+                    continue
+                head = np.array([(box[0] + box[2]) / 2, box[1] + _HEAD_MIDDLE * height])
+            options.append((float(np.hypot(*(middle - head)) / np.hypot(width, height)), f, p))
+    owners: dict[int, int] = {}
+    for _, f, p in sorted(options):
+        if f not in owners and p not in owners.values():
+            owners[f] = p
+    return owners
+
+
+def _head_of(keypoints: Sequence[float] | None) -> np.ndarray | None:
+    if keypoints is None:
+        return None
+    joints = np.array(keypoints, dtype=np.float64).reshape(17, 3)[list(_HEAD_JOINTS)]
+    seen = joints[joints[:, 2] >= _MIN_JOINT_SCORE]
+    return None if len(seen) == 0 else np.asarray(seen[:, :2].mean(axis=0))
+
+
+def align_face(photo: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """uint8 [112, 112, 3]: the face turned, scaled and moved onto the ArcFace template."""
+    matrix = similarity(points.astype(np.float64), ARCFACE_TEMPLATE)
+    return np.asarray(cv2.warpAffine(photo, matrix, (ALIGNED_PX, ALIGNED_PX), flags=cv2.INTER_LINEAR))
+
+
+def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The [2, 3] rotation, scale and shift that brings points [n, 2] nearest to others.
+
+    Least squares after Umeyama (Least-squares estimation of transformation parameters between two
+    point patterns, PAMI 1991), written for two dimensions as complex numbers; no reflection.
+    """
+    a = source[:, 0] + 1j * source[:, 1]
+    b = target[:, 0] + 1j * target[:, 1]
+    centred = a - a.mean()
+    turn = (np.conj(centred) @ (b - b.mean())) / max(float((np.abs(centred) ** 2).sum()), 1e-12)
+    shift = b.mean() - turn * a.mean()
+    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+
+
+def _record(face: Face, embedding: np.ndarray) -> dict[str, Any]:
+    return {
+        "found": True,
+        "box": face.box.tolist(),
+        "points": face.points.reshape(-1).tolist(),
+        "score": face.score,
+        "embedding": np.ascontiguousarray(embedding, dtype="<f4").tobytes(),
+    }

@@ -1,0 +1,61 @@
+"""Faces by YuNet through OpenCV, searched at several scales and merged. MIT."""
+
+import cv2
+import numpy as np
+
+from curation.models import Models
+from curation.people.protocols import Face
+from curation.settings.people import YunetSettings
+
+LICENCE = "MIT"
+_NMS_IOU = 0.3
+_TOP = 500
+
+
+class YunetFaceFinder:
+    """A FaceFinder. Every scale is a square canvas, so that the network is laid out once for each."""
+
+    def __init__(self, settings: YunetSettings, models: Models) -> None:
+        cv2.setLogLevel(2)  # errors: OpenCV 5 warns about its new graph engine at every start
+        path = models[settings.model].path
+        self._floor = settings.floor
+        self._scales = [
+            (
+                side,
+                cv2.FaceDetectorYN.create(path, "", (side, side), settings.floor, _NMS_IOU, _TOP),
+            )
+            for side in sorted(set(settings.scales_px))
+        ]
+
+    def find(self, photo: np.ndarray) -> list[Face]:
+        """The faces of all scales; of two that overlap the better one."""
+        found: list[Face] = []
+        longer = max(photo.shape[:2])
+        for side, network in self._scales:
+            scale = side / longer
+            size = (max(round(photo.shape[1] * scale), 1), max(round(photo.shape[0] * scale), 1))
+            canvas = np.zeros((side, side, 3), np.uint8)
+            shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+            canvas[: size[1], : size[0]] = cv2.resize(photo, size, interpolation=shrink)[..., ::-1]
+            _, rows = network.detect(canvas)
+            if rows is None:
+                continue
+            back = np.array([photo.shape[1] / size[0], photo.shape[0] / size[1]])
+            for row in rows.astype(np.float64):
+                corner, extent = row[:2] * back, row[2:4] * back
+                points = row[4:14].reshape(5, 2) * back
+                found.append(Face(np.concatenate([corner, corner + extent]), points, float(row[14])))
+        found.sort(key=lambda face: (-face.score, *face.box.tolist()))
+        kept: list[Face] = []
+        for face in found:
+            if all(_iou(face.box, other.box) <= _NMS_IOU for other in kept):
+                kept.append(face)
+        return kept
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> float:
+    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    if (sides <= 0).any():
+        return 0.0
+    shared = float(sides.prod())
+    return shared / (float((a[2:] - a[:2]).prod()) + float((b[2:] - b[:2]).prod()) - shared)

@@ -1,0 +1,136 @@
+"""The phase `people`: all its stages fused over a fragment; each photo is decoded once.
+
+Files: people/fragment-* (the barrier), people/_measured/ (what each model said, by its own hash).
+"""
+
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from curation.backends import OnFirstUse
+from curation.call_counter import CallCounter
+from curation.engine import Job, Task, Work
+from curation.fingerprint import fingerprint, fingerprint_rows
+from curation.fragments import Fragment
+from curation.ledger import FAILED, KEPT, Counts, Outcome, failed, is_kept, kept, rule_rows
+from curation.models import Model, Models
+from curation.people.appearance import Appearance
+from curation.people.detect import Detect
+from curation.people.face import FaceStage
+from curation.people.full_body import FullBody
+from curation.people.regions import Regions
+from curation.people.segment import Segment
+from curation.photos.pixels import Pixels
+from curation.settings import PipelineSettings
+from curation.settings.base import Settings, model_names
+from curation.stage import Measurements, Stage, run_chain
+from curation.step import Context, run_step, work_of
+from curation.storage import join, read_table
+
+VERSION = 1
+
+
+def run_people(context: Context, photos: list[Fragment]) -> list[Fragment]:
+    """Runs the phase; returns the fragments of `people/`."""
+    people = context.job.pipeline.people
+    weights = {name: model.sha256 for name, model in used_models(people, context.job.models).items()}
+    step_hash = fingerprint(["people", VERSION, people.ruling(), weights])
+    folder = context.folder("photos")
+    return run_step(
+        context,
+        "people",
+        "people",
+        [(join(folder, f.name), f.after(step_hash), {}) for f in photos],
+        open_people,
+        people.resources,
+    )
+
+
+def used_models(settings: Settings, models: Models) -> Models:
+    """The models that settings name, by card name."""
+    return {name: models[name] for _, name in model_names(settings)}
+
+
+def people_stages(
+    pipeline: PipelineSettings, models: Models, pixels: Pixels, calls: CallCounter
+) -> list[Stage]:
+    """The chain, with its models loaded."""
+    people = pipeline.people
+    whom = people.measure
+
+    def weights(settings: Settings) -> list[Model]:
+        return list(used_models(settings, models).values())
+
+    detect, face, segment, regions = people.detect, people.face, people.segment, people.regions
+    return [
+        Detect(detect, weights(detect), OnFirstUse("detector", detect.by, models), pixels, calls),
+        FaceStage(
+            face,
+            weights(face),
+            OnFirstUse("face_finder", face.find, models),
+            OnFirstUse("face_embedder", face.embed, models),
+            pixels,
+            calls,
+            whom,
+        ),
+        FullBody(people.full_body, pixels, calls),
+        Segment(
+            segment,
+            weights(segment),
+            OnFirstUse("segmenter", segment.by, models),
+            pixels,
+            calls,
+            whom,
+        ),
+        Regions(regions, weights(regions), OnFirstUse("parser", regions.by, models), pixels, calls, whom),
+        Appearance(people.appearance, [], pixels, calls, whom),
+        SomeoneLeft(people),
+    ]
+
+
+class SomeoneLeft(Stage):
+    """Stage `people`: a photo of which no person is left is rejected; failed where one failed."""
+
+    name: ClassVar[str] = "people"
+    unit: ClassVar[str] = "photo"
+
+    def decide(self, table: pa.Table) -> pa.Table:
+        """Rules on every photo still in."""
+        outcomes: list[Outcome | None] = []
+        columns = table.select(["person_verdicts", "person_decisions"]).to_pylist()
+        for row, still_in in zip(columns, is_kept(table), strict=True):
+            outcomes.append(_ruling(row) if still_in else None)
+        return rule_rows(table, self.stamp, outcomes)
+
+
+def _ruling(row: dict[str, Any]) -> Outcome:
+    verdicts = row["person_verdicts"]
+    if KEPT in verdicts:
+        return kept()
+    reasons = sorted({decisions[-1]["reason"] for decisions in row["person_decisions"]})
+    if FAILED in verdicts:
+        return failed("person_failed", ", ".join(reasons))
+    return Outcome("rejected", "nobody_left", detail=", ".join(reasons))
+
+
+def open_people(job: Job) -> Work:
+    """Work: a fragment of `photos/` becomes one of `people/`."""
+    calls = CallCounter()
+    pixels = Pixels(job.pipeline.source)
+    stages = people_stages(job.pipeline, job.models, pixels, calls)
+    measurements = Measurements(join(job.run, "people"), stages)
+
+    def transform(task: Task) -> tuple[pa.Table, Counts]:
+        table = read_table(task.source)
+        keys = table.select(["source_key", "photo_id"])
+        rows = fingerprint_rows(zip(*(column.to_pylist() for column in keys), strict=True))
+        table = run_chain(stages, table, measurements, rows, job.pipeline.people.slice_rows, pixels.close)
+        counts = Counts()
+        decisions = table["decisions"].to_pylist()
+        counts.count("photo", decisions, only="detect")
+        people = [person for row in table["person_decisions"].to_pylist() for person in row]
+        counts.count("person", people)
+        counts.count("photo", decisions, only="people")
+        return table, counts
+
+    return work_of(transform, calls)

@@ -1,0 +1,121 @@
+"""Masks by Meta's segment-anything. Apache-2.0."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from curation.errors import ConfigError
+from curation.models import Models
+from curation.settings.people import SegmentAnythingSettings
+from curation.torch_device import torch_device
+
+LICENCE = "Apache-2.0"
+# The three published image encoders (segment_anything/build_sam.py).
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "vit_b": {"embed_dim": 768, "depth": 12, "num_heads": 12, "global_attn_indexes": [2, 5, 8, 11]},
+    "vit_l": {
+        "embed_dim": 1024,
+        "depth": 24,
+        "num_heads": 16,
+        "global_attn_indexes": [5, 11, 17, 23],
+    },
+    "vit_h": {
+        "embed_dim": 1280,
+        "depth": 32,
+        "num_heads": 16,
+        "global_attn_indexes": [7, 15, 23, 31],
+    },
+}
+_PATCH_PX = 16
+
+
+class SegmentAnything:
+    """A Segmenter: each photo is embedded once, all its boxes are prompted in one batch."""
+
+    def __init__(self, settings: SegmentAnythingSettings, models: Models) -> None:
+        import torch
+        from segment_anything import SamPredictor
+
+        self._torch = torch
+        path = models[settings.model].path
+        sam = build_sam(settings.architecture)
+        try:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+            sam.load_state_dict(weights)
+        except Exception as error:  # torch raises pickle, zip, key and shape errors alike
+            first = str(error).splitlines()[0][:200]
+            raise ConfigError(
+                f"model {settings.model}: {path} does not fit architecture {settings.architecture}: {first}"
+            ) from None
+        self._predictor = SamPredictor(sam.eval().to(torch_device()))
+
+    def segment(self, photo: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
+        """The best single mask for each box, cut to it."""
+        torch, predictor = self._torch, self._predictor
+        with torch.inference_mode():
+            predictor.set_image(photo)
+            prompts = torch.as_tensor(boxes, dtype=torch.float32, device=predictor.device)
+            prompts = predictor.transform.apply_boxes_torch(prompts, photo.shape[:2])
+            masks, _, _ = predictor.predict_torch(
+                point_coords=None, point_labels=None, boxes=prompts, multimask_output=False
+            )
+        whole = masks[:, 0].cpu().numpy()
+        return [mask[y0:y1, x0:x1] for mask, (x0, y0, x1, y1) in zip(whole, boxes.tolist(), strict=True)]
+
+
+def build_sam(architecture: str | dict[str, Any]) -> Any:
+    """A SAM without weights: a published one by name, or any size by its encoder's settings.
+
+    The dict holds embed_dim, depth, num_heads, global_attn_indexes and, where they differ from the
+    published 1024 and 256, image_px and out_chans.
+    """
+    import torch
+    from segment_anything.modeling import (
+        ImageEncoderViT,
+        MaskDecoder,
+        PromptEncoder,
+        Sam,
+        TwoWayTransformer,
+    )
+
+    named = isinstance(architecture, str)
+    wanted = dict(ARCHITECTURES[architecture] if isinstance(architecture, str) else architecture)
+    image_px, out_chans = wanted.pop("image_px", 1024), wanted.pop("out_chans", 256)
+    grid = image_px // _PATCH_PX
+    try:
+        return Sam(
+            image_encoder=ImageEncoderViT(
+                img_size=image_px,
+                patch_size=_PATCH_PX,
+                mlp_ratio=4,
+                norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+                qkv_bias=True,
+                use_rel_pos=True,
+                window_size=14,
+                out_chans=out_chans,
+                **wanted,
+            ),
+            prompt_encoder=PromptEncoder(
+                embed_dim=out_chans,
+                image_embedding_size=(grid, grid),
+                input_image_size=(image_px, image_px),
+                mask_in_chans=16,
+            ),
+            mask_decoder=MaskDecoder(
+                num_multimask_outputs=3,
+                transformer=TwoWayTransformer(
+                    depth=2,
+                    embedding_dim=out_chans,
+                    mlp_dim=2048 if named else 8 * out_chans,
+                    num_heads=8,
+                ),
+                transformer_dim=out_chans,
+                iou_head_depth=3,
+                iou_head_hidden_dim=256,
+            ),
+            pixel_mean=[123.675, 116.28, 103.53],
+            pixel_std=[58.395, 57.12, 57.375],
+        )
+    except TypeError as error:
+        raise ConfigError(f"people.segment.by.architecture: {error}") from None

@@ -1,0 +1,127 @@
+"""Opens and decodes photos: upright 8-bit RGB whatever the file holds, and limits before decoding."""
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+# Only these parsers of Pillow ever see bytes of a collection.
+ALLOWED = ("JPEG", "PNG", "WEBP")
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIGNATURES = (
+    (b"GIF8", "gif"),
+    (b"BM", "bmp"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"\0\0\0\x0cjP", "jp2"),
+    (b"\xff\x0a", "jxl"),
+)
+
+Image.MAX_IMAGE_PIXELS = None  # our own limit is checked on the header, before any decoding
+ImageFile.LOAD_TRUNCATED_IMAGES = False
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a photo's header says. width and height are in px and upright."""
+
+    format: str
+    width: int
+    height: int
+    orientation: int
+    frames: int
+    mode: str
+
+
+class UnknownFormatError(ValueError):
+    """The bytes are no JPEG, PNG or WebP; `str()` is the format they look like, or `unknown`."""
+
+
+def read_header(data: bytes) -> Header:
+    """The header of an encoded photo, without decoding it.
+
+    Raises UnknownFormatError, and OSError or ValueError for a broken header.
+    """
+    with _open(data) as image:
+        orientation = _orientation(image)
+        width, height = image.size
+        if orientation >= 5:
+            width, height = height, width
+        return Header(
+            format=str(image.format).lower(),
+            width=width,
+            height=height,
+            orientation=orientation,
+            frames=int(getattr(image, "n_frames", 1)),
+            mode=image.mode,
+        )
+
+
+def decode_rgb(data: bytes, about_px: int | None = None) -> np.ndarray:
+    """The first frame as uint8 [height, width, 3], RGB, upright.
+
+    CMYK, palettes, grey, 16-bit and transparent photos (over white) become 8-bit RGB. With
+    `about_px`, a JPEG may be decoded at a smaller scale whose longer side is at least that.
+    Raises OSError or ValueError where the file is broken or cut short.
+    """
+    with _open(data) as image:
+        orientation = _orientation(image)
+        if about_px is not None:
+            image.draft("RGB", (about_px, about_px))
+        image.load()
+        rgb = _to_rgb(image)
+    if orientation in _UPRIGHT:
+        rgb = rgb.transpose(_UPRIGHT[orientation])
+    return np.asarray(rgb)
+
+
+def _open(data: bytes) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return Image.open(io.BytesIO(data), formats=ALLOWED)
+        except UnidentifiedImageError:
+            raise UnknownFormatError(_looks_like(data)) from None
+        except (SyntaxError, TypeError, KeyError, IndexError, OverflowError) as error:
+            raise ValueError(f"broken header: {error}") from None
+
+
+def _looks_like(data: bytes) -> str:
+    for signature, name in _SIGNATURES:
+        if data.startswith(signature):
+            return name
+    if data[4:12] in (b"ftypavif", b"ftypheic", b"ftypmif1", b"ftypheix"):
+        return "avif" if data[8:12] == b"avif" else "heic"
+    return "unknown"
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(0x0112, 1)
+    except Exception:  # EXIF of strangers: whatever is wrong with it, the photo is taken as upright
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I;16") or image.mode == "I":
+        # Pillow's own conversion clips 16 bits at 255.
+        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535) // 257
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")

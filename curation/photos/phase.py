@@ -1,0 +1,314 @@
+"""The phase `photos`: list the collection, read and screen each file, find copies, rule.
+
+Files: source/UNIT.parquet (the listing), photos/_screened/ (read and screened), photos/_copies-*
+(who copies whom), photos/fragment-* (the barrier).
+"""
+
+import hashlib
+import io
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.call_counter import CallCounter
+from curation.engine import Answer, Job, Task, Work
+from curation.fingerprint import fingerprint, fingerprint_rows
+from curation.fragments import Fragment, digest
+from curation.ledger import Counts, Outcome, Verdict, is_kept, kept, rule_rows
+from curation.photos.duplicates import EXACT, find_copies
+from curation.photos.read import Read
+from curation.photos.screen import Screen
+from curation.settings.base import Resources
+from curation.settings.photos import DuplicateSettings
+from curation.sources.photo_bytes import PhotoBytes
+from curation.sources.rows import SOURCE_SCHEMA, tables
+from curation.sources.units import Unit, list_units, unit_rows
+from curation.stage import Measurements, Stage, run_chain
+from curation.step import Context, run_step, work_of
+from curation.storage import (
+    exists,
+    filesystem,
+    is_local,
+    join,
+    list_names,
+    read_bytes,
+    read_table,
+    remove,
+    write_bytes,
+    write_table,
+)
+
+VERSION = 1
+_REJECTED: Verdict = "rejected"
+_COPIES_SCHEMA = pa.schema(
+    [
+        ("fragment", pa.int32()),
+        ("row", pa.int32()),
+        ("exact", pa.bool_()),
+        ("bits", pa.int16()),
+        ("original_id", pa.string()),
+        ("original_key", pa.string()),
+    ]
+)
+
+
+def run_photos(context: Context) -> list[Fragment]:
+    """Runs the phase; returns the fragments of `photos/`."""
+    pipeline = context.job.pipeline
+    resources = pipeline.photos.resources
+    listed = _list(context, resources)
+    screened_hash = fingerprint(["screened", VERSION, pipeline.photos.screen.ruling(), _opt_outs(context)])
+    screened = run_step(
+        context,
+        "photos: read",
+        "photos/_screened",
+        [
+            (path, Fragment(i, key).after(screened_hash), {"group": g})
+            for i, (path, g, key) in enumerate(listed)
+        ],
+        open_screened,
+        resources,
+    )
+    copies = _find_copies(context, screened)
+    decided_hash = fingerprint(["photos", VERSION, pipeline.photos.ruling(), copies])
+    folder = context.folder("photos", "_screened")
+    return run_step(
+        context,
+        "photos: copies",
+        "photos",
+        [(join(folder, f.name), f.after(decided_hash), {"copies": copies}) for f in screened],
+        open_copies,
+        resources,
+    )
+
+
+def _opt_outs(context: Context) -> str:
+    file = context.job.pipeline.photos.screen.opt_out
+    return hashlib.sha256(read_bytes(file)).hexdigest() if file else ""
+
+
+# --- the listing ---------------------------------------------------------------------------------
+
+
+def _list(context: Context, resources: Resources) -> list[tuple[str, int, str]]:
+    """Lists every unit that is not listed yet. Returns (listing file, row group, key) in order."""
+    pipeline = context.job.pipeline
+    settings = [pipeline.source.ruling(), pipeline.engine.fragment_rows, VERSION]
+    units = list_units(pipeline.source)
+    folder = context.folder("source")
+    keys = [fingerprint([u.uri, u.label, u.version, settings]) for u in units]
+    expected = {f"{key}.parquet" for key in keys}
+    present = set()
+    for name in list_names(folder):
+        if name in expected:
+            present.add(name)
+        else:
+            remove(join(folder, name))
+    tasks = [
+        Task(
+            index,
+            unit.uri,
+            join(folder, f"{key}.parquet"),
+            {"uri": unit.uri, "label": unit.label, "version": unit.version},
+        )
+        for index, (unit, key) in enumerate(zip(units, keys, strict=True))
+        if f"{key}.parquet" not in present
+    ]
+    context.progress.begin("photos: list", len(units), len(units) - len(tasks), Counts())
+    for answer in context.engine.map(open_listing, context.job, tasks, resources):
+        context.progress.advance(answer["rows"], Counts())
+    context.progress.end()
+    listed = []
+    for key in keys:
+        path = join(folder, f"{key}.parquet")
+        for group, rows_key in enumerate(_group_keys(path)):
+            listed.append((path, group, rows_key))
+    return listed
+
+
+def _group_keys(path: str) -> Iterator[str]:
+    """The content key of each row group of a listing: a hash of its source_keys and versions."""
+    with _open_parquet(path) as file:
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, columns=["source_key", "uri", "version"])
+            yield fingerprint_rows(zip(*(column.to_pylist() for column in table), strict=True))
+
+
+def _open_parquet(path: str) -> pq.ParquetFile:
+    if is_local(path):
+        return pq.ParquetFile(path)
+    return pq.ParquetFile(io.BytesIO(read_bytes(path)))
+
+
+def open_listing(job: Job) -> Work:
+    """Work: one unit of the collection becomes one Parquet file with a row group per fragment."""
+
+    def work(task: Task) -> Answer:
+        unit = Unit(**task.detail)
+        rows = unit_rows(unit, job.pipeline.source)
+        count = 0
+        sink = io.BytesIO()
+        with pq.ParquetWriter(sink, SOURCE_SCHEMA, compression="zstd") as writer:
+            for table in tables(rows, job.pipeline.engine.fragment_rows):
+                writer.write_table(table, row_group_size=job.pipeline.engine.fragment_rows)
+                count += table.num_rows
+        write_bytes(task.target, sink.getvalue())
+        return {"rows": count}
+
+    return work
+
+
+# --- read and screen -----------------------------------------------------------------------------
+
+
+def open_screened(job: Job) -> Work:
+    """Work: a row group of the listing becomes a fragment of photos that were read and screened."""
+    calls = CallCounter()
+    screen = job.pipeline.photos.screen
+    stages: list[Stage] = [Read(screen, PhotoBytes(job.pipeline.source), calls), Screen(screen)]
+    measurements = Measurements(join(job.run, "photos"), stages)
+
+    def transform(task: Task) -> tuple[pa.Table, Counts]:
+        with _open_parquet(task.source) as file:
+            table = file.read_row_group(task.detail["group"])
+        keys = table.select(["source_key", "uri", "version"])
+        rows = fingerprint_rows(zip(*(column.to_pylist() for column in keys), strict=True))
+        table = run_chain(stages, table, measurements, rows, slice_rows=max(table.num_rows, 1))
+        counts = Counts()
+        counts.count("photo", table["decisions"].to_pylist())
+        return table, counts
+
+    return work_of(transform, calls)
+
+
+# --- copies --------------------------------------------------------------------------------------
+
+
+def _find_copies(context: Context, screened: list[Fragment]) -> str:
+    """Writes who copies whom, once for these photos and settings. Returns the file's name."""
+    settings = context.job.pipeline.photos.duplicates
+    name = f"_copies-{fingerprint([VERSION, settings.ruling(), digest(screened)])}.parquet"
+    folder = context.folder("photos")
+    for other in list_names(folder):
+        if other.startswith("_copies-") and other != name:
+            remove(join(folder, other))
+    path = join(folder, name)
+    if not exists(path):
+        _write_copies(context.folder("photos", "_screened"), screened, settings, path)
+    return name
+
+
+def _write_copies(folder: str, screened: list[Fragment], settings: DuplicateSettings, target: str) -> None:
+    """Holds about 70 bytes a photo: never a caption, a key or a decision."""
+    parts: list[dict[str, np.ndarray]] = []
+    columns = ["photo_id", "phash", "width", "height", "n_bytes", "verdict"]
+    for fragment in screened:
+        table = read_table(join(folder, fragment.name), columns)
+        rows = np.flatnonzero(is_kept(table))
+        table = table.take(rows).combine_chunks()
+        ids = b"".join(bytes.fromhex(photo_id) for photo_id in table["photo_id"].to_pylist())
+        pixels = table["width"].to_numpy().astype(np.int64) * table["height"].to_numpy()
+        parts.append(
+            {
+                "id": np.frombuffer(ids, "V32"),
+                "phash": table["phash"].to_numpy(),
+                "pixels": pixels,
+                "n_bytes": table["n_bytes"].to_numpy(),
+                "fragment": np.full(len(rows), fragment.index, np.int32),
+                "row": rows.astype(np.int32),
+            }
+        )
+    whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]} if parts else {}
+    copies = find_copies(
+        whole["id"],
+        whole["phash"],
+        whole["pixels"],
+        whole["n_bytes"],
+        settings.max_bits if settings.near else None,
+    )
+    rows = np.flatnonzero(copies.kind)
+    originals = copies.original[rows]
+    keys = _keys_of(folder, screened, whole["fragment"][originals], whole["row"][originals])
+    table = pa.table(
+        {
+            "fragment": whole["fragment"][rows],
+            "row": whole["row"][rows],
+            "exact": copies.kind[rows] == EXACT,
+            "bits": copies.bits[rows],
+            "original_id": [whole["id"][i].tobytes().hex() for i in originals.tolist()],
+            "original_key": keys,
+        },
+        schema=_COPIES_SCHEMA,
+    )
+    write_table(target, table)
+
+
+def _keys_of(folder: str, screened: list[Fragment], fragments: np.ndarray, rows: np.ndarray) -> list[str]:
+    """source_keys of photos by place; reads each fragment once."""
+    keys = [""] * len(rows)
+    names = {fragment.index: fragment.name for fragment in screened}
+    for index in np.unique(fragments).tolist():
+        column = read_table(join(folder, names[index]), ["source_key"])["source_key"]
+        for position in np.flatnonzero(fragments == index).tolist():
+            keys[position] = column[int(rows[position])].as_py()
+    return keys
+
+
+class Copies(Stage):
+    """Stages `exact_copy` and `near_copy`: rejects what another photo of the collection stands for."""
+
+    name: ClassVar[str] = "copies"
+    unit: ClassVar[str] = "photo"
+    fills: ClassVar[pa.Schema] = pa.schema(
+        [("copy_of", pa.string()), ("copy_exact", pa.bool_()), ("copy_bits", pa.int16())]
+    )
+
+    def __init__(self, settings: DuplicateSettings) -> None:
+        super().__init__(settings)
+        self._settings = settings
+
+    def decide(self, table: pa.Table) -> pa.Table:
+        """Rules by the columns of `fills`."""
+        rows = table.select([*self.fills.names, "copy_key"]).to_pylist()
+        outcomes = [
+            self._rule(row) if still_in else None for row, still_in in zip(rows, is_kept(table), strict=True)
+        ]
+        return rule_rows(table, self.stamp, outcomes)
+
+    def _rule(self, row: dict[str, Any]) -> Outcome:
+        if row["copy_of"] is None:
+            return kept()
+        detail = f"of {row['copy_of']} ({row['copy_key']})"
+        if row["copy_exact"]:
+            return Outcome(_REJECTED, "exact_copy", detail=detail)
+        return Outcome(_REJECTED, "near_copy", row["copy_bits"], self._settings.max_bits, detail)
+
+
+def open_copies(job: Job) -> Work:
+    """Work: a screened fragment becomes a fragment of the barrier `photos/`."""
+    calls = CallCounter()
+    stage = Copies(job.pipeline.photos.duplicates)
+
+    def transform(task: Task) -> tuple[pa.Table, Counts]:
+        table = read_table(task.source)
+        fs, path = filesystem(join(job.run, "photos", task.detail["copies"]))
+        copies = pq.read_table(path, filesystem=fs, filters=[("fragment", "=", task.index)])
+        of: dict[int, dict[str, Any]] = {copy["row"]: copy for copy in copies.to_pylist()}
+        none = {"original_id": None, "original_key": None, "exact": None, "bits": None}
+        found = [of.get(row, none) for row in range(table.num_rows)]
+        for name, key, kind in (
+            ("copy_of", "original_id", pa.string()),
+            ("copy_key", "original_key", pa.string()),
+            ("copy_exact", "exact", pa.bool_()),
+            ("copy_bits", "bits", pa.int16()),
+        ):
+            table = table.append_column(name, pa.array([copy[key] for copy in found], kind))
+        table = stage.decide(table)
+        counts = Counts()
+        counts.count("photo", table["decisions"].to_pylist(), only=stage.name)
+        return table, counts
+
+    return work_of(transform, calls)

@@ -1,0 +1,118 @@
+"""Stage `read`: bytes, hash, header and perceptual hash of each file; limits come before decoding."""
+
+import hashlib
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from curation.call_counter import CallCounter
+from curation.ledger import Outcome, failed, kept, rule_rows
+from curation.photos.decode import UnknownFormatError, decode_rgb, read_header
+from curation.photos.perceptual_hash import perceptual_hash
+from curation.settings.photos import ScreenSettings
+from curation.sources.photo_bytes import PhotoBytes
+from curation.stage import Stage, set_columns
+
+_HASH_FROM_PX = 256  # a JPEG may be decoded at this scale for its perceptual hash
+
+
+class Read(Stage):
+    """Fills what is known of a file. A file that cannot be read or decoded is failed.
+
+    `screened` names a limit that kept the photo from being read or decoded: too_many_bytes,
+    too_many_pixels, format. It is no failure; the stage `screen` rejects by it.
+    """
+
+    name: ClassVar[str] = "read"
+    unit: ClassVar[str] = "photo"
+    fills: ClassVar[pa.Schema] = pa.schema(
+        [
+            ("photo_id", pa.string()),
+            ("n_bytes", pa.int64()),
+            ("format", pa.string()),
+            ("width", pa.int32()),
+            ("height", pa.int32()),
+            ("orientation", pa.int8()),
+            ("frames", pa.int32()),
+            ("phash", pa.uint64()),
+            ("undecoded", pa.string()),
+            ("read_error", pa.string()),
+        ]
+    )
+
+    def __init__(self, settings: ScreenSettings, photos: PhotoBytes, calls: CallCounter) -> None:
+        super().__init__(settings)
+        self._settings = settings
+        self._photos = photos
+        self._calls = calls
+
+    def missing(self, table: pa.Table) -> list[bool]:
+        """Rows never read, and rows that a limit stopped which lets them pass now."""
+        rows = table.select([*self.fills.names, "source_error"]).to_pylist()
+        return [row["source_error"] is None and self._is_missing(row) for row in rows]
+
+    def _is_missing(self, row: dict[str, Any]) -> bool:
+        if row["read_error"] is not None:
+            return False
+        limit = row["undecoded"]
+        if limit == "too_many_bytes":
+            return row["n_bytes"] <= self._max_bytes
+        if limit == "too_many_pixels":
+            return row["width"] * row["height"] <= self._settings.max_pixels
+        return row["photo_id"] is None
+
+    @property
+    def _max_bytes(self) -> int:
+        return int(self._settings.max_file_mib * 2**20)
+
+    def measure(self, table: pa.Table) -> pa.Table:
+        """Reads, hashes and decodes each row."""
+        rows = table.to_pylist()
+        self._calls.asked(self.name, [row["source_key"] for row in rows])
+        return set_columns(table, self.fills, [self._read(row) for row in rows])
+
+    def _read(self, row: dict[str, Any]) -> dict[str, Any]:
+        length = row["length"]
+        if length is not None and length > self._max_bytes:
+            return {"n_bytes": length, "undecoded": "too_many_bytes"}
+        try:
+            data = self._photos.read(row)
+        except Exception as error:  # any store, any fault: this row's failure, never its neighbours'
+            return {"read_error": _one_line(error)}
+        found: dict[str, Any] = {
+            "n_bytes": len(data),
+            "photo_id": hashlib.sha256(data).hexdigest(),
+        }
+        if not data:
+            return {**found, "read_error": "the file is empty"}
+        if len(data) > self._max_bytes:
+            return {**found, "undecoded": "too_many_bytes"}
+        try:
+            header = read_header(data)
+            found |= {
+                "format": header.format,
+                "width": header.width,
+                "height": header.height,
+                "orientation": header.orientation,
+                "frames": header.frames,
+            }
+            if header.width * header.height > self._settings.max_pixels:
+                return {**found, "undecoded": "too_many_pixels"}
+            return {**found, "phash": perceptual_hash(decode_rgb(data, _HASH_FROM_PX))}
+        except UnknownFormatError as error:
+            return {**found, "format": str(error), "undecoded": "format"}
+        except Exception as error:  # decoders raise anything at all on broken files
+            return {**found, "read_error": _one_line(error)}
+
+    def decide(self, table: pa.Table) -> pa.Table:
+        """Failed where the source or the file could not be read; kept otherwise."""
+        outcomes: list[Outcome | None] = []
+        for row in table.select(["source_error", "read_error"]).to_pylist():
+            problem = row["source_error"] or row["read_error"]
+            outcomes.append(failed("unreadable", problem) if problem else kept())
+        return rule_rows(table, self.stamp, outcomes)
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text[:300]

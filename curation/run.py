@@ -1,0 +1,79 @@
+"""Runs a pipeline: the six phases in their order, each from committed files to committed files."""
+
+import time
+from typing import Any
+
+from curation.captions.phase import run_captions
+from curation.engine import Engine, Job
+from curation.errors import PersonaError
+from curation.identities.phase import run_identities
+from curation.outfits.phase import run_outfits
+from curation.packing.phase import run_shards
+from curation.people.phase import run_people
+from curation.photos.phase import run_photos
+from curation.progress import RunProgress
+from curation.run_folder import code_version, read_json, write_json, write_run
+from curation.step import Context
+
+# Where the counts of each phase are kept, in the order of the funnel.
+PHASES = {
+    "photos": ("photos/_screened", "photos"),
+    "people": ("people",),
+    "identities": ("identities",),
+    "outfits": ("outfits",),
+    "captions": ("captions",),
+    "shards": ("packing",),
+}
+
+
+def curate(job: Job, name: str, engine: Engine, quiet: bool = False) -> dict[str, Any]:
+    """Runs the pipeline `name` from wherever its run folder stands. Returns the summary.
+
+    Raises PersonaError with one line when it cannot go on; what was committed stays.
+    """
+    write_run(job, name)
+    progress = RunProgress(job.run, quiet)
+    context = Context(job, engine, progress)
+    began = time.monotonic()
+    try:
+        photos = run_photos(context)
+        people = run_people(context, photos)
+        identities = run_identities(context, people)
+        gathered, outfits = run_outfits(context, people, identities)
+        captions = run_captions(context, gathered, outfits)
+        run_shards(context, gathered, captions, name)
+    except PersonaError as error:
+        progress.finish("stopped", str(error))
+        raise
+    except BaseException as error:
+        progress.finish("stopped", type(error).__name__)
+        raise
+    summary = _summary(context, name, time.monotonic() - began)
+    write_json(job.run, "summary.json", summary)
+    progress.finish("finished")
+    return summary
+
+
+def _summary(context: Context, name: str, seconds: float) -> dict[str, Any]:
+    stages = []
+    for phase, folders in PHASES.items():
+        for folder in folders:
+            for stage, entry in context.counts[folder].items():
+                stages.append({"phase": phase, "stage": stage, **entry})
+    dataset = read_json(context.folder("shards"), "dataset.json") or {}
+    by_stage = {entry["stage"]: entry for entry in stages}
+    return {
+        "pipeline": name,
+        "persona": code_version(),
+        "collection": by_stage.get("read", {}).get("in", 0),
+        "identities": by_stage.get("outfits", {}).get("in", 0),
+        "groups": dataset.get("groups", 0),
+        "photos": dataset.get("photos", 0),
+        "shards": len(dataset.get("shards", [])),
+        "bytes": dataset.get("bytes", 0),
+        "config": dataset.get("config"),
+        "stages": stages,
+        "model_calls_this_time": context.calls,
+        "rates": context.rates,
+        "seconds_this_time": round(seconds, 3),
+    }

@@ -1,0 +1,61 @@
+"""The run folder: run.yaml, status.json while it runs, summary.json at its end."""
+
+import json
+import os
+import socket
+import time
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import yaml
+
+from curation.engine import Job
+from curation.errors import ConfigError
+from curation.storage import exists, join, read_bytes, write_bytes
+
+HEARTBEAT_S = 10.0  # a running status is written at least this often
+
+
+def code_version() -> str:
+    """The installed version of persona."""
+    try:
+        return version("persona")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def write_run(job: Job, name: str) -> None:
+    """run.yaml: the resolved settings, the code's version, the weights' hashes. No credentials."""
+    record = {
+        "pipeline": name,
+        "persona": code_version(),
+        "models": {m.name: {"path": m.path, "sha256": m.sha256} for m in job.models.values()},
+        "settings": job.pipeline.model_dump(mode="json"),
+    }
+    text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
+    write_bytes(join(job.run, "run.yaml"), text.encode())
+
+
+def write_json(run: str, name: str, record: dict[str, Any]) -> None:
+    """A JSON file of the run folder, replaced at once."""
+    data = (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode()
+    write_bytes(join(run, name), data)
+
+
+def read_json(run: str, name: str) -> dict[str, Any] | None:
+    """A JSON file of the run folder, or None where there is none."""
+    path = join(run, name)
+    if not exists(path):
+        return None
+    return dict(json.loads(read_bytes(path)))
+
+
+def require_run(run: str) -> None:
+    """Raises ConfigError unless `run` is a run folder."""
+    if not exists(join(run, "run.yaml")):
+        raise ConfigError(f"{run}: is no run folder (it has no run.yaml)")
+
+
+def whoami() -> dict[str, Any]:
+    """Which process writes a status."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "time": round(time.time(), 1)}

@@ -1,0 +1,90 @@
+"""What all settings share: strictness, thresholds, resources, backends chosen by name."""
+
+from typing import Annotated, Any, Union
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+
+from curation.fingerprint import fingerprint
+
+
+class Settings(BaseModel):
+    """Frozen and strict: an unknown key or a value of another type is an error, never a guess."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    def measurement(self) -> dict[str, Any]:
+        """The part of the settings that measurements depend on: all but thresholds and resources."""
+        return _without(self, ("threshold", "resource"))
+
+    def ruling(self) -> dict[str, Any]:
+        """The part of the settings that results depend on: all but resources."""
+        return _without(self, ("resource",))
+
+    def hash(self) -> str:
+        """A short hash of `ruling()`, stamped on decisions."""
+        return fingerprint(self.ruling())
+
+
+def _without(settings: BaseModel, kinds: tuple[str, ...]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name, info in type(settings).model_fields.items():
+        extra = info.json_schema_extra
+        if isinstance(extra, dict) and extra.get("kind") in kinds:
+            continue
+        value = getattr(settings, name)
+        if isinstance(value, dict):
+            value = {k: _without(v, kinds) if isinstance(v, BaseModel) else v for k, v in value.items()}
+        kept[name] = _without(value, kinds) if isinstance(value, BaseModel) else value
+    return kept
+
+
+def threshold(default: Any = ..., **constraints: Any) -> Any:
+    """A field that is compared with stored scores: moving it re-runs decisions and no model."""
+    return Field(default, json_schema_extra={"kind": "threshold"}, **constraints)
+
+
+def resource(default: Any = ..., **constraints: Any) -> Any:
+    """A field that changes how fast or where a phase runs, and never its result."""
+    return Field(default, json_schema_extra={"kind": "resource"}, **constraints)
+
+
+class Resources(Settings):
+    """What one phase may use. One worker is one process (a Ray actor) that holds its models."""
+
+    workers: int = Field(1, ge=1, le=4096, description="processes of this phase; fixed, not scaled")
+    num_cpus: float = Field(1, ge=0, le=1024, description="CPUs reserved for each worker")
+    num_gpus: float = Field(0, ge=0, le=16, description="GPUs reserved for each worker")
+    memory_gib: float | None = Field(None, gt=0, description="memory reserved for each worker")
+    threads: int = Field(1, ge=1, le=256, description="threads of torch, ONNX and OpenCV per worker")
+
+
+class PluginBackend(Settings):
+    """A backend of your own, by import path; it is built as Class(settings, models)."""
+
+    backend: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="package.module:Class")
+    model: str | None = Field(None, description="name of a model card, if it needs weights")
+    options: dict[str, Any] = Field(default_factory=dict, description="passed on as they are")
+
+
+def backend_choice(*choices: type[Settings]) -> Any:
+    """The type of a field that chooses one of `choices` by its key `backend`, or a plugin."""
+
+    def tag_of(value: Any) -> str | None:
+        name = value.get("backend") if isinstance(value, dict) else getattr(value, "backend", None)
+        return "plugin" if isinstance(name, str) and ":" in name else name
+
+    tagged = [Annotated[choice, Tag(choice.model_fields["backend"].default)] for choice in choices]
+    tagged.append(Annotated[PluginBackend, Tag("plugin")])
+    return Annotated[Union[tuple(tagged)], Discriminator(tag_of)]  # noqa: UP007
+
+
+def model_names(settings: BaseModel) -> list[tuple[str, str]]:
+    """(key path, card name) of every field called `model` inside `settings`."""
+    found: list[tuple[str, str]] = []
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            found += [(f"{name}.{path}", card) for path, card in model_names(value)]
+        elif name == "model" and isinstance(value, str):
+            found.append((name, value))
+    return found

@@ -1,0 +1,211 @@
+"""Settings of the phase `people`: who is on a photo, how much of them, which regions and face."""
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from curation.settings.base import (
+    Resources,
+    Settings,
+    backend_choice,
+    resource,
+    threshold,
+)
+
+
+class UltralyticsSettings(Settings):
+    """Any weights that `ultralytics.YOLO()` loads; boxes, or boxes with 17 COCO keypoints."""
+
+    backend: Literal["ultralytics"] = "ultralytics"
+    model: str
+    image_px: int = Field(640, ge=64, le=4096, multiple_of=32, description="longer side for the model")
+    nms_iou: float = Field(0.7, gt=0, le=1)
+    batch_size: int = Field(16, ge=1, le=1024)
+
+
+class DetectSettings(Settings):
+    """People are stored from `floor` on and kept from `min_score` on."""
+
+    by: backend_choice(UltralyticsSettings)  # type: ignore[valid-type]
+    floor: float = Field(0.25, gt=0, le=1, description="detections below are not even stored")
+    min_score: float = threshold(0.25, gt=0, le=1)
+    max_people: int = threshold(12, ge=1, description="photos with more people from min_score on are crowds")
+
+
+class FullBodySettings(Settings):
+    """How much of a person must be on the photo. A preset fills what is not set.
+
+    `any` lets portraits in; `paper` composes published filters (see docs/pipelines.md): one
+    dominant person, detection > 0.9, box > 300 px, 4 to 90 % of the photo, head, shoulders, hips
+    and a knee or ankle visible, at most one border cut.
+    """
+
+    preset: Literal["any", "paper"] = threshold("any")
+    min_score: float | None = threshold(None, ge=0, le=1, description="detection score")
+    min_box_px: int | None = threshold(None, ge=1, description="longer side of the box")
+    min_share: float | None = threshold(None, ge=0, le=1, description="box area / photo area")
+    max_share: float | None = threshold(None, ge=0, le=1)
+    joints: bool | None = threshold(
+        None, description="head, shoulders, hips and a knee or ankle, where there are keypoints"
+    )
+    min_joint_score: float | None = threshold(None, ge=0, le=1, description="a joint is visible from")
+    min_face_heights: float | None = threshold(
+        None, ge=0, description="without keypoints: box height / face height; knees are at about 7"
+    )
+    max_cut_borders: int | None = threshold(None, ge=0, le=4, description="borders the box touches")
+    min_dominance: float | None = threshold(
+        None, ge=0, description="box area / area of the largest other person; 0 is no demand"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset_by_name(cls, value: Any) -> Any:
+        return {"preset": value} if isinstance(value, str) else value
+
+    def resolved(self) -> "FullBodySettings":
+        """The settings with every unset one filled from the preset."""
+        given = {k: v for k, v in self.model_dump().items() if v is not None}
+        return FullBodySettings(**{**FULL_BODY_PRESETS[self.preset], **given})
+
+
+FULL_BODY_PRESETS: dict[str, dict[str, Any]] = {
+    "any": {
+        "min_score": 0.0,
+        "min_box_px": 64,
+        "min_share": 0.0,
+        "max_share": 1.0,
+        "joints": False,
+        "min_joint_score": 0.5,
+        "min_face_heights": 0.0,
+        "max_cut_borders": 4,
+        "min_dominance": 0.0,
+    },
+    "paper": {
+        "min_score": 0.9,
+        "min_box_px": 300,
+        "min_share": 0.04,
+        "max_share": 0.9,
+        "joints": True,
+        "min_joint_score": 0.5,
+        "min_face_heights": 6.5,
+        "max_cut_borders": 1,
+        "min_dominance": 1.5,
+    },
+}
+
+
+class YunetSettings(Settings):
+    """OpenCV's YuNet: box, five points, score."""
+
+    backend: Literal["yunet"] = "yunet"
+    model: str
+    scales_px: list[int] = Field(
+        [320, 640],
+        min_length=1,
+        description="longer sides searched; the network finds faces of 10 to 300 px at each",
+    )
+    floor: float = Field(0.5, gt=0, lt=1, description="faces below are not even stored")
+
+
+class OnnxEmbedderSettings(Settings):
+    """Any ArcFace-type ONNX model: a 112 px aligned face in, one vector out."""
+
+    backend: Literal["onnx"] = "onnx"
+    model: str
+    mean: float = Field(127.5, description="input = (pixel − mean) / scale, pixels 0 to 255")
+    scale: float = Field(127.5, gt=0)
+    colour: Literal["rgb", "bgr"] = "rgb"
+    flip: bool = Field(True, description="add the embedding of the mirrored face")
+    batch_size: int = Field(32, ge=1, le=4096)
+
+
+class FaceSettings(Settings):
+    """The face of each person, and when it is good enough to link photos by."""
+
+    find: backend_choice(YunetSettings)  # type: ignore[valid-type]
+    embed: backend_choice(OnnxEmbedderSettings)  # type: ignore[valid-type]
+    min_score: float = threshold(0.6, ge=0, le=1)
+    min_face_px: int = threshold(24, ge=1, description="shorter side of the face box")
+
+
+class SegmentAnythingSettings(Settings):
+    """Meta's segment-anything: a photo is embedded once, all boxes are prompted in one batch."""
+
+    backend: Literal["segment_anything"] = "segment_anything"
+    model: str
+    architecture: Literal["vit_b", "vit_l", "vit_h"] | dict[str, Any] = Field(
+        "vit_h",
+        description="or {embed_dim, depth, num_heads, global_attn_indexes, image_px, out_chans}",
+    )
+
+
+class UltralyticsSamSettings(Settings):
+    """SAM, SAM 2 or MobileSAM as `ultralytics.SAM()` loads them."""
+
+    backend: Literal["ultralytics_sam"] = "ultralytics_sam"
+    model: str
+
+
+class GrabcutSettings(Settings):
+    """OpenCV's GrabCut, started from the box: no weights, rough borders."""
+
+    backend: Literal["grabcut"] = "grabcut"
+    side_px: int = Field(160, ge=32, le=2048, description="longer side at which it works")
+    iterations: int = Field(2, ge=1, le=20)
+
+
+class SegmentSettings(Settings):
+    """The mask of each person."""
+
+    by: backend_choice(SegmentAnythingSettings, UltralyticsSamSettings, GrabcutSettings)  # type: ignore[valid-type]
+    min_mask_share: float = threshold(0.1, ge=0, le=1, description="mask area / box area")
+
+
+class SegformerSettings(Settings):
+    """A SegFormer of transformers with the 18 ATR labels."""
+
+    backend: Literal["segformer"] = "segformer"
+    model: str
+    batch_size: int = Field(8, ge=1, le=256)
+
+
+class GeometricSettings(Settings):
+    """Regions by body proportions: from keypoints where there are any, else face and box."""
+
+    backend: Literal["geometric"] = "geometric"
+    min_joint_score: float = Field(0.5, ge=0, le=1)
+
+
+class RegionsSettings(Settings):
+    """18 ATR labels and the five regions full_body, head, torso, legs, shoes."""
+
+    by: backend_choice(SegformerSettings, GeometricSettings)  # type: ignore[valid-type]
+    min_region_share: float = threshold(
+        0.005, ge=0, le=1, description="a region is visible from this share of the person's mask on"
+    )
+    min_regions: int = threshold(0, ge=0, le=5, description="visible ones of the five")
+
+
+class AppearanceSettings(Settings):
+    """Colour and texture of each clothed region under the mask; for judging and ordering pairs."""
+
+    side_px: int = Field(256, ge=32, le=1024, description="longer side of the person's crop")
+    min_region_px: int = Field(64, ge=1, description="fewer pixels at that size: region unknown")
+
+
+class PeopleSettings(Settings):
+    """The phase `people`.
+
+    `measure: kept` asks a model only about people that no earlier stage ruled out; `all` asks about
+    everyone, so that no threshold of this phase, moved either way, ever needs a model again.
+    """
+
+    measure: Literal["kept", "all"] = "kept"
+    slice_rows: int = resource(16, ge=1, le=1024, description="photos decoded at a time per worker")
+    detect: DetectSettings
+    face: FaceSettings
+    full_body: FullBodySettings = FullBodySettings()
+    segment: SegmentSettings
+    regions: RegionsSettings
+    appearance: AppearanceSettings = AppearanceSettings()
+    resources: Resources = resource(Resources())

@@ -1,0 +1,41 @@
+"""Settings of the phase `photos`: which files are photos that may be used, each of them once."""
+
+from curation.settings.base import Resources, Settings, resource, threshold
+
+
+class ScreenSettings(Settings):
+    """What a photo must be. All are thresholds on stored measurements."""
+
+    formats: list[str] = threshold(["jpeg", "png", "webp"], description="of jpeg, png, webp")
+    min_side_px: int = threshold(256, ge=1, description="shorter side, upright")
+    max_pixels: int = threshold(
+        64_000_000,
+        ge=1,
+        le=400_000_000,
+        description="width × height; larger ones are never decoded",
+    )
+    max_file_mib: float = threshold(64, gt=0, le=1024, description="larger files are never read")
+    animated: bool = threshold(False, description="whether files of several frames are let in")
+    licences: list[str] | None = threshold(
+        None, description="allow-list for the column licence; unset lets all in, also none stated"
+    )
+    consent: bool = threshold(False, description="only photos whose column consent says yes")
+    opt_out: str | None = threshold(
+        None, description="text file, a line each: sha256:HEX, or phash:HEX (16 digits)"
+    )
+    opt_out_max_bits: int = threshold(6, ge=0, le=16, description="Hamming distance to a phash:HEX")
+
+
+class DuplicateSettings(Settings):
+    """Copies of one photo: the largest stays, the others point at it."""
+
+    near: bool = threshold(True, description="also find resized and re-encoded copies")
+    max_bits: int = threshold(6, ge=0, le=10, description="Hamming distance of two 64-bit perceptual hashes")
+
+
+class PhotosSettings(Settings):
+    """The phase `photos`."""
+
+    screen: ScreenSettings = ScreenSettings()
+    duplicates: DuplicateSettings = DuplicateSettings()
+    resources: Resources = resource(Resources())

@@ -1,0 +1,80 @@
+"""A pipeline as a whole, the file that names pipelines, and the rules between their keys."""
+
+from pydantic import Field, model_validator
+
+from curation.settings.base import Settings, model_names, resource
+from curation.settings.groups import (
+    CaptionsSettings,
+    IdentitiesSettings,
+    OutfitsSettings,
+    ShardsSettings,
+)
+from curation.settings.people import PeopleSettings
+from curation.settings.photos import PhotosSettings
+from curation.settings.source import ModelsSettings, SourceSettings
+
+
+class EngineSettings(Settings):
+    """How the phases are cut and when a run gives up."""
+
+    fragment_rows: int = Field(256, ge=1, le=65536, description="rows of one unit of work")
+    max_failed_share: float = resource(
+        0.1, ge=0, le=1, description="a phase with a larger share of failed rows stops the run"
+    )
+    min_failed_rows: int = resource(
+        100, ge=1, description="fewer failed rows never stop a run, whatever their share"
+    )
+    worker_deaths: int = resource(
+        3, ge=0, description="times a fragment may lose its worker before the run stops"
+    )
+    start_timeout_s: float = resource(
+        900,
+        gt=0,
+        description="time for the first worker of a phase to get its resources and models",
+    )
+
+
+class PipelineSettings(Settings):
+    """One named pipeline of pipelines.yaml."""
+
+    description: str = ""
+    seed: int = Field(0, ge=0, lt=2**63, description="of every random choice")
+    source: SourceSettings
+    models: ModelsSettings = ModelsSettings()
+    photos: PhotosSettings = PhotosSettings()
+    people: PeopleSettings
+    identities: IdentitiesSettings = IdentitiesSettings()
+    outfits: OutfitsSettings = OutfitsSettings()
+    captions: CaptionsSettings = CaptionsSettings()
+    shards: ShardsSettings = ShardsSettings()
+    engine: EngineSettings = EngineSettings()
+
+    @model_validator(mode="after")
+    def _keys_agree(self) -> "PipelineSettings":
+        for path, card in model_names(self):
+            if card not in self.models.cards:
+                known = ", ".join(sorted(self.models.cards)) or "none"
+                raise ValueError(f"{path}: no model card is named '{card}' (models.cards has: {known})")
+        for name in self.photos.screen.formats:
+            if name not in ("jpeg", "png", "webp"):
+                raise ValueError(f"photos.screen.formats: '{name}' is not one of jpeg, png, webp")
+        detect = self.people.detect
+        if detect.min_score < detect.floor:
+            raise ValueError(
+                f"people.detect.min_score: {detect.min_score} is below people.detect.floor "
+                f"({detect.floor}), under which detections are not stored"
+            )
+        body = self.people.full_body.resolved()
+        assert body.min_share is not None
+        assert body.max_share is not None
+        if body.min_share > body.max_share:
+            raise ValueError(
+                f"people.full_body.min_share: {body.min_share} is above max_share ({body.max_share})"
+            )
+        return self
+
+
+class PipelinesFile(Settings):
+    """The whole of pipelines.yaml."""
+
+    pipelines: dict[str, PipelineSettings] = Field(min_length=1)

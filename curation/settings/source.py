@@ -1,0 +1,41 @@
+"""Where the photos come from, and which model weights exist."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from curation.settings.base import Settings, resource
+
+
+class SourceSettings(Settings):
+    """A collection: folders of images, img2dataset tars, or Parquet files; local or any fsspec URL."""
+
+    kind: Literal["folder", "webdataset", "parquet"] = "folder"
+    path: str | list[str] = Field(description="folder, file or glob, or a list of them")
+    image_column: str = Field("image", description="parquet: column of bytes, or of {bytes, path}")
+    uri_column: str = Field("uri", description="parquet: column of paths or URLs, used without bytes")
+    allow_urls: bool = Field(False, description="parquet: read photos from http(s):// addresses")
+    collection: str | None = Field(None, description="name for photos that carry none")
+    subject_hint: Literal["column", "folder"] = Field(
+        "column", description="folder: the name of the photo's folder is its subject_hint"
+    )
+
+
+class ModelCard(Settings):
+    """One set of weights: what it is, where it comes from, under which licence."""
+
+    file: str = Field(description="file or folder name, looked up in models.path")
+    source: str = Field(description="URL, or hub id as hf://owner/name, for `persona models pull`")
+    revision: str = Field("unversioned", description="tag or commit of the source")
+    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="refused when it differs")
+    licence: str = Field(description="SPDX name, or a short one where there is none")
+    commercial: bool = Field(description="whether the licence permits commercial use")
+
+
+class ModelsSettings(Settings):
+    """The weights of a pipeline."""
+
+    path: str | None = resource(
+        None, description="local folder; else $PERSONA_MODELS, else ~/.cache/persona/models"
+    )
+    cards: dict[str, ModelCard] = Field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Sources: what a collection holds, as rows of references to encoded photos."""

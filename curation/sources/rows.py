@@ -1,0 +1,94 @@
+"""The row that every source yields for one photo: where its bytes are, and what came with it."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+SOURCE_SCHEMA = pa.schema(
+    [
+        ("source_key", pa.string()),
+        ("file_name", pa.string()),
+        ("uri", pa.string()),
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+        ("row", pa.int64()),
+        ("subject_hint", pa.string()),
+        ("collection", pa.string()),
+        ("source_url", pa.string()),
+        ("page_url", pa.string()),
+        ("author", pa.string()),
+        ("licence", pa.string()),
+        ("consent", pa.string()),
+        ("caption", pa.string()),
+        ("metadata", pa.string()),
+        ("source_error", pa.string()),
+        ("version", pa.string()),
+    ]
+)
+
+CARRIED = (
+    "subject_hint",
+    "collection",
+    "source_url",
+    "page_url",
+    "author",
+    "licence",
+    "consent",
+    "caption",
+)
+_SPELLINGS = {"source_url": ("url",), "licence": ("license",)}
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """A photo of the collection.
+
+    `source_key` is unique in the collection and does not name the place where the collection lies.
+    The bytes are the file `uri`, or `length` of it from `offset`, or the image column of row `row`.
+    `metadata` is JSON of whatever else came with the photo. `source_error` says why there are no
+    bytes to read. `version` changes when the bytes behind the reference may have.
+    """
+
+    source_key: str
+    file_name: str
+    uri: str
+    offset: int | None = None
+    length: int | None = None
+    row: int | None = None
+    subject_hint: str | None = None
+    collection: str | None = None
+    source_url: str | None = None
+    page_url: str | None = None
+    author: str | None = None
+    licence: str | None = None
+    consent: str | None = None
+    caption: str | None = None
+    metadata: str | None = None
+    source_error: str | None = None
+    version: str | None = None
+
+
+def carried_columns(record: dict[str, Any]) -> dict[str, Any]:
+    """The carried columns that `record` holds, as text; `url` and `license` are understood too."""
+    found: dict[str, Any] = {}
+    for name in CARRIED:
+        for spelling in (name, *_SPELLINGS.get(name, ())):
+            value = record.get(spelling)
+            if value is not None and value != "":
+                found[name] = str(value)
+                break
+    return found
+
+
+def tables(rows: Iterator[SourceRow], at_most: int) -> Iterator[pa.Table]:
+    """The rows as tables of `at_most` rows; holds one table at a time."""
+    batch: list[dict[str, Any]] = []
+    for row in rows:
+        batch.append(asdict(row))
+        if len(batch) == at_most:
+            yield pa.Table.from_pylist(batch, schema=SOURCE_SCHEMA)
+            batch = []
+    if batch:
+        yield pa.Table.from_pylist(batch, schema=SOURCE_SCHEMA)

@@ -1,0 +1,111 @@
+"""WebDataset tars as img2dataset writes them: KEY.jpg, KEY.json, KEY.txt side by side.
+
+Members are found by their headers and read later by offset, so one bad photo harms no other. A tar
+that is cut or broken yields the members before the break and one row that says where it broke.
+"""
+
+import json
+import posixpath
+import tarfile
+from collections.abc import Iterator
+from typing import Any
+
+from curation.settings.source import SourceSettings
+from curation.sources.folder import IMAGE_SUFFIXES
+from curation.sources.rows import SourceRow, carried_columns
+from curation.storage import filesystem
+
+_MAX_TEXT_BYTES = 1 << 20  # a longer .json or .txt beside a photo is not metadata
+
+
+def webdataset_rows(uri: str, label: str, source: SourceSettings) -> Iterator[SourceRow]:
+    """A row for each image member, in the order of the tar."""
+    fs, path = filesystem(uri)
+    size = int(fs.info(path)["size"])
+    with fs.open(path, "rb") as stream:
+        yield from _rows(stream, size, uri, label, source)
+
+
+def _rows(stream: Any, size: int, uri: str, label: str, source: SourceSettings) -> Iterator[SourceRow]:
+    key: str | None = None
+    images: list[tarfile.TarInfo] = []
+    texts: dict[str, bytes] = {}
+    seen: dict[str, int] = {}
+    broken: str | None = None
+    end = 0
+    try:
+        with tarfile.open(fileobj=stream, mode="r:") as tar:
+            while (member := tar.next()) is not None:
+                tar.members = []  # type: ignore[attr-defined] # tarfile keeps every header otherwise
+                end = member.offset_data + (member.size + 511) // 512 * 512
+                stem, suffix = _split(member.name)
+                if stem != key:
+                    yield from _photos(images, texts, uri, label, source, seen)
+                    key, images, texts = stem, [], {}
+                if suffix in IMAGE_SUFFIXES:
+                    images.append(member)
+                elif suffix in (".json", ".txt") and member.isreg() and member.size <= _MAX_TEXT_BYTES:
+                    stream.seek(member.offset_data)
+                    texts[suffix] = stream.read(member.size)
+        # tarfile ends quietly at a cut or unreadable header; a whole tar goes on with zeros.
+        stream.seek(end)
+        tail = stream.read(512)
+        if tail != bytes(512):
+            broken = f"cut at byte {size}" if len(tail) < 512 else f"no tar header at byte {end}"
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        broken = f"{error} (at byte {end} of {size})"
+    yield from _photos(images, texts, uri, label, source, seen)
+    if broken is not None:
+        yield SourceRow(
+            source_key=f"{label}#broken",
+            file_name=label,
+            uri=uri,
+            collection=source.collection,
+            source_error=f"tar is broken: {broken}; what lies behind is unknown",
+        )
+
+
+def _photos(
+    images: list[tarfile.TarInfo],
+    texts: dict[str, bytes],
+    uri: str,
+    label: str,
+    source: SourceSettings,
+    seen: dict[str, int],
+) -> Iterator[SourceRow]:
+    if not images:
+        return
+    record: dict[str, Any] = {}
+    problem: str | None = None
+    if ".json" in texts:
+        try:
+            loaded = json.loads(texts[".json"])
+            record = loaded if isinstance(loaded, dict) else {}
+        except ValueError as error:
+            problem = f"its .json is broken: {error}"
+    columns = carried_columns(record)
+    if "caption" not in columns and ".txt" in texts:
+        columns["caption"] = texts[".txt"].decode("utf-8", "replace").strip()
+    if source.collection is not None:
+        columns.setdefault("collection", source.collection)
+    for image in images:
+        name = image.name
+        seen[name] = seen.get(name, 0) + 1
+        again = f"~{seen[name]}" if seen[name] > 1 else ""
+        yield SourceRow(
+            source_key=f"{label}/{name}{again}",
+            file_name=posixpath.basename(name),
+            uri=uri,
+            offset=image.offset_data,
+            length=image.size,
+            metadata=json.dumps(record, sort_keys=True) if record else None,
+            source_error=problem if image.isreg() else "the tar member is not a regular file",
+            **columns,
+        )
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Key and ending of a member: WebDataset cuts the base name at its first dot."""
+    folder, base = posixpath.split(name)
+    stem, dot, ending = base.partition(".")
+    return posixpath.join(folder, stem), (dot + ending).lower()

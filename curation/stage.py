@@ -1,0 +1,172 @@
+"""A stage: measure, then decide. And the chain that runs stages over a fragment, measuring once.
+
+A stage is a callable on a pyarrow Table that knows nothing of Ray. Rows in = rows out: it fills
+columns and gives decisions, it never filters. What it measures is remembered beside the run by the
+rows and by all that the measurement depends on; thresholds are applied to remembered measurements.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from curation.fingerprint import fingerprint
+from curation.ledger import Stamp
+from curation.models import Model
+from curation.settings.base import Settings
+from curation.storage import exists, join, read_table, write_table
+
+
+class Stage:
+    """Base of all stages. A subclass sets the class variables and overrides what it needs.
+
+    name     what decisions are stamped with
+    unit     what one decision is about: photo, person, identity
+    fills    the columns that `measure` writes; empty where nothing is measured
+    needs    names of the stages whose measurements this one's measurements build on
+    version  raised when the code changes what is measured
+    """
+
+    name: ClassVar[str]
+    unit: ClassVar[str] = "photo"
+    fills: ClassVar[pa.Schema] = pa.schema([])
+    needs: ClassVar[tuple[str, ...]] = ()
+    version: ClassVar[int] = 1
+
+    def __init__(self, settings: Settings, models: Sequence[Model] = ()) -> None:
+        self.models = tuple(models)
+        revisions = ", ".join(model.revision for model in self.models)
+        self.stamp = Stamp(self.name, revisions, settings.hash())
+        self._measured_with = settings.measurement()
+
+    def measured_with(self) -> dict[str, Any]:
+        """What a measurement of this stage depends on, the stages in `needs` aside."""
+        return {
+            "stage": self.name,
+            "version": self.version,
+            "settings": self._measured_with,
+            "models": [model.sha256 for model in self.models],
+        }
+
+    def missing(self, table: pa.Table) -> list[bool]:
+        """Per row: whether it must be measured now (still wanted, and not measured before)."""
+        return [False] * table.num_rows
+
+    def measure(self, table: pa.Table) -> pa.Table:
+        """The table with the columns of `fills` set. Errors are caught per row, never per batch."""
+        return table
+
+    def decide(self, table: pa.Table) -> pa.Table:
+        """The table with this stage's decisions, from stored measurements alone."""
+        return table
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Measures and decides all rows."""
+        return self.decide(self.measure(with_columns(table, self.fills)))
+
+
+def with_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with every column of `schema`; absent ones are added as nulls."""
+    for field in schema:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table
+
+
+def set_columns(table: pa.Table, schema: pa.Schema, rows: Sequence[dict[str, Any]]) -> pa.Table:
+    """The table with the columns of `schema` replaced by those of `rows` (absent keys are null)."""
+    for field in schema:
+        values = pa.array([row.get(field.name) for row in rows], field.type)
+        if field.name in table.column_names:
+            table = table.set_column(table.column_names.index(field.name), field, values)
+        else:
+            table = table.append_column(field, values)
+    return table
+
+
+class Measurements:
+    """What stages measured, on disk: `_measured/STAGE-HASH/ROWS.parquet` in a phase's folder.
+
+    HASH covers the stage's models and settings and those of the stages it needs; ROWS is a hash of
+    the fragment's rows. So measurements outlive every change of a threshold.
+    """
+
+    def __init__(self, folder: str, stages: Sequence[Stage]) -> None:
+        self._folder = folder
+        self.hashes: dict[str, str] = {}
+        for stage in stages:
+            below = [self.hashes[name] for name in stage.needs]
+            self.hashes[stage.name] = fingerprint([stage.measured_with(), below])
+
+    def path(self, stage: Stage, rows: str) -> str:
+        """The file of one stage and fragment."""
+        return join(self._folder, "_measured", f"{stage.name}-{self.hashes[stage.name]}", f"{rows}.parquet")
+
+    def load(self, stage: Stage, rows: str, table: pa.Table) -> pa.Table:
+        """The table with the stage's columns as remembered, or null."""
+        path = self.path(stage, rows)
+        if not exists(path):
+            return with_columns(table, stage.fills)
+        remembered = read_table(path)
+        for field in stage.fills:
+            column = remembered[field.name].cast(field.type)
+            if field.name in table.column_names:
+                table = table.set_column(table.column_names.index(field.name), field, column)
+            else:
+                table = table.append_column(field, column)
+        return table
+
+    def save(self, stage: Stage, rows: str, table: pa.Table) -> None:
+        """Remembers the stage's columns."""
+        write_table(self.path(stage, rows), table.select(stage.fills.names))
+
+
+def run_chain(
+    stages: Sequence[Stage],
+    table: pa.Table,
+    measurements: Measurements,
+    rows: str,
+    slice_rows: int,
+    after_slice: Callable[[], None] = lambda: None,
+) -> pa.Table:
+    """Runs all stages over `table`, `slice_rows` rows at a time, so that few photos are open at once.
+
+    Models are asked only about rows that `missing` names; what they say is remembered before the
+    result is returned.
+    """
+    measuring = [stage for stage in stages if len(stage.fills)]
+    for stage in measuring:
+        table = measurements.load(stage, rows, table)
+    fresh: set[str] = set()
+    slices = []
+    for start in range(0, max(table.num_rows, 1), slice_rows):
+        part = table.slice(start, slice_rows)
+        for stage in stages:
+            if len(stage.fills):
+                missing = stage.missing(part)
+                if any(missing):
+                    part = _measure(stage, part, missing)
+                    fresh.add(stage.name)
+            part = stage.decide(part)
+        slices.append(part)
+        after_slice()
+    result = pa.concat_tables(slices).combine_chunks()
+    for stage in measuring:
+        if stage.name in fresh:
+            measurements.save(stage, rows, result)
+    return result
+
+
+def _measure(stage: Stage, table: pa.Table, missing: Sequence[bool]) -> pa.Table:
+    """Measures the rows named by `missing` and puts them back in their places."""
+    if all(missing):
+        return stage.measure(table)
+    measured = stage.measure(table.filter(pa.array(missing)))
+    order = []
+    places = iter(range(table.num_rows, table.num_rows + measured.num_rows))
+    for row, is_missing in enumerate(missing):
+        order.append(next(places) if is_missing else row)
+    for field in stage.fills:
+        both = pa.chunked_array([*table[field.name].chunks, *measured[field.name].chunks])
+        table = table.set_column(table.column_names.index(field.name), field, both.take(order))
+    return table

@@ -1,0 +1,75 @@
+"""What a run has done: from summary.json where it is finished, otherwise from committed fragments."""
+
+import time
+from typing import Any
+
+from curation.fragments import about, list_fragments
+from curation.ledger import Counts
+from curation.run import PHASES
+from curation.run_folder import HEARTBEAT_S, read_json, require_run
+from curation.storage import join
+
+
+def read_status(run: str) -> dict[str, Any]:
+    """State, and per stage: in, kept, rejected, failed, reasons. Raises ConfigError for no run."""
+    require_run(run)
+    now = read_json(run, "status.json") or {"state": "not started"}
+    if now["state"] == "finished":
+        summary = read_json(run, "summary.json")
+        if summary is not None:
+            return {"state": "finished", "run": run, **summary}
+    stages = []
+    for phase, folders in PHASES.items():
+        for folder in folders:
+            counts = Counts()
+            for fragment in list_fragments(join(run, *folder.split("/"))):
+                counts.add(about(join(run, *folder.split("/"), fragment.name))["counts"])
+            for stage, entry in counts.to_json().items():
+                stages.append({"phase": phase, "stage": stage, **entry})
+    silent_s = round(time.time() - now["time"], 1) if "time" in now else None
+    by_stage = {entry["stage"]: entry for entry in stages}
+    return {
+        **now,
+        "run": run,
+        "silent_s": silent_s,
+        "collection": by_stage.get("read", {}).get("in", 0),
+        "identities": by_stage.get("outfits", {}).get("in", 0),
+        "groups": by_stage.get("pack", {}).get("kept", 0),
+        "stages": stages,
+    }
+
+
+def status_lines(status: dict[str, Any]) -> list[str]:
+    """For people."""
+    lines = [f"{status['run']}: {status['state']}"]
+    if status["state"] == "running":
+        lines[0] += f", {status['phase']} {status['fragments_done']}/{status['fragments']} fragments"
+        if status["silent_s"] is not None and status["silent_s"] > 6 * HEARTBEAT_S:
+            lines.append(
+                f"no sign of life for {status['silent_s']:.0f} s (process {status['pid']} on "
+                f"{status['host']}); if it was killed, the same curate command goes on from here"
+            )
+    if status.get("message"):
+        lines.append(status["message"])
+    return lines + summary_lines(status)
+
+
+def summary_lines(summary: dict[str, Any]) -> list[str]:
+    """The funnel as a table, and what came out."""
+    rows = [("phase", "stage", "unit", "in", "kept", "rejected", "failed", "reasons")]
+    for entry in summary["stages"]:
+        reasons = ", ".join(f"{name} {number}" for name, number in entry["reasons"].items())
+        numbers = [str(entry[name]) for name in ("in", "kept", "rejected", "failed")]
+        rows.append((entry["phase"], entry["stage"], entry["unit"], *numbers, reasons))
+    widths = [max(len(row[i]) for row in rows) for i in range(8)]
+    lines = []
+    for row in rows:
+        cells = [row[i].rjust(widths[i]) if 3 <= i < 7 else row[i].ljust(widths[i]) for i in range(8)]
+        lines.append("  ".join(cells).rstrip())
+    lines.append("")
+    parts = [f"{summary['collection']} photos in", f"{summary['identities']} identities"]
+    if "photos" in summary:
+        parts.append(f"{summary['groups']} groups of {summary['photos']} photos")
+        parts.append(f"{summary['shards']} shards, {summary['bytes']} bytes")
+    lines.append(", ".join(parts))
+    return lines

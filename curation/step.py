@@ -1,0 +1,137 @@
+"""A step: every fragment of one folder becomes a fragment of another, each of them once."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from curation.call_counter import CallCounter
+from curation.engine import Answer, Engine, Job, Opener, Task, Work
+from curation.errors import PersonaError
+from curation.fragments import Fragment, about, commit, drop_stale
+from curation.ledger import FAILED, Counts
+from curation.settings.base import Resources
+from curation.storage import join
+
+
+class Progress(Protocol):
+    """Told what a run does; shows it to a person or to nobody."""
+
+    def begin(self, phase: str, total: int, done: int, counts: Counts) -> None:
+        """A step begins; `done` of `total` fragments are committed already."""
+        ...
+
+    def advance(self, rows: int, counts: Counts) -> None:
+        """A fragment was committed; `counts` are those of the whole step so far."""
+        ...
+
+    def end(self) -> None:
+        """The step is done."""
+        ...
+
+
+@dataclass
+class Context:
+    """What the steps of one run share, and what they found out."""
+
+    job: Job
+    engine: Engine
+    progress: Progress
+    counts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
+    rates: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def folder(self, *names: str) -> str:
+        """A place inside the run folder."""
+        return join(self.job.run, *names)
+
+
+def work_of(transform: Callable[[Task], tuple[pa.Table, Counts]], calls: CallCounter) -> Work:
+    """Wraps a transform of one task: times it, counts its calls, commits its table."""
+
+    def work(task: Task) -> Answer:
+        began, cpu = time.monotonic(), time.process_time()
+        before = dict(calls.items)
+        table, counts = transform(task)
+        answer = {
+            "rows": table.num_rows,
+            "counts": counts.to_json(),
+            "calls": {k: v - before.get(k, 0) for k, v in calls.items.items() if v > before.get(k, 0)},
+            "seconds": round(time.monotonic() - began, 4),
+            "cpu_seconds": round(time.process_time() - cpu, 4),
+        }
+        commit(task.target, table, answer)
+        return answer
+
+    return work
+
+
+def run_step(
+    context: Context,
+    phase: str,
+    folder: str,
+    sources: list[tuple[str, Fragment, dict[str, Any]]],
+    opener: Opener,
+    resources: Resources,
+) -> list[Fragment]:
+    """Commits one fragment in `folder` for each of `sources` (input path, fragment to make, detail).
+
+    Those already committed are counted and not repeated. Stops above the allowed share of failed
+    rows. Returns the fragments of the folder.
+    """
+    target_folder = context.folder(folder)
+    expected = [fragment for _, fragment, _ in sources]
+    committed = drop_stale(target_folder, expected)
+    counts = Counts()
+    rows = 0
+    for fragment in sorted(committed, key=lambda done: done.index):
+        kept = about(join(target_folder, fragment.name))
+        counts.add(kept["counts"])
+        rows += kept["rows"]
+    tasks = [
+        Task(fragment.index, path, join(target_folder, fragment.name), detail)
+        for path, fragment, detail in sources
+        if fragment not in committed
+    ]
+    began = time.monotonic()
+    fresh_rows, cpu = 0, 0.0
+    context.progress.begin(phase, len(expected), len(committed), counts)
+    for answer in context.engine.map(opener, context.job, tasks, resources):
+        counts.add(answer["counts"])
+        fresh_rows += answer["rows"]
+        cpu += answer["cpu_seconds"]
+        for stage, number in answer["calls"].items():
+            context.calls[stage] = context.calls.get(stage, 0) + number
+        context.progress.advance(answer["rows"], counts)
+        _stop_above_failure_rate(context, phase, counts)
+    context.progress.end()
+    _stop_above_failure_rate(context, phase, counts)
+    context.counts[folder] = counts.to_json()
+    seconds = time.monotonic() - began
+    context.rates[folder] = {
+        "rows": rows + fresh_rows,
+        "rows_this_time": fresh_rows,
+        "seconds": round(seconds, 3),
+        "cpu_seconds": round(cpu, 3),
+        "rows_per_second": round(fresh_rows / seconds, 3) if fresh_rows else 0.0,
+    }
+    return expected
+
+
+def _stop_above_failure_rate(context: Context, phase: str, counts: Counts) -> None:
+    limits = context.job.pipeline.engine
+    for stage, counter in counts.stages.items():
+        bad, total = counter[FAILED], counter["in"]
+        if bad >= limits.min_failed_rows and bad > limits.max_failed_share * total:
+            reasons = ", ".join(
+                f"{number} {name.removeprefix('reason:')}"
+                for name, number in counter.most_common()
+                if name.startswith("reason:")
+            )
+            raise PersonaError(
+                f"{phase}: stage {stage}: {bad} of {total} {counts.units[stage]}s failed "
+                f"({bad / total:.1%}, engine.max_failed_share is {limits.max_failed_share:.1%}): "
+                f"{reasons}; list them with `persona why {context.job.run} --failed`"
+            )

@@ -1,0 +1,138 @@
+"""Files by path or URL (local, s3://, gs://, memory:// ...): whole reads, ranges, atomic writes.
+
+A write becomes visible at once or not at all: locally a temporary name is renamed, on an object
+store the object is put in one request. Temporary names begin with a dot, which Parquet readers skip.
+"""
+
+import io
+import os
+import posixpath
+import uuid
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def is_local(url: str) -> bool:
+    """Whether `url` is a path of this machine (no protocol, or file://)."""
+    return "://" not in url or url.startswith("file://")
+
+
+def local_path(url: str) -> str:
+    """The plain path of a local URL."""
+    return url.removeprefix("file://")
+
+
+@lru_cache(maxsize=64)
+def _filesystem(protocol: str) -> Any:
+    return fsspec.filesystem(protocol)
+
+
+def filesystem(url: str) -> tuple[Any, str]:
+    """The fsspec file system of `url` and the path inside it. Credentials: the platform's chain."""
+    if is_local(url):
+        return _filesystem("file"), local_path(url)
+    protocol, path = url.split("://", 1)
+    return _filesystem(protocol), path
+
+
+def join(folder: str, *names: str) -> str:
+    """`folder` extended by names; works for paths and URLs."""
+    return posixpath.join(folder, *names)
+
+
+def read_bytes(url: str, offset: int | None = None, length: int | None = None) -> bytes:
+    """The file's bytes, or `length` of them from `offset`. Raises OSError; EOFError if cut short."""
+    if is_local(url):
+        with open(local_path(url), "rb") as file:
+            if offset is None:
+                return file.read()
+            assert length is not None
+            data = os.pread(file.fileno(), length, offset)
+    else:
+        fs, path = filesystem(url)
+        if offset is None:
+            return bytes(fs.cat_file(path))
+        assert length is not None
+        data = bytes(fs.cat_file(path, start=offset, end=offset + length))
+    if len(data) != length:
+        raise EOFError(f"cut short: {len(data)} of {length} bytes")
+    return data
+
+
+def write_bytes(url: str, data: bytes) -> None:
+    """Writes a whole file so that it appears complete or not at all."""
+    if not is_local(url):
+        fs, path = filesystem(url)
+        fs.pipe_file(path, data)
+        fs.invalidate_cache(posixpath.dirname(path))
+        return
+    target = Path(local_path(url))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_table(url: str, columns: list[str] | None = None) -> pa.Table:
+    """A Parquet file as a table."""
+    if is_local(url):
+        return pq.read_table(local_path(url), columns=columns, partitioning=None)
+    return pq.read_table(io.BytesIO(read_bytes(url)), columns=columns)
+
+
+def write_table(url: str, table: pa.Table) -> None:
+    """Writes a Parquet file atomically."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    write_bytes(url, sink.getvalue())
+
+
+def parquet_footer(url: str) -> Any:
+    """The `pyarrow.parquet.FileMetaData` of a file; reads the footer alone."""
+    fs, path = filesystem(url)
+    with fs.open(path, "rb") as file:
+        return pq.ParquetFile(file).metadata
+
+
+def list_names(folder: str) -> list[str]:
+    """Sorted names of the entries of a folder; empty when there is no such folder."""
+    if is_local(folder):
+        try:
+            return sorted(os.listdir(local_path(folder)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+    fs, path = filesystem(folder)
+    fs.invalidate_cache(path)
+    try:
+        return sorted({posixpath.basename(entry.rstrip("/")) for entry in fs.ls(path, detail=False)})
+    except FileNotFoundError:
+        return []
+
+
+def exists(url: str) -> bool:
+    """Whether a file or folder is there."""
+    fs, path = filesystem(url)
+    if not is_local(url):
+        fs.invalidate_cache(posixpath.dirname(path))
+    return bool(fs.exists(path))
+
+
+def remove(url: str, recursive: bool = False) -> None:
+    """Removes a file, or a folder with `recursive`; an absent one is no error."""
+    fs, path = filesystem(url)
+    try:
+        fs.rm(path, recursive=recursive)
+    except FileNotFoundError:
+        return

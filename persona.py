@@ -1,0 +1,231 @@
+"""The command line of persona. Each part is imported when its command is used."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+_EXAMPLES = """examples:
+  persona curate real-photos --set source.path=photos --set models.path=weights --out runs/first
+  persona status runs/first
+  persona why runs/first IMG_0042.jpg
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command. Returns 0, 1 (it ran, the result is bad) or 2 (bad usage or config)."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    from curation.errors import PersonaError
+
+    try:
+        return int(options.run(options))
+    except PersonaError as error:
+        print(f"persona: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("persona: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="persona",
+        description="Curate photos of people into shards of person × outfit groups.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    curate = _command(
+        commands,
+        "curate",
+        _curate,
+        "run a pipeline on its collection; goes on by itself where it stopped",
+        "persona curate real-photos --set source.path=photos --out runs/first --engine inline",
+    )
+    curate.add_argument("pipeline", help="a name in pipelines.yaml")
+    _config_options(curate)
+    curate.add_argument("--out", metavar="RUN", help="run folder, path or URL (default runs/PIPELINE)")
+    curate.add_argument("--engine", choices=("ray", "inline"), default="ray")
+    curate.add_argument("--ray-address", metavar="ADDRESS", help="an existing cluster, or 'auto'")
+    curate.add_argument("--commercial", action="store_true", help="refuse licences that forbid it")
+    curate.add_argument("--quiet", action="store_true", help="no progress")
+    curate.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+    status = _command(commands, "status", _status, "what a run has done", "persona status runs/first --json")
+    status.add_argument("folder", metavar="RUN")
+    status.add_argument("--json", action="store_true")
+
+    why = _command(
+        commands,
+        "why",
+        _why,
+        "every decision about a photo, person, identity or group",
+        "persona why runs/first IMG_0042.jpg",
+    )
+    why.add_argument("folder", metavar="RUN")
+    why.add_argument("id", nargs="?", help="file name, source key, or (start of) an id")
+    why.add_argument("--failed", action="store_true", help="list all rows that failed")
+    why.add_argument("--json", action="store_true")
+
+    schema = _command(
+        commands,
+        "schema",
+        _schema,
+        "JSON schema of pipelines.yaml",
+        "persona schema > pipelines.schema.json",
+    )
+    schema.set_defaults(json=True)
+
+    models = commands.add_parser("models", help="weights of a pipeline")
+    actions = models.add_subparsers(metavar="ACTION", required=True)
+    listing = _command(
+        actions,
+        "list",
+        _models_list,
+        "where each model's weights are",
+        "persona models list real-photos",
+    )
+    listing.add_argument("pipeline")
+    _config_options(listing)
+    listing.add_argument("--json", action="store_true")
+
+    judge = commands.add_parser("judge", help="the judge of outfits")
+    actions = judge.add_subparsers(metavar="ACTION", required=True)
+    calibrate = _command(
+        actions,
+        "calibrate",
+        _calibrate,
+        "choose the appearance judge's cut from labelled pairs",
+        "persona judge calibrate runs/first --pairs labels.csv --precision 0.97",
+    )
+    calibrate.add_argument("folder", metavar="RUN")
+    calibrate.add_argument(
+        "--pairs",
+        required=True,
+        metavar="FILE",
+        help="CSV or Parquet with columns a, b (person_id or file name) and same (1 or 0)",
+    )
+    calibrate.add_argument("--precision", type=float, default=0.95, help="wanted among accepted pairs")
+    calibrate.add_argument("--out", metavar="FILE", help="default RUN/judge-calibration.json")
+    calibrate.add_argument("--json", action="store_true")
+    return parser
+
+
+def _command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], says: str, example: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=says, description=says, epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _config_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", default="pipelines.yaml", metavar="FILE")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="override one setting, as people.detect.min_score=0.5",
+    )  # fmt: skip
+
+
+def _curate(options: argparse.Namespace) -> int:
+    from curation.engine import Engine, InlineEngine, Job, RayEngine
+    from curation.models import check_backends, find_models
+    from curation.photos.screen import OptOuts
+    from curation.pipeline_file import load_pipeline
+    from curation.sources.units import list_units
+
+    pipeline = load_pipeline(options.config, options.pipeline, options.overrides)
+    check_backends(pipeline, options.commercial)
+    models = find_models(pipeline, options.commercial)
+    OptOuts(pipeline.photos.screen.opt_out)
+    list_units(pipeline.source)
+    run = options.out or os.path.join("runs", options.pipeline)
+    from curation.run import curate
+    from curation.status import summary_lines
+    from curation.storage import is_local
+
+    if is_local(run):
+        run = os.path.abspath(run)
+    engine: Engine = InlineEngine()
+    if options.engine == "ray":
+        phases = ("photos", "people", "identities", "outfits", "captions", "shards")
+        wanted = max(getattr(pipeline, phase).resources.num_cpus for phase in phases)
+        engine = RayEngine(pipeline.engine, options.ray_address, int(wanted))
+    try:
+        summary = curate(Job(run, pipeline, models), options.pipeline, engine, options.quiet)
+    finally:
+        engine.close()
+    if options.json:
+        print(json.dumps(summary))
+    elif not options.quiet:
+        print("\n".join([*summary_lines(summary), f"run folder: {run}"]))
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    from curation.status import read_status, status_lines
+
+    status = read_status(options.folder)
+    print(json.dumps(status) if options.json else "\n".join(status_lines(status)))
+    return 0 if status["state"] in ("finished", "running") else 1
+
+
+def _why(options: argparse.Namespace) -> int:
+    from curation.errors import ConfigError
+    from curation.why import explain, failed_rows, why_lines
+
+    if options.failed:
+        for row in failed_rows(options.folder):
+            print(json.dumps(row) if options.json else f"{row['id']}  {row['stage']}: {row['detail']}")
+        return 0
+    if options.id is None:
+        raise ConfigError("why: give an id or a file name, or --failed")
+    found = explain(options.folder, options.id)
+    print(json.dumps(found) if options.json else "\n".join(why_lines(found)))
+    return 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from curation.pipeline_file import json_schema
+
+    print(json.dumps(json_schema(), indent=1))
+    return 0
+
+
+def _models_list(options: argparse.Namespace) -> int:
+    from curation.models import list_models
+    from curation.pipeline_file import load_pipeline
+
+    rows = list_models(load_pipeline(options.config, options.pipeline, options.overrides))
+    for row in rows:
+        if options.json:
+            continue
+        where = row["path"] or f"not found; get it from {row['source']}"
+        print(f"{row['name']:<20} {row['licence']:<18} {where}")
+    if options.json:
+        print(json.dumps(rows))
+    return 0 if all(row["path"] for row in rows) else 1
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from curation.outfits.calibrate import calibrate_run, calibration_lines
+
+    result = calibrate_run(options.folder, options.pairs, options.precision, options.out)
+    if not options.json:
+        print("\n".join(calibration_lines(result)))
+    print(json.dumps(result))
+    return 0 if result["cut"] is not None else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The dataset on disk: WebDataset shards, their index and card. Knows neither Ray nor torch."""
