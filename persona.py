@@ -161,8 +161,9 @@ def _curate(options: argparse.Namespace) -> int:
         phases = ("photos", "people", "identities", "outfits", "captions", "shards")
         wanted = max(getattr(pipeline, phase).resources.num_cpus for phase in phases)
         engine = RayEngine(pipeline.engine, options.ray_address, int(wanted))
+    job = Job(run, pipeline, models, os.environ.get("PERSONA_CALLS"))
     try:
-        summary = curate(Job(run, pipeline, models), options.pipeline, engine, options.quiet)
+        summary = curate(job, options.pipeline, engine, options.quiet)
     finally:
         engine.close()
     if options.json:

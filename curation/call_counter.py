@@ -1,4 +1,4 @@
-"""Counts what models were asked, in memory and, where PERSONA_CALLS names a folder, on disk.
+"""Counts what models were asked, in memory and, where $PERSONA_CALLS names a folder, on disk.
 
 The file survives a kill: one line for each call of a model, appended before the call returns, so
 that "nothing is done twice" can be counted from outside.
@@ -15,9 +15,8 @@ from pathlib import Path
 class CallCounter:
     """`asked(stage, ids)` is called by a stage each time it asks its model about some rows."""
 
-    def __init__(self, folder: str | None = None) -> None:
+    def __init__(self, folder: str | None) -> None:
         self.items: Counter[str] = Counter()
-        folder = folder or os.environ.get("PERSONA_CALLS")
         self._path: Path | None = None
         if folder:
             Path(folder).mkdir(parents=True, exist_ok=True)

@@ -19,11 +19,15 @@ from curation.settings.base import Resources
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker of a run is told: the run folder, the pipeline, its weights."""
+    """What every worker of a run is told: the run folder, the pipeline, its weights.
+
+    `calls` is a local folder in which every call of a model is noted, for counting from outside.
+    """
 
     run: str
     pipeline: PipelineSettings
     models: Models
+    calls: str | None = None
 
 
 @dataclass(frozen=True)

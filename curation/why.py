@@ -58,7 +58,8 @@ def why_lines(found: dict[str, Any]) -> list[str]:
 def failed_rows(run: str) -> Iterator[dict[str, Any]]:
     """Every photo and person whose last decision is `failed`: {id, stage, reason, detail}."""
     require_run(run)
-    for folder in ("photos", "people", "identities", "captions"):
+    photos = "photos" if list_fragments(join(run, "photos")) else "photos/_screened"
+    for folder in (photos, "people", "identities", "captions"):
         key = "person_id" if folder in ("identities", "captions") else "source_key"
         for table in _tables(run, folder, [key, "verdict", "decisions"]):
             for row in table.filter(pc.equal(table["verdict"], FAILED)).to_pylist():

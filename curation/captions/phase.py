@@ -109,7 +109,7 @@ def open_captions(job: Job) -> Work:
         counts.count("person", table["decisions"].to_pylist())
         return table, counts
 
-    return work_of(transform, CallCounter())
+    return work_of(transform, CallCounter(job.calls))
 
 
 def group_of_person(outfits: pa.Table) -> dict[str, str]:

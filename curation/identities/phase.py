@@ -191,7 +191,7 @@ def open_identities(job: Job) -> Work:
         counts.count("person", table["decisions"].to_pylist(), only=stage.name)
         return table, counts
 
-    return work_of(transform, CallCounter())
+    return work_of(transform, CallCounter(job.calls))
 
 
 PERSON_SOURCE = [

@@ -119,7 +119,7 @@ class Outfits(Stage):
 
 def open_outfits(job: Job) -> Work:
     """Work: a bucket of people becomes a fragment of identities with their groups."""
-    calls = CallCounter()
+    calls = CallCounter(job.calls)
     settings = job.pipeline.outfits
     judge = build_backend("judge", settings.judge, job.models)
     stage = Outfits(settings, judge, job.pipeline.seed, calls)

@@ -246,7 +246,7 @@ def open_packing(job: Job) -> Work:
         counts.count("group", decisions)
         return pa.Table.from_pylist(rows, schema=_PART_SCHEMA), counts
 
-    return work_of(transform, CallCounter())
+    return work_of(transform, CallCounter(job.calls))
 
 
 def _write_group(

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from curation.errors import ConfigError
 from curation.models import Models
+from curation.people.person_stage import one_line
 from curation.people.protocols import Detections
 from curation.settings.people import UltralyticsSettings
 from curation.torch_device import torch_device
@@ -29,8 +31,13 @@ class UltralyticsDetector:
         self._settings = settings
         self._floor = 0.01
         self._batched = path.suffix in _BATCHED
-        # Exported models do not say what they were trained for.
-        self._yolo = YOLO(str(path)) if self._batched else YOLO(str(path), task="detect")
+        try:
+            self._yolo = YOLO(str(path))  # an export carries its task; one that does not is a detector
+            self._predict([np.zeros((64, 64, 3), np.uint8)])  # exports are opened by the first call
+        except Exception as error:  # every format has errors of its own
+            raise ConfigError(
+                f"model {settings.model}: {path} is no usable detector: {one_line(error)}"
+            ) from None
 
     def detect(self, photos: list[np.ndarray]) -> list[Detections]:
         """Runs the model on square letterboxes, so that an answer does not depend on the batch."""

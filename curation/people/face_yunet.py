@@ -3,7 +3,9 @@
 import cv2
 import numpy as np
 
+from curation.errors import ConfigError
 from curation.models import Models
+from curation.people.person_stage import one_line
 from curation.people.protocols import Face
 from curation.settings.people import YunetSettings
 
@@ -16,16 +18,22 @@ class YunetFaceFinder:
     """A FaceFinder. Every scale is a square canvas, so that the network is laid out once for each."""
 
     def __init__(self, settings: YunetSettings, models: Models) -> None:
-        cv2.setLogLevel(2)  # errors: OpenCV 5 warns about its new graph engine at every start
+        # OpenCV 5 warns about its new graph engine at every start.
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         path = models[settings.model].path
         self._floor = settings.floor
-        self._scales = [
-            (
-                side,
-                cv2.FaceDetectorYN.create(path, "", (side, side), settings.floor, _NMS_IOU, _TOP),
-            )
-            for side in sorted(set(settings.scales_px))
-        ]
+        try:
+            self._scales = [
+                (
+                    side,
+                    cv2.FaceDetectorYN.create(path, "", (side, side), settings.floor, _NMS_IOU, _TOP),
+                )
+                for side in sorted(set(settings.scales_px))
+            ]
+        except cv2.error as error:
+            raise ConfigError(
+                f"model {settings.model}: {path} is no usable YuNet: {one_line(error)}"
+            ) from None
 
     def find(self, photo: np.ndarray) -> list[Face]:
         """The faces of all scales; of two that overlap the better one."""

@@ -5,6 +5,7 @@ import numpy as np
 
 from curation.errors import ConfigError
 from curation.models import Models
+from curation.people.person_stage import one_line
 from curation.people.protocols import PersonView
 from curation.settings.people import SegformerSettings
 from curation.torch_device import torch_device
@@ -23,16 +24,18 @@ class SegformerParser:
         path = models[settings.model].path
         try:
             self._processor = SegformerImageProcessor.from_pretrained(path, local_files_only=True)
-            model = SegformerForSemanticSegmentation.from_pretrained(
-                path, local_files_only=True, use_safetensors=True
+            model, report = SegformerForSemanticSegmentation.from_pretrained(
+                path, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
-        except (OSError, ValueError) as error:
-            first = str(error).splitlines()[0][:200]
-            raise ConfigError(f"model {settings.model}: {path}: {first}") from None
+        except Exception as error:  # OSError, ValueError, and those of safetensors and torch
+            raise ConfigError(f"model {settings.model}: {path}: {one_line(error)}") from None
         if model.config.num_labels != 18:
             raise ConfigError(
                 f"model {settings.model}: has {model.config.num_labels} labels, the 18 of ATR are needed"
             )
+        if report["missing_keys"]:  # transformers would fill them with random numbers
+            missing = ", ".join(sorted(report["missing_keys"])[:3])
+            raise ConfigError(f"model {settings.model}: {path} lacks weights: {missing}")
         self._model = model.eval().to(self._device)
 
     def parse(self, photo: np.ndarray, people: list[PersonView]) -> list[np.ndarray]:
@@ -41,8 +44,10 @@ class SegformerParser:
         found: list[np.ndarray] = []
         for start in range(0, len(people), self._batch):
             batch = people[start : start + self._batch]
-            crops = [photo[p.box[1] : p.box[3], p.box[0] : p.box[2]] for p in batch]
-            inputs = self._processor(images=crops, return_tensors="pt").to(self._device)
+            crops = [photo[p.box[1] : p.box[3], p.box[0] : p.box[2]].copy() for p in batch]
+            # A crop of 1 or 3 rows would be taken for one with its channels first.
+            inputs = self._processor(images=crops, input_data_format="channels_last", return_tensors="pt")
+            inputs = inputs.to(self._device)
             with torch.inference_mode():
                 logits = self._model(**inputs).logits.float().cpu()
             for person, scores in zip(batch, logits, strict=True):

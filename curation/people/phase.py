@@ -115,7 +115,7 @@ def _ruling(row: dict[str, Any]) -> Outcome:
 
 def open_people(job: Job) -> Work:
     """Work: a fragment of `photos/` becomes one of `people/`."""
-    calls = CallCounter()
+    calls = CallCounter(job.calls)
     pixels = Pixels(job.pipeline.source)
     stages = people_stages(job.pipeline, job.models, pixels, calls)
     measurements = Measurements(join(job.run, "people"), stages)

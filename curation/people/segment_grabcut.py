@@ -44,7 +44,9 @@ class Grabcut:
         _add_prior(labels, inner, outer)
         background, foreground = np.zeros((1, 65)), np.zeros((1, 65))
         cv2.setRNGSeed(_SEED)
-        if small.std() > 0:
+        # GrabCut learns from both sides; a box of a few px can fill its crop to the last one.
+        two_sided = (labels == cv2.GC_BGD).any() and (labels != cv2.GC_BGD).any()
+        if two_sided and small.std() > 0:
             cv2.grabCut(
                 np.ascontiguousarray(small),
                 labels,

@@ -42,11 +42,16 @@ class SegmentAnything:
         sam = build_sam(settings.architecture)
         try:
             weights = torch.load(path, map_location="cpu", weights_only=True)
-            sam.load_state_dict(weights)
-        except Exception as error:  # torch raises pickle, zip, key and shape errors alike
-            first = str(error).splitlines()[0][:200]
+        except Exception as error:  # torch raises pickle and zip errors alike, with advice not to follow
             raise ConfigError(
-                f"model {settings.model}: {path} does not fit architecture {settings.architecture}: {first}"
+                f"model {settings.model}: {path} is no file of tensors: {type(error).__name__}"
+            ) from None
+        try:
+            sam.load_state_dict(weights)
+        except Exception as error:  # missing keys, shapes, no dict at all
+            why = " ".join(" ".join(str(error).splitlines()[:2]).split())[:200]
+            raise ConfigError(
+                f"model {settings.model}: {path} does not fit architecture {settings.architecture}: {why}"
             ) from None
         self._predictor = SamPredictor(sam.eval().to(torch_device()))
 
@@ -82,8 +87,8 @@ def build_sam(architecture: str | dict[str, Any]) -> Any:
     named = isinstance(architecture, str)
     wanted = dict(ARCHITECTURES[architecture] if isinstance(architecture, str) else architecture)
     image_px, out_chans = wanted.pop("image_px", 1024), wanted.pop("out_chans", 256)
-    grid = image_px // _PATCH_PX
     try:
+        grid = image_px // _PATCH_PX
         return Sam(
             image_encoder=ImageEncoderViT(
                 img_size=image_px,
@@ -117,5 +122,6 @@ def build_sam(architecture: str | dict[str, Any]) -> Any:
             pixel_mean=[123.675, 116.28, 103.53],
             pixel_std=[58.395, 57.12, 57.375],
         )
-    except TypeError as error:
-        raise ConfigError(f"people.segment.by.architecture: {error}") from None
+    except (TypeError, ValueError, AssertionError, ArithmeticError, RuntimeError) as error:
+        first = str(error).partition("\n")[0]
+        raise ConfigError(f"people.segment.by.architecture: {architecture}: {first}") from None

@@ -4,7 +4,9 @@ import os
 
 import numpy as np
 
+from curation.errors import ConfigError
 from curation.models import Models
+from curation.people.person_stage import one_line
 from curation.settings.people import UltralyticsSamSettings
 from curation.torch_device import torch_device
 
@@ -21,18 +23,25 @@ class UltralyticsSam:
         from ultralytics import SAM
 
         self._device = torch_device()
-        self._sam = SAM(models[settings.model].path)
+        path = models[settings.model].path
+        try:
+            self._sam = SAM(path)
+        except Exception as error:  # an unknown file name, or what torch raises for wrong weights
+            raise ConfigError(f"model {settings.model}: {path}: {one_line(error)}") from None
 
     def segment(self, photo: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
-        """One call for all boxes of a photo."""
+        """One call for all boxes of a photo; a mask that the model itself gives no score is blank."""
         results = self._sam(
             np.ascontiguousarray(photo[..., ::-1]),
             bboxes=boxes.astype(np.float32).tolist(),
+            conf=0.0,
             device=self._device,
             verbose=False,
         )
-        found = results[0].masks
-        blank = np.zeros(photo.shape[:2], bool)
-        whole = [] if found is None else list(found.data.cpu().numpy().astype(bool))
-        whole += [blank] * (len(boxes) - len(whole))
-        return [mask[y0:y1, x0:x1] for mask, (x0, y0, x1, y1) in zip(whole, boxes.tolist(), strict=True)]
+        masks = [np.zeros((y1 - y0, x1 - x0), bool) for x0, y0, x1, y1 in boxes.tolist()]
+        found = results[0]
+        # Masks at or below `conf` are left out: `cls` says which box each of the others is for.
+        for which, mask in zip(found.boxes.cls.int().tolist(), found.masks.data.cpu().numpy(), strict=True):
+            x0, y0, x1, y1 = boxes[which]
+            masks[which] = mask[y0:y1, x0:x1].astype(bool)
+        return masks

@@ -18,6 +18,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_OURS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _SIGNATURES = (
     (b"GIF8", "gif"),
     (b"BM", "bmp"),
@@ -91,6 +92,8 @@ def _open(data: bytes) -> Image.Image:
         try:
             return Image.open(io.BytesIO(data), formats=ALLOWED)
         except UnidentifiedImageError:
+            if data.startswith(_OURS) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
+                raise ValueError("broken header") from None
             raise UnknownFormatError(_looks_like(data)) from None
         except (SyntaxError, TypeError, KeyError, IndexError, OverflowError) as error:
             raise ValueError(f"broken header: {error}") from None

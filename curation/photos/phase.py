@@ -166,7 +166,7 @@ def open_listing(job: Job) -> Work:
 
 def open_screened(job: Job) -> Work:
     """Work: a row group of the listing becomes a fragment of photos that were read and screened."""
-    calls = CallCounter()
+    calls = CallCounter(job.calls)
     screen = job.pipeline.photos.screen
     stages: list[Stage] = [Read(screen, PhotoBytes(job.pipeline.source), calls), Screen(screen)]
     measurements = Measurements(join(job.run, "photos"), stages)
@@ -289,7 +289,7 @@ class Copies(Stage):
 
 def open_copies(job: Job) -> Work:
     """Work: a screened fragment becomes a fragment of the barrier `photos/`."""
-    calls = CallCounter()
+    calls = CallCounter(job.calls)
     stage = Copies(job.pipeline.photos.duplicates)
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:

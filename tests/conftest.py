@@ -1,0 +1,68 @@
+"""Engines that tests share: one Ray cluster and one S3-compatible server for the whole session."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.drawn_people import Drawn, collection, write_folder
+from tests.drawn_pipeline import ROOT
+
+SEED = 11
+
+
+@pytest.fixture(scope="session")
+def drawn() -> list[Drawn]:
+    """60 photos: 10 people, two outfits each, three photos of each outfit."""
+    return collection(SEED, people=10)
+
+
+@pytest.fixture(scope="session")
+def photos(drawn: list[Drawn], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The drawn collection as a folder of files; tests do not change it."""
+    return write_folder(tmp_path_factory.mktemp("collection") / "photos", drawn)
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """A real Ray cluster on this machine that runs are pointed at."""
+    import ray
+
+    os.environ["PYTHONPATH"] = str(ROOT)  # workers are started by the cluster, not by the command
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=128 * 2**20,
+    )
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """URL of a bucket on a real S3-compatible server on loopback."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    environment = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    boto3.client("s3").create_bucket(Bucket="collections")
+    yield "s3://collections"
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name)
+        else:
+            os.environ[name] = value
+    server.stop()

@@ -1,0 +1,74 @@
+"""Models that know where drawn people stand, as plugin backends: cheap, exact, without weights."""
+
+import time
+from typing import Any
+
+import cv2
+import numpy as np
+
+from curation.people.face import ARCFACE_TEMPLATE
+from curation.people.protocols import Detections, Face, PersonView
+from tests.drawn_people import BOX, GRID, HEAD, LEGS, SHOES, TORSO
+
+
+class DrawnDetector:
+    """The one figure, in the middle."""
+
+    def __init__(self, settings: Any, models: Any) -> None:
+        self._options = settings.options
+
+    def detect(self, photos: list[np.ndarray]) -> list[Detections]:
+        time.sleep(self._options.get("seconds", 0.0) * len(photos))
+        return [Detections(np.array([BOX], np.float32), np.array([0.9], np.float32)) for _ in photos]
+
+
+class DrawnFaceFinder:
+    """The head, with five points where the template has them."""
+
+    def __init__(self, settings: Any, models: Any) -> None:
+        pass
+
+    def find(self, photo: np.ndarray) -> list[Face]:
+        x0, y0, x1, y1 = HEAD
+        scale = np.array([x1 - x0, y1 - y0]) / 112
+        return [Face(np.array(HEAD, np.float32), ARCFACE_TEMPLATE * scale + (x0, y0), 0.9)]
+
+
+class DrawnEmbedder:
+    """The colours of the head's grid, centred: the same for all photos of a person."""
+
+    def __init__(self, settings: Any, models: Any) -> None:
+        self._revision = settings.options.get("revision", 1)
+
+    def embed(self, faces: np.ndarray) -> np.ndarray:
+        middle = [
+            cv2.resize(face[16:96, 16:96], (GRID, GRID), interpolation=cv2.INTER_AREA) for face in faces
+        ]
+        vectors = np.stack(middle).reshape(len(faces), -1).astype(np.float32) - 128
+        return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6))
+
+
+class DrawnSegmenter:
+    """Head, torso, legs and shoes."""
+
+    def __init__(self, settings: Any, models: Any) -> None:
+        pass
+
+    def segment(self, photo: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
+        whole = np.zeros(photo.shape[:2], bool)
+        for x0, y0, x1, y1 in (HEAD, TORSO, LEGS, SHOES):
+            whole[y0:y1, x0:x1] = True
+        return [whole[y0:y1, x0:x1] for x0, y0, x1, y1 in boxes.tolist()]
+
+
+class DrawnParser:
+    """Face, upper clothes, pants and shoes."""
+
+    def __init__(self, settings: Any, models: Any) -> None:
+        pass
+
+    def parse(self, photo: np.ndarray, people: list[PersonView]) -> list[np.ndarray]:
+        whole = np.zeros(photo.shape[:2], np.uint8)
+        for (x0, y0, x1, y1), label in ((HEAD, 11), (TORSO, 4), (LEGS, 6), (SHOES, 9)):
+            whole[y0:y1, x0:x1] = label
+        return [whole[p.box[1] : p.box[3], p.box[0] : p.box[2]] for p in people]

@@ -1,0 +1,189 @@
+"""Files that break readers: each gets a decision, and none harms its neighbours."""
+
+import io
+import struct
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from curation.call_counter import CallCounter
+from curation.people.face import align_face
+from curation.photos.read import Read
+from curation.settings.base import PluginBackend
+from curation.settings.photos import ScreenSettings
+from curation.settings.source import SourceSettings
+from curation.sources.photo_bytes import PhotoBytes
+from curation.sources.rows import SourceRow, tables
+from tests.drawn_models import DrawnEmbedder, DrawnFaceFinder
+from tests.drawn_people import Drawn, collection, draw, jpeg_of, write_folder, write_tars
+from tests.drawn_pipeline import counts_of, curate, files_of, rows_of, settings, write_config
+
+BOMB_SIDE = 40_000
+
+
+@cache
+def bomb_png(side: int) -> bytes:
+    """A valid grey PNG of side × side px that is small as a file: its rows are all zero."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    packer = zlib.compressobj(1)
+    rows = bytes(100 * (1 + side))
+    pixels = b"".join(packer.compress(rows) for _ in range(side // 100)) + packer.flush()
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    image.save(sink, kind, **options)
+    return sink.getvalue()
+
+
+def animated_webp(picture: np.ndarray) -> bytes:
+    frames = [Image.fromarray(picture), Image.fromarray(255 - picture)]
+    return saved(frames[0], "WEBP", save_all=True, append_images=frames[1:], duration=100)
+
+
+def png_of_16_bits(picture: np.ndarray) -> bytes:
+    grey = picture.mean(axis=2).astype(np.uint16) * 257
+    return saved(Image.fromarray(grey), "PNG")
+
+
+def turned(picture: np.ndarray) -> bytes:
+    """The picture lying on its side, with the EXIF tag that says so."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return saved(Image.fromarray(np.rot90(picture)), "JPEG", exif=exif, quality=92)
+
+
+# name: (makes the file from a good picture and its JPEG, verdict, stage, reason)
+Maker = Callable[[np.ndarray, bytes], bytes]
+HOSTILE: dict[str, tuple[Maker, str, str, str]] = {
+    "truncated.jpg": (lambda p, j: j[: len(j) // 2], "failed", "read", "unreadable"),
+    "bomb.png": (lambda p, j: bomb_png(BOMB_SIDE), "rejected", "screen", "too_many_pixels"),
+    "text.jpg": (lambda p, j: b"<html>404 not found</html>\n", "rejected", "screen", "format"),
+    "empty.jpg": (lambda p, j: b"", "failed", "read", "unreadable"),
+    "animated.webp": (lambda p, j: animated_webp(p), "rejected", "screen", "animated"),
+    "cmyk.jpg": (
+        lambda p, j: saved(Image.fromarray(p).convert("CMYK"), "JPEG", quality=92),
+        "kept",
+        "",
+        "",
+    ),
+    "deep.png": (lambda p, j: png_of_16_bits(p), "kept", "", ""),
+    "alpha.png": (lambda p, j: saved(Image.fromarray(p).convert("RGBA"), "PNG"), "kept", "", ""),
+    "turned.jpg": (lambda p, j: turned(p), "kept", "", ""),
+    "gif.jpg": (lambda p, j: saved(Image.fromarray(p), "GIF"), "rejected", "screen", "format"),
+    "noise.png": (lambda p, j: b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "failed", "read", "unreadable"),
+    "tiny.png": (lambda p, j: saved(Image.fromarray(p[:8, :8]), "PNG"), "rejected", "screen", "too_small"),
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], list[Drawn]]:
+    """A collection of good photos with every hostile file among them, curated."""
+    folder = tmp_path_factory.mktemp("hostile")
+    good = collection(3, people=6)
+    photos = write_folder(folder / "photos", good)
+    for number, (name, (make, *_)) in enumerate(HOSTILE.items()):
+        picture = draw(99, number, 0, 1000 + number)
+        (photos / name).write_bytes(make(picture, jpeg_of(picture)))
+    config = write_config(folder / "pipelines.yaml", settings(photos))
+    return folder / "run", curate(config, folder / "run"), good
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_each_hostile_file_gets_its_decision(
+    name: str, run: tuple[Path, dict[str, Any], list[Drawn]]
+) -> None:
+    _, verdict, stage, reason = HOSTILE[name]
+    row = next(row for row in rows_of(run[0] / "photos") if row["file_name"] == name)
+    assert row["verdict"] == verdict
+    if verdict != "kept":
+        last = row["decisions"][-1]
+        assert (last["stage"], last["reason"]) == (stage, reason)
+    else:
+        assert (row["width"], row["height"]) == (160, 240)
+
+
+def test_hostile_files_harm_no_neighbour(
+    run: tuple[Path, dict[str, Any], list[Drawn]], tmp_path: Path
+) -> None:
+    out, summary, good = run
+    config = write_config(tmp_path / "pipelines.yaml", settings(write_folder(tmp_path / "photos", good)))
+    alone = curate(config, tmp_path / "run")
+    assert counts_of(summary)["read"][0] == len(good) + len(HOSTILE)
+    # Photos that are kept in spite of being odd are people of their own: the groups are the same.
+    assert files_of(out / "shards")["000000.tar"] == files_of(tmp_path / "run" / "shards")["000000.tar"]
+    assert summary["groups"] == alone["groups"] > 0
+
+
+def test_a_turned_photo_is_seen_upright(run: tuple[Path, dict[str, Any], list[Drawn]]) -> None:
+    row = next(row for row in rows_of(run[0] / "people") if row["file_name"] == "turned.jpg")
+    assert row["orientation"] == 6
+    assert row["verdict"] == "kept"
+    turned_vector = row["faces"][0]["embedding"]
+    upright = draw(99, list(HOSTILE).index("turned.jpg"), 0, 1000)
+    face = DrawnFaceFinder(None, None).find(upright)[0]
+    expected = DrawnEmbedder(PluginBackend(backend="a:B"), None).embed(
+        align_face(upright, face.points)[None]
+    )[0]
+    assert float(np.frombuffer(turned_vector, "<f4") @ expected) > 0.98
+
+
+def test_a_tar_cut_in_the_middle_keeps_what_lies_before_the_cut_and_says_where_it_broke(
+    tmp_path: Path,
+) -> None:
+    good = collection(4, people=4)
+    tars = write_tars(tmp_path / "tars", good, per_tar=12)
+    data = (tars / "00000.tar").read_bytes()
+    (tars / "00000.tar").write_bytes(data[: len(data) // 2])
+    config = write_config(tmp_path / "pipelines.yaml", settings(tars, kind="webdataset"))
+    curate(config, tmp_path / "run")
+    rows = rows_of(tmp_path / "run" / "photos")
+    broken = next(row for row in rows if row["source_key"] == "00000.tar#broken")
+    assert broken["verdict"] == "failed"
+    assert "tar is broken" in broken["decisions"][-1]["detail"]
+    from_cut = [row for row in rows if row["source_key"].startswith("00000.tar/")]
+    assert 4 <= sum(row["verdict"] == "kept" for row in from_cut) < 12
+    from_whole = [row for row in rows if row["source_key"].startswith("00001.tar/")]
+    assert [row["verdict"] for row in from_whole] == ["kept"] * 12
+
+
+def test_a_parquet_row_without_bytes_fails_alone(tmp_path: Path) -> None:
+    good = collection(4, people=2)
+    images: list[bytes | None] = [photo.jpeg for photo in good]
+    images[3] = None
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.table({"image": pa.array(images, pa.binary())}), tmp_path / "data" / "a.parquet")
+    (tmp_path / "data" / "b.parquet").write_bytes(b"PAR1 this is no Parquet file PAR1")
+    config = write_config(tmp_path / "pipelines.yaml", settings(tmp_path / "data", kind="parquet"))
+    curate(config, tmp_path / "run")
+    verdicts = {row["source_key"]: row["verdict"] for row in rows_of(tmp_path / "run" / "photos")}
+    assert verdicts.pop("a.parquet#00000003") == "failed"
+    assert verdicts.pop("b.parquet#broken") == "failed"
+    assert set(verdicts.values()) == {"kept"}
+
+
+def test_a_bomb_is_refused_by_its_header_without_its_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(bomb_png(BOMB_SIDE))
+    table = next(tables(iter([SourceRow("bomb.png", "bomb.png", str(path), length=None)]), 1))
+    stage = Read(ScreenSettings(), PhotoBytes(SourceSettings(path=str(tmp_path))), CallCounter(None))
+    tracemalloc.start()
+    row = stage(table).to_pylist()[0]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (row["width"], row["undecoded"]) == (BOMB_SIDE, "too_many_pixels")
+    assert peak < 64 * 2**20

@@ -1,0 +1,185 @@
+"""pipelines.yaml is validated whole before anything starts; every mistake is one line with its key."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from curation.pipeline_file import json_schema, load_pipeline
+from curation.settings.people import FullBodySettings
+from tests.drawn_pipeline import ROOT, persona, settings
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """The drawn pipeline with one key set."""
+    pipeline = settings("photos")
+    level = pipeline
+    *folders, last = path.split(".")
+    for folder in folders:
+        level = level.setdefault(folder, {})
+    level[last] = value
+    return pipeline
+
+
+# What is wrong: (the key that must be named, what else the line must say).
+WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
+    "an unknown key": (
+        changed("people.detect.min_scor", 0.5),
+        "people.detect.min_scor",
+        "did you mean 'min_score'",
+    ),
+    "an unknown section": (changed("poeple", {}), "poeple", "did you mean 'people'"),
+    "a word for a number": (
+        changed("photos.screen.min_side_px", "large"),
+        "photos.screen.min_side_px",
+        "integer",
+    ),
+    "a number as text": (
+        changed("people.full_body.min_share", "0.3"),
+        "people.full_body.min_share",
+        "number",
+    ),
+    "a number out of range": (
+        changed("people.detect.min_score", 1.5),
+        "people.detect.min_score",
+        "less than or equal to 1",
+    ),
+    "a negative count": (
+        changed("people.resources.workers", -1),
+        "people.resources.workers",
+        "greater than or equal to 1",
+    ),
+    "an unknown backend": (
+        changed("people.segment.by", {"backend": "grabcutt"}),
+        "people.segment.by.backend",
+        "did you mean 'grabcut'",
+    ),
+    "an unknown key of a backend": (
+        changed("people.segment.by", {"backend": "grabcut", "side": 100}),
+        "people.segment.by.side",
+        "did you mean 'side_px'",
+    ),
+    "a choice that is none": (changed("people.measure", "some"), "people.measure", "'kept' or 'all'"),
+    "a model without a card": (
+        changed("people.segment.by", {"backend": "ultralytics_sam", "model": "sam-b"}),
+        "people.segment.by.model",
+        "no model card is named 'sam-b'",
+    ),
+    "a threshold below what is stored": (
+        changed("people.detect.min_score", 0.1),
+        "people.detect.min_score",
+        "people.detect.floor",
+    ),
+    "a missing section": (
+        {k: v for k, v in settings("photos").items() if k != "source"},
+        "source",
+        "required",
+    ),
+    "a list for a mapping": (changed("people.face", ["yunet"]), "people.face", "dictionary"),
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG)
+def test_a_wrong_file_is_refused_with_one_line_that_names_the_key(mistake: str, tmp_path: Path) -> None:
+    pipeline, key, says = WRONG[mistake]
+    file = tmp_path / "pipelines.yaml"
+    file.write_text(yaml.safe_dump({"pipelines": {"drawn": pipeline}}))
+    done = persona("curate", "drawn", "--config", file, "--out", tmp_path / "run")
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert f" {key}:" in lines[0]
+    assert says in lines[0]
+    assert str(file) in lines[0]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("pipelines: {a: [", "not valid YAML"),
+        ("pipelines:\n  drawn: {}\n  drawn: {}\n", "drawn: given twice"),
+        ("pipeline: {}\n", "no pipelines"),
+        ("pipelines: {other: {}}\n", "no pipeline 'drawn'"),
+        ("pipelines: {drawn: 3}\n", "must be a mapping"),
+    ],
+)
+def test_a_file_that_is_no_pipelines_file_is_refused_with_one_line(
+    text: str, says: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "pipelines.yaml"
+    file.write_text(text)
+    done = persona("curate", "drawn", "--config", file)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert says in done.stderr
+
+
+def test_a_wrong_override_names_its_key(tmp_path: Path) -> None:
+    done = persona("curate", "real-photos", "--set", "people.full_body=papr")
+    assert done.returncode == 2
+    assert "--set: people.full_body.preset: 'papr'" in done.stderr
+    done = persona("curate", "real-photos", "--set", "people.full_body")
+    assert "must be path.to.key=value" in done.stderr
+
+
+def test_weights_that_are_not_there_are_named_before_the_run_starts(tmp_path: Path) -> None:
+    done = persona(
+        "curate", "real-photos", "--set", f"models.path={tmp_path}", "--set", f"source.path={tmp_path}",
+        "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "yolo11n_int8.tflite is not in" in done.stderr
+
+
+def test_changed_weights_are_refused_where_the_card_has_their_hash(tmp_path: Path) -> None:
+    (tmp_path / "yolo11n_int8.tflite").write_bytes(b"not the weights")
+    done = persona(
+        "curate", "real-photos", "--set", f"models.path={tmp_path}", "--set", f"source.path={tmp_path}"
+    )
+    assert done.returncode == 2
+    assert "models.cards.yolo11n.sha256" in done.stderr
+
+
+def test_commercial_refuses_models_whose_licence_forbids_it() -> None:
+    done = persona("curate", "real-photos", "--commercial")
+    assert done.returncode == 2
+    assert "--commercial" in done.stderr
+    assert "AGPL-3.0" in done.stderr
+
+
+def test_a_preset_is_named_by_a_word_and_changed_key_by_key() -> None:
+    file = str(ROOT / "pipelines.yaml")
+    paper = load_pipeline(file, "real-photos", ["people.full_body=paper", "people.full_body.min_box_px=99"])
+    body = paper.people.full_body.resolved()
+    assert (body.preset, body.min_box_px, body.min_score) == ("paper", 99, 0.9)
+    assert FullBodySettings().resolved().min_score == 0.0
+
+
+@pytest.mark.parametrize("name", ["real-photos", "visual-persona-500k"])
+def test_the_pipelines_of_the_repository_are_valid(name: str) -> None:
+    assert load_pipeline(str(ROOT / "pipelines.yaml"), name).description
+
+
+def test_the_production_pipeline_holds_the_paper_protocol_and_eight_gpus() -> None:
+    pipeline = load_pipeline(str(ROOT / "pipelines.yaml"), "visual-persona-500k")
+    people = pipeline.people
+    assert people.resources.workers * people.resources.num_gpus == 8
+    assert (people.segment.by.backend, people.segment.by.architecture) == ("segment_anything", "vit_h")
+    assert people.regions.by.backend == "segformer"
+    assert people.full_body.preset == "paper"
+    assert pipeline.outfits.strategy.backend == "paper"
+    assert (pipeline.outfits.judge.backend, pipeline.captions.by.prompt) == ("vllm", "paper-caption")
+
+
+def test_the_schema_for_editors_knows_every_key_with_its_bounds() -> None:
+    schema = json_schema()
+    text = json.dumps(schema)
+    for key in ("min_side_px", "full_body", "link_cosine", "max_shard_mib", "worker_deaths"):
+        assert f'"{key}"' in text
+    assert schema["additionalProperties"] is False
+    done = persona("schema")
+    assert json.loads(done.stdout) == json.loads(text)

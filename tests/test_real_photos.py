@@ -1,0 +1,124 @@
+"""Real photos through real weights: two public figures, resized copies, a street scene."""
+
+import json
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from curation.why import explain
+from tests.drawn_pipeline import ROOT, command, environment, persona, rows_of
+
+REAL = ROOT.parent / "shared" / "real"
+pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} with real weights and photos is absent")
+
+FIGURES = {
+    "obama": {"obama-720p.jpg", "test_obama1.jpg", "train_obama_obama.jpg", "train_obama_obama2.jpg"},
+    "biden": {"train_biden_biden.jpg", "train_biden_biden2.jpg"},
+}
+BOTH = "test_obama_and_biden.jpg"
+
+
+def curate_real(out: Path, *words: str) -> dict[str, Any]:
+    found = find_spec("ultralytics")
+    assert found is not None
+    assert found.origin is not None
+    assets = Path(found.origin).parent / "assets"
+    sources = f"source.path=[{REAL / 'photos'}, {assets}]"
+    done = subprocess.run(
+        command(
+            "curate", "real-photos", "--set", sources, "--set", f"models.path={REAL / 'models'}",
+            "--out", out, "--engine", "inline", "--quiet", "--json", *words,
+        ),
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("real") / "run"
+    curate_real(out)
+    return out
+
+
+def test_all_four_people_of_the_street_scene_are_rows(run: Path) -> None:
+    rows = [row for row in rows_of(run / "identities") if row["file_name"] == "bus.jpg"]
+    assert len(rows) == 4
+    assert min(row["box_score"] for row in rows) >= 0.25
+    photo = next(row for row in rows_of(run / "people") if row["file_name"] == "bus.jpg")
+    assert len(photo["person_ids"]) == 4
+
+
+def test_two_public_figures_are_two_identities_and_none_holds_both(run: Path) -> None:
+    rows = [row for row in rows_of(run / "identities") if row["identity"] is not None]
+    of_photo: dict[str, set[str]] = {}
+    for row in rows:
+        of_photo.setdefault(row["file_name"], set()).add(row["identity"])
+    whose = {}
+    for figure, files in FIGURES.items():
+        shared = set.intersection(*(of_photo[name] for name in files))
+        assert len(shared) == 1, figure
+        whose[figure] = shared.pop()
+    assert whose["obama"] != whose["biden"]
+    assert of_photo[BOTH] >= set(whose.values())
+
+
+def test_resized_copies_are_near_copies_of_the_largest(run: Path) -> None:
+    rows = {row["file_name"]: row for row in rows_of(run / "photos")}
+    largest = rows["obama-720p.jpg"]
+    assert largest["verdict"] == "kept"
+    for name in ("obama-240p.jpg", "obama-480p.jpg"):
+        last = rows[name]["decisions"][-1]
+        assert (rows[name]["verdict"], last["reason"]) == ("rejected", "near_copy")
+        assert rows[name]["copy_of"] == largest["photo_id"]
+        assert last["score"] <= last["threshold"]
+
+
+def test_every_photo_has_an_answer(run: Path) -> None:
+    photos = {row["file_name"]: row for row in rows_of(run / "people")}
+    assert len(photos) == 11
+    for name, row in photos.items():
+        assert row["decisions"], name
+        answer = explain(str(run), name)["photos"][0]
+        assert all(person["decisions"] for person in answer["people"])
+
+
+def test_under_the_production_rule_the_portraits_are_rejected_as_cropped_with_the_measured_reason(
+    run: Path,
+) -> None:
+    summary = curate_real(run, "--set", "people.full_body=paper")
+    # Everything was measured before: the rule alone was moved.
+    assert summary["model_calls_this_time"] == {}
+    portraits = FIGURES["obama"] | FIGURES["biden"] | {BOTH}
+    for row in rows_of(run / "people"):
+        if row["file_name"] not in portraits:
+            continue
+        assert row["verdict"] == "rejected"
+        ruled = [
+            decisions[-1] for decisions in row["person_decisions"] if decisions[-1]["stage"] == "full_body"
+        ]
+        assert ruled
+        for decision in ruled:
+            assert decision["reason"] == "cropped"
+            assert 0 < decision["score"] < decision["threshold"]
+    done = persona("why", run, "train_biden_biden.jpg")
+    assert "cropped (measured" in done.stdout
+
+
+def test_status_counts_every_stage(run: Path) -> None:
+    curate_real(run)
+    done = persona("status", run, "--json")
+    assert done.returncode == 0
+    status = json.loads(done.stdout)
+    assert status["state"] == "finished"
+    assert {"identities", "groups", "photos"} <= set(status)
+    for entry in status["stages"]:
+        assert entry["in"] == entry["kept"] + entry["rejected"] + entry["failed"]
+    assert status["stages"][0] | {"reasons": {}} == {
+        "phase": "photos", "stage": "read", "unit": "photo",
+        "in": 11, "kept": 11, "rejected": 0, "failed": 0, "reasons": {},
+    }  # fmt: skip
