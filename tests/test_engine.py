@@ -64,7 +64,7 @@ def committed_photos(run: Path) -> set[str]:
 
 def kill_at(seconds: float, config: Path, out: Path, calls: Path, *options: str) -> None:
     """Starts the run and sends it SIGKILL after some seconds; it may have ended before."""
-    words = ("curate", "drawn", "--config", config, "--out", out, "--quiet", *options)
+    words: list[str | Path] = ["curate", "drawn", "--config", config, "--out", out, "--quiet", *options]
     run = subprocess.Popen(
         command(*words),
         cwd=ROOT,

@@ -59,6 +59,8 @@ class PersonStage(Stage):
 
     def measure(self, table: pa.Table) -> pa.Table:
         """Measures the wanted people photo by photo; an error is that photo's own."""
+        if not len(self.fills):
+            return table
         results = []
         for row in table.to_pylist():
             wanted = self.wanted(row)
@@ -68,7 +70,8 @@ class PersonStage(Stage):
                 name: [None] * people for name in self.fills.names if name != self.error_column
             }
             try:
-                for i, measured in zip(wanted, self.measure_people(row, wanted), strict=True):
+                found = self.measure_people(row, wanted) if wanted else []
+                for i, measured in zip(wanted, found, strict=True):
                     for name, value in measured.items():
                         columns[name][i] = value
             except PersonaError:
