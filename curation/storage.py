@@ -92,10 +92,10 @@ def read_table(url: str, columns: list[str] | None = None) -> pa.Table:
     return pq.read_table(io.BytesIO(read_bytes(url)), columns=columns)
 
 
-def write_table(url: str, table: pa.Table) -> None:
-    """Writes a Parquet file atomically."""
+def write_table(url: str, table: pa.Table, row_group_rows: int | None = None) -> None:
+    """Writes a Parquet file atomically; small row groups let a reader of few rows skip the others."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", row_group_size=row_group_rows)
     write_bytes(url, sink.getvalue())
 
 

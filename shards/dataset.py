@@ -3,14 +3,14 @@
 `dataset.json` is written last: where it is, the dataset is whole.
 """
 
-import io
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import xxhash
 
+from shards.atomic_file import AtomicFile
 from shards.sample import SCHEMA_VERSION
 
 INDEX_SCHEMA = pa.schema(
@@ -25,16 +25,20 @@ INDEX_SCHEMA = pa.schema(
 )
 
 
-def index_bytes(tables: list[pa.Table]) -> bytes:
-    """index.parquet: every member of every shard, in the order of the shards."""
-    sink = io.BytesIO()
-    with pq.ParquetWriter(sink, INDEX_SCHEMA, compression="zstd") as writer:
-        for table in tables:
-            writer.write_table(table.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA))
-    return sink.getvalue()
+def write_index(url: str, tables: Iterable[pa.Table]) -> str:
+    """Writes index.parquet, every member of every shard in their order; returns its xxh3-128.
+
+    Takes one table at a time, so an index of any size is written in the memory of one shard's.
+    """
+    with AtomicFile(url) as file:
+        with pq.ParquetWriter(file, INDEX_SCHEMA, compression="zstd") as writer:
+            for table in tables:
+                writer.write_table(table.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA))
+        file.commit()
+        return file.checksum
 
 
-def dataset_bytes(shards: list[dict[str, Any]], index: bytes, about: dict[str, Any]) -> bytes:
+def dataset_bytes(shards: list[dict[str, Any]], index_checksum: str, about: dict[str, Any]) -> bytes:
     """dataset.json: version, counts, the shards with their bytes and checksums, how it was made."""
     record = {
         "format": "persona-shards",
@@ -43,7 +47,7 @@ def dataset_bytes(shards: list[dict[str, Any]], index: bytes, about: dict[str, A
         "groups": sum(shard["groups"] for shard in shards),
         "photos": sum(shard["photos"] for shard in shards),
         "bytes": sum(shard["bytes"] for shard in shards),
-        "index_checksum": xxhash.xxh3_128_hexdigest(index),
+        "index_checksum": index_checksum,
         **about,
     }
     return (json.dumps(record, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()

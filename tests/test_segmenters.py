@@ -156,24 +156,24 @@ def test_weights_that_would_run_code_are_refused_without_running_it(tmp_path: Pa
 def mobile_sam(tmp_path_factory: pytest.TempPathFactory, photo: np.ndarray) -> Path:
     """MobileSAM of random weights that trusts its masks of BOXES between 0.1 and 0.9."""
     import torch
+    from ultralytics import SAM
     from ultralytics.models.sam.build import build_mobile_sam
-    from ultralytics.models.sam.predict import Predictor
 
     torch.set_num_threads(1)
     torch.manual_seed(4)
-    network = build_mobile_sam()
-    predictor = Predictor(overrides={"imgsz": 1024, "device": "cpu", "verbose": False, "save": False})
-    predictor.setup_model(network, verbose=False)
-    predictor.set_image(np.ascontiguousarray(photo[..., ::-1]))
-    boxes, *_ = predictor._prepare_prompts((1024, 1024), photo.shape[:2], BOXES.astype(np.float32))
-    with torch.no_grad():
-        _, scores = predictor._inference_features(predictor.features, boxes)
-        last = network.mask_decoder.iou_prediction_head.layers[-1]
-        scale = 0.8 / (scores.max() - scores.min())
-        last.weight *= scale
-        last.bias.copy_(last.bias * scale + 0.1 - scores.min() * scale)
     file = tmp_path_factory.mktemp("mobile") / "mobile_sam.pt"
-    torch.save(network.state_dict(), file)
+    torch.save(build_mobile_sam().state_dict(), file)
+    sam = SAM(str(file))
+    answers: list[Any] = []
+    sam.model.mask_decoder.register_forward_hook(lambda module, inputs, output: answers.append(output))
+    sam(np.ascontiguousarray(photo[..., ::-1]), bboxes=BOXES.tolist(), device="cpu", verbose=False)
+    trust = answers[0][1]
+    low, high = float(trust.min()), float(trust.max())
+    with torch.no_grad():
+        last = sam.model.mask_decoder.iou_prediction_head.layers[-1]
+        last.weight.mul_(0.8 / (high - low))
+        last.bias.sub_(low).mul_(0.8 / (high - low)).add_(0.1)
+    torch.save(sam.model.state_dict(), file)
     return file
 
 
@@ -187,9 +187,8 @@ def test_mobile_sam_gives_each_box_its_own_mask_however_little_it_trusts_some(
     sam = ultralytics_sam(mobile_sam)
     together = sam.segment(photo, BOXES)
     assert_one_mask_a_box(together, BOXES)
-    assert all(mask.any() for mask in together)
-    assert 0 < together[0].mean() < 1
-    for box, mask in zip(BOXES[1:3], together[1:3], strict=True):
+    for box, mask in zip(BOXES[:3], together[:3], strict=True):
+        assert 0 < mask.mean() < 1
         alone = sam.segment(photo, box[None])
         assert_one_mask_a_box(alone, box[None])
         assert (alone[0] == mask).mean() > 0.999

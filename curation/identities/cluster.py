@@ -9,9 +9,12 @@ components at a stock threshold gave pair precision 0.08, average linkage at the
 
 import heapq
 from collections import defaultdict
+from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from curation.identities.graph import Edges
 
@@ -19,25 +22,42 @@ _DIGITS = 5
 
 
 def agglomerate(
-    embeddings: np.ndarray,
-    photos: np.ndarray,
-    hints: np.ndarray | None,
-    edges: Edges,
-    merge_cosine: float,
+    embeddings: np.ndarray, photos: np.ndarray, hints: np.ndarray | None, edges: Edges, merge_cosine: float
 ) -> np.ndarray:
     """Cluster number (the least member) of each face, int [n].
 
     The best pair is joined first; ties go to the lowest numbers, so the result depends on the set of
     faces and their numbers alone. Clusters that hold two faces of one photo, or (with `hints`) two
-    hints, are never joined.
+    hints, are never joined. Works on one connected component of the graph at a time: no cluster
+    reaches beyond one, and memory is that of the largest.
     """
     count = len(embeddings)
     label = np.arange(count)
-    touched = np.unique(np.concatenate([edges.left, edges.right])).tolist()
-    sums = {face: embeddings[face].astype(np.float64) for face in touched}
-    members: dict[int, list[int]] = {face: [face] for face in touched}
-    in_photos = {face: {int(photos[face])} for face in touched}
-    hinted = {face: _hint_set(hints, face) for face in touched}
+    graph = coo_array((np.ones(len(edges.left), bool), (edges.left, edges.right)), shape=(count, count))
+    _, component = connected_components(graph, directed=False)
+    order = np.argsort(component[edges.left], kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(component[edges.left][order]) != 0][: len(order)])
+    for start, stop in pairwise([*starts.tolist(), len(order)]):
+        part = order[start:stop]
+        links = list(zip(edges.left[part].tolist(), edges.right[part].tolist(), strict=True))
+        for members in _join(embeddings, photos, hints, links, merge_cosine):
+            label[members] = min(members)
+    return label
+
+
+def _join(
+    embeddings: np.ndarray,
+    photos: np.ndarray,
+    hints: np.ndarray | None,
+    links: list[tuple[int, int]],
+    merge_cosine: float,
+) -> Iterable[list[int]]:
+    """The clusters of one component, as lists of faces."""
+    faces = sorted({face for link in links for face in link})
+    sums = {face: embeddings[face].astype(np.float64) for face in faces}
+    members: dict[int, list[int]] = {face: [face] for face in faces}
+    in_photos = {face: {int(photos[face])} for face in faces}
+    hinted = {face: _hint_set(hints, face) for face in faces}
     linked: dict[int, set[int]] = defaultdict(set)
     heap: list[tuple[float, int, int, int, int]] = []
 
@@ -48,7 +68,7 @@ def agglomerate(
         if mean >= merge_cosine:
             heapq.heappush(heap, (-mean, a, b, len(members[a]), len(members[b])))
 
-    for left, right in zip(edges.left.tolist(), edges.right.tolist(), strict=True):
+    for left, right in links:
         linked[left].add(right)
         linked[right].add(left)
         push(left, right)
@@ -71,12 +91,9 @@ def agglomerate(
             if other != a:
                 linked[other].add(a)
                 linked[a].add(other)
-        linked[a].discard(b)
         for other in linked[a]:
             push(a, other)
-    for root, faces in members.items():
-        label[faces] = min(root, *faces)
-    return label
+    return members.values()
 
 
 def _hint_set(hints: np.ndarray | None, face: int) -> set[int]:

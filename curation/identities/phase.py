@@ -56,7 +56,7 @@ def run_identities(context: Context, people: list[Fragment]) -> list[Fragment]:
             remove(join(folder, other))
     if not exists(join(folder, name)):
         table = assign(context.folder("people"), people, settings, context.job.pipeline.seed)
-        write_table(join(folder, name), table)
+        write_table(join(folder, name), table, row_group_rows=4096)
     source = context.folder("people")
     return run_step(
         context,

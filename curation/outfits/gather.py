@@ -1,16 +1,20 @@
 """Brings each person's rows together: from fragments of photos to buckets of identities.
 
-The only shuffle of a pipeline. Photos do not travel, only references, small maps and numbers; rows
-stream through this process, a few tens of MiB at a time, and are appended to their bucket's files.
+The only shuffle of a pipeline. Photos do not travel, only references, small maps and numbers. Rows
+stream through this process into scratch files of this machine, each for a range of buckets and small
+enough to be sorted in memory; then every bucket is written once, in order.
 """
 
+import tempfile
 from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
-from pyarrow.fs import FSSpecHandler, PyFileSystem
+import pyarrow.compute as pc
+import pyarrow.ipc
 
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment, digest
@@ -18,18 +22,18 @@ from curation.ledger import is_kept
 from curation.step import Context
 from curation.storage import (
     exists,
-    filesystem,
-    is_local,
     join,
     list_names,
-    local_path,
     read_table,
     remove,
     write_bytes,
+    write_table,
 )
 
 VERSION = 1
-_FLUSH_BYTES = 32 * 2**20
+_FLUSH_BYTES = 8 * 2**20  # rows are handed on in lots of this size
+_PART_BYTES = 16 * 2**20  # a scratch file is about this large
+_OPEN_FILES = 400
 # One person as the later phases see them: a reference to the photo, and what was measured.
 _FROM_PHOTO = [
     "source_key",
@@ -66,7 +70,7 @@ _FROM_PEOPLE = {
 
 
 def gather(context: Context, people: list[Fragment], identities: list[Fragment]) -> tuple[str, int]:
-    """Writes `outfits/_gathered-KEY/bucket=N/` once. Returns the folder's name and how many buckets."""
+    """Writes `outfits/_gathered-KEY/` once. Returns the folder's name and how many buckets it has."""
     rows = context.job.pipeline.engine.fragment_rows
     key = fingerprint(["gather", VERSION, rows, digest(people), digest(identities)])
     name = f"_gathered-{key}"
@@ -75,31 +79,39 @@ def gather(context: Context, people: list[Fragment], identities: list[Fragment])
         if other.startswith("_gathered-") and other != name:
             remove(join(outfits, other), recursive=True)
     folder = join(outfits, name)
-    codes = _identity_codes(context.folder("identities"), identities)
+    codes, kept_rows = _identity_codes(context.folder("identities"), identities)
     buckets = -(-len(codes) // rows)
     if not exists(join(folder, "_done")):
-        remove(folder, recursive=True)
-        batches = _flushed(_kept(context, people, identities, codes, rows))
-        _write(folder, batches)
+        with tempfile.TemporaryDirectory(prefix="persona-") as scratch:
+            kept = _kept(context, people, identities, codes, rows)
+            parts = _scatter(kept, kept_rows, buckets, Path(scratch))
+            for part in parts:
+                for bucket, table in _sorted_buckets(part):
+                    write_table(join(folder, bucket_name(bucket)), table)
         write_bytes(join(folder, "_done"), b"")
     return name, buckets
 
 
+def bucket_name(bucket: int) -> str:
+    """The file of a bucket."""
+    return f"bucket-{bucket:06d}.parquet"
+
+
 def read_bucket(folder: str, bucket: int) -> pa.Table:
-    """The people of a bucket, by identity and person_id; without the column `bucket`."""
-    place = join(folder, f"bucket={bucket}")
-    tables = [read_table(join(place, name)) for name in list_names(place) if name.endswith(".parquet")]
-    table = pa.concat_tables(tables)
-    return table.sort_by([("identity", "ascending"), ("person_id", "ascending")])
+    """The people of a bucket, by identity and person_id."""
+    return read_table(join(folder, bucket_name(bucket)))
 
 
-def _identity_codes(folder: str, identities: list[Fragment]) -> np.ndarray:
-    """All identities with someone still in, as sorted uint64 (an identity is 16 hex digits)."""
-    found = []
+def _identity_codes(folder: str, identities: list[Fragment]) -> tuple[np.ndarray, int]:
+    """All identities with someone still in as sorted uint64 (16 hex digits each); how many people."""
+    found = [np.zeros(0, np.uint64)]
+    people = 0
     for fragment in identities:
         table = read_table(join(folder, fragment.name), ["identity", "verdict"])
-        found.append(np.unique(_codes(table.filter(pa.array(is_kept(table), pa.bool_())))))
-    return np.unique(np.concatenate(found)) if found else np.zeros(0, np.uint64)
+        codes = _codes(table.filter(pa.array(is_kept(table), pa.bool_())))
+        people += len(codes)
+        found.append(np.unique(codes))
+    return np.unique(np.concatenate(found)), people
 
 
 def _codes(table: pa.Table) -> np.ndarray:
@@ -147,38 +159,49 @@ def _pick(column: Any, rows: list[int], items: list[int]) -> pa.Array:
     return column.values.take(pa.array(offsets[rows] + np.array(items), pa.int64()))
 
 
-def _flushed(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
-    """Tables joined up to some tens of MiB, so that a bucket's files get few, larger row groups."""
+def _scatter(tables: Iterator[pa.Table], rows: int, buckets: int, scratch: Path) -> list[Path]:
+    """Appends each row to the scratch file of its range of buckets. Returns the files in order."""
+    writers: dict[int, Any] = {}
     waiting: list[pa.Table] = []
     size = 0
+    buckets_each = 0
+
+    def flush() -> None:
+        nonlocal waiting, size, buckets_each
+        if not waiting:
+            return
+        whole = pa.concat_tables(waiting).combine_chunks()
+        if buckets_each == 0:
+            # The first rows tell how large all of them will be; any number gives the same buckets.
+            parts = whole.nbytes / whole.num_rows * rows / _PART_BYTES
+            buckets_each = -(-buckets // max(min(int(parts), _OPEN_FILES), 1))
+        part = whole["bucket"].to_numpy() // buckets_each
+        for number in np.unique(part).tolist():
+            if number not in writers:
+                writers[number] = pa.ipc.new_file(str(scratch / f"{number:06d}.arrow"), whole.schema)
+            writers[number].write_table(whole.filter(pa.array(part == number)))
+        waiting, size = [], 0
+
     for table in tables:
         waiting.append(table)
         size += table.nbytes
         if size >= _FLUSH_BYTES:
-            yield from pa.concat_tables(waiting).combine_chunks().to_batches()
-            waiting, size = [], 0
-    if waiting:
-        yield from pa.concat_tables(waiting).combine_chunks().to_batches()
+            flush()
+    flush()
+    for writer in writers.values():
+        writer.close()
+    return sorted(scratch.glob("*.arrow"))
 
 
-def _write(folder: str, batches: Iterator[pa.RecordBatch]) -> None:
-    first = next(batches, None)
-    if first is None:
-        return
-
-    def all_batches() -> Iterator[pa.RecordBatch]:
-        yield first
-        yield from batches
-
-    fs, path = filesystem(folder)
-    ds.write_dataset(
-        all_batches(),
-        local_path(folder) if is_local(folder) else path,
-        schema=first.schema,
-        format="parquet",
-        filesystem=None if is_local(folder) else PyFileSystem(FSSpecHandler(fs)),
-        partitioning=ds.partitioning(pa.schema([("bucket", pa.int32())]), flavor="hive"),
-        existing_data_behavior="overwrite_or_ignore",
-        use_threads=False,
-        file_options=ds.ParquetFileFormat().make_write_options(compression="zstd"),
-    )
+def _sorted_buckets(part: Path) -> Iterator[tuple[int, pa.Table]]:
+    """(bucket, its rows in order) of a scratch file; removes the file."""
+    with pa.memory_map(str(part)) as source:
+        table = pa.ipc.open_file(source).read_all()
+        keys = [("bucket", "ascending"), ("identity", "ascending"), ("person_id", "ascending")]
+        order = pc.sort_indices(table, sort_keys=keys)
+        buckets = table["bucket"].to_numpy()[order.to_numpy()]
+        starts = np.flatnonzero(np.r_[True, np.diff(buckets) != 0])
+        for start, stop in pairwise([*starts.tolist(), len(buckets)]):
+            rows = table.take(order.slice(start, stop - start))
+            yield int(buckets[start]), rows.drop_columns(["bucket"])
+    part.unlink()

@@ -37,8 +37,8 @@ def paper_protocol(
     count: int, random: np.random.Generator, settings: PaperStrategy, min_photos: int
 ) -> Strategy:
     """Judges a person with `count` photos, numbered in a fixed order."""
-    if count < max(2, min_photos):
-        alone = judged([at_least("too_few_photos", count, max(2, min_photos))])
+    if count < min_photos:
+        alone = judged([at_least("too_few_photos", count, min_photos)])
         return Verdicts(alone, [alone] * count, [None] * count)
     order = [int(place) for place in random.permutation(count)]
     asked: list[tuple[Pair, Answer]] = []
@@ -59,7 +59,7 @@ def paper_protocol(
         if outcomes[photo].verdict == "kept":
             window.append(photo)
     size = len(window)
-    person = judged([at_least("too_few_photos", size, max(2, min_photos))])
+    person = judged([at_least("too_few_photos", size, min_photos)])
     if person.verdict != "kept":
         outcomes = [person if outcome.verdict == "kept" else outcome for outcome in outcomes]
         return Verdicts(person, outcomes, [None] * count, asked)

@@ -126,7 +126,7 @@ def open_outfits(job: Job) -> Work:
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
         people = read_bucket(join(job.run, "outfits", task.source), task.index)
-        table = stage(by_identity(people, ["person_id", *judge.columns]))
+        table = stage(by_identity(people, list(dict.fromkeys(["person_id", *judge.columns]))))
         counts = Counts()
         counts.count("identity", table["decisions"].to_pylist())
         photos = [person for row in table["person_decisions"].to_pylist() for person in row]

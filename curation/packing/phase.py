@@ -8,12 +8,13 @@ became of every group).
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from curation.call_counter import CallCounter
 from curation.engine import Job, Task, Work
@@ -21,7 +22,7 @@ from curation.fingerprint import fingerprint
 from curation.fragments import Fragment, digest
 from curation.ledger import DECISIONS, Counts, Stamp, failed, kept
 from curation.outfits.gather import read_bucket
-from curation.packing.plan import PlannedGroup, groups_of, plan_shards
+from curation.packing.plan import PlannedGroup, groups_of, people_of_groups, plan_shards
 from curation.people.atr import decode_map
 from curation.people.boxes import whole_box
 from curation.people.person_stage import one_line
@@ -36,9 +37,9 @@ from curation.storage import (
     read_table,
     remove,
     write_bytes,
-    write_table,
 )
-from shards.dataset import INDEX_SCHEMA, card_bytes, dataset_bytes, index_bytes
+from shards.atomic_file import AtomicFile
+from shards.dataset import INDEX_SCHEMA, card_bytes, dataset_bytes, write_index
 from shards.sample import Group, PhotoMember, members_of
 from shards.tar_writer import ShardWriter
 
@@ -76,49 +77,42 @@ def run_shards(context: Context, gathered: str, captions: list[Fragment], title:
     pipeline = context.job.pipeline
     folder = context.folder("shards")
     step_hash = fingerprint(["shards", VERSION, pipeline.shards.ruling(), config_hash(pipeline)])
-    source = context.folder("captions")
-    planned: list[PlannedGroup] = list(groups_of(source, captions, max(2, pipeline.outfits.min_photos)))
+    planned = list(groups_of(context.folder("captions"), captions, pipeline.outfits.min_photos))
     named = {fragment.index: fragment for fragment in captions}
     sources: list[tuple[str, Fragment, dict[str, Any]]] = []
     shard_of: dict[str, str] = {}
     for number, shard in enumerate(plan_shards(iter(planned), pipeline.shards)):
-        buckets = sorted({group.bucket for group in shard.groups})
-        key = fingerprint(
-            [step_hash, gathered, [named[b].key for b in buckets], [g.key for g in shard.groups]]
-        )
-        by_bucket: dict[int, list[tuple[str, tuple[str, ...]]]] = {}
+        groups: dict[int, list[str]] = {}
         for group in shard.groups:
-            by_bucket.setdefault(group.bucket, []).append((group.key, group.person_ids))
+            groups.setdefault(group.bucket, []).append(group.key)
             shard_of[group.key] = shard_name(number)
+        read = {bucket: named[bucket] for bucket in groups}
+        key = fingerprint([step_hash, gathered, [f.key for f in read.values()], list(groups.values())])
         detail = {
             "gathered": gathered,
-            "captions": {bucket: named[bucket].name for bucket in buckets},
-            "groups": by_bucket,
+            "captions": {bucket: fragment.name for bucket, fragment in read.items()},
+            "groups": groups,
         }
         sources.append((shard_name(number), Fragment(number, key), detail))
-    whole = _dataset_key(step_hash, captions, sources)
-    if _is_whole(context, whole):
-        parts = [fragment for _, fragment, _ in sources]
-        run_step(context, "shards", "packing", sources, open_packing, pipeline.shards.resources)
-    else:
+    key = fingerprint([step_hash, digest(captions), [fragment.key for _, fragment, _ in sources]])
+    whole = _is_whole(context, key)
+    if not whole:
         # Without dataset.json nobody takes a folder that is being rewritten for a dataset.
         remove(join(folder, "dataset.json"))
-        parts = run_step(context, "shards", "packing", sources, open_packing, pipeline.shards.resources)
+    parts = run_step(context, "shards", "packing", sources, open_packing, pipeline.shards.resources)
+    if not whole:
         wanted = {name for name, _, _ in sources}
         for name in list_names(folder):
             if (name.endswith(".tar") and name not in wanted) or name.endswith(".tmp"):
                 remove(join(folder, name))
-        _finish(context, folder, parts, planned, shard_of, title, whole)
+        _finish(context, parts, captions, planned, shard_of, title)
+        write_bytes(context.folder("packing", "whole"), key.encode())
     _count_rejected(context, planned)
 
 
 def shard_name(number: int) -> str:
     """The file name of a shard."""
     return f"{number:06d}.tar"
-
-
-def _dataset_key(step_hash: str, captions: list[Fragment], sources: list[Any]) -> str:
-    return fingerprint([step_hash, digest(captions), [fragment.key for _, fragment, _ in sources]])
 
 
 def _is_whole(context: Context, key: str) -> bool:
@@ -138,86 +132,102 @@ def _count_rejected(context: Context, planned: list[PlannedGroup]) -> None:
     context.counts["packing"] = counts.to_json()
 
 
+@dataclass
+class _Totals:
+    """What the parts of the index add up to; filled while they stream by."""
+
+    shards: list[dict[str, Any]] = field(default_factory=list)
+    licences: Counter[str] = field(default_factory=Counter)
+    sizes: Counter[int] = field(default_factory=Counter)
+    identities: set[str] = field(default_factory=set)
+    errors: dict[str, str] = field(default_factory=dict)
+
+    def stream(self, folder: str, parts: list[Fragment]) -> Iterator[pa.Table]:
+        """The packed members of each shard."""
+        for part in parts:
+            table = read_table(join(folder, part.name))
+            broken = table.filter(pc.is_valid(table["error"]))
+            self.errors |= dict(zip(broken["key"].to_pylist(), broken["error"].to_pylist(), strict=True))
+            packed = table.filter(pc.is_null(table["error"]))
+            photos = packed.filter(pc.is_valid(packed["licence"]))
+            self.licences.update(photos["licence"].to_pylist())
+            per_group = Counter(photos["key"].to_pylist())
+            self.sizes.update(per_group.values())
+            self.identities |= {name.rsplit("-", 1)[0] for name in per_group}
+            self.shards.append(
+                {
+                    "name": shard_name(part.index),
+                    "groups": len(per_group),
+                    "photos": sum(per_group.values()),
+                    "bytes": table["shard_bytes"][0].as_py(),
+                    "checksum": table["shard_checksum"][0].as_py(),
+                }
+            )
+            yield packed
+
+
 def _finish(
     context: Context,
-    folder: str,
     parts: list[Fragment],
+    captions: list[Fragment],
     planned: list[PlannedGroup],
     shard_of: dict[str, str],
     title: str,
-    key: str,
 ) -> None:
     """Index, ledger of groups, card, dataset.json; the last one makes it a dataset."""
-    tables = [read_table(join(context.folder("packing"), part.name)) for part in parts]
-    errors: dict[str, str] = {}
-    licences: Counter[str] = Counter()
-    sizes: Counter[int] = Counter()
-    shards: list[dict[str, Any]] = []
-    identities: set[str] = set()
-    packed_tables = []
-    for part, table in zip(parts, tables, strict=True):
-        failures = table.filter(pc.is_valid(table["error"]))
-        errors |= dict(zip(failures["key"].to_pylist(), failures["error"].to_pylist(), strict=True))
-        packed = table.filter(pc.is_null(table["error"]))
-        packed_tables.append(packed)
-        photos = packed.filter(pc.is_valid(packed["licence"]))
-        licences.update(photos["licence"].to_pylist())
-        per_group = Counter(photos["key"].to_pylist())
-        sizes.update(per_group.values())
-        identities |= {name.rsplit("-", 1)[0] for name in per_group}
-        shards.append(
-            {
-                "name": shard_name(part.index),
-                "groups": len(per_group),
-                "photos": sum(per_group.values()),
-                "bytes": table["shard_bytes"][0].as_py(),
-                "checksum": table["shard_checksum"][0].as_py(),
-            }
-        )
-    _write_groups(context, planned, shard_of, errors)
+    folder = context.folder("shards")
+    totals = _Totals()
+    checksum = write_index(join(folder, "index.parquet"), totals.stream(context.folder("packing"), parts))
+    _write_groups(context, captions, planned, shard_of, totals.errors)
     pipeline = context.job.pipeline
     about = {
         "config": config_hash(pipeline),
-        "identities": len(identities),
-        "licences": dict(sorted(licences.items())),
-        "photos_per_group": {str(size): sizes[size] for size in sorted(sizes)},
+        "identities": len(totals.identities),
+        "licences": dict(sorted(totals.licences.items())),
+        "photos_per_group": {str(size): totals.sizes[size] for size in sorted(totals.sizes)},
         "models": {
             name: {"sha256": model.sha256, "licence": model.licence}
             for name, model in sorted(context.job.models.items())
         },
         "pipeline": title,
     }
-    index = index_bytes(packed_tables)
-    write_bytes(join(folder, "index.parquet"), index)
-    write_bytes(join(folder, "README.md"), card_bytes(title, shards, about))
-    write_bytes(join(folder, "dataset.json"), dataset_bytes(shards, index, about))
-    write_bytes(context.folder("packing", "whole"), key.encode())
+    write_bytes(join(folder, "README.md"), card_bytes(title, totals.shards, about))
+    write_bytes(join(folder, "dataset.json"), dataset_bytes(totals.shards, checksum, about))
 
 
 def _write_groups(
     context: Context,
+    captions: list[Fragment],
     planned: list[PlannedGroup],
     shard_of: dict[str, str],
     errors: dict[str, str],
 ) -> None:
     stamp = Stamp("pack", "", context.job.pipeline.shards.hash())
-    rows = []
+    columns = ["group", "person_id", "photo_caption", "verdict"]
+    ruled: dict[int, list[PlannedGroup]] = {}
     for group in planned:
-        error = errors.get(group.key)
-        outcome = group.outcome if error is None else failed("error", error)
-        rows.append(
-            {
-                "group": group.key,
-                "identity": group.key.rsplit("-", 1)[0],
-                "person_ids": list(group.person_ids),
-                "shard": shard_of.get(group.key) if outcome.verdict == "kept" else None,
-                "verdict": outcome.verdict,
-                "decisions": [stamp.decision(outcome)],
-            }
-        )
-    write_table(
-        context.folder("packing", "groups.parquet"), pa.Table.from_pylist(rows, schema=_GROUPS_SCHEMA)
-    )
+        ruled.setdefault(group.bucket, []).append(group)
+    with AtomicFile(context.folder("packing", "groups.parquet")) as file:
+        with pq.ParquetWriter(file, _GROUPS_SCHEMA, compression="zstd") as writer:
+            for fragment in captions:
+                table = read_table(join(context.folder("captions"), fragment.name), columns)
+                people = people_of_groups(table)
+                rows = []
+                for group in ruled.get(fragment.index, []):
+                    error = errors.get(group.key)
+                    outcome = group.outcome if error is None else failed("error", error)
+                    rows.append(
+                        {
+                            "group": group.key,
+                            "identity": group.key.rsplit("-", 1)[0],
+                            "person_ids": list(people.get(group.key, {})),
+                            "shard": shard_of.get(group.key) if outcome.verdict == "kept" else None,
+                            "verdict": outcome.verdict,
+                            "decisions": [stamp.decision(outcome)],
+                        }
+                    )
+                writer.write_table(pa.Table.from_pylist(rows, schema=_GROUPS_SCHEMA))
+        file.commit()
 
 
 def open_packing(job: Job) -> Work:
@@ -268,17 +278,15 @@ def _write_group(
 
 def _planned_people(job: Job, task: Task) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """(group key, its people with their captions) of a shard, in order; one bucket at a time."""
-    for bucket, groups in task.detail["groups"].items():
-        captions = read_table(
-            join(job.run, "captions", task.detail["captions"][bucket]),
-            ["person_id", "photo_caption"],
-        )
-        sentence = dict(zip(*(column.to_pylist() for column in captions), strict=True))
+    columns = ["group", "person_id", "photo_caption", "verdict"]
+    for bucket, keys in task.detail["groups"].items():
+        path = join(job.run, "captions", task.detail["captions"][bucket])
+        captions = people_of_groups(read_table(path, columns))
         people = read_bucket(join(job.run, "outfits", task.detail["gathered"]), bucket)
         place = {person_id: row for row, person_id in enumerate(people["person_id"].to_pylist())}
-        for key, person_ids in groups:
-            rows = people.take([place[person_id] for person_id in person_ids]).to_pylist()
-            yield key, [{**row, "photo_caption": sentence[row["person_id"]]} for row in rows]
+        for key in keys:
+            rows = people.take([place[person_id] for person_id in captions[key]]).to_pylist()
+            yield key, [{**row, "photo_caption": captions[key][row["person_id"]]} for row in rows]
 
 
 def build_group(key: str, people: list[dict[str, Any]], photos: PhotoBytes) -> Group:

@@ -3,19 +3,23 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+
 from curation.fragments import Fragment
-from curation.ledger import Outcome, at_least, is_kept, judged
+from curation.ledger import Outcome, at_least, is_kept, judged, kept
 from curation.settings.groups import ShardsSettings
 from curation.storage import join, read_table
 
+KEPT_GROUP = kept()  # one object for all of them: there are a hundred thousand
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class PlannedGroup:
-    """A group, where its people lie, and what was ruled about it."""
+    """A group, the bucket where its people lie, and what was ruled about it."""
 
     key: str
     bucket: int
-    person_ids: tuple[str, ...]
+    n_photos: int
     n_bytes: int
     outcome: Outcome
 
@@ -30,24 +34,24 @@ class PlannedShard:
 
 def groups_of(folder: str, captions: list[Fragment], min_photos: int) -> Iterator[PlannedGroup]:
     """All groups by key. One whose captions leave too few photos is rejected."""
-    columns = ["group", "person_id", "n_bytes", "verdict"]
     for fragment in captions:
-        table = read_table(join(folder, fragment.name), columns)
-        members: dict[str, list[tuple[str, int]]] = {}
-        rows = table.to_pylist()
-        for row, still_in in zip(rows, is_kept(table), strict=True):
-            group = members.setdefault(row["group"], [])
-            if still_in:
-                group.append((row["person_id"], row["n_bytes"]))
-        for key in sorted(members):
-            people = sorted(members[key])
-            yield PlannedGroup(
-                key=key,
-                bucket=fragment.index,
-                person_ids=tuple(person_id for person_id, _ in people),
-                n_bytes=sum(size for _, size in people),
-                outcome=judged([at_least("too_few_photos", len(people), min_photos)]),
-            )
+        people = read_table(join(folder, fragment.name), ["group", "n_bytes", "verdict"])
+        sizes: dict[str, list[int]] = {}
+        for row, still_in in zip(people.to_pylist(), is_kept(people), strict=True):
+            sizes.setdefault(row["group"], []).extend([row["n_bytes"]] if still_in else [])
+        for key in sorted(sizes):
+            ruled = judged([at_least("too_few_photos", len(sizes[key]), min_photos)])
+            outcome = KEPT_GROUP if ruled.verdict == "kept" else ruled
+            yield PlannedGroup(key, fragment.index, len(sizes[key]), sum(sizes[key]), outcome)
+
+
+def people_of_groups(captions: pa.Table) -> dict[str, dict[str, str]]:
+    """{group: {person_id: caption}} of the people still in, in the order of their ids."""
+    groups: dict[str, dict[str, str]] = {}
+    rows = zip(captions.to_pylist(), is_kept(captions), strict=True)
+    for row in sorted((row for row, still_in in rows if still_in), key=lambda row: row["person_id"]):
+        groups.setdefault(row["group"], {})[row["person_id"]] = row["photo_caption"]
+    return groups
 
 
 def plan_shards(groups: Iterator[PlannedGroup], settings: ShardsSettings) -> Iterator[PlannedShard]:

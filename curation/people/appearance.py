@@ -28,6 +28,7 @@ CLOTHED: dict[str, tuple[int, ...]] = {
 }
 _LIGHT_BINS, _CHROMA_BINS, _TEXTURE_BINS = 8, 8, 8
 BINS = _LIGHT_BINS + _CHROMA_BINS * _CHROMA_BINS + _TEXTURE_BINS
+_IS_IN = [np.isin(np.arange(256), members) for members in CLOTHED.values()]
 _SMOOTHING = np.array([0.25, 0.5, 0.25], dtype=np.float32)
 
 
@@ -82,8 +83,7 @@ def describe(crop: np.ndarray, labels: np.ndarray, settings: AppearanceSettings)
     light = np.ascontiguousarray(lab[..., 0])
     edges = np.hypot(cv2.Sobel(light, cv2.CV_32F, 1, 0), cv2.Sobel(light, cv2.CV_32F, 0, 1))
     rows = []
-    for members in CLOTHED.values():
-        inside = np.isin(map_, members)
+    for inside in (lookup[map_] for lookup in _IS_IN):
         if int(inside.sum()) < settings.min_region_px:
             rows.append(np.zeros(BINS, np.float32))
             continue

@@ -1,16 +1,20 @@
 """Boxes: whole pixels inside a photo, and the borders that a box touches."""
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 _TOUCH_SHARE = 0.01  # a box this close to a border, as a share of the photo's side, touches it
 
 
-def whole_box(box: np.ndarray, width: int, height: int) -> np.ndarray:
+def whole_box(box: np.ndarray | Sequence[float], width: int, height: int) -> np.ndarray:
     """The box in whole pixels inside a photo, at least one pixel wide and high; int [4]."""
-    x0 = int(np.clip(np.floor(box[0]), 0, width - 1))
-    y0 = int(np.clip(np.floor(box[1]), 0, height - 1))
-    x1 = int(np.clip(np.ceil(box[2]), x0 + 1, width))
-    y1 = int(np.clip(np.ceil(box[3]), y0 + 1, height))
+    left, top, right, bottom = (float(value) for value in box)
+    x0 = min(max(math.floor(left), 0), width - 1)
+    y0 = min(max(math.floor(top), 0), height - 1)
+    x1 = min(max(math.ceil(right), x0 + 1), width)
+    y1 = min(max(math.ceil(bottom), y0 + 1), height)
     return np.array([x0, y0, x1, y1], dtype=np.int64)
 
 

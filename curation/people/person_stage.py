@@ -1,8 +1,10 @@
 """What the stages of the phase `people` share: columns with one entry a person, one decode a photo."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pyarrow as pa
 
 from curation.call_counter import CallCounter
@@ -12,6 +14,10 @@ from curation.models import Model
 from curation.photos.pixels import Pixels
 from curation.settings.base import Settings
 from curation.stage import Stage, set_columns
+
+# Columns that no measurement, or no ruling, looks at: the heavy ones are not turned into objects.
+_NOT_MEASURED = frozenset(("person_decisions", "decisions", "metadata"))
+_NOT_RULED_BY = _NOT_MEASURED | {"masks", "labels"}
 
 
 class PersonStage(Stage):
@@ -48,13 +54,13 @@ class PersonStage(Stage):
 
     def missing(self, table: pa.Table) -> list[bool]:
         """Photos with a wanted person that was never measured."""
-        first = self.fills.names[0]
-        rows = table.select(["person_verdicts", first, self.error_column]).to_pylist()
+        rows = table.select(["person_verdicts", self.error_column]).to_pylist()
+        there = _is_there(table[self.fills.names[0]])
         return [
             still_in
             and row[self.error_column] is None
-            and any(row[first] is None or row[first][i] is None for i in self.wanted(row))
-            for row, still_in in zip(rows, is_kept(table), strict=True)
+            and any(i >= len(measured) or not measured[i] for i in self.wanted(row))
+            for row, measured, still_in in zip(rows, there, is_kept(table), strict=True)
         ]
 
     def measure(self, table: pa.Table) -> pa.Table:
@@ -62,7 +68,8 @@ class PersonStage(Stage):
         if not len(self.fills):
             return table
         results = []
-        for row in table.to_pylist():
+        columns_read = [name for name in table.column_names if name not in _NOT_MEASURED]
+        for row in table.select(columns_read).to_pylist():
             wanted = self.wanted(row)
             people = len(row["person_ids"])
             self.calls.asked(self.name, [row["person_ids"][i] for i in wanted])
@@ -88,22 +95,36 @@ class PersonStage(Stage):
     def rule(self, table: pa.Table, ruling: Callable[[dict[str, Any], int], Outcome]) -> pa.Table:
         """Rules on every person still in; a photo with an error fails its people."""
         outcomes: list[list[Outcome | None]] = []
-        measured = self.fills.names[0] if len(self.fills) else None
-        skip = {"person_decisions", "decisions", "metadata"}
-        columns = [name for name in table.column_names if name not in skip]
-        for row in table.select(columns).to_pylist():
+        measures = len(self.fills) > 0
+        there = _is_there(table[self.fills.names[0]]) if measures else [[]] * table.num_rows
+        columns = [name for name in table.column_names if name not in _NOT_RULED_BY]
+        for row, measured in zip(table.select(columns).to_pylist(), there, strict=True):
             ruled: list[Outcome | None] = []
             for i, verdict in enumerate(row["person_verdicts"]):
                 if verdict != KEPT:
                     ruled.append(None)
-                elif measured is not None and row[self.error_column] is not None:
+                elif measures and row[self.error_column] is not None:
                     ruled.append(failed("error", row[self.error_column]))
-                elif measured is not None and (row[measured] is None or row[measured][i] is None):
+                elif measures and (i >= len(measured) or not measured[i]):
                     ruled.append(failed("not_measured"))
                 else:
                     ruled.append(ruling(row, i))
             outcomes.append(ruled)
         return rule_people(table, self.stamp, outcomes)
+
+
+def _is_there(column: pa.ChunkedArray) -> list[list[bool]]:
+    """Per row and person: whether the entry is not null; an empty list where the row's list is null."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
+    valid = np.asarray(array.values.is_valid())
+    starts = array.offsets.to_numpy().tolist()
+    lists = array.is_valid().to_pylist()
+    return [
+        valid[start:stop].tolist() if filled else []
+        for filled, (start, stop) in zip(lists, pairwise(starts), strict=True)
+    ]
 
 
 def one_line(error: Exception) -> str:

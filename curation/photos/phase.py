@@ -243,7 +243,8 @@ def _write_copies(folder: str, screened: list[Fragment], settings: DuplicateSett
         },
         schema=_COPIES_SCHEMA,
     )
-    write_table(target, table)
+    table = table.sort_by([("fragment", "ascending"), ("row", "ascending")])
+    write_table(target, table, row_group_rows=4096)
 
 
 def _keys_of(folder: str, screened: list[Fragment], fragments: np.ndarray, rows: np.ndarray) -> list[str]:

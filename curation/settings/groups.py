@@ -63,7 +63,7 @@ class OutfitsSettings(Settings):
 
     strategy: PaperStrategy = PaperStrategy()
     judge: backend_choice(AppearanceJudgeSettings, VllmSettings) = AppearanceJudgeSettings()  # type: ignore[valid-type]
-    min_photos: int = threshold(2, ge=1, description="a group with fewer photos is rejected")
+    min_photos: int = threshold(2, ge=2, description="a group with fewer photos is rejected")
     resources: Resources = resource(Resources())
 
 

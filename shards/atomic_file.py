@@ -1,0 +1,85 @@
+"""A file that appears whole or not at all, and knows its length and checksum when it does."""
+
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import xxhash
+
+
+class AtomicFile:
+    """A file object to write to, local or any fsspec URL.
+
+    Locally it has a temporary name, is synced and renamed by `commit`; on an object store it appears
+    when its upload is completed. As a context manager it is discarded unless it was committed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.length = 0
+        self._digest = xxhash.xxh3_128()
+        self._open = True
+        self._local = "://" not in url
+        if self._local:
+            target = Path(url)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
+            self._stream: Any = self._temporary.open("wb")
+        else:
+            self._stream = fsspec.open(url, "wb").open()
+
+    def write(self, data: Any) -> int:
+        """Appends bytes."""
+        self._stream.write(data)
+        self._digest.update(data)
+        size = memoryview(data).nbytes
+        self.length += size
+        return size
+
+    def tell(self) -> int:
+        """Bytes written so far."""
+        return self.length
+
+    def flush(self) -> None:
+        """Nothing: bytes are safe after `commit`."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was committed or discarded."""
+        return not self._open
+
+    @property
+    def checksum(self) -> str:
+        """xxh3-128 of what was written, hex."""
+        return str(self._digest.hexdigest())
+
+    def commit(self) -> None:
+        """Makes the file visible."""
+        if self._local:
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+            self._stream.close()
+            self._temporary.replace(self.url)
+        else:
+            self._stream.close()
+        self._open = False
+
+    def discard(self) -> None:
+        """Leaves nothing behind."""
+        if not self._open:
+            return
+        self._open = False
+        if self._local:
+            self._stream.close()
+            self._temporary.unlink(missing_ok=True)
+        else:
+            self._stream.discard()
+            self._stream.closed = True
+
+    def __enter__(self) -> "AtomicFile":
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.discard()
