@@ -28,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        print(f"persona: {' '.join(str(error).split())[:500]}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("persona: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
@@ -52,11 +55,18 @@ def _parser() -> argparse.ArgumentParser:
     curate.add_argument("pipeline", help="a name in pipelines.yaml")
     _config_options(curate)
     curate.add_argument("--out", metavar="RUN", help="run folder, path or URL (default runs/PIPELINE)")
-    curate.add_argument("--engine", choices=("ray", "inline"), default="ray")
-    curate.add_argument("--ray-address", metavar="ADDRESS", help="an existing cluster, or 'auto'")
+    _engine_options(curate)
     curate.add_argument("--commercial", action="store_true", help="refuse licences that forbid it")
-    curate.add_argument("--quiet", action="store_true", help="no progress")
-    curate.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+    retry = _command(
+        commands,
+        "retry",
+        _retry,
+        "take up the rows that failed, with the settings the run was last started with",
+        "persona retry runs/first",
+    )
+    retry.add_argument("folder", metavar="RUN")
+    _engine_options(retry)
 
     status = _command(commands, "status", _status, "what a run has done", "persona status runs/first --json")
     status.add_argument("folder", metavar="RUN")
@@ -137,25 +147,50 @@ def _config_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _engine_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--engine", choices=("ray", "inline"), default="ray")
+    parser.add_argument("--ray-address", metavar="ADDRESS", help="an existing cluster, or 'auto'")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+
 def _curate(options: argparse.Namespace) -> int:
-    from curation.engine import Engine, InlineEngine, Job, RayEngine
-    from curation.models import check_backends, find_models
-    from curation.photos.screen import OptOuts
     from curation.pipeline_file import load_pipeline
-    from curation.sources.units import list_units
+    from curation.storage import is_local, local_path
 
     pipeline = load_pipeline(options.config, options.pipeline, options.overrides)
-    check_backends(pipeline, options.commercial)
-    models = find_models(pipeline, options.commercial)
+    run = options.out or os.path.join("runs", options.pipeline)
+    if is_local(run):
+        run = os.path.abspath(local_path(run))
+    return _run(run, options.pipeline, pipeline, options, options.commercial)
+
+
+def _retry(options: argparse.Namespace) -> int:
+    from curation.retry import forget_failures
+
+    from curation.run_folder import pipeline_of
+
+    name, pipeline = pipeline_of(options.folder)
+    forgotten = forget_failures(options.folder)
+    if not options.quiet:
+        print(f"{forgotten} failed measurements are taken up again", file=sys.stderr)
+    return _run(options.folder, name, pipeline, options, commercial=False)
+
+
+def _run(run: str, name: str, pipeline: Any, options: argparse.Namespace, commercial: bool) -> int:
+    """Checks all that can be checked, then starts the engine and runs the phases."""
+    from curation.backends import check_backends
+    from curation.engine import Engine, InlineEngine, Job, RayEngine
+    from curation.models import find_models
+    from curation.photos.screen import OptOuts
+    from curation.run import curate
+    from curation.sources.units import list_units
+    from curation.status import summary_lines
+
+    check_backends(pipeline, commercial)
+    models = find_models(pipeline, commercial)
     OptOuts(pipeline.photos.screen.opt_out)
     list_units(pipeline.source)
-    run = options.out or os.path.join("runs", options.pipeline)
-    from curation.run import curate
-    from curation.status import summary_lines
-    from curation.storage import is_local
-
-    if is_local(run):
-        run = os.path.abspath(run)
     engine: Engine = InlineEngine()
     if options.engine == "ray":
         phases = ("photos", "people", "identities", "outfits", "captions", "shards")
@@ -163,7 +198,7 @@ def _curate(options: argparse.Namespace) -> int:
         engine = RayEngine(pipeline.engine, options.ray_address, int(wanted))
     job = Job(run, pipeline, models, os.environ.get("PERSONA_CALLS"))
     try:
-        summary = curate(job, options.pipeline, engine, options.quiet)
+        summary = curate(job, name, engine, options.quiet)
     finally:
         engine.close()
     if options.json:
@@ -211,7 +246,7 @@ def _models_list(options: argparse.Namespace) -> int:
     for row in rows:
         if options.json:
             continue
-        where = row["path"] or f"not found; get it from {row['source']}"
+        where = row["path"] or f"{row['file']} not found; get it from {row['source']}"
         print(f"{row['name']:<20} {row['licence']:<18} {where}")
     if options.json:
         print(json.dumps(rows))

@@ -59,26 +59,8 @@ def find_models(pipeline: PipelineSettings, commercial: bool = False) -> Models:
         digest = _sha256(file)
         if card.sha256 and digest != card.sha256:
             raise ConfigError(f"models.cards.{name}.sha256: {file} has {digest}, the card says {card.sha256}")
-        found[name] = Model(name, str(file.resolve()), digest, card.licence)
+        found[name] = Model(name, str(file.absolute()), digest, card.licence)
     return found
-
-
-def check_backends(pipeline: PipelineSettings, commercial: bool) -> None:
-    """Refuses backends that this version cannot run, and under `commercial` AGPL code."""
-    people = pipeline.people
-    chosen = {
-        "people.detect.by": people.detect.by,
-        "people.segment.by": people.segment.by,
-        "outfits.judge": pipeline.outfits.judge,
-        "captions.by": pipeline.captions.by,
-    }
-    for path, settings in chosen.items():
-        if settings.backend == "vllm":
-            raise ConfigError(
-                f"{path}.backend: 'vllm' is read and checked, but this version has no VLM client yet"
-            )
-        if commercial and settings.backend in ("ultralytics", "ultralytics_sam"):
-            raise ConfigError(f"--commercial: {path}: backend {settings.backend} is AGPL-3.0")
 
 
 def _sha256(path: Path) -> str:
@@ -104,6 +86,7 @@ def list_models(pipeline: PipelineSettings) -> list[dict[str, str | None]]:
             "used_by": key,
             "path": None if file is None else str(file),
             "licence": card.licence,
+            "file": card.file,
             "source": card.source,
         }
     return list(rows.values())

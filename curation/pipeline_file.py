@@ -47,9 +47,9 @@ def load_pipeline(file: str, name: str, overrides: Sequence[str] = ()) -> Pipeli
 def json_schema() -> dict[str, Any]:
     """The JSON schema of pipelines.yaml, for editors."""
     return {
+        **PipelinesFile.model_json_schema(),
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "pipelines.yaml of persona",
-        **PipelinesFile.model_json_schema(),
     }
 
 
@@ -127,6 +127,8 @@ def _lines_of(error: ValidationError, file: str, name: str, lines: Lines, overri
             line = lines.get(path)
             path = path[:-1]
         is_set = any(shown == key or shown.startswith(key + ".") for key in overridden)
+        if not keys:  # a rule between keys: its message begins with the one that is wrong
+            is_set = any(problem["msg"].removeprefix("Value error, ").startswith(key) for key in overridden)
         where = "--set" if is_set else file if line is None else f"{file}:{line}"
         kind = problem["type"]
         if kind == "extra_forbidden":

@@ -1,6 +1,7 @@
 """Shows a run: bars on a terminal, a line now and then off one; keeps status.json up to date."""
 
 import sys
+import threading
 import time
 from typing import Any
 
@@ -9,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 
 from curation.ledger import FAILED, KEPT, REJECTED, Counts
-from curation.run_folder import whoami, write_json
+from curation.run_folder import HEARTBEAT_S, whoami, write_json
 
 _STATUS_EVERY_S = 2.0
 _LINE_EVERY_S = 15.0
@@ -29,6 +30,8 @@ class RunProgress:
         self._rows = 0
         self._began = self._status_at = self._line_at = 0.0
         self._counts = Counts()
+        self._ended = threading.Event()
+        threading.Thread(target=self._beat, daemon=True).start()
         if not quiet and sys.stderr.isatty():
             self._bars = Bars(
                 TextColumn("{task.description:<16}"),
@@ -71,9 +74,16 @@ class RunProgress:
 
     def finish(self, state: str, message: str = "") -> None:
         """The run ended: finished, or stopped with a message."""
+        self._ended.set()
         if self._bars is not None:
             self._bars.stop()
         self._status(state, force=True, message=message)
+
+    def _beat(self) -> None:
+        """Signs of life while a fragment or a global step takes long."""
+        while not self._ended.wait(HEARTBEAT_S):
+            if self._phase:
+                self._status("running", force=True)
 
     def _rate(self) -> float:
         return self._rows / max(time.monotonic() - self._began, 1e-6)
@@ -111,18 +121,18 @@ class RunProgress:
         if not force and now - self._status_at < _STATUS_EVERY_S:
             return
         self._status_at = now
-        write_json(
-            self._run,
-            "status.json",
-            {
-                "state": state,
-                "message": message,
-                "phase": self._phase,
-                "fragments_done": self._done,
-                "fragments": self._total,
-                "rows_per_second": round(self._rate(), 2) if self._fresh else None,
-                "seconds_left": self._seconds_left(),
-                "counts": self._counts.to_json(),
-                **whoami(),
-            },
-        )
+        record = {
+            "state": state,
+            "message": message,
+            "phase": self._phase,
+            "fragments_done": self._done,
+            "fragments": self._total,
+            "rows_per_second": round(self._rate(), 2) if self._fresh else None,
+            "seconds_left": self._seconds_left(),
+            "counts": self._counts.to_json(),
+            **whoami(),
+        }
+        try:
+            write_json(self._run, "status.json", record)
+        except OSError:  # a full disk stops the run where results are written, not here
+            return

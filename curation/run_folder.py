@@ -8,9 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from curation.engine import Job
 from curation.errors import ConfigError
+from curation.settings import PipelineSettings
 from curation.storage import exists, join, read_bytes, write_bytes
 
 HEARTBEAT_S = 10.0  # a running status is written at least this often
@@ -34,6 +36,16 @@ def write_run(job: Job, name: str) -> None:
     }
     text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
     write_bytes(join(job.run, "run.yaml"), text.encode())
+
+
+def pipeline_of(run: str) -> tuple[str, PipelineSettings]:
+    """The name and settings that a run was last started with. Raises ConfigError."""
+    require_run(run)
+    record = yaml.safe_load(read_bytes(join(run, "run.yaml")))
+    try:
+        return str(record["pipeline"]), PipelineSettings.model_validate(record["settings"])
+    except (KeyError, TypeError, ValidationError):
+        raise ConfigError(f"{run}: its run.yaml was written by another version; use curate") from None
 
 
 def write_json(run: str, name: str, record: dict[str, Any]) -> None:

@@ -107,7 +107,7 @@ def run_step(
         context.progress.advance(answer["rows"], counts)
         _stop_above_failure_rate(context, phase, counts)
     context.progress.end()
-    _stop_above_failure_rate(context, phase, counts)
+    _stop_above_failure_rate(context, phase, counts, at_end=True)
     context.counts[folder] = counts.to_json()
     seconds = time.monotonic() - began
     context.rates[folder] = {
@@ -120,11 +120,13 @@ def run_step(
     return expected
 
 
-def _stop_above_failure_rate(context: Context, phase: str, counts: Counts) -> None:
+def _stop_above_failure_rate(context: Context, phase: str, counts: Counts, at_end: bool = False) -> None:
+    """Raises above the allowed share; at the end also where every row failed, however few."""
     limits = context.job.pipeline.engine
     for stage, counter in counts.stages.items():
         bad, total = counter[FAILED], counter["in"]
-        if bad >= limits.min_failed_rows and bad > limits.max_failed_share * total:
+        too_many = bad >= limits.min_failed_rows and bad > limits.max_failed_share * total
+        if too_many or (at_end and bad == total > 1 and limits.max_failed_share < 1):
             reasons = ", ".join(
                 f"{number} {name.removeprefix('reason:')}"
                 for name, number in counter.most_common()

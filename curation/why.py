@@ -56,7 +56,7 @@ def why_lines(found: dict[str, Any]) -> list[str]:
 
 
 def failed_rows(run: str) -> Iterator[dict[str, Any]]:
-    """Every photo and person whose last decision is `failed`: {id, stage, reason, detail}."""
+    """Every photo, person and group whose last decision is `failed`: {id, stage, reason, detail}."""
     require_run(run)
     photos = "photos" if list_fragments(join(run, "photos")) else "photos/_screened"
     for folder in (photos, "people", "identities", "captions"):
@@ -68,13 +68,23 @@ def failed_rows(run: str) -> Iterator[dict[str, Any]]:
                     continue
                 if folder == "identities" and last["stage"] != "identity":
                     continue
-                detail = f"{last['reason']}: {last['detail']}".strip(": ")
-                yield {
-                    "id": row[key],
-                    "stage": last["stage"],
-                    "reason": last["reason"],
-                    "detail": detail,
-                }
+                yield _failed(row[key], last)
+    for table in _tables(run, "outfits", ["person_ids", "person_verdicts", "person_decisions"]):
+        for row in table.to_pylist():
+            people = zip(row["person_ids"], row["person_verdicts"], row["person_decisions"], strict=True)
+            for person_id, verdict, decisions in people:
+                if verdict == FAILED:
+                    yield _failed(person_id, decisions[-1])
+    path = join(run, "packing", "groups.parquet")
+    if exists(path):
+        groups = read_table(path, ["group", "verdict", "decisions"])
+        for row in groups.filter(pc.equal(groups["verdict"], FAILED)).to_pylist():
+            yield _failed(row["group"], row["decisions"][-1])
+
+
+def _failed(name: str, decision: dict[str, Any]) -> dict[str, Any]:
+    detail = f"{decision['reason']}: {decision['detail']}".strip(": ")
+    return {"id": name, "stage": decision["stage"], "reason": decision["reason"], "detail": detail}
 
 
 def _line(decision: dict[str, Any]) -> str:

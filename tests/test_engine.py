@@ -303,3 +303,36 @@ def test_too_many_failed_rows_stop_the_run_and_say_which(tmp_path: Path) -> None
         persona("curate", "drawn", "--config", config, "--out", tmp_path / "run", "--engine", "inline",
                 "--set", "engine.max_failed_share=0.5").returncode == 0
     )  # fmt: skip
+
+
+def test_retry_takes_up_the_failed_rows_and_no_others(tmp_path: Path) -> None:
+    drawn = collection(6, people=6)
+    folder = write_folder(tmp_path / "photos", drawn)
+    config = write_config(tmp_path / "pipelines.yaml", settings(folder))
+    curate(config, tmp_path / "whole")
+    # Two photos cannot be read at first, as when a store is out; their listing does not change.
+    away = [folder / drawn[5].name, folder / drawn[20].name]
+    stamps = [path.stat() for path in away]
+    for path, stamp in zip(away, stamps, strict=True):
+        path.write_bytes(b"\xff\xd8\xff" + bytes(stamp.st_size - 3))
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    summary = curate(config, tmp_path / "run")
+    assert counts_of(summary)["read"] == (36, 34, 0, 2)
+    assert files_of(tmp_path / "run" / "shards") != files_of(tmp_path / "whole" / "shards")
+    for number, path, stamp in zip((5, 20), away, stamps, strict=True):
+        path.write_bytes(drawn[number].jpeg)
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert curate(config, tmp_path / "run")["model_calls_this_time"] == {}
+    done = persona(
+        "retry", tmp_path / "run", "--engine", "inline", "--quiet", "--json", calls=tmp_path / "calls"
+    )
+    assert done.returncode == 0, done.stderr
+    assert Counter(stage for stage, _ in asked(tmp_path / "calls")) == {
+        "read": 2,
+        "detect": 2,
+        "face": 2,
+        "segment": 2,
+        "regions": 2,
+        "appearance": 2,
+    }
+    assert files_of(tmp_path / "run" / "shards") == files_of(tmp_path / "whole" / "shards")

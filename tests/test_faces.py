@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from curation.errors import ConfigError
 from curation.people.face import ARCFACE_TEMPLATE, align_face, assign_faces, similarity
@@ -89,6 +91,19 @@ def test_yunet_finds_both_men_in_one_photo_best_first_and_each_once(finder: Yune
     middles = np.stack([(face.box[:2] + face.box[2:]) / 2 for face in faces])
     apart = np.hypot(*(middles[:, None] - middles[None]).transpose(2, 0, 1))
     assert apart[~np.eye(len(faces), dtype=bool)].min() > 100
+
+
+def test_yunet_sees_at_a_photo_s_own_size_what_opencv_sees_in_the_file(tmp_path: Path) -> None:
+    models = real_models(yunet="face_detection_yunet_2026may.onnx")
+    photo = photo_at(REAL / "photos" / "train_obama_obama.jpg")[:640, 150:790]
+    file = str(tmp_path / "photo.png")
+    Image.fromarray(photo).save(file)
+    theirs = cv2.FaceDetectorYN.create(models["yunet"].path, "", (640, 640), 0.5, 0.3, 500)
+    expected = theirs.detect(cv2.imread(file))[1][0]
+    ours = YunetFaceFinder(YunetSettings(model="yunet", scales_px=[640]), models).find(photo)[0]
+    assert ours.score == pytest.approx(float(expected[14]), abs=1e-4)
+    np.testing.assert_allclose(ours.box, [*expected[:2], *(expected[:2] + expected[2:4])], atol=0.1)
+    np.testing.assert_allclose(ours.points.reshape(-1), expected[4:14], atol=0.1)
 
 
 def test_yunet_finds_nothing_in_a_photo_of_one_colour(finder: YunetFaceFinder) -> None:

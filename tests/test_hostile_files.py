@@ -180,7 +180,8 @@ def test_a_bomb_is_refused_by_its_header_without_its_pixels(tmp_path: Path) -> N
     path = tmp_path / "bomb.png"
     path.write_bytes(bomb_png(BOMB_SIDE))
     table = next(tables(iter([SourceRow("bomb.png", "bomb.png", str(path), length=None)]), 1))
-    stage = Read(ScreenSettings(), PhotoBytes(SourceSettings(path=str(tmp_path))), CallCounter(None))
+    source = SourceSettings(path=str(tmp_path))
+    stage = Read(ScreenSettings(), source, PhotoBytes(source), CallCounter(None))
     tracemalloc.start()
     row = stage(table).to_pylist()[0]
     _, peak = tracemalloc.get_traced_memory()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from curation.errors import ConfigError
 from curation.people.detect_ultralytics import UltralyticsDetector
@@ -133,6 +134,27 @@ def test_a_photo_is_answered_the_same_alone_and_among_photos_of_other_sizes(
         assert np.ptp(alone.scores) > 0.05  # the answer is about the photo, not one constant
         assert_same(alone, among_others)
         assert_same(alone, from_the_end)
+
+
+def test_a_decoded_photo_is_answered_as_ultralytics_answers_the_file(
+    pose_weights: Path, photos: list[np.ndarray], tmp_path: Path
+) -> None:
+    from ultralytics import YOLO
+
+    Image.fromarray(photos[2]).save(tmp_path / "photo.png")
+    theirs = YOLO(str(pose_weights)).predict(
+        str(tmp_path / "photo.png"),
+        imgsz=IMAGE_PX,
+        conf=0.01,
+        iou=0.5,
+        classes=[0],
+        rect=False,
+        device="cpu",
+        verbose=False,
+    )[0]
+    ours = detector(pose_weights).detect([photos[2]])[0]
+    np.testing.assert_allclose(ours.boxes, theirs.boxes.xyxy.numpy(), atol=0.5)
+    np.testing.assert_allclose(ours.scores, theirs.boxes.conf.numpy(), atol=1e-3)
 
 
 def test_an_exported_pose_model_keeps_its_joints_under_any_file_name(

@@ -287,14 +287,18 @@ def test_no_box_is_too_small_or_too_near_a_border_for_grabcut(grabcut: Grabcut) 
 
 
 def test_grabcut_gives_the_same_bytes_twice_whatever_it_did_before_and_with_any_threads() -> None:
-    photo, _, box = figure(240, 400, seed=1)
-    boxes = np.stack([box, [0, 0, 240, 400]])
-    first = [mask.tobytes() for mask in Grabcut(GrabcutSettings(), {}).segment(photo, boxes)]
+    figure_photo, _, box = figure(240, 400, seed=1)
+    # On noise the random start of GrabCut's clusters shows.
+    noise = np.random.default_rng(2).integers(0, 256, figure_photo.shape, dtype=np.uint8)
+    boxes = np.stack([box, [0, 0, 240, 400], [30, 50, 200, 390]])
     threads = cv2.getNumThreads()
     try:
-        for count in (1, 2):
-            cv2.setNumThreads(count)
-            again = Grabcut(GrabcutSettings(), {}).segment(photo, boxes[::-1])[::-1]
-            assert [mask.tobytes() for mask in again] == first
+        for photo in (figure_photo, noise):
+            cv2.setNumThreads(1)
+            first = [mask.tobytes() for mask in Grabcut(GrabcutSettings(), {}).segment(photo, boxes)]
+            for count in (1, 2):
+                cv2.setNumThreads(count)
+                again = Grabcut(GrabcutSettings(), {}).segment(photo, boxes[::-1])[::-1]
+                assert [mask.tobytes() for mask in again] == first
     finally:
         cv2.setNumThreads(threads)

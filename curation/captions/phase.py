@@ -31,6 +31,8 @@ class Captioner(Protocol):
 
     columns: tuple[str, ...]
     """The columns of a person that it reads."""
+    asks_model: bool
+    """Whether a sentence costs a model call."""
 
     def caption(self, people: Sequence[dict[str, Any]]) -> list[str]:
         """One sentence a person."""
@@ -44,13 +46,16 @@ class Captions(Stage):
     unit: ClassVar[str] = "person"
     fills: ClassVar[pa.Schema] = pa.schema([("photo_caption", pa.string()), ("captions_error", pa.string())])
 
-    def __init__(self, settings: CaptionsSettings, captioner: Captioner) -> None:
+    def __init__(self, settings: CaptionsSettings, captioner: Captioner, calls: CallCounter) -> None:
         super().__init__(settings)
         self._captioner = captioner
+        self._calls = calls
 
     def measure(self, table: pa.Table) -> pa.Table:
         """Captions each row by itself, so that an error is that row's own."""
         results = []
+        if self._captioner.asks_model:
+            self._calls.asked(self.name, table["person_id"].to_pylist())
         for row in table.select([*self._captioner.columns]).to_pylist():
             try:
                 results.append({"photo_caption": self._captioner.caption([row])[0]})
@@ -94,7 +99,9 @@ _KEEP = ["identity", "person_id", "photo_id", "source_key", "file_name", "n_byte
 
 def open_captions(job: Job) -> Work:
     """Work: a fragment of identities becomes one of their kept people with captions."""
-    stage = Captions(job.pipeline.captions, build_backend("captioner", job.pipeline.captions.by, job.models))
+    calls = CallCounter(job.calls)
+    settings = job.pipeline.captions
+    stage = Captions(settings, build_backend("captioner", settings.by, job.models), calls)
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
         outfits = read_table(task.source, ["identity", "verdict", "person_ids", "outfits", "person_verdicts"])
@@ -109,7 +116,7 @@ def open_captions(job: Job) -> Work:
         counts.count("person", table["decisions"].to_pylist())
         return table, counts
 
-    return work_of(transform, CallCounter(job.calls))
+    return work_of(transform, calls)
 
 
 def group_of_person(outfits: pa.Table) -> dict[str, str]:

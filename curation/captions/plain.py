@@ -18,6 +18,7 @@ class PlainCaptioner:
     """A Captioner: one sentence, the same for the same measurements."""
 
     columns = ("regions", "keypoints", "box", "width", "height")
+    asks_model = False
 
     def __init__(self, settings: PlainCaptionerSettings, models: Models) -> None:
         """Needs neither settings nor weights."""

@@ -12,13 +12,13 @@ import numpy as np
 
 from curation.settings.groups import IdentitiesSettings
 
-_BLOCK = 65_536  # faces searched at a time
+_BLOCK = 16_384  # faces searched at a time
 _DIGITS = 5  # cosines are rounded, so that the last bits of a matrix product decide nothing
 
 
 @dataclass(frozen=True)
 class Edges:
-    """Edges left < right with their cosines, sorted."""
+    """Edges left < right with their cosines, each once."""
 
     left: np.ndarray
     right: np.ndarray
@@ -41,24 +41,27 @@ def build_edges(
         empty = np.zeros(0, np.int64)
         return Edges(empty, empty, np.zeros(0, np.float32))
     index = faiss.IndexFlatIP(embeddings.shape[1])
-    index.add(np.ascontiguousarray(embeddings))
-    near = np.full((count, k), -1, np.int64)
-    keys, cosines = [], []
+    embeddings = np.ascontiguousarray(embeddings)
+    index.add(embeddings)
+    near = np.full((count, k), -1, np.int32)
+    cosines = np.zeros((count, k), np.float32)
     for start in range(0, count, _BLOCK):
-        found_cosines, found = index.search(np.ascontiguousarray(embeddings[start : start + _BLOCK]), k)
+        found_cosines, found = index.search(embeddings[start : start + _BLOCK], k)
         rows = np.arange(start, start + len(found))[:, None]
-        allowed = (found >= 0) & (found != rows) & (np.round(found_cosines, _DIGITS) >= settings.link_cosine)
-        near[start : start + len(found)] = np.where(allowed, found, -1)
-        source, target = np.broadcast_to(rows, found.shape)[allowed], found[allowed]
-        keys.append(np.minimum(source, target) * count + np.maximum(source, target))
-        cosines.append(np.round(found_cosines[allowed], _DIGITS))
-    key, first, times = np.unique(np.concatenate(keys), return_index=True, return_counts=True)
-    cosine = np.concatenate(cosines)[first]
-    left, right = key // count, key % count
+        found_cosines = np.round(found_cosines, _DIGITS)
+        linked = (found >= 0) & (found != rows) & (found_cosines >= settings.link_cosine)
+        near[start : start + len(found)] = np.where(linked, found, -1)
+        cosines[start : start + len(found)] = found_cosines
+    source, place = np.nonzero(near >= 0)
+    target = near[source, place]
+    mutual = (near[target] == source[:, None]).any(axis=1)
+    # A mutual pair is seen from both ends; one of them is enough.
+    once = ~mutual | (source < target)
+    source, target, mutual, cosine = source[once], target[once], mutual[once], cosines[source, place][once]
+    left, right = np.minimum(source, target), np.maximum(source, target)
     keep = photos[left] != photos[right]
     if settings.hints == "separate":
         keep &= (hints[left] < 0) | (hints[right] < 0) | (hints[left] == hints[right])
-    mutual = times > 1
     for edge in np.flatnonzero(keep & ~mutual):
         a, b = near[left[edge]], near[right[edge]]
         keep[edge] = len(np.intersect1d(a[a >= 0], b[b >= 0])) >= settings.min_shared

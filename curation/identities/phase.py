@@ -101,6 +101,7 @@ def assign(folder: str, people: list[Fragment], settings: IdentitiesSettings, se
         mapped = np.memmap(file, np.float32, "r", shape=(len(person_id), dimension))
         embeddings = np.ascontiguousarray(mapped[order])
         del mapped
+    pa.default_memory_pool().release_unused()
     photo = _numbers(pa.concat_arrays(photos).take(order))
     hint = _numbers(pa.concat_arrays(hints).take(order))
     edges = build_edges(embeddings, photo, hint, settings)

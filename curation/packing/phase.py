@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from curation.call_counter import CallCounter
 from curation.engine import Job, Task, Work
 from curation.fingerprint import fingerprint
-from curation.fragments import Fragment, digest
+from curation.fragments import Fragment, digest, list_fragments
 from curation.ledger import DECISIONS, Counts, Stamp, failed, kept
 from curation.outfits.gather import read_bucket
 from curation.packing.plan import PlannedGroup, groups_of, people_of_groups, plan_shards
@@ -66,9 +66,13 @@ _GROUPS_SCHEMA = pa.schema(
 
 
 def config_hash(pipeline: PipelineSettings) -> str:
-    """What a dataset was made with: everything but the places where things lie and the resources."""
+    """What a dataset was made with: everything but the places where things lie and the resources.
+
+    Models count by the hashes of their weights, which dataset.json lists beside this.
+    """
     ruling = pipeline.ruling()
     ruling["source"].pop("path")
+    ruling.pop("models")
     return fingerprint(ruling)
 
 
@@ -95,7 +99,8 @@ def run_shards(context: Context, gathered: str, captions: list[Fragment], title:
         }
         sources.append((shard_name(number), Fragment(number, key), detail))
     key = fingerprint([step_hash, digest(captions), [fragment.key for _, fragment, _ in sources]])
-    whole = _is_whole(context, key)
+    _forget_parts_without_tar(context, sources)
+    whole = _is_whole(context, key) and len(sources) == len(list_fragments(context.folder("packing")))
     if not whole:
         # Without dataset.json nobody takes a folder that is being rewritten for a dataset.
         remove(join(folder, "dataset.json"))
@@ -113,6 +118,14 @@ def run_shards(context: Context, gathered: str, captions: list[Fragment], title:
 def shard_name(number: int) -> str:
     """The file name of a shard."""
     return f"{number:06d}.tar"
+
+
+def _forget_parts_without_tar(context: Context, sources: list[tuple[str, Fragment, Any]]) -> None:
+    """A part of the index stands for its tar: where that is gone, it is written again."""
+    there = set(list_names(context.folder("shards")))
+    for name, fragment, _ in sources:
+        if name not in there:
+            remove(context.folder("packing", fragment.name))
 
 
 def _is_whole(context: Context, key: str) -> bool:

@@ -40,6 +40,7 @@ class Appearance(PersonStage):
         [("appearance", pa.list_(pa.binary())), ("appearance_error", pa.string())]
     )
     needs: ClassVar[tuple[str, ...]] = ("detect", "segment", "regions")
+    requires: ClassVar[str | None] = "labels"
 
     def __init__(
         self,

@@ -12,7 +12,6 @@ from curation.people.protocols import Detections
 from curation.settings.people import UltralyticsSettings
 from curation.torch_device import torch_device
 
-LICENCE = "AGPL-3.0"
 _PERSON = 0  # in COCO, and in every pose model of ultralytics
 _BATCHED = (".pt", ".yaml")  # exported models have a batch size of their own, mostly 1
 

@@ -9,7 +9,6 @@ from curation.people.person_stage import one_line
 from curation.people.protocols import Face
 from curation.settings.people import YunetSettings
 
-LICENCE = "MIT"
 _NMS_IOU = 0.3
 _TOP = 500
 

@@ -28,6 +28,8 @@ class PersonStage(Stage):
     """
 
     unit: ClassVar[str] = "person"
+    requires: ClassVar[str | None] = None
+    """A column of an earlier stage: people for whom it is null are not measured."""
 
     def __init__(
         self,
@@ -50,14 +52,20 @@ class PersonStage(Stage):
     def wanted(self, row: dict[str, Any]) -> list[int]:
         """The people of a photo that are to be measured."""
         verdicts = row["person_verdicts"] or []
-        return [i for i, verdict in enumerate(verdicts) if self._all or verdict == KEPT]
+        there = row[self.requires] or [] if self.requires else verdicts
+        return [
+            i
+            for i, (verdict, required) in enumerate(zip(verdicts, there, strict=False))
+            if required is not None and (self._all or verdict == KEPT)
+        ]
 
     def missing(self, table: pa.Table) -> list[bool]:
         """Photos with a wanted person that was never measured."""
-        rows = table.select(["person_verdicts", self.error_column]).to_pylist()
+        columns = ["person_verdicts", self.error_column, *([self.requires] if self.requires else [])]
+        rows = table.select(columns).to_pylist()
         there = _is_there(table[self.fills.names[0]])
         return [
-            still_in
+            (still_in or self._all)
             and row[self.error_column] is None
             and any(i >= len(measured) or not measured[i] for i in self.wanted(row))
             for row, measured, still_in in zip(rows, there, is_kept(table), strict=True)

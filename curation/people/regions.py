@@ -29,6 +29,7 @@ class Regions(PersonStage):
         ]
     )
     needs: ClassVar[tuple[str, ...]] = ("detect", "face", "segment")
+    requires: ClassVar[str | None] = "masks"
 
     def __init__(
         self,

@@ -10,7 +10,6 @@ from curation.models import Models
 from curation.settings.people import SegmentAnythingSettings
 from curation.torch_device import torch_device
 
-LICENCE = "Apache-2.0"
 # The three published image encoders (segment_anything/build_sam.py).
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "vit_b": {"embed_dim": 768, "depth": 12, "num_heads": 12, "global_attn_indexes": [2, 5, 8, 11]},

@@ -10,8 +10,6 @@ from curation.people.person_stage import one_line
 from curation.settings.people import UltralyticsSamSettings
 from curation.torch_device import torch_device
 
-LICENCE = "AGPL-3.0"
-
 
 class UltralyticsSam:
     """A Segmenter; ultralytics tells the architecture by the file's name (sam_b.pt, mobile_sam.pt)."""

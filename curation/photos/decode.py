@@ -56,14 +56,16 @@ def read_header(data: bytes) -> Header:
     with _open(data) as image:
         orientation = _orientation(image)
         width, height = image.size
+        # Phones write JPEGs with a second picture behind the first; the first is the photo.
+        is_multi_picture = image.format == "MPO"
         if orientation >= 5:
             width, height = height, width
         return Header(
-            format=str(image.format).lower(),
+            format="jpeg" if is_multi_picture else str(image.format).lower(),
             width=width,
             height=height,
             orientation=orientation,
-            frames=int(getattr(image, "n_frames", 1)),
+            frames=1 if is_multi_picture else int(getattr(image, "n_frames", 1)),
             mode=image.mode,
         )
 

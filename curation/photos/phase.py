@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from curation.call_counter import CallCounter
 from curation.engine import Answer, Job, Task, Work
+from curation.errors import ConfigError
 from curation.fingerprint import fingerprint, fingerprint_rows
 from curation.fragments import Fragment, digest
 from curation.ledger import Counts, Outcome, Verdict, is_kept, kept, rule_rows
@@ -126,14 +127,16 @@ def _list(context: Context, resources: Resources) -> list[tuple[str, int, str]]:
         path = join(folder, f"{key}.parquet")
         for group, rows_key in enumerate(_group_keys(path)):
             listed.append((path, group, rows_key))
+    if not listed:
+        raise ConfigError(f"source.path: {pipeline.source.path!r}: no photos there")
     return listed
 
 
 def _group_keys(path: str) -> Iterator[str]:
-    """The content key of each row group of a listing: a hash of its source_keys and versions."""
+    """The content key of each row group of a listing: a hash of all that its rows say."""
     with _open_parquet(path) as file:
         for group in range(file.num_row_groups):
-            table = file.read_row_group(group, columns=["source_key", "uri", "version"])
+            table = file.read_row_group(group)
             yield fingerprint_rows(zip(*(column.to_pylist() for column in table), strict=True))
 
 
@@ -168,7 +171,8 @@ def open_screened(job: Job) -> Work:
     """Work: a row group of the listing becomes a fragment of photos that were read and screened."""
     calls = CallCounter(job.calls)
     screen = job.pipeline.photos.screen
-    stages: list[Stage] = [Read(screen, PhotoBytes(job.pipeline.source), calls), Screen(screen)]
+    source = job.pipeline.source
+    stages: list[Stage] = [Read(screen, source, PhotoBytes(source), calls), Screen(screen)]
     measurements = Measurements(join(job.run, "photos"), stages)
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
@@ -259,7 +263,7 @@ def _keys_of(folder: str, screened: list[Fragment], fragments: np.ndarray, rows:
 
 
 class Copies(Stage):
-    """Stages `exact_copy` and `near_copy`: rejects what another photo of the collection stands for."""
+    """Stage `copies`: rejects what another photo stands for, as `exact_copy` or `near_copy`."""
 
     name: ClassVar[str] = "copies"
     unit: ClassVar[str] = "photo"

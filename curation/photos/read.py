@@ -10,6 +10,7 @@ from curation.ledger import Outcome, failed, kept, rule_rows
 from curation.photos.decode import UnknownFormatError, decode_rgb, read_header
 from curation.photos.perceptual_hash import perceptual_hash
 from curation.settings.photos import ScreenSettings
+from curation.settings.source import SourceSettings
 from curation.sources.photo_bytes import PhotoBytes
 from curation.stage import Stage, set_columns
 
@@ -40,8 +41,12 @@ class Read(Stage):
         ]
     )
 
-    def __init__(self, settings: ScreenSettings, photos: PhotoBytes, calls: CallCounter) -> None:
+    def __init__(
+        self, settings: ScreenSettings, source: SourceSettings, photos: PhotoBytes, calls: CallCounter
+    ) -> None:
         super().__init__(settings)
+        # Which bytes a Parquet row stands for depends on these; where a collection lies does not.
+        self._measured_with = {"image_column": source.image_column, "allow_urls": source.allow_urls}
         self._settings = settings
         self._photos = photos
         self._calls = calls

@@ -63,6 +63,7 @@ class PluginBackend(Settings):
 
     backend: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$", description="package.module:Class")
     model: str | None = Field(None, description="name of a model card, if it needs weights")
+    batch_size: int = Field(1, ge=1, le=4096, description="photos in one call, where it takes many")
     options: dict[str, Any] = Field(default_factory=dict, description="passed on as they are")
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_validator
 
 from curation.settings.base import (
     Resources,
@@ -61,6 +61,12 @@ class FullBodySettings(Settings):
     @classmethod
     def _preset_by_name(cls, value: Any) -> Any:
         return {"preset": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """For editors: the name of a preset is a value too."""
+        settings = handler.resolve_ref_schema(handler(core))
+        return {"anyOf": [{"enum": sorted(FULL_BODY_PRESETS)}, settings]}
 
     def resolved(self) -> "FullBodySettings":
         """The settings with every unset one filled from the preset."""
@@ -197,7 +203,8 @@ class PeopleSettings(Settings):
     """The phase `people`.
 
     `measure: kept` asks a model only about people that no earlier stage ruled out; `all` asks about
-    everyone, so that no threshold of this phase, moved either way, ever needs a model again.
+    everyone whom the detector stored, so that no threshold of this phase, moved either way, ever
+    needs a model again.
     """
 
     measure: Literal["kept", "all"] = "kept"

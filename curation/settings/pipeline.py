@@ -37,7 +37,7 @@ class EngineSettings(Settings):
 class PipelineSettings(Settings):
     """One named pipeline of pipelines.yaml."""
 
-    description: str = ""
+    description: str = resource("", description="for people")
     seed: int = Field(0, ge=0, lt=2**63, description="of every random choice")
     source: SourceSettings
     models: ModelsSettings = ModelsSettings()

@@ -25,7 +25,7 @@ class ModelCard(Settings):
     """One set of weights: what it is, where it comes from, under which licence."""
 
     file: str = Field(description="file or folder name, looked up in models.path")
-    source: str = Field(description="URL, or hub id as hf://owner/name, for `persona models pull`")
+    source: str = Field(description="URL, or hub id as hf://owner/name, to get it from")
     revision: str = Field("unversioned", description="tag or commit of the source")
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="refused when it differs")
     licence: str = Field(description="SPDX name, or a short one where there is none")

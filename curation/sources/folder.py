@@ -1,13 +1,12 @@
 """A folder of images, with img2dataset's neighbours `name.json` and `name.txt` where there are any."""
 
-import json
 import posixpath
 from collections.abc import Iterator
 from typing import Any
 
 from curation.fingerprint import fingerprint_rows
 from curation.settings.source import SourceSettings
-from curation.sources.rows import SourceRow, carried_columns
+from curation.sources.rows import SourceRow, beside, plain_text
 from curation.storage import filesystem, is_local, read_bytes
 
 # Files with these endings are photos of the collection, also where their format is then refused.
@@ -41,32 +40,32 @@ def folder_rows(uri: str, label: str, source: SourceSettings) -> Iterator[Source
         stem, suffix = posixpath.splitext(path)
         if suffix.lower() not in IMAGE_SUFFIXES:
             continue
-        record: dict[str, Any] = {}
-        problem = None
-        if f"{stem}.json" in files:
-            try:
-                loaded = json.loads(read_bytes(f"{prefix}{stem}.json"))
-                record = loaded if isinstance(loaded, dict) else {}
-            except (OSError, ValueError) as error:
-                problem = f"{posixpath.basename(stem)}.json: {error}"
-        columns = carried_columns(record)
-        if "caption" not in columns and f"{stem}.txt" in files:
-            columns["caption"] = read_bytes(f"{prefix}{stem}.txt").decode("utf-8", "replace").strip()
+        columns = beside(
+            _text(prefix, f"{stem}.json", files), _text(prefix, f"{stem}.txt", files), source.collection
+        )
         if source.subject_hint == "folder":
-            columns["subject_hint"] = posixpath.basename(posixpath.dirname(path))
-        if source.collection is not None:
-            columns.setdefault("collection", source.collection)
-        inside = path[len(root) :].strip("/")
+            columns["subject_hint"] = plain_text(posixpath.basename(posixpath.dirname(path)))
+        inside = plain_text(path[len(root) :].strip("/"))
+        if plain_text(path) != path:
+            columns["source_error"] = "the file's name is not valid UTF-8"
         yield SourceRow(
             source_key=f"{label}/{inside}" if inside else label,
-            file_name=posixpath.basename(path),
-            uri=prefix + path,
+            file_name=plain_text(posixpath.basename(path)),
+            uri=prefix + plain_text(path),
             length=files[path].get("size"),
-            metadata=json.dumps(record, sort_keys=True) if record else None,
-            source_error=problem,
             version=_version(files[path]),
             **columns,
         )
+
+
+def _text(prefix: str, path: str, files: dict[str, dict[str, Any]]) -> bytes | None:
+    """A small file beside a photo; where it cannot be read, what a broken one would give."""
+    if path not in files:
+        return None
+    try:
+        return read_bytes(prefix + path)
+    except (OSError, UnicodeError):
+        return b"(unreadable)"
 
 
 def folder_version(uri: str) -> str:

@@ -48,9 +48,10 @@ def _rows(file: pq.ParquetFile, uri: str, label: str, source: SourceSettings) ->
             problem: str | None = None
             if not has_image:
                 value = record.get(source.uri_column)
-                where = _resolve(uri, value) if isinstance(value, str) and value else uri
+                where = resolve(uri, value) if isinstance(value, str) and value else uri
                 problem = None if value else "the row has no bytes and no URI"
-                columns.setdefault("source_url", where)
+                if where.startswith(("http://", "https://")):
+                    columns.setdefault("source_url", where)
             text = json.dumps(record, sort_keys=True, default=str)
             yield SourceRow(
                 source_key=f"{label}#{number:08d}",
@@ -83,7 +84,7 @@ def _is_plain(kind: pa.DataType) -> bool:
     )
 
 
-def _resolve(file: str, target: str) -> str:
+def resolve(file: str, target: str) -> str:
     """A relative path in a Parquet file is meant from the folder of the file."""
     if "://" in target or target.startswith("/"):
         return target

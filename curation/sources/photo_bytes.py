@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from curation.settings.source import SourceSettings
+from curation.sources.parquet import resolve
 from curation.storage import filesystem, read_bytes
 
 
@@ -57,7 +58,7 @@ class PhotoBytes:
         if isinstance(value, str) and value:
             value, link = None, value
         if value is None and link:
-            return self._whole(link)
+            return self._whole(resolve(uri, link))
         if value is None:
             raise ValueError("the row has no bytes")
         return bytes(value)

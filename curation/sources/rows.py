@@ -1,5 +1,6 @@
 """The row that every source yields for one photo: where its bytes are, and what came with it."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -77,9 +78,34 @@ def carried_columns(record: dict[str, Any]) -> dict[str, Any]:
         for spelling in (name, *_SPELLINGS.get(name, ())):
             value = record.get(spelling)
             if value is not None and value != "":
-                found[name] = str(value)
+                found[name] = plain_text(str(value))
                 break
     return found
+
+
+def beside(json_text: bytes | None, caption: bytes | None, collection: str | None) -> dict[str, Any]:
+    """Columns of SourceRow from the .json and .txt beside a photo; `source_error` for a broken .json."""
+    record: dict[str, Any] = {}
+    problem = None
+    if json_text is not None:
+        try:
+            loaded = json.loads(json_text)
+            record = loaded if isinstance(loaded, dict) else {}
+        except (ValueError, RecursionError) as error:
+            problem = f"its .json is broken: {plain_text(str(error))[:200]}"
+    columns = carried_columns(record)
+    if "caption" not in columns and caption is not None:
+        columns["caption"] = caption.decode("utf-8", "replace").strip()
+    if collection is not None:
+        columns.setdefault("collection", collection)
+    columns["metadata"] = json.dumps(record, sort_keys=True) if record else None
+    columns["source_error"] = problem
+    return columns
+
+
+def plain_text(text: str) -> str:
+    """The text in valid UTF-8: lone surrogates, as of odd file names, become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def tables(rows: Iterator[SourceRow], at_most: int) -> Iterator[pa.Table]:

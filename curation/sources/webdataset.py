@@ -4,7 +4,6 @@ Members are found by their headers and read later by offset, so one bad photo ha
 that is cut or broken yields the members before the break and one row that says where it broke.
 """
 
-import json
 import posixpath
 import tarfile
 from collections.abc import Iterator
@@ -12,9 +11,10 @@ from typing import Any
 
 from curation.settings.source import SourceSettings
 from curation.sources.folder import IMAGE_SUFFIXES
-from curation.sources.rows import SourceRow, carried_columns
+from curation.sources.rows import SourceRow, beside, plain_text
 from curation.storage import filesystem
 
+_LABEL_MAP = ".regions.png"  # of our own shards, read as a collection
 _MAX_TEXT_BYTES = 1 << 20  # a longer .json or .txt beside a photo is not metadata
 
 
@@ -42,7 +42,7 @@ def _rows(stream: Any, size: int, uri: str, label: str, source: SourceSettings) 
                 if stem != key:
                     yield from _photos(images, texts, uri, label, source, seen)
                     key, images, texts = stem, [], {}
-                if suffix in IMAGE_SUFFIXES:
+                if posixpath.splitext("x" + suffix)[1] in IMAGE_SUFFIXES and not suffix.endswith(_LABEL_MAP):
                     images.append(member)
                 elif suffix in (".json", ".txt") and member.isreg() and member.size <= _MAX_TEXT_BYTES:
                     stream.seek(member.offset_data)
@@ -75,31 +75,19 @@ def _photos(
 ) -> Iterator[SourceRow]:
     if not images:
         return
-    record: dict[str, Any] = {}
-    problem: str | None = None
-    if ".json" in texts:
-        try:
-            loaded = json.loads(texts[".json"])
-            record = loaded if isinstance(loaded, dict) else {}
-        except ValueError as error:
-            problem = f"its .json is broken: {error}"
-    columns = carried_columns(record)
-    if "caption" not in columns and ".txt" in texts:
-        columns["caption"] = texts[".txt"].decode("utf-8", "replace").strip()
-    if source.collection is not None:
-        columns.setdefault("collection", source.collection)
+    columns = beside(texts.get(".json"), texts.get(".txt"), source.collection)
     for image in images:
-        name = image.name
+        name = plain_text(image.name)
         seen[name] = seen.get(name, 0) + 1
         again = f"~{seen[name]}" if seen[name] > 1 else ""
+        if not image.isreg():
+            columns["source_error"] = "the tar member is not a regular file"
         yield SourceRow(
             source_key=f"{label}/{name}{again}",
             file_name=posixpath.basename(name),
             uri=uri,
             offset=image.offset_data,
             length=image.size,
-            metadata=json.dumps(record, sort_keys=True) if record else None,
-            source_error=problem if image.isreg() else "the tar member is not a regular file",
             **columns,
         )
 
