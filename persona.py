@@ -167,7 +167,6 @@ def _curate(options: argparse.Namespace) -> int:
 
 def _retry(options: argparse.Namespace) -> int:
     from curation.retry import forget_failures
-
     from curation.run_folder import pipeline_of
 
     name, pipeline = pipeline_of(options.folder)
