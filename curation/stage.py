@@ -84,11 +84,16 @@ def set_columns(table: pa.Table, schema: pa.Schema, rows: Sequence[dict[str, Any
     return table
 
 
+_ROW_ID = "measured_on"
+
+
 class Measurements:
     """What stages measured, on disk: `_measured/STAGE-HASH/ROWS.parquet` in a phase's folder.
 
     HASH covers the stage's models and settings and those of the stages it needs; ROWS is a hash of
-    the fragment's rows. So measurements outlive every change of a threshold.
+    the fragment's source_keys. Beside each row lies what it was measured on (`row_ids`: the content
+    of a photo), so that measurements outlive every change of a threshold, and a photo that was
+    replaced is measured anew by itself.
     """
 
     def __init__(self, folder: str, stages: Sequence[Stage]) -> None:
@@ -98,45 +103,48 @@ class Measurements:
             below = [self.hashes[name] for name in stage.needs]
             self.hashes[stage.name] = fingerprint([stage.measured_with(), below])
 
-    def path(self, stage: Stage, rows: str) -> str:
-        """The file of one stage and fragment."""
-        return join(self._folder, "_measured", f"{stage.name}-{self.hashes[stage.name]}", f"{rows}.parquet")
-
-    def load(self, stage: Stage, rows: str, table: pa.Table) -> pa.Table:
+    def load(self, stage: Stage, table: pa.Table, row_ids: Sequence[str]) -> pa.Table:
         """The table with the stage's columns as remembered, or null."""
-        path = self.path(stage, rows)
+        path = self._path(stage, table)
         if not exists(path):
             return with_columns(table, stage.fills)
         remembered = read_table(path)
+        place = {row_id: row for row, row_id in enumerate(remembered[_ROW_ID].to_pylist())}
+        rows = pa.array([place.get(row_id) for row_id in row_ids], pa.int64())
         for field in stage.fills:
-            column = remembered[field.name].cast(field.type)
+            column = remembered[field.name].cast(field.type).take(rows)
             if field.name in table.column_names:
                 table = table.set_column(table.column_names.index(field.name), field, column)
             else:
                 table = table.append_column(field, column)
         return table
 
-    def save(self, stage: Stage, rows: str, table: pa.Table) -> None:
+    def save(self, stage: Stage, table: pa.Table, row_ids: Sequence[str]) -> None:
         """Remembers the stage's columns."""
-        write_table(self.path(stage, rows), table.select(stage.fills.names))
+        known = table.select(stage.fills.names).append_column(_ROW_ID, pa.array(row_ids, pa.string()))
+        write_table(self._path(stage, table), known)
+
+    def _path(self, stage: Stage, table: pa.Table) -> str:
+        rows = fingerprint(table["source_key"].to_pylist())
+        return join(self._folder, "_measured", f"{stage.name}-{self.hashes[stage.name]}", f"{rows}.parquet")
 
 
 def run_chain(
     stages: Sequence[Stage],
     table: pa.Table,
     measurements: Measurements,
-    rows: str,
+    row_ids: Sequence[str],
     slice_rows: int,
     after_slice: Callable[[], None] = lambda: None,
 ) -> pa.Table:
     """Runs all stages over `table`, `slice_rows` rows at a time, so that few photos are open at once.
 
     Models are asked only about rows that `missing` names; what they say is remembered before the
-    result is returned.
+    result is returned. `row_ids` say what each row is measured on.
     """
     measuring = [stage for stage in stages if len(stage.fills)]
     for stage in measuring:
-        table = measurements.load(stage, rows, table)
+        table = measurements.load(stage, table, row_ids)
     fresh: set[str] = set()
     slices = []
     for start in range(0, max(table.num_rows, 1), slice_rows):
@@ -153,7 +161,7 @@ def run_chain(
     result = pa.concat_tables(slices).combine_chunks()
     for stage in measuring:
         if stage.name in fresh:
-            measurements.save(stage, rows, result)
+            measurements.save(stage, result, row_ids)
     return result
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from curation.backends import OnFirstUse
 from curation.call_counter import CallCounter
 from curation.engine import Job, Task, Work
-from curation.fingerprint import fingerprint, fingerprint_rows
+from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
 from curation.ledger import FAILED, KEPT, Counts, Outcome, failed, is_kept, kept, rule_rows
 from curation.models import Model, Models
@@ -122,9 +122,10 @@ def open_people(job: Job) -> Work:
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
         table = read_table(task.source)
-        keys = table.select(["source_key", "photo_id"])
-        rows = fingerprint_rows(zip(*(column.to_pylist() for column in keys), strict=True))
-        table = run_chain(stages, table, measurements, rows, job.pipeline.people.slice_rows, pixels.close)
+        photo_ids = [photo_id or "" for photo_id in table["photo_id"].to_pylist()]
+        table = run_chain(
+            stages, table, measurements, photo_ids, job.pipeline.people.slice_rows, pixels.close
+        )
         counts = Counts()
         decisions = table["decisions"].to_pylist()
         counts.count("photo", decisions, only="detect")

@@ -178,9 +178,9 @@ def open_screened(job: Job) -> Work:
     def transform(task: Task) -> tuple[pa.Table, Counts]:
         with _open_parquet(task.source) as file:
             table = file.read_row_group(task.detail["group"])
-        keys = table.select(["source_key", "uri", "version"])
-        rows = fingerprint_rows(zip(*(column.to_pylist() for column in keys), strict=True))
-        table = run_chain(stages, table, measurements, rows, slice_rows=max(table.num_rows, 1))
+        places = table.select(["uri", "offset", "row", "version"]).to_pylist()
+        row_ids = [fingerprint(list(place.values())) for place in places]
+        table = run_chain(stages, table, measurements, row_ids, slice_rows=max(table.num_rows, 1))
         counts = Counts()
         counts.count("photo", table["decisions"].to_pylist())
         return table, counts

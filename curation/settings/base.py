@@ -10,7 +10,7 @@ from curation.fingerprint import fingerprint
 class Settings(BaseModel):
     """Frozen and strict: an unknown key or a value of another type is an error, never a guess."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
 
     def measurement(self) -> dict[str, Any]:
         """The part of the settings that measurements depend on: all but thresholds and resources."""
