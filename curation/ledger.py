@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from curation.columns import put_column
+
 Verdict = Literal["kept", "rejected", "failed"]
 KEPT: Verdict = "kept"
 REJECTED: Verdict = "rejected"
@@ -135,8 +137,8 @@ def rule_rows(table: pa.Table, stamp: Stamp, outcomes: Sequence[Outcome | None])
         if outcome is not None:
             verdicts[row] = outcome.verdict
             decisions[row] = [*decisions[row], stamp.decision(outcome)]
-    table = _put(table, "verdict", pa.array(verdicts, pa.string()))
-    return _put(table, "decisions", pa.array(decisions, DECISIONS))
+    table = put_column(table, "verdict", pa.array(verdicts, pa.string()))
+    return put_column(table, "decisions", pa.array(decisions, DECISIONS))
 
 
 def rule_people(table: pa.Table, stamp: Stamp, outcomes: Sequence[Sequence[Outcome | None]]) -> pa.Table:
@@ -148,8 +150,8 @@ def rule_people(table: pa.Table, stamp: Stamp, outcomes: Sequence[Sequence[Outco
             if outcome is not None:
                 verdicts[row][person] = outcome.verdict
                 decisions[row][person] = [*decisions[row][person], stamp.decision(outcome)]
-    table = _put(table, "person_verdicts", pa.array(verdicts, pa.list_(pa.string())))
-    return _put(table, "person_decisions", pa.array(decisions, pa.list_(DECISIONS)))
+    table = put_column(table, "person_verdicts", pa.array(verdicts, pa.list_(pa.string())))
+    return put_column(table, "person_decisions", pa.array(decisions, pa.list_(DECISIONS)))
 
 
 def is_kept(table: pa.Table) -> list[bool]:
@@ -163,12 +165,6 @@ def _standing(table: pa.Table) -> tuple[list[str], list[list[dict[str, Any]]]]:
     if "verdict" not in table.column_names:
         return [KEPT] * table.num_rows, [[] for _ in range(table.num_rows)]
     return table["verdict"].to_pylist(), table["decisions"].to_pylist()
-
-
-def _put(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
-    if name in table.column_names:
-        return table.set_column(table.column_names.index(name), name, values)
-    return table.append_column(name, values)
 
 
 class Counts:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from curation.columns import put_column
 from curation.fingerprint import fingerprint
 from curation.ledger import Stamp
 from curation.models import Model
@@ -77,10 +78,7 @@ def set_columns(table: pa.Table, schema: pa.Schema, rows: Sequence[dict[str, Any
     """The table with the columns of `schema` replaced by those of `rows` (absent keys are null)."""
     for field in schema:
         values = pa.array([row.get(field.name) for row in rows], field.type)
-        if field.name in table.column_names:
-            table = table.set_column(table.column_names.index(field.name), field, values)
-        else:
-            table = table.append_column(field, values)
+        table = put_column(table, field, values)
     return table
 
 
@@ -113,10 +111,7 @@ class Measurements:
         rows = pa.array([place.get(row_id) for row_id in row_ids], pa.int64())
         for field in stage.fills:
             column = remembered[field.name].cast(field.type).take(rows)
-            if field.name in table.column_names:
-                table = table.set_column(table.column_names.index(field.name), field, column)
-            else:
-                table = table.append_column(field, column)
+            table = put_column(table, field, column)
         return table
 
     def save(self, stage: Stage, table: pa.Table, row_ids: Sequence[str]) -> None:
@@ -176,5 +171,5 @@ def _measure(stage: Stage, table: pa.Table, missing: Sequence[bool]) -> pa.Table
         order.append(next(places) if is_missing else row)
     for field in stage.fills:
         both = pa.chunked_array([*table[field.name].chunks, *measured[field.name].chunks])
-        table = table.set_column(table.column_names.index(field.name), field, both.take(order))
+        table = put_column(table, field, both.take(order))
     return table

@@ -10,6 +10,7 @@ from curation.call_counter import CallCounter
 from curation.ledger import DECISIONS, KEPT
 from curation.people.face import FACE
 from curation.people.full_body import FullBody
+from curation.people.person_stage import ChainContext
 from curation.photos.pixels import Pixels
 from curation.settings.people import FullBodySettings
 from curation.settings.source import SourceSettings
@@ -81,7 +82,8 @@ def table_of(*photos: list[dict[str, Any]]) -> pa.Table:
 
 
 def stage(settings: FullBodySettings, calls: CallCounter | None = None) -> FullBody:
-    return FullBody(settings, Pixels(SourceSettings(path="photos")), calls or CallCounter(None))
+    chain = ChainContext(Pixels(SourceSettings(path="photos")), calls or CallCounter(None))
+    return FullBody(settings, chain)
 
 
 def decisions(settings: FullBodySettings, *people: dict[str, Any]) -> list[dict[str, Any]]:

@@ -4,19 +4,17 @@ The face is left out, so that "the same person" does not answer for "the same cl
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 import pyarrow as pa
 
-from curation.call_counter import CallCounter
 from curation.ledger import kept
 from curation.models import Model
 from curation.people.atr import decode_map
 from curation.people.boxes import whole_box
-from curation.people.person_stage import PersonStage
-from curation.photos.pixels import Pixels
+from curation.people.person_stage import ChainContext, PersonStage
 from curation.settings.people import AppearanceSettings
 
 # What is compared: the regions of the paper that clothes are in, and headwear by itself.
@@ -46,11 +44,9 @@ class Appearance(PersonStage):
         self,
         settings: AppearanceSettings,
         models: Sequence[Model],
-        pixels: Pixels,
-        calls: CallCounter,
-        measure_whom: Literal["kept", "all"],
+        chain: ChainContext,
     ) -> None:
-        super().__init__(settings, models, pixels, calls, measure_whom)
+        super().__init__(settings, models, chain)
         self._settings = settings
 
     def measure_people(self, row: dict[str, Any], wanted: list[int]) -> list[dict[str, Any]]:

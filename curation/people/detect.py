@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from curation.call_counter import CallCounter
+from curation.columns import put_column
 from curation.errors import PersonaError
 from curation.ledger import (
     DECISION,
@@ -23,9 +23,8 @@ from curation.ledger import (
     rule_rows,
 )
 from curation.models import Model
-from curation.people.person_stage import one_line
+from curation.people.person_stage import ChainContext, one_line
 from curation.people.protocols import Detections, PersonDetector
-from curation.photos.pixels import Pixels
 from curation.settings.people import DetectSettings
 from curation.stage import Stage, set_columns
 
@@ -51,14 +50,12 @@ class Detect(Stage):
         settings: DetectSettings,
         models: list[Model],
         detector: PersonDetector,
-        pixels: Pixels,
-        calls: CallCounter,
+        chain: ChainContext,
     ) -> None:
         super().__init__(settings, models)
         self._settings = settings
         self._detector = detector
-        self._pixels = pixels
-        self._calls = calls
+        self._chain = chain
         self._batch = getattr(settings.by, "batch_size", 1)
         self._person_stamp = Stamp("detected", self.stamp.model, self.stamp.config)
 
@@ -73,7 +70,7 @@ class Detect(Stage):
     def measure(self, table: pa.Table) -> pa.Table:
         """Detects in batches; when a batch fails, photo by photo."""
         rows = table.to_pylist()
-        self._calls.asked(self.name, [row["photo_id"] for row in rows])
+        self._chain.calls.asked(self.name, [row["photo_id"] for row in rows])
         results: list[dict[str, Any]] = []
         for start in range(0, len(rows), self._batch):
             results += self._measure_batch(rows[start : start + self._batch])
@@ -84,7 +81,7 @@ class Detect(Stage):
         errors: list[str] = []
         for row in rows:
             try:
-                photos.append(self._pixels.rgb(row))
+                photos.append(self._chain.pixels.rgb(row))
                 errors.append("")
             except Exception as error:
                 photos.append(None)
@@ -143,16 +140,10 @@ class Detect(Stage):
                 ruled = [Outcome(_REJECTED, "crowd", crowd.score, crowd.threshold) for _ in scores]
             people_outcomes.append(list(ruled))
         people = [len(found) for found in ids]
-        table = _replace(table, "person_ids", pa.array(ids, pa.list_(pa.string())))
+        table = put_column(table, "person_ids", pa.array(ids, pa.list_(pa.string())))
         verdicts = pa.array([[KEPT] * n for n in people], pa.list_(pa.string()))
         decisions = pa.array([[[] for _ in range(n)] for n in people], pa.list_(pa.list_(DECISION)))
-        table = _replace(table, "person_verdicts", verdicts)
-        table = _replace(table, "person_decisions", decisions)
+        table = put_column(table, "person_verdicts", verdicts)
+        table = put_column(table, "person_decisions", decisions)
         table = rule_rows(table, self.stamp, photo_outcomes)
         return rule_people(table, self._person_stamp, people_outcomes)
-
-
-def _replace(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
-    if name in table.column_names:
-        return table.set_column(table.column_names.index(name), name, values)
-    return table.append_column(name, values)

@@ -1,18 +1,16 @@
 """Stage `face`: the face of each person, aligned and embedded, and whether it is good enough."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 import pyarrow as pa
 
-from curation.call_counter import CallCounter
 from curation.ledger import Check, Outcome, Verdict, at_least, judged
 from curation.models import Model
-from curation.people.person_stage import PersonStage
+from curation.people.person_stage import ChainContext, PersonStage
 from curation.people.protocols import Face, FaceEmbedder, FaceFinder
-from curation.photos.pixels import Pixels
 from curation.settings.people import FaceSettings
 
 _REJECTED: Verdict = "rejected"
@@ -58,11 +56,9 @@ class FaceStage(PersonStage):
         models: Sequence[Model],
         finder: FaceFinder,
         embedder: FaceEmbedder,
-        pixels: Pixels,
-        calls: CallCounter,
-        measure_whom: Literal["kept", "all"],
+        chain: ChainContext,
     ) -> None:
-        super().__init__(settings, models, pixels, calls, measure_whom)
+        super().__init__(settings, models, chain)
         self._settings = settings
         self._finder = finder
         self._embedder = embedder

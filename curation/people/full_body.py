@@ -5,11 +5,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from curation.call_counter import CallCounter
 from curation.ledger import KEPT, Check, at_least, at_most, judged
 from curation.people.boxes import borders_touched, whole_box
-from curation.people.person_stage import PersonStage
-from curation.photos.pixels import Pixels
+from curation.people.person_stage import ChainContext, PersonStage
 from curation.settings.people import FullBodySettings
 
 # COCO's order of joints.
@@ -21,8 +19,8 @@ class FullBody(PersonStage):
 
     name: ClassVar[str] = "full_body"
 
-    def __init__(self, settings: FullBodySettings, pixels: Pixels, calls: CallCounter) -> None:
-        super().__init__(settings.resolved(), (), pixels, calls, "kept")
+    def __init__(self, settings: FullBodySettings, chain: ChainContext) -> None:
+        super().__init__(settings.resolved(), (), chain)
         self._wanted = settings.resolved()
 
     def decide(self, table: pa.Table) -> pa.Table:

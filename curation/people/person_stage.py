@@ -1,6 +1,7 @@
 """What the stages of the phase `people` share: columns with one entry a person, one decode a photo."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
@@ -20,6 +21,15 @@ _NOT_MEASURED = frozenset(("person_decisions", "decisions", "metadata"))
 _NOT_RULED_BY = _NOT_MEASURED | {"masks", "labels"}
 
 
+@dataclass(frozen=True)
+class ChainContext:
+    """What the stages of one chain share: photos decoded once, calls counted, whom to measure."""
+
+    pixels: Pixels
+    calls: CallCounter
+    measure: Literal["kept", "all"] = "kept"
+
+
 class PersonStage(Stage):
     """A stage that measures people and rules on them.
 
@@ -31,18 +41,11 @@ class PersonStage(Stage):
     requires: ClassVar[str | None] = None
     """A column of an earlier stage: people for whom it is null are not measured."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        models: Sequence[Model],
-        pixels: Pixels,
-        calls: CallCounter,
-        measure_whom: Literal["kept", "all"],
-    ) -> None:
+    def __init__(self, settings: Settings, models: Sequence[Model], chain: ChainContext) -> None:
         super().__init__(settings, models)
-        self.pixels = pixels
-        self.calls = calls
-        self._all = measure_whom == "all"
+        self.pixels = chain.pixels
+        self.calls = chain.calls
+        self._all = chain.measure == "all"
 
     @property
     def error_column(self) -> str:

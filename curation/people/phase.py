@@ -18,6 +18,7 @@ from curation.people.appearance import Appearance
 from curation.people.detect import Detect
 from curation.people.face import FaceStage
 from curation.people.full_body import FullBody
+from curation.people.person_stage import ChainContext
 from curation.people.regions import Regions
 from curation.people.segment import Segment
 from curation.photos.pixels import Pixels
@@ -51,39 +52,26 @@ def used_models(settings: Settings, models: Models) -> Models:
     return {name: models[name] for _, name in model_names(settings)}
 
 
-def people_stages(
-    pipeline: PipelineSettings, models: Models, pixels: Pixels, calls: CallCounter
-) -> list[Stage]:
-    """The chain, with its models loaded."""
+def people_stages(pipeline: PipelineSettings, models: Models, chain: ChainContext) -> list[Stage]:
+    """The chain; a model is loaded when it is first asked."""
     people = pipeline.people
-    whom = people.measure
 
     def weights(settings: Settings) -> list[Model]:
         return list(used_models(settings, models).values())
 
     detect, face, segment, regions = people.detect, people.face, people.segment, people.regions
+    detector = OnFirstUse("detector", detect.by, models)
+    finder = OnFirstUse("face_finder", face.find, models)
+    embedder = OnFirstUse("face_embedder", face.embed, models)
+    segmenter = OnFirstUse("segmenter", segment.by, models)
+    parser = OnFirstUse("parser", regions.by, models)
     return [
-        Detect(detect, weights(detect), OnFirstUse("detector", detect.by, models), pixels, calls),
-        FaceStage(
-            face,
-            weights(face),
-            OnFirstUse("face_finder", face.find, models),
-            OnFirstUse("face_embedder", face.embed, models),
-            pixels,
-            calls,
-            whom,
-        ),
-        FullBody(people.full_body, pixels, calls),
-        Segment(
-            segment,
-            weights(segment),
-            OnFirstUse("segmenter", segment.by, models),
-            pixels,
-            calls,
-            whom,
-        ),
-        Regions(regions, weights(regions), OnFirstUse("parser", regions.by, models), pixels, calls, whom),
-        Appearance(people.appearance, [], pixels, calls, whom),
+        Detect(detect, weights(detect), detector, chain),
+        FaceStage(face, weights(face), finder, embedder, chain),
+        FullBody(people.full_body, chain),
+        Segment(segment, weights(segment), segmenter, chain),
+        Regions(regions, weights(regions), parser, chain),
+        Appearance(people.appearance, [], chain),
         SomeoneLeft(people),
     ]
 
@@ -117,7 +105,8 @@ def open_people(job: Job) -> Work:
     """Work: a fragment of `photos/` becomes one of `people/`."""
     calls = CallCounter(job.calls)
     pixels = Pixels(job.pipeline.source)
-    stages = people_stages(job.pipeline, job.models, pixels, calls)
+    chain = ChainContext(pixels, calls, job.pipeline.people.measure)
+    stages = people_stages(job.pipeline, job.models, chain)
     measurements = Measurements(join(job.run, "people"), stages)
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:

@@ -1,19 +1,17 @@
 """Stage `regions`: ATR labels of each person's pixels, and which of the five regions are visible."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from curation.call_counter import CallCounter
 from curation.ledger import at_least, judged
 from curation.models import Model
 from curation.people.atr import REGIONS, decode_map, encode_map, region_shares
 from curation.people.boxes import whole_box
-from curation.people.person_stage import PersonStage
+from curation.people.person_stage import ChainContext, PersonStage
 from curation.people.protocols import Parser, PersonView
-from curation.photos.pixels import Pixels
 from curation.settings.people import RegionsSettings
 
 
@@ -36,11 +34,9 @@ class Regions(PersonStage):
         settings: RegionsSettings,
         models: Sequence[Model],
         parser: Parser,
-        pixels: Pixels,
-        calls: CallCounter,
-        measure_whom: Literal["kept", "all"],
+        chain: ChainContext,
     ) -> None:
-        super().__init__(settings, models, pixels, calls, measure_whom)
+        super().__init__(settings, models, chain)
         self._settings = settings
         self._parser = parser
 

@@ -1,19 +1,17 @@
 """Stage `segment`: the mask of each person inside the box, as a PNG of the box's size."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from curation.call_counter import CallCounter
 from curation.ledger import Check, judged
 from curation.models import Model
 from curation.people.atr import encode_map
 from curation.people.boxes import whole_box
-from curation.people.person_stage import PersonStage
+from curation.people.person_stage import ChainContext, PersonStage
 from curation.people.protocols import Segmenter
-from curation.photos.pixels import Pixels
 from curation.settings.people import SegmentSettings
 
 
@@ -35,11 +33,9 @@ class Segment(PersonStage):
         settings: SegmentSettings,
         models: Sequence[Model],
         segmenter: Segmenter,
-        pixels: Pixels,
-        calls: CallCounter,
-        measure_whom: Literal["kept", "all"],
+        chain: ChainContext,
     ) -> None:
-        super().__init__(settings, models, pixels, calls, measure_whom)
+        super().__init__(settings, models, chain)
         self._settings = settings
         self._segmenter = segmenter
 
