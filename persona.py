@@ -156,12 +156,9 @@ def _engine_options(parser: argparse.ArgumentParser) -> None:
 
 def _curate(options: argparse.Namespace) -> int:
     from curation.pipeline_file import load_pipeline
-    from curation.storage import is_local, local_path
 
     pipeline = load_pipeline(options.config, options.pipeline, options.overrides)
     run = options.out or os.path.join("runs", options.pipeline)
-    if is_local(run):
-        run = os.path.abspath(local_path(run))
     return _run(run, options.pipeline, pipeline, options, options.commercial)
 
 
@@ -178,6 +175,7 @@ def _retry(options: argparse.Namespace) -> int:
 
 def _run(run: str, name: str, pipeline: Any, options: argparse.Namespace, commercial: bool) -> int:
     """Checks all that can be checked, then starts the engine and runs the phases."""
+    from curation.absolute import absolute_path, with_absolute_paths
     from curation.backends import check_backends
     from curation.engine import Engine, InlineEngine, Job, RayEngine
     from curation.models import find_models
@@ -186,6 +184,8 @@ def _run(run: str, name: str, pipeline: Any, options: argparse.Namespace, commer
     from curation.sources.units import list_units
     from curation.status import summary_lines
 
+    # Workers have working directories of their own.
+    run, pipeline = absolute_path(run), with_absolute_paths(pipeline)
     check_backends(pipeline, commercial)
     models = find_models(pipeline, commercial)
     OptOuts(pipeline.photos.screen.opt_out)

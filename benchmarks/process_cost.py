@@ -2,12 +2,15 @@
 
 import ctypes
 import os
-import resource
 import subprocess
+import threading
 import time
 from dataclasses import dataclass
 
+import psutil
+
 _PR_SET_CHILD_SUBREAPER = 36
+_SAMPLE_EVERY_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -20,41 +23,68 @@ class Cost:
     output: str
 
 
-def cost_of(command: list[str], environment: dict[str, str]) -> Cost:
-    """Runs a command and adds up all it started, also what outlives it. Raises on a bad exit code.
+class _Sampler:
+    """CPU time and peak memory of every process below this one, read while they live.
 
-    Runs in a child of its own that adopts orphans (Linux), so that daemons such as Ray's count.
+    Ray's processes leave no account of themselves to whoever waits for their parent, so each is read
+    ten times a second and its last reading counts: what it did in its last 0.1 s is missed.
     """
-    read_end, write_end = os.pipe()
-    began = time.monotonic()
-    child = os.fork()
-    if child == 0:
-        os.close(read_end)
-        _measure(command, environment, write_end)
-    os.close(write_end)
-    with os.fdopen(read_end) as stream:
-        text = stream.read()
-    os.waitpid(child, 0)
-    wall = time.monotonic() - began
-    code, cpu, peak, output = text.split("\n", 3)
-    if code != "0":
-        raise RuntimeError(f"{' '.join(command)} ended with code {code}:\n{output}")
-    return Cost(float(cpu), wall, int(peak), output)
+
+    def __init__(self) -> None:
+        self.cpu: dict[tuple[int, float], float] = {}
+        self.peak: dict[tuple[int, float], int] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Reads a last time."""
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        me = psutil.Process()
+        while not self._ended.wait(_SAMPLE_EVERY_S):
+            for process in me.children(recursive=True):
+                try:
+                    key = (process.pid, process.create_time())
+                    times = process.cpu_times()
+                    self.cpu[key] = times.user + times.system
+                    self.peak[key] = max(self.peak.get(key, 0), _high_water_bytes(process.pid))
+                except (psutil.Error, OSError):
+                    continue
 
 
-def _measure(command: list[str], environment: dict[str, str], write_end: int) -> None:
+def _high_water_bytes(pid: int) -> int:
+    with open(f"/proc/{pid}/status") as stream:
+        for line in stream:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def cost_of(command: list[str], environment: dict[str, str]) -> Cost:
+    """Runs a command and adds up all that it started (Linux). Raises on a bad exit code."""
+    # Daemons that outlive their parent become children of this process, where they are still seen.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    sampler = _Sampler()
+    began = time.monotonic()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                time.sleep(0.05)
-        except ChildProcessError:
-            break
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = usage.ru_utime + usage.ru_stime
-    output = done.stdout if done.returncode == 0 else done.stdout + done.stderr
-    with os.fdopen(write_end, "w") as stream:
-        stream.write(f"{done.returncode}\n{cpu}\n{usage.ru_maxrss * 1024}\n{output}")
-    os._exit(0)
+    wall = time.monotonic() - began
+    deadline = time.monotonic() + 20
+    while psutil.Process().children(recursive=True) and time.monotonic() < deadline:
+        time.sleep(_SAMPLE_EVERY_S)
+        _reap()
+    sampler.stop()
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} ended with code {done.returncode}:\n{done.stderr}")
+    return Cost(sum(sampler.cpu.values()), wall, max(sampler.peak.values(), default=0), done.stdout)
+
+
+def _reap() -> None:
+    """Waits for orphans that have ended."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0] != 0:
+            continue
+    except ChildProcessError:
+        return

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from curation.errors import PersonaError
+from curation.errors import PersonaError, one_line
 from curation.models import Models
 from curation.settings import EngineSettings, PipelineSettings
 from curation.settings.base import Resources
@@ -90,7 +90,8 @@ class RayEngine:
         self._local = address is None and "RAY_ADDRESS" not in os.environ
         self._pool: list[Any] = []
         self._shape: Resources | None = None
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        # Workers without GPUs see none, so that a model is where the pipeline says it is.
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
         if self._local:
@@ -197,11 +198,12 @@ class RayEngine:
                 actor, task = busy.pop(reference)
             try:
                 answer = ray.get(reference)
-            except ray.exceptions.RayActorError as error:
+            except _lost(ray) as error:
                 self._count_death(deaths, task, error)
                 if task is not None:
                     waiting.appendleft(task)
                 self._pool.remove(actor)
+                ray.kill(actor)  # one that is merely out of reach would keep its GPU
                 fresh = self._actor(resources)
                 self._pool.append(fresh)
                 starting[fresh.open.remote(opener, job)] = fresh
@@ -211,6 +213,8 @@ class RayEngine:
                 if isinstance(cause, PersonaError):
                     raise cause from None
                 raise error.as_instanceof_cause() from None
+            except ray.exceptions.RayError as error:
+                raise PersonaError(f"Ray: {one_line(error)}") from None
             if task is not None:
                 yield answer
             if waiting:
@@ -225,6 +229,17 @@ class RayEngine:
             what = "starting" if task is None else f"working on {task.source}"
             cause = " ".join(str(error).split())[:300]
             raise PersonaError(f"Ray: workers died {deaths[index]} times while {what}: {cause}")
+
+
+def _lost(ray: Any) -> tuple[type[Exception], ...]:
+    """What Ray raises when the process or the node of an actor is gone."""
+    errors = ray.exceptions
+    return (
+        errors.RayActorError,
+        errors.OutOfMemoryError,
+        errors.NodeDiedError,
+        errors.WorkerCrashedError,
+    )
 
 
 class _Worker:

@@ -11,3 +11,9 @@ class ConfigError(PersonaError):
     """What was asked for cannot be run: bad file, key, value or missing weights. Exit code 2."""
 
     exit_code = 2
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as one short line that says of which kind it is."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:300] if text else type(error).__name__

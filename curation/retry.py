@@ -4,8 +4,6 @@ Measurements of rows that did not fail stay. What was decided behind a failed ro
 which asks no model about a row that was measured.
 """
 
-from typing import Any
-
 import pyarrow as pa
 
 from curation.fragments import about, list_fragments
@@ -13,27 +11,34 @@ from curation.ledger import FAILED
 from curation.run_folder import require_run
 from curation.storage import join, list_names, read_table, remove, write_table
 
-# Phases that are decided again as a whole: they hold no measurement of their own.
-_DECIDED_AGAIN = ("identities", "outfits", "captions", "packing")
+# Later phases first: whatever is still there when this is killed says again that rows have failed.
+_DECIDED_AGAIN = ("packing", "captions", "outfits", "identities")
 
 
 def forget_failures(run: str) -> int:
     """Clears the run folder of failures. Returns how many measurements were forgotten."""
     require_run(run)
-    forgotten = sum(_forget_measurements(join(run, phase, "_measured")) for phase in ("photos", "people"))
-    again: set[int] = set()
-    for folder in (join(run, "photos", "_screened"), join(run, "people")):
-        for fragment in list_fragments(folder):
-            path = join(folder, fragment.name)
-            if fragment.index in again or _has_failures(about(path)["counts"]):
-                again.add(fragment.index)
-                remove(path)
-    if again or _later_failures(run):
-        for name in list_names(join(run, "photos")):
-            if name.startswith(("fragment-", "_copies-")):
-                remove(join(run, "photos", name))
+    screened = join(run, "photos", "_screened")
+    failed = [
+        join(screened, fragment.name)
+        for fragment in list_fragments(screened)
+        if _has_failures(join(screened, fragment.name))
+    ]
+    later = any(
+        _has_failures(join(run, phase, fragment.name))
+        for phase in (*_DECIDED_AGAIN, "people")
+        for fragment in list_fragments(join(run, phase))
+    )
+    if failed or later:
         for phase in _DECIDED_AGAIN:
             remove(join(run, phase), recursive=True)
+        for phase in ("people", "photos"):
+            for name in list_names(join(run, phase)):
+                if name.startswith(("fragment-", "_copies-")):
+                    remove(join(run, phase, name))
+    forgotten = sum(_forget_measurements(join(run, phase, "_measured")) for phase in ("people", "photos"))
+    for path in failed:
+        remove(path)
     return forgotten
 
 
@@ -58,13 +63,5 @@ def _without(table: pa.Table, good: list[bool]) -> pa.Table:
     return table.take(place)
 
 
-def _has_failures(counts: dict[str, Any]) -> bool:
-    return any(entry[FAILED] for entry in counts.values())
-
-
-def _later_failures(run: str) -> bool:
-    return any(
-        _has_failures(about(join(run, phase, fragment.name))["counts"])
-        for phase in _DECIDED_AGAIN
-        for fragment in list_fragments(join(run, phase))
-    )
+def _has_failures(path: str) -> bool:
+    return any(entry[FAILED] for entry in about(path)["counts"].values())

@@ -1,11 +1,13 @@
 """Runs a pipeline: the six phases in their order, each from committed files to committed files."""
 
 import time
+import traceback
+from contextlib import suppress
 from typing import Any
 
 from curation.captions.phase import run_captions
 from curation.engine import Engine, Job
-from curation.errors import PersonaError
+from curation.errors import PersonaError, one_line
 from curation.identities.phase import run_identities
 from curation.outfits.phase import run_outfits
 from curation.packing.phase import run_shards
@@ -14,6 +16,7 @@ from curation.photos.phase import run_photos
 from curation.progress import RunProgress
 from curation.run_folder import code_version, read_json, write_json, write_run
 from curation.step import Context
+from curation.storage import write_bytes
 
 # Where the counts of each phase are kept, in the order of the funnel.
 PHASES = {
@@ -45,6 +48,13 @@ def curate(job: Job, name: str, engine: Engine, quiet: bool = False) -> dict[str
     except PersonaError as error:
         progress.finish("stopped", str(error))
         raise
+    except Exception as error:
+        # A fault of a store, a disk or ours: the user gets one line, whoever mends it the whole.
+        where = context.folder("traceback.txt")
+        with suppress(OSError):
+            write_bytes(where, traceback.format_exc().encode("utf-8", "replace"))
+        progress.finish("stopped", one_line(error))
+        raise PersonaError(f"{one_line(error)} (traceback: {where})") from error
     except BaseException as error:
         progress.finish("stopped", type(error).__name__)
         raise

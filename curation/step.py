@@ -135,5 +135,6 @@ def _stop_above_failure_rate(context: Context, phase: str, counts: Counts, at_en
             raise PersonaError(
                 f"{phase}: stage {stage}: {bad} of {total} {counts.units[stage]}s failed "
                 f"({bad / total:.1%}, engine.max_failed_share is {limits.max_failed_share:.1%}): "
-                f"{reasons}; list them with `persona why {context.job.run} --failed`"
+                f"{reasons}; list them with `persona why {context.job.run} --failed`, "
+                "take them up with `persona retry`"
             )

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 SCHEMA_VERSION = "0.1"
+MAX_PHOTOS = 1000  # of one group: their numbers have three digits
 _SUFFIX = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 # One fixed colour a label, so that a map can be looked at; label 0 is black.
 PALETTE = [
@@ -54,8 +55,8 @@ def members_of(group: Group) -> list[tuple[str, bytes]]:
     """
     if "." in group.key or "/" in group.key or not group.key:
         raise ValueError(f"group key {group.key!r}: must not be empty or hold '.' or '/'")
-    if len(group.photos) > 1000:
-        raise ValueError(f"group {group.key}: {len(group.photos)} photos, at most 1000 fit")
+    if len(group.photos) > MAX_PHOTOS:
+        raise ValueError(f"group {group.key}: {len(group.photos)} photos, at most {MAX_PHOTOS} fit")
     record = {"schema": SCHEMA_VERSION, **group.record, "photos": len(group.photos)}
     members = [(f"{group.key}.json", json_bytes(record))]
     for number, photo in enumerate(group.photos):

@@ -11,12 +11,11 @@ import pyarrow as pa
 from curation.backends import build_backend
 from curation.call_counter import CallCounter
 from curation.engine import Job, Task, Work
-from curation.errors import PersonaError
+from curation.errors import PersonaError, one_line
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
 from curation.ledger import KEPT, Counts, Outcome, failed, is_kept, kept, rule_rows
 from curation.outfits.gather import read_bucket
-from curation.people.person_stage import one_line
 from curation.people.phase import used_models
 from curation.settings.groups import CaptionsSettings
 from curation.stage import Stage, set_columns

@@ -127,7 +127,6 @@ def _faces(path: str) -> tuple[pa.Array, pa.Array, pa.Array, np.ndarray] | None:
     """(person_id, photo_id, hint, embeddings) of the people of a fragment that are still in."""
     columns = [
         "photo_id",
-        "collection",
         "subject_hint",
         "person_ids",
         "person_verdicts",

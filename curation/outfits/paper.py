@@ -58,8 +58,11 @@ def paper_protocol(
         outcomes[photo] = _by_rule(answers, settings.rule)
         if outcomes[photo].verdict == "kept":
             window.append(photo)
-    size = len(window)
-    person = judged([at_least("too_few_photos", size, min_photos)])
+    unknown = sum(outcome.verdict == "failed" for outcome in outcomes)
+    if len(window) < min_photos <= len(window) + unknown:
+        person = failed("judge_error", f"{unknown} of the photos have no answer")
+    else:
+        person = judged([at_least("too_few_photos", len(window), min_photos)])
     if person.verdict != "kept":
         outcomes = [person if outcome.verdict == "kept" else outcome for outcome in outcomes]
         return Verdicts(person, outcomes, [None] * count, asked)

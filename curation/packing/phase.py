@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from curation.call_counter import CallCounter
 from curation.engine import Job, Task, Work
+from curation.errors import PersonaError, one_line
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment, digest, list_fragments
 from curation.ledger import DECISIONS, Counts, Stamp, failed, kept
@@ -25,7 +26,6 @@ from curation.outfits.gather import read_bucket
 from curation.packing.plan import PlannedGroup, groups_of, people_of_groups, plan_shards
 from curation.people.atr import decode_map
 from curation.people.boxes import whole_box
-from curation.people.person_stage import one_line
 from curation.settings import PipelineSettings
 from curation.sources.photo_bytes import PhotoBytes
 from curation.step import Context, run_step, work_of
@@ -72,6 +72,7 @@ def config_hash(pipeline: PipelineSettings) -> str:
     """
     ruling = pipeline.ruling()
     ruling["source"].pop("path")
+    ruling["photos"]["screen"].pop("opt_out")
     ruling.pop("models")
     return fingerprint(ruling)
 
@@ -98,10 +99,14 @@ def run_shards(context: Context, gathered: str, captions: list[Fragment], title:
             "groups": groups,
         }
         sources.append((shard_name(number), Fragment(number, key), detail))
-    key = fingerprint([step_hash, digest(captions), [fragment.key for _, fragment, _ in sources]])
+    licences = {model.name: [model.sha256, model.licence] for model in context.job.models.values()}
+    parts_wanted = [fragment.key for _, fragment, _ in sources]
+    key = fingerprint([step_hash, digest(captions), parts_wanted, licences, title])
     _forget_parts_without_tar(context, sources)
-    whole = _is_whole(context, key) and len(sources) == len(list_fragments(context.folder("packing")))
+    there = {fragment.key for fragment in list_fragments(context.folder("packing"))}
+    whole = _is_whole(context, key) and there == set(parts_wanted)
     if not whole:
+        remove(context.folder("packing", "whole"))
         # Without dataset.json nobody takes a folder that is being rewritten for a dataset.
         remove(join(folder, "dataset.json"))
     parts = run_step(context, "shards", "packing", sources, open_packing, pipeline.shards.resources)
@@ -255,7 +260,9 @@ def open_packing(job: Job) -> Work:
             for key, people in _planned_people(job, task):
                 try:
                     members = members_of(build_group(key, people, photos))
-                except (OSError, EOFError, ValueError) as problem:
+                except PersonaError:
+                    raise
+                except Exception as problem:  # of any store; this group is failed, the run goes on
                     error = one_line(problem)
                     rows.append({"shard": task.source, "key": key, "error": error})
                     decisions.append([stamp.decision(failed("error", error))])

@@ -1,14 +1,16 @@
 """Which group goes into which shard: by content alone, before anything is written."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from curation.fragments import Fragment
-from curation.ledger import Outcome, at_least, is_kept, judged, kept
+from curation.ledger import FAILED, Outcome, at_least, at_most, failed, is_kept, judged, kept
 from curation.settings.groups import ShardsSettings
 from curation.storage import join, read_table
+from shards.sample import MAX_PHOTOS
 
 KEPT_GROUP = kept()  # one object for all of them: there are a hundred thousand
 
@@ -37,12 +39,26 @@ def groups_of(folder: str, captions: list[Fragment], min_photos: int) -> Iterato
     for fragment in captions:
         people = read_table(join(folder, fragment.name), ["group", "n_bytes", "verdict"])
         sizes: dict[str, list[int]] = {}
+        unknown: Counter[str] = Counter()
         for row, still_in in zip(people.to_pylist(), is_kept(people), strict=True):
             sizes.setdefault(row["group"], []).extend([row["n_bytes"]] if still_in else [])
+            unknown[row["group"]] += row["verdict"] == FAILED
         for key in sorted(sizes):
-            ruled = judged([at_least("too_few_photos", len(sizes[key]), min_photos)])
-            outcome = KEPT_GROUP if ruled.verdict == "kept" else ruled
+            outcome = _ruling(len(sizes[key]), unknown[key], min_photos)
             yield PlannedGroup(key, fragment.index, len(sizes[key]), sum(sizes[key]), outcome)
+
+
+def _ruling(photos: int, unknown: int, min_photos: int) -> Outcome:
+    """Failed, and not rejected, where photos that failed could have made the group large enough."""
+    if photos < min_photos <= photos + unknown:
+        return failed("captions_failed", f"{unknown} of its photos have no caption")
+    ruled = judged(
+        [
+            at_least("too_few_photos", photos, min_photos),
+            at_most("too_many_photos", photos, MAX_PHOTOS),
+        ]
+    )
+    return KEPT_GROUP if ruled.verdict == "kept" else ruled
 
 
 def people_of_groups(captions: pa.Table) -> dict[str, dict[str, str]]:

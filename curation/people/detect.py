@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.columns import put_column
-from curation.errors import PersonaError
+from curation.errors import PersonaError, one_line
 from curation.ledger import (
     DECISION,
     KEPT,
@@ -23,7 +23,7 @@ from curation.ledger import (
     rule_rows,
 )
 from curation.models import Model
-from curation.people.person_stage import ChainContext, one_line
+from curation.people.person_stage import ChainContext
 from curation.people.protocols import Detections, PersonDetector
 from curation.settings.people import DetectSettings
 from curation.stage import Stage, set_columns

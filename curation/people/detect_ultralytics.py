@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from curation.errors import ConfigError
+from curation.errors import ConfigError, one_line
 from curation.models import Models
-from curation.people.person_stage import one_line
 from curation.people.protocols import Detections
 from curation.settings.people import UltralyticsSettings
 from curation.torch_device import torch_device

@@ -3,9 +3,8 @@
 import cv2
 import numpy as np
 
-from curation.errors import ConfigError
+from curation.errors import ConfigError, one_line
 from curation.models import Models
-from curation.people.person_stage import one_line
 from curation.people.protocols import Face
 from curation.settings.people import YunetSettings
 

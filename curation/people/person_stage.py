@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.call_counter import CallCounter
-from curation.errors import PersonaError
+from curation.errors import PersonaError, one_line
 from curation.ledger import KEPT, Outcome, failed, is_kept, rule_people
 from curation.models import Model
 from curation.photos.pixels import Pixels
@@ -52,8 +52,16 @@ class PersonStage(Stage):
         """Where the reason is kept when a photo could not be measured."""
         return f"{self.name}_error"
 
+    @property
+    def _looked_at(self) -> list[str]:
+        """The columns that `wanted` reads."""
+        errors = [f"{name}_error" for name in self.needs]
+        return ["person_verdicts", *errors, *([self.requires] if self.requires else [])]
+
     def wanted(self, row: dict[str, Any]) -> list[int]:
-        """The people of a photo that are to be measured."""
+        """The people of a photo that are to be measured; nobody where an earlier stage broke down."""
+        if any(row[f"{name}_error"] is not None for name in self.needs):
+            return []
         verdicts = row["person_verdicts"] or []
         there = row[self.requires] or [] if self.requires else verdicts
         return [
@@ -64,8 +72,7 @@ class PersonStage(Stage):
 
     def missing(self, table: pa.Table) -> list[bool]:
         """Photos with a wanted person that was never measured."""
-        columns = ["person_verdicts", self.error_column, *([self.requires] if self.requires else [])]
-        rows = table.select(columns).to_pylist()
+        rows = table.select([*self._looked_at, self.error_column]).to_pylist()
         there = _is_there(table[self.fills.names[0]])
         return [
             (still_in or self._all)
@@ -75,21 +82,27 @@ class PersonStage(Stage):
         ]
 
     def measure(self, table: pa.Table) -> pa.Table:
-        """Measures the wanted people photo by photo; an error is that photo's own."""
+        """Measures the wanted people that were not measured before, photo by photo.
+
+        What is known of the others stays. An error is that photo's own.
+        """
         if not len(self.fills):
             return table
         results = []
         columns_read = [name for name in table.column_names if name not in _NOT_MEASURED]
         for row in table.select(columns_read).to_pylist():
-            wanted = self.wanted(row)
             people = len(row["person_ids"])
-            self.calls.asked(self.name, [row["person_ids"][i] for i in wanted])
             columns: dict[str, Any] = {
-                name: [None] * people for name in self.fills.names if name != self.error_column
+                name: row[name] or [None] * people for name in self.fills.names if name != self.error_column
             }
+            first = columns[self.fills.names[0]]
+            missing = [i for i in self.wanted(row) if first[i] is None]
+            if not missing:
+                results.append(columns)
+                continue
+            self.calls.asked(self.name, [row["person_ids"][i] for i in missing])
             try:
-                found = self.measure_people(row, wanted) if wanted else []
-                for i, measured in zip(wanted, found, strict=True):
+                for i, measured in zip(missing, self.measure_people(row, missing), strict=True):
                     for name, value in measured.items():
                         columns[name][i] = value
             except PersonaError:
@@ -136,8 +149,3 @@ def _is_there(column: pa.ChunkedArray) -> list[list[bool]]:
         valid[start:stop].tolist() if filled else []
         for filled, (start, stop) in zip(lists, pairwise(starts), strict=True)
     ]
-
-
-def one_line(error: Exception) -> str:
-    """An exception as one short line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]

@@ -111,10 +111,10 @@ def open_people(job: Job) -> Work:
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
         table = read_table(task.source)
-        photo_ids = [photo_id or "" for photo_id in table["photo_id"].to_pylist()]
-        table = run_chain(
-            stages, table, measurements, photo_ids, job.pipeline.people.slice_rows, pixels.close
-        )
+        # Copies of one photo lie side by side: what is measured on one is not that of the other.
+        names = zip(table["photo_id"].to_pylist(), table["source_key"].to_pylist(), strict=True)
+        row_ids = [f"{photo_id} {source_key}" for photo_id, source_key in names]
+        table = run_chain(stages, table, measurements, row_ids, job.pipeline.people.slice_rows, pixels.close)
         counts = Counts()
         decisions = table["decisions"].to_pylist()
         counts.count("photo", decisions, only="detect")

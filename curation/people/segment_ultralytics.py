@@ -4,9 +4,8 @@ import os
 
 import numpy as np
 
-from curation.errors import ConfigError
+from curation.errors import ConfigError, one_line
 from curation.models import Models
-from curation.people.person_stage import one_line
 from curation.settings.people import UltralyticsSamSettings
 from curation.torch_device import torch_device
 

@@ -61,7 +61,11 @@ def run_photos(context: Context) -> list[Fragment]:
     pipeline = context.job.pipeline
     resources = pipeline.photos.resources
     listed = _list(context, resources)
-    screened_hash = fingerprint(["screened", VERSION, pipeline.photos.screen.ruling(), _opt_outs(context)])
+    source = pipeline.source
+    reads = [source.image_column, source.uri_column, source.allow_urls]
+    screened_hash = fingerprint(
+        ["screened", VERSION, reads, pipeline.photos.screen.ruling(), _opt_outs(context)]
+    )
     screened = run_step(
         context,
         "photos: read",

@@ -6,12 +6,13 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from curation.call_counter import CallCounter
+from curation.errors import one_line
 from curation.ledger import Outcome, failed, kept, rule_rows
 from curation.photos.decode import UnknownFormatError, decode_rgb, read_header
 from curation.photos.perceptual_hash import perceptual_hash
 from curation.settings.photos import ScreenSettings
 from curation.settings.source import SourceSettings
-from curation.sources.photo_bytes import PhotoBytes
+from curation.sources.photo_bytes import PhotoBytes, TooManyBytesError
 from curation.stage import Stage, set_columns
 
 _HASH_FROM_PX = 256  # a JPEG may be decoded at this scale for its perceptual hash
@@ -31,10 +32,10 @@ class Read(Stage):
             ("photo_id", pa.string()),
             ("n_bytes", pa.int64()),
             ("format", pa.string()),
-            ("width", pa.int32()),
-            ("height", pa.int32()),
+            ("width", pa.int64()),
+            ("height", pa.int64()),
             ("orientation", pa.int8()),
-            ("frames", pa.int32()),
+            ("frames", pa.int64()),
             ("phash", pa.uint64()),
             ("undecoded", pa.string()),
             ("read_error", pa.string()),
@@ -46,7 +47,11 @@ class Read(Stage):
     ) -> None:
         super().__init__(settings)
         # Which bytes a Parquet row stands for depends on these; where a collection lies does not.
-        self._measured_with = {"image_column": source.image_column, "allow_urls": source.allow_urls}
+        self._measured_with = {
+            "image_column": source.image_column,
+            "uri_column": source.uri_column,
+            "allow_urls": source.allow_urls,
+        }
         self._settings = settings
         self._photos = photos
         self._calls = calls
@@ -81,9 +86,11 @@ class Read(Stage):
         if length is not None and length > self._max_bytes:
             return {"n_bytes": length, "undecoded": "too_many_bytes"}
         try:
-            data = self._photos.read(row)
+            data = self._photos.read(row, self._max_bytes)
+        except TooManyBytesError as error:
+            return {"n_bytes": error.size, "undecoded": "too_many_bytes"}
         except Exception as error:  # any store, any fault: this row's failure, never its neighbours'
-            return {"read_error": _one_line(error)}
+            return {"read_error": one_line(error)}
         found: dict[str, Any] = {
             "n_bytes": len(data),
             "photo_id": hashlib.sha256(data).hexdigest(),
@@ -107,7 +114,7 @@ class Read(Stage):
         except UnknownFormatError as error:
             return {**found, "format": str(error), "undecoded": "format"}
         except Exception as error:  # decoders raise anything at all on broken files
-            return {**found, "read_error": _one_line(error)}
+            return {**found, "read_error": one_line(error)}
 
     def decide(self, table: pa.Table) -> pa.Table:
         """Failed where the source or the file could not be read; kept otherwise."""
@@ -116,8 +123,3 @@ class Read(Stage):
             problem = row["source_error"] or row["read_error"]
             outcomes.append(failed("unreadable", problem) if problem else kept())
         return rule_rows(table, self.stamp, outcomes)
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text[:300]

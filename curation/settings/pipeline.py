@@ -22,7 +22,7 @@ class EngineSettings(Settings):
         0.1, ge=0, le=1, description="a phase with a larger share of failed rows stops the run"
     )
     min_failed_rows: int = resource(
-        100, ge=1, description="fewer failed rows never stop a run, whatever their share"
+        100, ge=1, description="fewer failed rows do not stop a run, unless a stage failed on every row"
     )
     worker_deaths: int = resource(
         3, ge=0, description="times a fragment may lose its worker before the run stops"

@@ -4,9 +4,10 @@ import posixpath
 from collections.abc import Iterator
 from typing import Any
 
+from curation.errors import one_line
 from curation.fingerprint import fingerprint_rows
 from curation.settings.source import SourceSettings
-from curation.sources.rows import SourceRow, beside, plain_text
+from curation.sources.rows import MAX_TEXT_BYTES, SourceRow, beside, plain_text
 from curation.storage import filesystem, is_local, read_bytes
 
 # Files with these endings are photos of the collection, also where their format is then refused.
@@ -37,12 +38,18 @@ def folder_rows(uri: str, label: str, source: SourceSettings) -> Iterator[Source
     files = _files(uri)
     root = filesystem(uri)[1].rstrip("/")
     for path in sorted(files):
-        stem, suffix = posixpath.splitext(path)
-        if suffix.lower() not in IMAGE_SUFFIXES:
+        stem, ending = posixpath.splitext(path)
+        if ending.lower() not in IMAGE_SUFFIXES:
             continue
-        columns = beside(
-            _text(prefix, f"{stem}.json", files), _text(prefix, f"{stem}.txt", files), source.collection
-        )
+        problem: str | None = None
+        texts: dict[str, bytes | None] = {}
+        for suffix in (".json", ".txt"):
+            try:
+                texts[suffix] = _text(prefix, stem + suffix, files)
+            except (OSError, UnicodeError) as error:
+                problem, texts[suffix] = f"its {suffix} cannot be read: {one_line(error)}", None
+        columns = beside(texts[".json"], texts[".txt"], source.collection)
+        columns["source_error"] = problem or columns["source_error"]
         if source.subject_hint == "folder":
             columns["subject_hint"] = plain_text(posixpath.basename(posixpath.dirname(path)))
         inside = plain_text(path[len(root) :].strip("/"))
@@ -59,13 +66,10 @@ def folder_rows(uri: str, label: str, source: SourceSettings) -> Iterator[Source
 
 
 def _text(prefix: str, path: str, files: dict[str, dict[str, Any]]) -> bytes | None:
-    """A small file beside a photo; where it cannot be read, what a broken one would give."""
-    if path not in files:
+    """The file beside a photo, or None where there is none that could be metadata."""
+    if path not in files or (files[path].get("size") or 0) > MAX_TEXT_BYTES:
         return None
-    try:
-        return read_bytes(prefix + path)
-    except (OSError, UnicodeError):
-        return b"(unreadable)"
+    return read_bytes(prefix + path)
 
 
 def folder_version(uri: str) -> str:

@@ -1,5 +1,7 @@
 """Reads the encoded bytes that a source row refers to."""
 
+import os
+import stat
 from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +10,15 @@ import pyarrow.parquet as pq
 
 from curation.settings.source import SourceSettings
 from curation.sources.parquet import resolve
-from curation.storage import filesystem, read_bytes
+from curation.storage import filesystem, is_local, local_path, read_bytes
+
+
+class TooManyBytesError(ValueError):
+    """The file is larger than the limit, and was not read. `size` is in bytes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"the file has {size} bytes")
+        self.size = size
 
 
 class PhotoBytes:
@@ -16,27 +26,38 @@ class PhotoBytes:
 
     def __init__(self, source: SourceSettings) -> None:
         self._source = source
-        self._group: tuple[str, int, list[Any]] | None = None
+        self._group: tuple[str, int, Any] | None = None
         self._file: tuple[str, Any, list[int]] | None = None
 
-    def read(self, reference: Mapping[str, Any]) -> bytes:
+    def read(self, reference: Mapping[str, Any], max_bytes: int | None = None) -> bytes:
         """The bytes of a row with `uri`, `offset`, `length`, `row`.
 
-        Raises OSError or EOFError (unreadable, cut short) and ValueError (there are none).
+        Raises OSError or EOFError (unreadable, cut short), TooManyBytesError above `max_bytes`, and
+        ValueError (there are none).
         """
         uri = reference["uri"]
         if reference["row"] is not None:
-            return self._parquet(uri, reference["row"])
+            return self._parquet(uri, reference["row"], max_bytes)
         if reference["offset"] is not None:
             return read_bytes(uri, reference["offset"], reference["length"])
-        return self._whole(uri)
+        return self._whole(uri, max_bytes)
 
-    def _whole(self, uri: str) -> bytes:
+    def _whole(self, uri: str, max_bytes: int | None) -> bytes:
         if uri.startswith(("http://", "https://")) and not self._source.allow_urls:
             raise ValueError("photos from web addresses are off (source.allow_urls)")
+        if is_local(uri):
+            found = os.stat(local_path(uri))
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError("not a regular file")
+            size: int | None = found.st_size
+        else:
+            fs, path = filesystem(uri)
+            size = fs.info(path).get("size") if max_bytes is not None else None
+        if max_bytes is not None and size is not None and size > max_bytes:
+            raise TooManyBytesError(size)
         return read_bytes(uri)
 
-    def _parquet(self, uri: str, row: int) -> bytes:
+    def _parquet(self, uri: str, row: int, max_bytes: int | None) -> bytes:
         if self._file is None or self._file[0] != uri:
             fs, path = filesystem(uri)
             file = pq.ParquetFile(fs.open(path, "rb"))
@@ -47,18 +68,19 @@ class PhotoBytes:
             self._group = None
         _, file, starts = self._file
         group = bisect_right(starts, row) - 1
+        image, links = self._source.image_column, self._source.uri_column
         if self._group is None or self._group[:2] != (uri, group):
-            column = self._source.image_column
-            values = file.read_row_group(group, columns=[column])[column]
-            self._group = (uri, group, values)
-        value: Any = self._group[2][row - starts[group]].as_py()
-        link: str | None = None
+            columns = [name for name in (image, links) if name in file.schema_arrow.names]
+            self._group = (uri, group, file.read_row_group(group, columns=columns))
+        table = self._group[2]
+        value: Any = table[image][row - starts[group]].as_py()
+        link = table[links][row - starts[group]].as_py() if links in table.column_names else None
         if isinstance(value, dict):
-            value, link = value.get("bytes"), value.get("path")
-        if isinstance(value, str) and value:
+            value, link = value.get("bytes"), value.get("path") or link
+        elif isinstance(value, str):
             value, link = None, value
-        if value is None and link:
-            return self._whole(resolve(uri, link))
-        if value is None:
-            raise ValueError("the row has no bytes")
-        return bytes(value)
+        if isinstance(value, bytes):
+            return value
+        if value is None and isinstance(link, str) and link:
+            return self._whole(resolve(uri, link), max_bytes)
+        raise ValueError("the row has no bytes" if value is None else f"column {image} holds no bytes")

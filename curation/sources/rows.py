@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -39,6 +39,7 @@ CARRIED = (
     "consent",
     "caption",
 )
+MAX_TEXT_BYTES = 1 << 20  # a longer .json or .txt beside a photo is not metadata
 _SPELLINGS = {"source_url": ("url",), "licence": ("license",)}
 
 
@@ -112,9 +113,17 @@ def tables(rows: Iterator[SourceRow], at_most: int) -> Iterator[pa.Table]:
     """The rows as tables of `at_most` rows; holds one table at a time."""
     batch: list[dict[str, Any]] = []
     for row in rows:
-        batch.append(asdict(row))
+        batch.append(vars(row))
         if len(batch) == at_most:
-            yield pa.Table.from_pylist(batch, schema=SOURCE_SCHEMA)
+            yield _table(batch)
             batch = []
     if batch:
-        yield pa.Table.from_pylist(batch, schema=SOURCE_SCHEMA)
+        yield _table(batch)
+
+
+def _table(batch: list[dict[str, Any]]) -> pa.Table:
+    try:
+        return pa.Table.from_pylist(batch, schema=SOURCE_SCHEMA)
+    except UnicodeEncodeError:
+        plain = [{k: plain_text(v) if isinstance(v, str) else v for k, v in row.items()} for row in batch]
+        return pa.Table.from_pylist(plain, schema=SOURCE_SCHEMA)

@@ -4,8 +4,9 @@ import os
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
-from curation.errors import ConfigError
+from curation.errors import ConfigError, one_line
 from curation.settings.source import SourceSettings
 from curation.sources.folder import folder_rows, folder_version
 from curation.sources.parquet import parquet_rows
@@ -47,10 +48,16 @@ def list_units(source: SourceSettings) -> list[Unit]:
 
 def unit_rows(unit: Unit, source: SourceSettings) -> Iterator[SourceRow]:
     """The photos of one unit, in an order that depends on its content alone."""
-    if source.kind == "folder":
-        return folder_rows(unit.uri, unit.label, source)
-    rows = webdataset_rows if source.kind == "webdataset" else parquet_rows
-    return (replace(row, version=unit.version) for row in rows(unit.uri, unit.label, source))
+    try:
+        if source.kind == "folder":
+            yield from folder_rows(unit.uri, unit.label, source)
+            return
+        rows = webdataset_rows if source.kind == "webdataset" else parquet_rows
+        for row in rows(unit.uri, unit.label, source):
+            yield replace(row, version=unit.version)
+    except Exception as error:  # of any store or parser: what lies behind is one row that says so
+        problem = f"cannot be listed: {one_line(error)}"
+        yield SourceRow(f"{unit.label}#broken", unit.label, unit.uri, source_error=problem)
 
 
 def _expand(path: str, source: SourceSettings) -> list[tuple[str, str]]:
@@ -73,10 +80,14 @@ def _expand(path: str, source: SourceSettings) -> list[tuple[str, str]]:
         raise ConfigError(f"source.path: {path}: no such folder or file")
     if source.kind == "folder":
         return [(prefix + hit, folder_version(prefix + hit)) for hit in hits]
-    return [(prefix + hit, _version(fs.info(hit))) for hit in hits]
+    return [(prefix + hit, _version(fs, hit)) for hit in hits]
 
 
-def _version(info: dict[str, object]) -> str:
-    """Size and ETag or modification time of a file."""
+def _version(fs: Any, path: str) -> str:
+    """Size and ETag or modification time of a file; of one that is not there, that it is not."""
+    try:
+        info = fs.info(path)
+    except OSError:
+        return "absent"
     stamp = next((info[key] for key in ("ETag", "mtime", "LastModified") if info.get(key)), "")
     return f"{info.get('size')}:{stamp}"

@@ -11,11 +11,10 @@ from typing import Any
 
 from curation.settings.source import SourceSettings
 from curation.sources.folder import IMAGE_SUFFIXES
-from curation.sources.rows import SourceRow, beside, plain_text
+from curation.sources.rows import MAX_TEXT_BYTES, SourceRow, beside, plain_text
 from curation.storage import filesystem
 
 _LABEL_MAP = ".regions.png"  # of our own shards, read as a collection
-_MAX_TEXT_BYTES = 1 << 20  # a longer .json or .txt beside a photo is not metadata
 
 
 def webdataset_rows(uri: str, label: str, source: SourceSettings) -> Iterator[SourceRow]:
@@ -44,7 +43,7 @@ def _rows(stream: Any, size: int, uri: str, label: str, source: SourceSettings) 
                     key, images, texts = stem, [], {}
                 if posixpath.splitext("x" + suffix)[1] in IMAGE_SUFFIXES and not suffix.endswith(_LABEL_MAP):
                     images.append(member)
-                elif suffix in (".json", ".txt") and member.isreg() and member.size <= _MAX_TEXT_BYTES:
+                elif suffix in (".json", ".txt") and member.isreg() and member.size <= MAX_TEXT_BYTES:
                     stream.seek(member.offset_data)
                     texts[suffix] = stream.read(member.size)
         # tarfile ends quietly at a cut or unreadable header; a whole tar goes on with zeros.

@@ -1,0 +1,27 @@
+"""Makes every local path of a pipeline absolute: workers have working directories of their own."""
+
+import os
+
+from curation.settings import PipelineSettings
+from curation.storage import is_local, local_path
+
+
+def absolute_path(path: str) -> str:
+    """The path without ~ and as seen from anywhere; URLs stay as they are."""
+    return os.path.abspath(os.path.expanduser(local_path(path))) if is_local(path) else path
+
+
+def with_absolute_paths(pipeline: PipelineSettings) -> PipelineSettings:
+    """The pipeline with absolute source.path, models.path and photos.screen.opt_out."""
+    source, models, photos = pipeline.source, pipeline.models, pipeline.photos
+    paths = source.path
+    absolute = absolute_path(paths) if isinstance(paths, str) else [absolute_path(p) for p in paths]
+    opt_out = photos.screen.opt_out and absolute_path(photos.screen.opt_out)
+    screen = photos.screen.model_copy(update={"opt_out": opt_out})
+    return pipeline.model_copy(
+        update={
+            "source": source.model_copy(update={"path": absolute}),
+            "models": models.model_copy(update={"path": models.path and absolute_path(models.path)}),
+            "photos": photos.model_copy(update={"screen": screen}),
+        }
+    )
