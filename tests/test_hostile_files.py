@@ -1,7 +1,9 @@
 """Files that break readers: each gets a decision, and none harms its neighbours."""
 
 import io
+import os
 import struct
+import tarfile
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -25,7 +27,7 @@ from curation.sources.photo_bytes import PhotoBytes
 from curation.sources.rows import SourceRow, tables
 from tests.drawn_models import DrawnEmbedder, DrawnFaceFinder
 from tests.drawn_people import Drawn, collection, draw, jpeg_of, write_folder, write_tars
-from tests.drawn_pipeline import counts_of, curate, files_of, rows_of, settings, write_config
+from tests.drawn_pipeline import counts_of, curate, files_of, persona, rows_of, settings, write_config
 
 BOMB_SIDE = 40_000
 
@@ -188,3 +190,58 @@ def test_a_bomb_is_refused_by_its_header_without_its_pixels(tmp_path: Path) -> N
     tracemalloc.stop()
     assert (row["width"], row["undecoded"]) == (BOMB_SIDE, "too_many_pixels")
     assert peak < 64 * 2**20
+
+
+def chained_long_names(links: int) -> bytes:
+    """A tar of nothing but GNU long-name headers, each announcing the next."""
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, 4
+    block = header.tobuf(tarfile.GNU_FORMAT) + b"abc\0".ljust(512, b"\0")
+    return block * links
+
+
+def test_listings_that_break_are_rows_that_failed_and_the_rest_goes_on(tmp_path: Path) -> None:
+    tars = write_tars(tmp_path / "tars", collection(4, people=2), per_tar=12)
+    (tars / "00001.tar").write_bytes(chained_long_names(3000))
+    (tars / "00002.tar").symlink_to(tmp_path / "nowhere")
+    (tars / "00003.tar").write_bytes(b"no tar at all" * 100)
+    config = write_config(tmp_path / "p.yaml", settings(tars, kind="webdataset"))
+    summary = curate(config, tmp_path / "run")
+    assert counts_of(summary)["read"] == (15, 12, 0, 3)
+    done = persona("why", tmp_path / "run", "--failed")
+    for name in ("00001.tar#broken", "00002.tar#broken", "00003.tar#broken"):
+        assert name in done.stdout
+
+
+def test_odd_names_and_broken_neighbours_fail_alone(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "photos", collection(4, people=2))
+    (folder / "photo-00002.json").write_text('{"caption": "\\ud800 lone"}')
+    (folder / "photo-00003.json").write_text("[" * 100_000)
+    os.mkfifo(folder / "pipe.jpg")
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.jpg")).write_bytes(b"x")
+    huge = bytearray(bomb_png(BOMB_SIDE)[:64])
+    huge[16:20] = b"\xff\xff\xff\xff"
+    (folder / "wide.png").write_bytes(bytes(huge))
+    config = write_config(tmp_path / "p.yaml", settings(folder))
+    summary = curate(config, tmp_path / "run", "--set", "engine.max_failed_share=1")
+    rows = {row["file_name"]: row for row in rows_of(tmp_path / "run" / "photos")}
+    assert len(rows) == 12 + 3
+    assert rows["photo-00002.jpg"]["verdict"] == "kept"
+    assert rows["photo-00003.jpg"]["decisions"][-1]["detail"].startswith("its .json is broken")
+    assert rows["pipe.jpg"]["decisions"][-1]["detail"].endswith("not a regular file")
+    assert rows["caf\\udce9.jpg"]["verdict"] == "failed"
+    assert rows["wide.png"]["verdict"] != "kept"
+    assert counts_of(summary)["read"][1] + counts_of(summary)["read"][3] == 15
+
+
+def test_text_of_a_parquet_file_that_is_no_text_fails_that_file_alone(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    images = pa.array([photo.jpeg for photo in collection(4, people=1)], pa.binary())
+    no_text = pa.array([b"\xff\xfe"] * len(images), pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"image": images, "caption": no_text}), tmp_path / "data" / "a.parquet")
+    pq.write_table(pa.table({"image": images}), tmp_path / "data" / "b.parquet")
+    config = write_config(tmp_path / "p.yaml", settings(tmp_path / "data", kind="parquet"))
+    curate(config, tmp_path / "run")
+    verdicts = {row["source_key"]: row["verdict"] for row in rows_of(tmp_path / "run" / "photos")}
+    assert verdicts.pop("a.parquet#broken") == "failed"
+    assert set(verdicts.values()) == {"kept"}

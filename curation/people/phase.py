@@ -95,9 +95,11 @@ def _ruling(row: dict[str, Any]) -> Outcome:
     verdicts = row["person_verdicts"]
     if KEPT in verdicts:
         return kept()
-    reasons = sorted({decisions[-1]["reason"] for decisions in row["person_decisions"]})
+    last = [decisions[-1] for decisions in row["person_decisions"]]
     if FAILED in verdicts:
-        return failed("person_failed", ", ".join(reasons))
+        said = {f"{d['stage']}: {d['detail'] or d['reason']}" for d in last if d["verdict"] == FAILED}
+        return failed("person_failed", "; ".join(sorted(said))[:300])
+    reasons = sorted({decision["reason"] for decision in last})
     return Outcome("rejected", "nobody_left", detail=", ".join(reasons))
 
 
