@@ -35,7 +35,8 @@ def run_people(context: Context, photos: list[Fragment]) -> list[Fragment]:
     """Runs the phase; returns the fragments of `people/`."""
     people = context.job.pipeline.people
     weights = {name: model.sha256 for name, model in used_models(people, context.job.models).items()}
-    step_hash = fingerprint(["people", VERSION, people.ruling(), weights])
+    versions = {stage.name: stage.version for stage in STAGES}
+    step_hash = fingerprint(["people", VERSION, versions, people.ruling(), weights])
     folder = context.folder("photos")
     return run_step(
         context,
@@ -101,6 +102,9 @@ def _ruling(row: dict[str, Any]) -> Outcome:
         return failed("person_failed", "; ".join(sorted(said))[:300])
     reasons = sorted({decision["reason"] for decision in last})
     return Outcome("rejected", "nobody_left", detail=", ".join(reasons))
+
+
+STAGES = (Detect, FaceStage, FullBody, Segment, Regions, Appearance, SomeoneLeft)
 
 
 def open_people(job: Job) -> Work:

@@ -64,7 +64,15 @@ def run_photos(context: Context) -> list[Fragment]:
     source = pipeline.source
     reads = [source.image_column, source.uri_column, source.allow_urls]
     screened_hash = fingerprint(
-        ["screened", VERSION, reads, pipeline.photos.screen.ruling(), _opt_outs(context)]
+        [
+            "screened",
+            VERSION,
+            Read.version,
+            Screen.version,
+            reads,
+            pipeline.photos.screen.ruling(),
+            _opt_outs(context),
+        ]
     )
     screened = run_step(
         context,
