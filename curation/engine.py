@@ -5,6 +5,7 @@ answer is a small dictionary. That is why plain actors do, and Ray Data's blocks
 """
 
 import os
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -103,6 +104,7 @@ class RayEngine:
             }
         elif address is not None:
             options["address"] = address
+            _require_reachable(address)
         try:
             ray.init(**options)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
@@ -229,6 +231,17 @@ class RayEngine:
             what = "starting" if task is None else f"working on {task.source}"
             cause = " ".join(str(error).split())[:300]
             raise PersonaError(f"Ray: workers died {deaths[index]} times while {what}: {cause}")
+
+
+def _require_reachable(address: str) -> None:
+    """Raises PersonaError at once where nobody listens: Ray itself goes on trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # "auto", or a name that Ray resolves
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise PersonaError(f"Ray: nobody answers at {address}: {error.strerror or error}") from None
 
 
 def _lost(ray: Any) -> tuple[type[Exception], ...]:

@@ -173,6 +173,15 @@ def test_a_local_ray_cluster_is_started_where_none_is_given(photos: Path, tmp_pa
     assert curate(config, tmp_path / "run", "--engine", "ray")["collection"] == 60
 
 
+def test_a_cluster_that_does_not_answer_is_one_line(photos: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "pipelines.yaml", settings(photos))
+    words = ("curate", "drawn", "--config", config, "--out", tmp_path / "run", "--ray-address")
+    done = persona(*words, "127.0.0.1:1")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("persona: Ray: ")
+    assert "Traceback" not in done.stderr
+
+
 def test_a_finished_run_started_again_asks_no_model_and_touches_no_shard(
     photos: Path, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -181,5 +182,9 @@ def test_the_schema_for_editors_knows_every_key_with_its_bounds() -> None:
     for key in ("min_side_px", "full_body", "link_cosine", "max_shard_mib", "worker_deaths"):
         assert f'"{key}"' in text
     assert schema["additionalProperties"] is False
+    jsonschema.validate(yaml.safe_load((ROOT / "pipelines.yaml").read_text()), schema)
+    wrong = {"pipelines": {"drawn": changed("people.detect.min_scor", 0.5)}}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(wrong, schema)
     done = persona("schema")
     assert json.loads(done.stdout) == json.loads(text)
