@@ -52,13 +52,11 @@ def build_edges(
         linked = (found >= 0) & (found != rows) & (found_cosines >= settings.link_cosine)
         near[start : start + len(found)] = np.where(linked, found, -1)
         cosines[start : start + len(found)] = found_cosines
-    source, place = np.nonzero(near >= 0)
-    target = near[source, place]
-    mutual = (near[target] == source[:, None]).any(axis=1)
-    # A mutual pair is seen from both ends; one of them is enough.
-    once = ~mutual | (source < target)
-    source, target, mutual, cosine = source[once], target[once], mutual[once], cosines[source, place][once]
-    left, right = np.minimum(source, target), np.maximum(source, target)
+    found_edges = [
+        _edges_of(start, near, cosines, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK)
+    ]
+    left, right, mutual, cosine = (np.concatenate(part) for part in zip(*found_edges, strict=True))
+    del found_edges, cosines
     keep = photos[left] != photos[right]
     if settings.hints == "separate":
         keep &= (hints[left] < 0) | (hints[right] < 0) | (hints[left] == hints[right])
@@ -66,3 +64,18 @@ def build_edges(
         a, b = near[left[edge]], near[right[edge]]
         keep[edge] = len(np.intersect1d(a[a >= 0], b[b >= 0])) >= settings.min_shared
     return Edges(left[keep], right[keep], cosine[keep])
+
+
+def _edges_of(
+    start: int, near: np.ndarray, cosines: np.ndarray, stop: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(left, right, mutual, cosine) of the edges from the faces start..stop, each pair once."""
+    source, place = np.nonzero(near[start:stop] >= 0)
+    source = (source + start).astype(np.int32)
+    target = near[source, place]
+    mutual = (near[target] == source[:, None]).any(axis=1)
+    # A mutual pair is seen from both ends; one of them is enough.
+    once = ~mutual | (source < target)
+    source, target = source[once], target[once]
+    left, right = np.minimum(source, target), np.maximum(source, target)
+    return left, right, mutual[once], cosines[source, place[once]]

@@ -74,9 +74,10 @@ def assign(folder: str, people: list[Fragment], settings: IdentitiesSettings, se
     from curation.identities.graph import build_edges
 
     ids: list[pa.Array] = []
-    photos: list[pa.Array] = []
+    photos: list[np.ndarray] = []
     hints: list[pa.Array] = []
     fragments: list[np.ndarray] = []
+    n_photos = 0
     with tempfile.TemporaryDirectory(prefix="persona-") as scratch:
         file = Path(scratch) / "embeddings.f32"
         dimension = 0
@@ -85,16 +86,18 @@ def assign(folder: str, people: list[Fragment], settings: IdentitiesSettings, se
                 found = _faces(join(folder, fragment.name))
                 if found is None:
                     continue
-                person_ids, photo_ids, hint, vectors = found
+                person_ids, photo_of, hint, vectors = found
                 dimension = vectors.shape[1]
                 stream.write(vectors.tobytes())
                 ids.append(person_ids)
-                photos.append(photo_ids)
+                photos.append((photo_of + n_photos).astype(np.int32))
                 hints.append(hint)
                 fragments.append(np.full(len(person_ids), fragment.index, np.int32))
+                n_photos += int(photo_of[-1]) + 1
         if not ids:
             return _ASSIGNED.empty_table()
         person_id = pa.concat_arrays(ids)
+        ids.clear()
         # Faces are numbered by person_id, so that no number depends on where a photo lay.
         order = np.asarray(pc.sort_indices(person_id))
         person_id = person_id.take(order)
@@ -102,19 +105,21 @@ def assign(folder: str, people: list[Fragment], settings: IdentitiesSettings, se
         embeddings = np.ascontiguousarray(mapped[order])
         del mapped
     pa.default_memory_pool().release_unused()
-    photo = _numbers(pa.concat_arrays(photos).take(order))
+    photo = np.concatenate(photos)[order]
     hint = _numbers(pa.concat_arrays(hints).take(order))
     edges = build_edges(embeddings, photo, hint, settings)
     separate = hint if settings.hints == "separate" else None
     label = agglomerate(embeddings, photo, separate, edges, settings.merge_cosine)
+    del edges
     cosine = prototype_cosines(embeddings, label)
     sizes = np.bincount(label, minlength=len(label))[label]
-    identity = [fingerprint(["identity", seed, person_id[int(least)].as_py()]) for least in label.tolist()]
+    roots, root_of = np.unique(label, return_inverse=True)
+    names = [fingerprint(["identity", seed, person_id[root].as_py()]) for root in roots.tolist()]
     table = pa.table(
         {
             "fragment": np.concatenate(fragments)[order],
             "person_id": person_id,
-            "identity": identity,
+            "identity": pa.array(names, pa.string()).take(pa.array(root_of)),
             "prototype_cosine": cosine,
             "cluster_size": sizes.astype(np.int32),
         },
@@ -123,33 +128,20 @@ def assign(folder: str, people: list[Fragment], settings: IdentitiesSettings, se
     return table.sort_by([("fragment", "ascending"), ("person_id", "ascending")])
 
 
-def _faces(path: str) -> tuple[pa.Array, pa.Array, pa.Array, np.ndarray] | None:
-    """(person_id, photo_id, hint, embeddings) of the people of a fragment that are still in."""
-    columns = [
-        "photo_id",
-        "subject_hint",
-        "person_ids",
-        "person_verdicts",
-        "faces",
-        "verdict",
-    ]
-    rows = read_table(path, columns).to_pylist()
+def _faces(path: str) -> tuple[pa.Array, np.ndarray, pa.Array, np.ndarray] | None:
+    """(person_id, row of the photo, hint, embeddings) of the people of a fragment that are still in."""
+    columns = ["subject_hint", "person_ids", "person_verdicts", "faces", "verdict"]
     ids, photos, hints, vectors = [], [], [], []
-    for row in rows:
+    for number, row in enumerate(read_table(path, columns).to_pylist()):
         for i, verdict in enumerate(row["person_verdicts"] or []):
             if verdict == KEPT and row["verdict"] == KEPT:
                 ids.append(row["person_ids"][i])
-                photos.append(row["photo_id"])
+                photos.append(number)
                 hints.append(row["subject_hint"])
                 vectors.append(np.frombuffer(row["faces"][i]["embedding"], "<f4"))
     if not ids:
         return None
-    return (
-        pa.array(ids, pa.string()),
-        pa.array(photos, pa.string()),
-        pa.array(hints, pa.string()),
-        np.stack(vectors),
-    )
+    return pa.array(ids, pa.string()), np.array(photos), pa.array(hints, pa.string()), np.stack(vectors)
 
 
 def _numbers(values: pa.Array) -> np.ndarray:
