@@ -10,8 +10,8 @@ import pytest
 
 from curation.why import explain
 from tests.drawn_pipeline import ROOT, command, environment, persona, rows_of
+from tests.real_weights import REAL
 
-REAL = ROOT.parent / "shared" / "real"
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} with real weights and photos is absent")
 
 FIGURES = {
