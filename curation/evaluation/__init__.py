@@ -1,0 +1,1 @@
+"""`persona eval`: what a run decided, beside a truth that is known."""

@@ -1,0 +1,25 @@
+"""The rendered world. `make_world` plans a collection, `render` draws a photo of it with its truth."""
+
+from demo.world.facts import FACTS, caption_of
+from demo.world.outfits import Garment, Outfit, make_outfits
+from demo.world.plan import PhotoPlan, World, make_world, snapshot
+from demo.world.render import PersonTruth, Rendered, render
+from demo.world.traits import Identity, look_alike, make_identity
+
+__all__ = [
+    "FACTS",
+    "Garment",
+    "Identity",
+    "Outfit",
+    "PersonTruth",
+    "PhotoPlan",
+    "Rendered",
+    "World",
+    "caption_of",
+    "look_alike",
+    "make_identity",
+    "make_outfits",
+    "make_world",
+    "render",
+    "snapshot",
+]
