@@ -156,7 +156,7 @@ def bare_loop(config: str, photos: str) -> None:
         boxes = people_found.boxes[people_found.scores >= people.detect.floor]
         if len(boxes) == 0:
             continue
-        faces = finder.find(photo)
+        faces = finder.find(photo, people_found)
         owners = {p: f for f, p in assign_faces(faces, boxes, [None] * len(boxes)).items()}
         if owners:
             embedder.embed(np.stack([align_face(photo, faces[f].points) for f in owners.values()]))

@@ -58,7 +58,7 @@ class Anyone:
         """Nothing but upper clothes."""
         return [np.full(person.mask.shape, 4, np.uint8) for person in people]
 
-    def find(self, photo: np.ndarray) -> list[Face]:
+    def find(self, photo: np.ndarray, people: Detections) -> list[Face]:
         """The whole photo as a face."""
         return [Face(np.array([0, 0, SIDE, SIDE / 2], np.float32), _TEMPLATE, 1.0)]
 

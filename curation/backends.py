@@ -6,8 +6,10 @@ name it here, or name it in pipelines.yaml as `backend: package.module:Class`.
 
 import importlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+from curation.call_counter import CallCounter
+from curation.engine import Job
 from curation.errors import ConfigError
 from curation.models import Models
 from curation.settings import PipelineSettings
@@ -27,6 +29,7 @@ BACKENDS: dict[str, Backend] = {
         "curation.people.detect_ultralytics:UltralyticsDetector", "AGPL-3.0", commercial=False
     ),
     "face_finder.yunet": Backend("curation.people.face_yunet:YunetFaceFinder", "Apache-2.0"),
+    "face_finder.keypoints": Backend("curation.people.face_keypoints:KeypointsFaceFinder", "ours"),
     "face_embedder.onnx": Backend("curation.people.face_onnx:OnnxFaceEmbedder", "MIT"),
     "segmenter.segment_anything": Backend("curation.people.segment_sam:SegmentAnything", "Apache-2.0"),
     "segmenter.ultralytics_sam": Backend(
@@ -36,10 +39,12 @@ BACKENDS: dict[str, Backend] = {
     "parser.segformer": Backend("curation.people.parse_segformer:SegformerParser", "Apache-2.0"),
     "parser.geometric": Backend("curation.people.parse_geometric:GeometricParser", "ours"),
     "judge.appearance": Backend("curation.outfits.appearance_judge:AppearanceJudge", "ours"),
+    "judge.vllm": Backend("curation.vlm.judge:VllmJudge", "Apache-2.0"),
+    "judge.transformers": Backend("curation.vlm.judge:TransformersJudge", "Apache-2.0"),
     "captioner.plain": Backend("curation.captions.plain:PlainCaptioner", "ours"),
+    "captioner.vllm": Backend("curation.vlm.captioner:VllmCaptioner", "Apache-2.0"),
+    "captioner.transformers": Backend("curation.vlm.captioner:TransformersCaptioner", "Apache-2.0"),
 }
-# Read and checked in pipelines.yaml; their client is not written yet.
-NOT_YET = ("judge.vllm", "captioner.vllm")
 
 
 def check_backends(pipeline: PipelineSettings, commercial: bool) -> None:
@@ -61,13 +66,18 @@ def check_backends(pipeline: PipelineSettings, commercial: bool) -> None:
         name = settings.backend
         if ":" in name:
             _import(name)
-        elif f"{kind}.{name}" in NOT_YET:
-            raise ConfigError(
-                f"{path}.backend: '{name}' is read and checked, but this version has no VLM client yet"
-            )
         elif commercial and not BACKENDS[f"{kind}.{name}"].commercial:
             licence = BACKENDS[f"{kind}.{name}"].licence
             raise ConfigError(f"--commercial: {path}: the backend {name} is under {licence}")
+
+
+@runtime_checkable
+class JoinsRun(Protocol):
+    """A judge or captioner that needs more than its settings and weights: the photos, the run folder."""
+
+    def join_run(self, job: Job, phase: str, calls: CallCounter) -> None:
+        """Called once, before it is first asked. `phase` is the folder of its phase."""
+        ...
 
 
 class OnFirstUse:

@@ -10,6 +10,8 @@ from curation.people.face import ARCFACE_TEMPLATE
 from curation.people.protocols import Detections, Face, PersonView
 from tests.drawn_people import BOX, GRID, HEAD, LEGS, SHOES, TORSO
 
+NOBODY = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+
 
 class DrawnDetector:
     """The one figure, in the middle."""
@@ -28,7 +30,7 @@ class DrawnFaceFinder:
     def __init__(self, settings: Any, models: Any) -> None:
         pass
 
-    def find(self, photo: np.ndarray) -> list[Face]:
+    def find(self, photo: np.ndarray, people: Detections) -> list[Face]:
         x0, y0, x1, y1 = HEAD
         scale = np.array([x1 - x0, y1 - y0]) / 112
         return [Face(np.array(HEAD, np.float32), ARCFACE_TEMPLATE * scale + (x0, y0), 0.9)]

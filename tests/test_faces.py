@@ -13,10 +13,12 @@ from PIL import Image
 
 from curation.errors import ConfigError
 from curation.people.face import ARCFACE_TEMPLATE, align_face, assign_faces, similarity
+from curation.people.face_keypoints import KeypointsFaceFinder
 from curation.people.face_onnx import OnnxFaceEmbedder
 from curation.people.face_yunet import YunetFaceFinder
-from curation.people.protocols import Face
-from curation.settings.people import OnnxEmbedderSettings, YunetSettings
+from curation.people.protocols import Detections, Face
+from curation.settings.people import KeypointsFaceSettings, OnnxEmbedderSettings, YunetSettings
+from tests.drawn_models import NOBODY
 from tests.real_weights import REAL, model_at, photo_at, real_models
 
 # Real weights
@@ -41,7 +43,7 @@ def portraits(finder: YunetFaceFinder) -> list[tuple[str, np.ndarray, list[Face]
     for file in sorted((REAL / "photos").iterdir()):
         if "_and_" not in file.name:
             photo = photo_at(file)
-            found.append(("obama" if "obama" in file.name else "biden", photo, finder.find(photo)))
+            found.append(("obama" if "obama" in file.name else "biden", photo, finder.find(photo, NOBODY)))
     return found
 
 
@@ -79,12 +81,12 @@ def test_yunet_finds_the_same_face_in_every_size_of_a_photo(finder: YunetFaceFin
     boxes = []
     for name in ("obama-240p.jpg", "obama-480p.jpg", "obama-720p.jpg"):
         photo = photo_at(REAL / "photos" / name)
-        boxes.append(finder.find(photo)[0].box / photo.shape[0])
+        boxes.append(finder.find(photo, NOBODY)[0].box / photo.shape[0])
     assert np.ptp(np.stack(boxes), axis=0).max() < 0.03
 
 
 def test_yunet_finds_both_men_in_one_photo_best_first_and_each_once(finder: YunetFaceFinder) -> None:
-    faces = finder.find(photo_at(REAL / "photos" / "test_obama_and_biden.jpg"))
+    faces = finder.find(photo_at(REAL / "photos" / "test_obama_and_biden.jpg"), NOBODY)
     assert sum(face.score > 0.9 for face in faces) >= 2
     scores = [face.score for face in faces]
     assert scores == sorted(scores, reverse=True)
@@ -100,14 +102,14 @@ def test_yunet_sees_at_a_photo_s_own_size_what_opencv_sees_in_the_file(tmp_path:
     Image.fromarray(photo).save(file)
     theirs = cv2.FaceDetectorYN.create(models["yunet"].path, "", (640, 640), 0.5, 0.3, 500)
     expected = theirs.detect(cv2.imread(file))[1][0]
-    ours = YunetFaceFinder(YunetSettings(model="yunet", scales_px=[640]), models).find(photo)[0]
+    ours = YunetFaceFinder(YunetSettings(model="yunet", scales_px=[640]), models).find(photo, NOBODY)[0]
     assert ours.score == pytest.approx(float(expected[14]), abs=1e-4)
     np.testing.assert_allclose(ours.box, [*expected[:2], *(expected[:2] + expected[2:4])], atol=0.1)
     np.testing.assert_allclose(ours.points.reshape(-1), expected[4:14], atol=0.1)
 
 
 def test_yunet_finds_nothing_in_a_photo_of_one_colour(finder: YunetFaceFinder) -> None:
-    assert finder.find(np.full((300, 200, 3), 128, np.uint8)) == []
+    assert finder.find(np.full((300, 200, 3), 128, np.uint8), NOBODY) == []
 
 
 def test_a_file_that_is_no_face_model_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -143,7 +145,7 @@ def test_each_man_in_the_photo_of_both_is_recognised_by_his_portraits(
     portraits: list[tuple[str, np.ndarray, list[Face]]],
 ) -> None:
     photo = photo_at(REAL / "photos" / "test_obama_and_biden.jpg")
-    men = sorted(finder.find(photo)[:2], key=lambda face: float(face.box[0]))
+    men = sorted(finder.find(photo, NOBODY)[:2], key=lambda face: float(face.box[0]))
     vectors = embedder.embed(np.stack([align_face(photo, face.points) for face in men]))
     nearest = (vectors @ embeddings.T).argmax(axis=1)
     assert [portraits[i][0] for i in nearest] == ["biden", "obama"]  # from left to right
@@ -229,6 +231,77 @@ def test_an_aligned_face_has_its_points_on_the_template() -> None:
     assert aligned.shape == (112, 112, 3)
     for x, y in ARCFACE_TEMPLATE.round().astype(int):
         assert aligned[y, x].min() > 200
+
+
+# Faces from keypoints
+
+
+def posed(
+    turn: float = 0.0, scale: float = 0.5, scores: tuple[float, float, float] = (0.9, 0.8, 0.7)
+) -> Detections:
+    """One person facing us, eyes and nose on the template turned and scaled; scores of nose and eyes."""
+    rotation = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    right_eye, left_eye, nose = ARCFACE_TEMPLATE[:3] @ rotation.T + (200, 100)
+    joints = np.zeros((1, 17, 3), np.float32)
+    joints[0, :3, :2] = (nose, left_eye, right_eye)  # in COCO's order, sides as the person has them
+    joints[0, :3, 2] = scores
+    return Detections(np.array([[150, 80, 320, 500]], np.float32), np.ones(1, np.float32), joints)
+
+
+def by_keypoints(people: Detections, **wanted: float) -> list[Face]:
+    finder = KeypointsFaceFinder(KeypointsFaceSettings(**wanted), {})  # type: ignore[arg-type]
+    return finder.find(np.zeros((600, 500, 3), np.uint8), people)
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.5, -0.8])
+def test_nose_and_eyes_alone_put_the_mouth_where_the_template_has_it(turn: float) -> None:
+    (found,) = by_keypoints(posed(turn))
+    rotation = 0.5 * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    np.testing.assert_allclose(found.points, ARCFACE_TEMPLATE @ rotation.T + (200, 100), atol=1e-3)
+
+
+def test_the_mouth_does_not_change_how_a_face_is_aligned() -> None:
+    people = posed(0.3)
+    assert people.keypoints is not None
+    people.keypoints[0, 0, :2] += (6, -3)  # a head turned aside: no similarity fits exactly
+    (found,) = by_keypoints(people)
+    np.testing.assert_allclose(
+        similarity(found.points, ARCFACE_TEMPLATE),
+        similarity(found.points[:3], ARCFACE_TEMPLATE[:3]),
+        atol=1e-6,
+    )
+
+
+def test_a_face_by_keypoints_is_as_certain_as_its_least_seen_point_and_inside_its_box() -> None:
+    (found,) = by_keypoints(posed())
+    assert found.score == pytest.approx(0.7)
+    assert found.box[2:] - found.box[:2] == pytest.approx([38, 51.5], abs=1e-3)
+    assert (found.points > found.box[:2]).all()
+    assert (found.points < found.box[2:]).all()
+
+
+@pytest.mark.parametrize("unseen", [0, 1, 2])
+def test_who_is_seen_from_behind_or_in_profile_has_no_face(unseen: int) -> None:
+    scores = [0.9, 0.9, 0.9]
+    scores[unseen] = 0.1
+    assert by_keypoints(posed(scores=(scores[0], scores[1], scores[2]))) == []
+
+
+def test_eyes_nearer_than_the_settings_ask_are_no_face() -> None:
+    assert by_keypoints(posed(scale=0.2), min_eye_px=8) == []
+    assert len(by_keypoints(posed(scale=0.2), min_eye_px=7)) == 1
+
+
+def test_sides_mistaken_for_each_other_are_no_face() -> None:
+    people = posed()
+    assert people.keypoints is not None
+    people.keypoints[0, [1, 2]] = people.keypoints[0, [2, 1]]
+    assert by_keypoints(people) == []
+
+
+def test_a_detector_without_keypoints_finds_people_without_faces() -> None:
+    people = posed()
+    assert by_keypoints(Detections(people.boxes, people.scores, None)) == []
 
 
 # Whose face it is

@@ -25,7 +25,7 @@ from curation.settings.photos import ScreenSettings
 from curation.settings.source import SourceSettings
 from curation.sources.photo_bytes import PhotoBytes
 from curation.sources.rows import SourceRow, tables
-from tests.drawn_models import DrawnEmbedder, DrawnFaceFinder
+from tests.drawn_models import NOBODY, DrawnEmbedder, DrawnFaceFinder
 from tests.drawn_people import Drawn, collection, draw, jpeg_of, write_folder, write_tars
 from tests.drawn_pipeline import counts_of, curate, files_of, persona, rows_of, settings, write_config
 
@@ -137,7 +137,7 @@ def test_a_turned_photo_is_seen_upright(run: tuple[Path, dict[str, Any], list[Dr
     assert row["verdict"] == "kept"
     turned_vector = row["faces"][0]["embedding"]
     upright = draw(99, list(HOSTILE).index("turned.jpg"), 0, 1000)
-    face = DrawnFaceFinder(None, None).find(upright)[0]
+    face = DrawnFaceFinder(None, None).find(upright, NOBODY)[0]
     expected = DrawnEmbedder(PluginBackend(backend="a:B"), None).embed(
         align_face(upright, face.points)[None]
     )[0]

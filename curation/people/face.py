@@ -10,7 +10,7 @@ import pyarrow as pa
 from curation.ledger import Check, Outcome, Verdict, at_least, judged
 from curation.models import Model
 from curation.people.person_stage import ChainContext, PersonStage
-from curation.people.protocols import Face, FaceEmbedder, FaceFinder
+from curation.people.protocols import Detections, Face, FaceEmbedder, FaceFinder
 from curation.settings.people import FaceSettings
 
 _REJECTED: Verdict = "rejected"
@@ -66,10 +66,11 @@ class FaceStage(PersonStage):
     def measure_people(self, row: dict[str, Any], wanted: list[int]) -> list[dict[str, Any]]:
         """Finds the photo's faces, gives each to the person whose head it is, embeds those."""
         photo = self.pixels.rgb(row)
-        faces = self._finder.find(photo)
-        boxes = np.array(row["boxes"], dtype=np.float64).reshape(-1, 4)
+        keypoints = row["keypoints"] or [None] * len(row["boxes"])
+        people = _detections(row["boxes"], row["box_scores"], keypoints)
+        faces = self._finder.find(photo, people)
         # All people compete for the faces, also those already ruled out.
-        owners = assign_faces(faces, boxes, row["keypoints"] or [None] * len(boxes))
+        owners = assign_faces(faces, people.boxes.astype(np.float64), keypoints)
         mine = {person: faces[face] for face, person in owners.items() if person in wanted}
         found = sorted(mine)
         embeddings = {}
@@ -103,6 +104,17 @@ class FaceStage(PersonStage):
             )
 
         return self.rule(table, ruling)
+
+
+def _detections(boxes: Any, scores: Any, keypoints: Sequence[Sequence[float] | None]) -> Detections:
+    """What the detector said of a photo, from the columns of its row."""
+    joints = [person for person in keypoints if person is not None]
+    return Detections(
+        np.array(boxes, dtype=np.float32).reshape(-1, 4),
+        np.array(scores, dtype=np.float32),
+        # A detector gives everyone keypoints, or nobody.
+        np.array(joints, dtype=np.float32).reshape(-1, 17, 3) if joints else None,
+    )
 
 
 def assign_faces(

@@ -5,7 +5,7 @@ import numpy as np
 
 from curation.errors import ConfigError, one_line
 from curation.models import Models
-from curation.people.protocols import Face
+from curation.people.protocols import Detections, Face
 from curation.settings.people import YunetSettings
 
 _NMS_IOU = 0.3
@@ -33,8 +33,8 @@ class YunetFaceFinder:
                 f"model {settings.model}: {path} is no usable YuNet: {one_line(error)}"
             ) from None
 
-    def find(self, photo: np.ndarray) -> list[Face]:
-        """The faces of all scales; of two that overlap the better one."""
+    def find(self, photo: np.ndarray, people: Detections) -> list[Face]:
+        """The faces of all scales; of two that overlap the better one. It looks at pixels only."""
         found: list[Face] = []
         longer = max(photo.shape[:2])
         for side, network in self._scales:

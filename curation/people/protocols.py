@@ -43,8 +43,8 @@ class Face:
 class FaceFinder(Protocol):
     """Finds faces."""
 
-    def find(self, photo: np.ndarray) -> list[Face]:
-        """All faces of a photo, best score first."""
+    def find(self, photo: np.ndarray, people: Detections) -> list[Face]:
+        """All faces of a photo, best score first; `people` are its detections, for who needs them."""
         ...
 
 

@@ -113,6 +113,16 @@ class YunetSettings(Settings):
     floor: float = Field(0.5, gt=0, lt=1, description="faces below are not even stored")
 
 
+class KeypointsFaceSettings(Settings):
+    """Faces where the pose detector sees a nose and both eyes; no weights."""
+
+    backend: Literal["keypoints"] = "keypoints"
+    floor: float = Field(0.5, gt=0, lt=1, description="faces below are not even stored")
+    min_eye_px: float = Field(
+        4.0, gt=0, description="distance of the eyes; faces with nearer ones are not stored"
+    )
+
+
 class OnnxEmbedderSettings(Settings):
     """Any ArcFace-type ONNX model: a 112 px aligned face in, one vector out."""
 
@@ -128,7 +138,7 @@ class OnnxEmbedderSettings(Settings):
 class FaceSettings(Settings):
     """The face of each person, and when it is good enough to link photos by."""
 
-    find: backend_choice(YunetSettings)  # type: ignore[valid-type]
+    find: backend_choice(YunetSettings, KeypointsFaceSettings)  # type: ignore[valid-type]
     embed: backend_choice(OnnxEmbedderSettings)  # type: ignore[valid-type]
     min_score: float = threshold(0.6, ge=0, le=1)
     min_face_px: int = threshold(24, ge=1, description="shorter side of the face box")
