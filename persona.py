@@ -84,6 +84,17 @@ def _parser() -> argparse.ArgumentParser:
     why.add_argument("--failed", action="store_true", help="list all rows that failed")
     why.add_argument("--json", action="store_true")
 
+    evaluate = _command(
+        commands,
+        "eval",
+        _eval,
+        "measure a finished run against a truth",
+        "persona eval runs/demo/run --truth runs/demo/world/truth --json",
+    )
+    evaluate.add_argument("folder", metavar="RUN")
+    evaluate.add_argument("--truth", required=True, metavar="DIR", help="folder of docs/operating.md#truth")
+    evaluate.add_argument("--json", action="store_true", help="only the last line, one object")
+
     schema = _command(
         commands,
         "schema",
@@ -105,6 +116,20 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("pipeline")
     _config_options(listing)
     listing.add_argument("--json", action="store_true")
+
+    serve = _command(
+        commands,
+        "serve-vlm",
+        _serve_vlm,
+        "run the vLLM server that a pipeline names, until Ctrl-C",
+        "persona serve-vlm visual-persona-500k --port 8000",
+    )
+    serve.add_argument("pipeline", help="a name in pipelines.yaml")
+    _config_options(serve)
+    serve.add_argument("--for", choices=("judge", "captioner"), dest="role", help="whose, if they differ")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default %(default)s)")
+    serve.add_argument("--port", type=int, default=8000, help="default %(default)s")
+    serve.add_argument("--log", metavar="FILE", help="default ~/.cache/persona/vllm-MODEL-PORT.log")
 
     judge = commands.add_parser("judge", help="the judge of outfits")
     actions = judge.add_subparsers(metavar="ACTION", required=True)
@@ -230,6 +255,16 @@ def _why(options: argparse.Namespace) -> int:
     return 0
 
 
+def _eval(options: argparse.Namespace) -> int:
+    from curation.evaluation.evaluate import evaluate, measure_lines, to_json
+
+    measures = evaluate(options.folder, options.truth)
+    if not options.json:
+        print("\n".join(measure_lines(measures)))
+    print(json.dumps(to_json(measures)))
+    return 0
+
+
 def _schema(options: argparse.Namespace) -> int:
     from curation.pipeline_file import json_schema
 
@@ -250,6 +285,18 @@ def _models_list(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(rows))
     return 0 if all(row["path"] for row in rows) else 1
+
+
+def _serve_vlm(options: argparse.Namespace) -> int:
+    from functools import partial
+
+    from curation.pipeline_file import load_pipeline
+    from curation.vlm.serve import serve_vlm
+
+    pipeline = load_pipeline(options.config, options.pipeline, options.overrides)
+    return serve_vlm(
+        pipeline, options.role, options.host, options.port, options.log, partial(print, flush=True)
+    )
 
 
 def _calibrate(options: argparse.Namespace) -> int:

@@ -8,8 +8,8 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from curation.errors import PersonaError, one_line
@@ -19,16 +19,26 @@ from curation.settings.base import Resources
 
 
 @dataclass(frozen=True)
+class Endpoint:
+    """A model server that workers may ask; `key` is its secret, and is written nowhere."""
+
+    url: str
+    key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
 class Job:
     """What every worker of a run is told: the run folder, the pipeline, its weights.
 
     `calls` is a local folder in which every call of a model is noted, for counting from outside.
+    `endpoints` are the servers that are up, by the role that asks them: `judge`, `captioner`.
     """
 
     run: str
     pipeline: PipelineSettings
     models: Models
     calls: str | None = None
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,8 @@ class Engine(Protocol):
     """Runs tasks; answers come in any order, each task's once."""
 
     name: str
+    address: str
+    """Of this machine, as its workers reach it."""
 
     def map(self, opener: Opener, job: Job, tasks: Sequence[Task], resources: Resources) -> Iterator[Answer]:
         """Answers of `opener(job)` on every task. Raises PersonaError when it cannot go on."""
@@ -64,6 +76,7 @@ class InlineEngine:
     """A for-loop in this process: for tests, small jobs and debuggers."""
 
     name = "inline"
+    address = "127.0.0.1"
 
     def map(self, opener: Opener, job: Job, tasks: Sequence[Task], resources: Resources) -> Iterator[Answer]:
         """One task after the other."""
@@ -82,6 +95,7 @@ class RayEngine:
     """Fixed actor pools on an existing Ray cluster (`address`) or on a local one that it starts."""
 
     name = "ray"
+    address = "127.0.0.1"
 
     def __init__(self, settings: EngineSettings, address: str | None, local_cpus: int) -> None:
         import ray
@@ -110,6 +124,8 @@ class RayEngine:
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             where = address or os.environ.get("RAY_ADDRESS", "a local cluster")
             raise PersonaError(f"Ray: cannot reach {where}: {str(error).splitlines()[0]}") from None
+        if not self._local:
+            self.address = str(ray.util.get_node_ip_address())
 
     def map(self, opener: Opener, job: Job, tasks: Sequence[Task], resources: Resources) -> Iterator[Answer]:
         """Tasks go to whichever actor is free; a task that loses its actor goes to another."""

@@ -48,19 +48,25 @@ def find_models(pipeline: PipelineSettings, commercial: bool = False) -> Models:
             raise ConfigError(f"--commercial: {path}: '{name}' is under {card.licence}")
         if name in found:
             continue
-        folders = model_folders(pipeline)
-        file = next((f / card.file for f in folders if (f / card.file).exists()), None)
-        if file is None:
-            looked = ", ".join(str(folder) for folder in folders)
-            raise ConfigError(
-                f"{path}: weights of '{name}' not found: {card.file} is not in {looked}; "
-                f"get it from {card.source} or set models.path"
-            )
-        digest = _sha256(file)
-        if card.sha256 and digest != card.sha256:
-            raise ConfigError(f"models.cards.{name}.sha256: {file} has {digest}, the card says {card.sha256}")
-        found[name] = Model(name, str(file.absolute()), digest, card.licence)
+        found[name] = find_model(pipeline, path, name)
     return found
+
+
+def find_model(pipeline: PipelineSettings, path: str, name: str) -> Model:
+    """One model card, named by the key `path`, found and hashed. Raises ConfigError."""
+    card = pipeline.models.cards[name]
+    folders = model_folders(pipeline)
+    file = next((f / card.file for f in folders if (f / card.file).exists()), None)
+    if file is None:
+        looked = ", ".join(str(folder) for folder in folders)
+        raise ConfigError(
+            f"{path}: weights of '{name}' not found: {card.file} is not in {looked}; "
+            f"get it from {card.source} or set models.path"
+        )
+    digest = _sha256(file)
+    if card.sha256 and digest != card.sha256:
+        raise ConfigError(f"models.cards.{name}.sha256: {file} has {digest}, the card says {card.sha256}")
+    return Model(name, str(file.absolute()), digest, card.licence)
 
 
 def _sha256(path: Path) -> str:

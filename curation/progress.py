@@ -45,10 +45,13 @@ class RunProgress:
 
     def begin(self, phase: str, total: int, done: int, counts: Counts) -> None:
         """A step begins with `done` of `total` fragments committed."""
+        again = phase == self._phase and self._fresh == 0  # a step that stopped to wait for its server
         self._phase, self._total, self._done, self._fresh, self._rows = phase, total, done, 0, 0
         self._began = self._line_at = time.monotonic()
         self._counts = counts
-        if self._bars is not None:
+        if self._bars is not None and again:
+            self._bars.update(self._bar, completed=done)
+        elif self._bars is not None:
             self._bar = self._bars.add_task(phase, total=total, completed=done, said="")
         self._status("running", force=True)
 
@@ -71,6 +74,11 @@ class RunProgress:
             self._bars.update(self._bar, said=self._said())
         elif not self._quiet:
             self._print_line()
+
+    def say(self, line: str) -> None:
+        """A line above the bars."""
+        if not self._quiet:
+            self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def finish(self, state: str, message: str = "") -> None:
         """The run ended: finished, or stopped with a message."""

@@ -10,13 +10,14 @@ from curation.fragments import about, list_fragments
 from curation.ledger import FAILED
 from curation.run_folder import require_run
 from curation.storage import join, list_names, read_table, remove, write_table
+from curation.vlm.cache import FOLDER as ANSWERS
 
 # Later phases first: whatever is still there when this is killed says again that rows have failed.
 _DECIDED_AGAIN = ("packing", "captions", "outfits", "identities")
 
 
 def forget_failures(run: str) -> int:
-    """Clears the run folder of failures. Returns how many measurements were forgotten."""
+    """Clears the run folder of failures. Returns how many measurements and answers are wanted again."""
     require_run(run)
     screened = join(run, "photos", "_screened")
     failed = [
@@ -29,9 +30,16 @@ def forget_failures(run: str) -> int:
         for phase in (*_DECIDED_AGAIN, "people")
         for fragment in list_fragments(join(run, phase))
     )
+    unanswered = sum(
+        _failed_people(join(run, phase, fragment.name))
+        for phase in ("outfits", "captions")
+        for fragment in list_fragments(join(run, phase))
+    )
     if failed or later:
         for phase in _DECIDED_AGAIN:
-            remove(join(run, phase), recursive=True)
+            for name in list_names(join(run, phase)):
+                if name != ANSWERS:  # what a model answered is not asked again
+                    remove(join(run, phase, name), recursive=True)
         for phase in ("people", "photos"):
             for name in list_names(join(run, phase)):
                 if name.startswith(("fragment-", "_copies-")):
@@ -39,7 +47,7 @@ def forget_failures(run: str) -> int:
     forgotten = sum(_forget_measurements(join(run, phase, "_measured")) for phase in ("people", "photos"))
     for path in failed:
         remove(path)
-    return forgotten
+    return forgotten + unanswered
 
 
 def _forget_measurements(folder: str) -> int:
@@ -61,6 +69,11 @@ def _without(table: pa.Table, good: list[bool]) -> pa.Table:
     """The table with all columns null in the rows that are not good."""
     place = pa.array([row if keep else None for row, keep in enumerate(good)], pa.int64())
     return table.take(place)
+
+
+def _failed_people(path: str) -> int:
+    """How many people a judge or captioner failed on."""
+    return sum(entry[FAILED] for entry in about(path)["counts"].values() if entry["unit"] == "person")
 
 
 def _has_failures(path: str) -> bool:

@@ -17,6 +17,7 @@ from curation.progress import RunProgress
 from curation.run_folder import code_version, read_json, write_json, write_run
 from curation.step import Context
 from curation.storage import write_bytes
+from curation.vlm.serving import Servers
 
 # Where the counts of each phase are kept, in the order of the funnel.
 PHASES = {
@@ -37,13 +38,15 @@ def curate(job: Job, name: str, engine: Engine, quiet: bool = False) -> dict[str
     write_run(job, name)
     progress = RunProgress(job.run, quiet)
     context = Context(job, engine, progress)
+    servers = Servers(context)
     began = time.monotonic()
     try:
         photos = run_photos(context)
         people = run_people(context, photos)
         identities = run_identities(context, people)
-        gathered, outfits = run_outfits(context, people, identities)
-        captions = run_captions(context, gathered, outfits)
+        gathered, outfits = servers.run("outfits", lambda: run_outfits(context, people, identities))
+        captions = servers.run("captions", lambda: run_captions(context, gathered, outfits))
+        servers.close()
         run_shards(context, gathered, captions, name)
     except PersonaError as error:
         progress.finish("stopped", str(error))
@@ -58,6 +61,8 @@ def curate(job: Job, name: str, engine: Engine, quiet: bool = False) -> dict[str
     except BaseException as error:
         progress.finish("stopped", type(error).__name__)
         raise
+    finally:
+        servers.close()
     summary = _summary(context, name, time.monotonic() - began)
     write_json(job.run, "summary.json", summary)
     progress.finish("finished")

@@ -31,6 +31,10 @@ class Progress(Protocol):
         """The step is done."""
         ...
 
+    def say(self, line: str) -> None:
+        """Something that a person who waits should know."""
+        ...
+
 
 @dataclass
 class Context:

@@ -4,17 +4,19 @@ Files: captions/fragment-* (the barrier, one row a kept person, with the group i
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import pyarrow as pa
 
-from curation.backends import build_backend
+from curation.backends import JoinsRun, build_backend
 from curation.call_counter import CallCounter
 from curation.engine import Job, Task, Work
 from curation.errors import PersonaError, one_line
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
 from curation.ledger import KEPT, Counts, Outcome, failed, is_kept, kept, rule_rows
+from curation.models import Model
 from curation.outfits.gather import read_bucket
 from curation.people.phase import used_models
 from curation.settings.groups import CaptionsSettings
@@ -31,10 +33,30 @@ class Captioner(Protocol):
     columns: tuple[str, ...]
     """The columns of a person that it reads."""
     asks_model: bool
-    """Whether a sentence costs a model call."""
+    """Whether each sentence counts as a call of a model."""
 
     def caption(self, people: Sequence[dict[str, Any]]) -> list[str]:
         """One sentence a person."""
+        ...
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A sentence, or why there is none."""
+
+    text: str | None
+    error: str | None = None
+
+
+@runtime_checkable
+class CaptionsSideBySide(Protocol):
+    """A captioner that takes many people at once and has an error for each of them by itself."""
+
+    columns: tuple[str, ...]
+    asks_model: bool
+
+    def caption_each(self, people: Sequence[dict[str, Any]]) -> list[Caption]:
+        """One caption a person; raises for none of them."""
         ...
 
 
@@ -45,23 +67,28 @@ class Captions(Stage):
     unit: ClassVar[str] = "person"
     fills: ClassVar[pa.Schema] = pa.schema([("photo_caption", pa.string()), ("captions_error", pa.string())])
 
-    def __init__(self, settings: CaptionsSettings, captioner: Captioner, calls: CallCounter) -> None:
-        super().__init__(settings)
+    def __init__(
+        self,
+        settings: CaptionsSettings,
+        captioner: Captioner | CaptionsSideBySide,
+        calls: CallCounter,
+        models: Sequence[Model] = (),
+    ) -> None:
+        super().__init__(settings, models)
         self._captioner = captioner
         self._calls = calls
 
     def measure(self, table: pa.Table) -> pa.Table:
-        """Captions each row by itself, so that an error is that row's own."""
-        results = []
-        if self._captioner.asks_model:
+        """Captions each row; an error is that row's own."""
+        captioner = self._captioner
+        if captioner.asks_model:
             self._calls.asked(self.name, table["person_id"].to_pylist())
-        for row in table.select([*self._captioner.columns]).to_pylist():
-            try:
-                results.append({"photo_caption": self._captioner.caption([row])[0]})
-            except PersonaError:
-                raise
-            except Exception as error:  # models raise anything; the row is failed, the run goes on
-                results.append({"captions_error": one_line(error)})
+        rows = table.select([*captioner.columns]).to_pylist()
+        if isinstance(captioner, CaptionsSideBySide):
+            captions = captioner.caption_each(rows)
+        else:
+            captions = [_caption_alone(captioner, row) for row in rows]
+        results = [{"photo_caption": found.text, "captions_error": found.error} for found in captions]
         return set_columns(table, self.fills, results)
 
     def decide(self, table: pa.Table) -> pa.Table:
@@ -74,6 +101,15 @@ class Captions(Stage):
             else:
                 outcomes.append(failed("error", error) if error is not None else kept())
         return rule_rows(table, self.stamp, outcomes)
+
+
+def _caption_alone(captioner: Captioner, row: dict[str, Any]) -> Caption:
+    try:
+        return Caption(captioner.caption([row])[0])
+    except PersonaError:
+        raise
+    except Exception as error:  # models raise anything; the row is failed, the run goes on
+        return Caption(None, one_line(error))
 
 
 def run_captions(context: Context, gathered: str, outfits: list[Fragment]) -> list[Fragment]:
@@ -100,7 +136,10 @@ def open_captions(job: Job) -> Work:
     """Work: a fragment of identities becomes one of their kept people with captions."""
     calls = CallCounter(job.calls)
     settings = job.pipeline.captions
-    stage = Captions(settings, build_backend("captioner", settings.by, job.models), calls)
+    captioner = build_backend("captioner", settings.by, job.models)
+    if isinstance(captioner, JoinsRun):
+        captioner.join_run(job, "captions", calls)
+    stage = Captions(settings, captioner, calls, list(used_models(settings, job.models).values()))
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
         outfits = read_table(task.source, ["identity", "verdict", "person_ids", "outfits", "person_verdicts"])

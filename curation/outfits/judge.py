@@ -30,7 +30,7 @@ class PairJudge(Protocol):
     columns: tuple[str, ...]
     """The columns of a person that it reads."""
     asks_model: bool
-    """Whether an answer costs a model call; arithmetic on stored measurements does not count."""
+    """Whether each answer counts as a call of a model; a judge that remembers answers counts by itself."""
 
     def ask(self, pairs: Sequence[tuple[PersonRow, PersonRow]]) -> list[Answer]:
         """One answer a pair; never raises for a pair, but answers with `error`."""

@@ -3,17 +3,19 @@
 Files: outfits/_gathered-*/ (people by identity), outfits/fragment-* (the barrier, one row an identity).
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from curation.backends import build_backend
+from curation.backends import JoinsRun, build_backend
 from curation.call_counter import CallCounter
 from curation.engine import Job, Task, Work
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
 from curation.ledger import DECISIONS, Counts, Outcome, Stamp, rule_people, rule_rows
+from curation.models import Model
 from curation.outfits.gather import gather, read_bucket
 from curation.outfits.judge import Answer, PairJudge
 from curation.outfits.paper import Strategy, Verdicts, paper_protocol
@@ -56,8 +58,15 @@ class Outfits(Stage):
     name: ClassVar[str] = "outfits"
     unit: ClassVar[str] = "identity"
 
-    def __init__(self, settings: OutfitsSettings, judge: PairJudge, seed: int, calls: CallCounter) -> None:
-        super().__init__(settings)
+    def __init__(
+        self,
+        settings: OutfitsSettings,
+        judge: PairJudge,
+        seed: int,
+        calls: CallCounter,
+        models: Sequence[Model] = (),
+    ) -> None:
+        super().__init__(settings, models)
         self._settings = settings
         self._judge = judge
         self._seed = seed
@@ -122,7 +131,10 @@ def open_outfits(job: Job) -> Work:
     calls = CallCounter(job.calls)
     settings = job.pipeline.outfits
     judge = build_backend("judge", settings.judge, job.models)
-    stage = Outfits(settings, judge, job.pipeline.seed, calls)
+    if isinstance(judge, JoinsRun):
+        judge.join_run(job, "outfits", calls)
+    weights = list(used_models(settings, job.models).values())
+    stage = Outfits(settings, judge, job.pipeline.seed, calls, weights)
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
         people = read_bucket(join(job.run, "outfits", task.source), task.index)

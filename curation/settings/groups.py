@@ -5,6 +5,12 @@ from typing import Literal
 from pydantic import Field
 
 from curation.settings.base import Resources, Settings, backend_choice, resource, threshold
+from curation.settings.vlm import (
+    TransformersCaptionerSettings,
+    TransformersJudgeSettings,
+    VllmCaptionerSettings,
+    VllmJudgeSettings,
+)
 
 
 class IdentitiesSettings(Settings):
@@ -45,24 +51,13 @@ class AppearanceJudgeSettings(Settings):
     min_regions: int = threshold(1, ge=1, le=4, description="regions both photos must show")
 
 
-class VllmSettings(Settings):
-    """A vision-language model behind an OpenAI-compatible vLLM server."""
-
-    backend: Literal["vllm"] = "vllm"
-    model: str
-    endpoint: str | None = resource(None, description="URL of a running server; else one is started")
-    prompt: Literal["outfit-exact", "paper-caption"]
-    in_flight: int = resource(64, ge=1, le=4096, description="requests at a time")
-    timeout_s: float = resource(120, gt=0)
-    retries: int = resource(3, ge=0, le=20)
-    tensor_parallel: int = resource(1, ge=1, le=64)
-
-
 class OutfitsSettings(Settings):
     """Which photos of a person show the same full-body appearance."""
 
     strategy: PaperStrategy = PaperStrategy()
-    judge: backend_choice(AppearanceJudgeSettings, VllmSettings) = AppearanceJudgeSettings()  # type: ignore[valid-type]
+    judge: backend_choice(AppearanceJudgeSettings, VllmJudgeSettings, TransformersJudgeSettings) = (  # type: ignore[valid-type]
+        AppearanceJudgeSettings()
+    )
     min_photos: int = threshold(2, ge=2, description="a group with fewer photos is rejected")
     resources: Resources = resource(Resources())
 
@@ -76,7 +71,9 @@ class PlainCaptionerSettings(Settings):
 class CaptionsSettings(Settings):
     """A sentence per photo: never identity, never clothes."""
 
-    by: backend_choice(PlainCaptionerSettings, VllmSettings) = PlainCaptionerSettings()  # type: ignore[valid-type]
+    by: backend_choice(  # type: ignore[valid-type]
+        PlainCaptionerSettings, VllmCaptionerSettings, TransformersCaptionerSettings
+    ) = PlainCaptionerSettings()
     resources: Resources = resource(Resources())
 
 

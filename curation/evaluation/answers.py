@@ -1,0 +1,167 @@
+"""What a run answered: its barriers as small records, matched to the people that are really there."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from curation.errors import ConfigError, PersonaError
+from curation.evaluation.boxes import match_boxes
+from curation.evaluation.truth import Truth
+from curation.fragments import list_fragments
+from curation.ledger import KEPT
+from curation.run_folder import pipeline_of, read_json
+from curation.storage import exists, join, read_table
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A row of the barrier `photos/`. `screened`: it reached the search for copies."""
+
+    photo_id: str
+    source_key: str
+    screened: bool
+    copy_of: str | None
+
+
+@dataclass(frozen=True)
+class Person:
+    """A person that the detector kept, and what was measured of it; None where it was not.
+
+    box       float [4] x0, y0, x1, y1 in px of the photo
+    keypoints float [17, 3] x, y, score
+    mask, labels  PNG bytes on `whole_box(box)`
+    embedding float32, only where the stage `face` kept the person
+    truth     the row of people.parquet that it was matched to
+    """
+
+    person_id: str
+    photo_id: str
+    box: np.ndarray
+    keypoints: np.ndarray | None
+    mask: bytes | None
+    labels: bytes | None
+    embedding: np.ndarray | None
+    truth: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class LookedAt:
+    """A photo that the detector saw: its size in px, its people, and the truth's people."""
+
+    photo_id: str
+    width: int
+    height: int
+    people: list[Person]
+    truth: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Identified:
+    """A person that reached the phase `identities`; `kept` unless that phase ruled it out."""
+
+    person_id: str
+    identity: str
+    kept: bool
+
+
+@dataclass
+class Answers:
+    """All that the measures of curation/evaluation look at.
+
+    pairs     (person_id, person_id, same or None) that the judge was asked, and what it said
+    groups    {group: person_ids} of the groups that were packed
+    captions  {person_id: caption} of the people whose caption was kept
+    """
+
+    photos: list[Photo] = field(default_factory=list)
+    looked_at: list[LookedAt] = field(default_factory=list)
+    identified: list[Identified] = field(default_factory=list)
+    pairs: list[tuple[str, str, bool | None]] = field(default_factory=list)
+    groups: dict[str, list[str]] = field(default_factory=dict)
+    captions: dict[str, str] = field(default_factory=dict)
+
+    def truth_of(self) -> dict[str, dict[str, Any] | None]:
+        """{person_id: the matched row of people.parquet, or None}."""
+        return {person.person_id: person.truth for photo in self.looked_at for person in photo.people}
+
+
+def read_answers(run: str, truth: Truth) -> Answers:
+    """Reads a finished run. Raises PersonaError when it is not finished or is of other photos."""
+    _, pipeline = pipeline_of(run)
+    status = read_json(run, "status.json") or {"state": "not started"}
+    if status["state"] != "finished":
+        raise PersonaError(f"{run}: is {status['state']}, not finished; `persona status {run}` says more")
+    answers = Answers(photos=list(_photos(run)))
+    if not any(photo.photo_id in truth.photos for photo in answers.photos):
+        raise ConfigError(
+            f"{run}: none of its {len(answers.photos)} photos is in the truth; another collection?"
+        )
+    answers.looked_at = list(_looked_at(run, truth, pipeline.people.detect.min_score))
+    answers.identified = list(_identified(run))
+    for row in _rows(run, "outfits", ["pairs"]):
+        answers.pairs += [(pair["a"], pair["b"], pair["same"]) for pair in row["pairs"] or []]
+    for row in _rows(run, "captions", ["person_id", "photo_caption", "verdict"]):
+        if row["verdict"] == KEPT:
+            answers.captions[row["person_id"]] = row["photo_caption"]
+    groups = join(run, "packing", "groups.parquet")
+    if exists(groups):
+        for row in read_table(groups, ["group", "person_ids", "verdict"]).to_pylist():
+            if row["verdict"] == KEPT:
+                answers.groups[row["group"]] = row["person_ids"]
+    return answers
+
+
+def _rows(run: str, folder: str, columns: list[str]) -> Iterator[dict[str, Any]]:
+    for fragment in list_fragments(join(run, folder)):
+        yield from read_table(join(run, folder, fragment.name), columns).to_pylist()
+
+
+def _photos(run: str) -> Iterator[Photo]:
+    for row in _rows(run, "photos", ["photo_id", "source_key", "copy_of", "decisions"]):
+        if row["photo_id"] is not None:
+            screened = row["decisions"][-1]["stage"] == "copies"
+            yield Photo(row["photo_id"], row["source_key"], screened, row["copy_of"])
+
+
+def _looked_at(run: str, truth: Truth, min_score: float) -> Iterator[LookedAt]:
+    columns = ["photo_id", "width", "height", "person_ids", "person_decisions"]
+    columns += ["boxes", "box_scores", "keypoints", "faces", "masks", "labels"]
+    for row in _rows(run, "people", columns):
+        if row["boxes"] is None or row["photo_id"] not in truth.photos:
+            continue
+        there = truth.people.get(row["photo_id"], [])
+        certain = [i for i, score in enumerate(row["box_scores"]) if score >= min_score]
+        boxes = np.array([row["boxes"][i] for i in certain], np.float64).reshape(-1, 4)
+        matches = match_boxes(boxes, np.array([person["box"] for person in there]).reshape(-1, 4))
+        people = [
+            _person(row, i, box, None if match is None else there[match])
+            for i, box, match in zip(certain, boxes, matches, strict=True)
+        ]
+        yield LookedAt(row["photo_id"], row["width"], row["height"], people, there)
+
+
+def _person(row: dict[str, Any], i: int, box: np.ndarray, truth: dict[str, Any] | None) -> Person:
+    def measured(column: str) -> Any:
+        return row[column][i] if row[column] else None
+
+    keypoints, face = measured("keypoints"), measured("faces")
+    face_kept = any(d["stage"] == "face" and d["verdict"] == KEPT for d in row["person_decisions"][i])
+    embedding = np.frombuffer(face["embedding"], "<f4") if face_kept and face else None
+    return Person(
+        person_id=row["person_ids"][i],
+        photo_id=row["photo_id"],
+        box=box,
+        keypoints=None if keypoints is None else np.array(keypoints).reshape(17, 3),
+        mask=measured("masks"),
+        labels=measured("labels"),
+        embedding=embedding,
+        truth=truth,
+    )
+
+
+def _identified(run: str) -> Iterator[Identified]:
+    for row in _rows(run, "identities", ["person_id", "identity", "verdict"]):
+        if row["identity"] is not None:
+            yield Identified(row["person_id"], row["identity"], row["verdict"] == KEPT)

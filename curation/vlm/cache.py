@@ -1,0 +1,111 @@
+"""Answers of a model, remembered in the run folder: `_answers/` beside a phase's fragments.
+
+Every worker appends to a file of its own and reads those of all others, so there is no lock. On a
+local disk an answer is in its file before the next is read, and outlives a kill. An object store
+cannot append: there, answers are put in lots, and a killed worker asks its last lot again.
+"""
+
+import json
+import os
+import socket
+import time
+import uuid
+
+from curation.fingerprint import fingerprint
+from curation.storage import is_local, join, list_names, local_path, read_bytes, remove, write_bytes
+from curation.vlm.reply import Reply
+
+FOLDER = "_answers"
+_LOT = 256  # answers of one object at most …
+_LOT_S = 10.0  # … and how long the first of them waits
+_MERGE_FROM = 64  # files
+
+
+class AnswerCache:
+    """{key: Reply} over all workers of a phase, now and before. Errors are never remembered."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = join(folder, FOLDER)
+        self._local = is_local(folder)
+        self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._known: dict[bytes, tuple[str, float | None]] = {}
+        self._read: dict[str, int] = {}  # bytes read of each file
+        self._lot: list[bytes] = []
+        self._lot_since = 0.0
+        self._lots = 0
+
+    def refresh(self) -> None:
+        """Reads what was written since; a line that is cut off by a kill does not count."""
+        for name in list_names(self._folder):
+            if not name.endswith(".jsonl") or name.startswith((".", self._name)):
+                continue
+            path, done = join(self._folder, name), self._read.get(name, 0)
+            if self._local:
+                with open(local_path(path), "rb") as file:
+                    file.seek(done)
+                    data = file.read()
+            elif done:
+                continue
+            else:
+                data = read_bytes(path)
+            whole = data[: data.rfind(b"\n") + 1]
+            for line in whole.splitlines():
+                try:
+                    key, answer, p_yes = json.loads(line)
+                except ValueError:  # a full disk cuts a line off
+                    continue
+                self._known[bytes.fromhex(key)] = (answer, p_yes)
+            self._read[name] = done + len(whole)
+
+    def get(self, key: str) -> Reply | None:
+        """The remembered answer to the question with this key (hex)."""
+        found = self._known.get(bytes.fromhex(key))
+        return None if found is None else Reply(*found)
+
+    def put(self, key: str, reply: Reply) -> None:
+        """Remembers an answer."""
+        assert reply.error is None
+        assert reply.answer is not None
+        self._known[bytes.fromhex(key)] = (reply.answer, reply.p_yes)
+        line = json.dumps([key, reply.answer, reply.p_yes]).encode() + b"\n"
+        if self._local:
+            self._append(line)
+            return
+        if not self._lot:
+            self._lot_since = time.monotonic()
+        self._lot.append(line)
+        if len(self._lot) >= _LOT or time.monotonic() - self._lot_since >= _LOT_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Puts the answers that wait; nothing waits on a local disk."""
+        if self._lot:
+            write_bytes(join(self._folder, f"{self._name}-{self._lots:06d}.jsonl"), b"".join(self._lot))
+            self._lot, self._lots = [], self._lots + 1
+
+    def _append(self, line: bytes) -> None:
+        folder = local_path(self._folder)
+        os.makedirs(folder, exist_ok=True)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        descriptor = os.open(os.path.join(folder, f"{self._name}.jsonl"), flags, 0o644)
+        try:
+            os.write(descriptor, line)
+        finally:
+            os.close(descriptor)
+
+
+def merge_answers(folder: str) -> None:
+    """Makes one file of many, so that workers open few. Only while no worker writes."""
+    answers = join(folder, FOLDER)
+    names = [name for name in list_names(answers) if name.endswith(".jsonl") and not name.startswith(".")]
+    if len(names) < _MERGE_FROM:
+        return
+    lines: dict[bytes, None] = {}
+    for name in names:
+        data = read_bytes(join(answers, name))
+        lines |= dict.fromkeys(data[: data.rfind(b"\n") + 1].splitlines(keepends=True))
+    merged = f"merged-{fingerprint(names)}.jsonl"
+    write_bytes(join(answers, merged), b"".join(lines))
+    for name in names:
+        if name != merged:
+            remove(join(answers, name))

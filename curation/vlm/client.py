@@ -1,0 +1,204 @@
+"""An asynchronous client of an OpenAI-compatible server: many requests in flight, none of them for ever.
+
+A request that meets a broken connection, a 5xx, a 429, no answer in time or an answer of the wrong
+form is sent again, later each time. While the server does not answer /health, everybody waits for
+it, `reconnect_s` at most; after that questions fail, and fail at once until it is back.
+"""
+
+import asyncio
+import json
+import os
+import random
+import re
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import aiohttp
+
+from curation.errors import one_line
+from curation.settings.vlm import VlmSettings
+from curation.vlm.interview import Listener
+from curation.vlm.question import Question, Questions
+from curation.vlm.reply import MalformedError, Reply, read_reply
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+_PROBE_S = 5.0  # for /health to answer
+_PROBE_EVERY_S = 0.5
+_GONE_FOR_S = 5.0  # after giving a server up, it is not even probed for so long
+_MAX_RESPONSE_BYTES = 2**20
+
+
+class VlmClient:
+    """An Asker behind HTTP. One instance a worker; it remembers since when a server is gone."""
+
+    def __init__(
+        self, settings: VlmSettings, questions: Questions, endpoint: str, key: str | None = None
+    ) -> None:
+        self._settings = settings
+        self._questions = questions
+        self._endpoint = endpoint.rstrip("/").removesuffix("/v1")
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._name = settings.served_name or settings.model
+        self._door = _Door(self._endpoint, settings.reconnect_s)
+
+    def ask(self, questions: Sequence[Question], listener: Listener) -> list[Reply]:
+        """Sends all questions, `in_flight` at a time; replies in their order."""
+        return asyncio.run(self._ask(questions, listener))
+
+    async def _ask(self, questions: Sequence[Question], listener: Listener) -> list[Reply]:
+        limit = asyncio.Semaphore(self._settings.in_flight)
+        self._door.enter()
+        threads = int(os.environ.get("PERSONA_THREADS", "1")) + 1
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), headers=self._headers, trust_env=False
+        ) as session:
+            with ThreadPoolExecutor(threads) as pool:
+
+                async def one(question: Question) -> Reply:
+                    async with limit:
+                        reply = await self._answer(session, pool, question, listener)
+                        if reply.error is None:
+                            listener.answered(question, reply)
+                        return reply
+
+                return await asyncio.gather(*(one(question) for question in questions))
+
+    async def _answer(
+        self, session: aiohttp.ClientSession, pool: ThreadPoolExecutor, question: Question, listener: Listener
+    ) -> Reply:
+        loop = asyncio.get_running_loop()
+        try:
+            body = await loop.run_in_executor(pool, self._body, question)
+        except Exception as error:  # photos of strangers raise anything; the row is failed
+            return Reply(None, error=f"photo: {one_line(error)}")
+        problem = ""
+        attempts = self._settings.retries + 1
+        for attempt in range(attempts):
+            if attempt:
+                await asyncio.sleep(_pause(question.key, attempt))
+            if not await self._door.open(session):
+                return Reply(None, error=self._door.message(problem))
+            if attempt == 0:
+                listener.asking(question)
+            try:
+                status, data = await self._post(session, body)
+            except TimeoutError:
+                problem = f"no answer in {self._settings.timeout_s:g} s"
+                self._door.knock()
+                continue
+            except (aiohttp.ClientError, OSError) as error:
+                problem = f"connection: {one_line(error)}"
+                self._door.knock()
+                continue
+            if status == 200:
+                try:
+                    return read_reply(self._questions.prompt, json.loads(data))
+                except MalformedError as error:
+                    problem = str(error)
+                except ValueError:
+                    problem = "the response is not JSON"
+                continue
+            problem = f"HTTP {status}: {server_message(data)}"
+            if status == 429:
+                continue
+            if status < 500:
+                return Reply(None, error=problem)
+            self._door.knock()
+        return Reply(None, error=f"{problem} ({attempts} attempts)")
+
+    def _body(self, question: Question) -> bytes:
+        return json.dumps(self._questions.payload(question, self._name)).encode()
+
+    async def _post(self, session: aiohttp.ClientSession, body: bytes) -> tuple[int, bytes]:
+        async with session.post(
+            f"{self._endpoint}/v1/chat/completions",
+            data=body,
+            headers={"Content-Type": "application/json"},
+            timeout=aiohttp.ClientTimeout(total=self._settings.timeout_s),
+        ) as response:
+            return response.status, await _read(response)
+
+
+class _Door:
+    """Whether the server is there. Whoever meets trouble knocks; then all wait until it answers."""
+
+    def __init__(self, endpoint: str, reconnect_s: float) -> None:
+        self._endpoint = endpoint
+        self._reconnect_s = reconnect_s
+        self._in_doubt = True
+        self._silent_since: float | None = None
+        self._gone_at: float | None = None
+        self._turn = asyncio.Lock()
+
+    def enter(self) -> None:
+        """A new event loop begins."""
+        self._turn = asyncio.Lock()
+
+    def knock(self) -> None:
+        """Something went wrong: the next request asks for a sign of life first."""
+        self._in_doubt = True
+
+    async def open(self, session: aiohttp.ClientSession) -> bool:
+        """True once the server answers; False when it has been silent for `reconnect_s`."""
+        if not self._in_doubt:
+            return True
+        async with self._turn:
+            while self._in_doubt:
+                now = time.monotonic()
+                if self._gone_at is not None and now - self._gone_at < _GONE_FOR_S:
+                    return False
+                if await self._answers(session):
+                    self._in_doubt, self._silent_since, self._gone_at = False, None, None
+                    return True
+                now = time.monotonic()
+                self._silent_since = self._silent_since or now
+                if now - self._silent_since >= self._reconnect_s:
+                    self._gone_at = now
+                    return False
+                await asyncio.sleep(_PROBE_EVERY_S)
+        return True
+
+    def message(self, problem: str) -> str:
+        """Why a question fails."""
+        before = f" ({problem})" if problem else ""
+        return f"no server at {self._endpoint}: silent for more than {self._reconnect_s:g} s{before}"
+
+    async def _answers(self, session: aiohttp.ClientSession) -> bool:
+        """A server without /health is there when it says so."""
+        try:
+            async with session.get(
+                f"{self._endpoint}/health", timeout=aiohttp.ClientTimeout(total=_PROBE_S)
+            ) as response:
+                return response.status < 500
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            return False
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    data = bytearray()
+    async for block in response.content.iter_chunked(65536):
+        data += block
+        if len(data) > _MAX_RESPONSE_BYTES:
+            raise aiohttp.ClientPayloadError(f"the response has more than {_MAX_RESPONSE_BYTES} bytes")
+    return bytes(data)
+
+
+def _pause(key: str, attempt: int) -> float:
+    """Seconds before an attempt: doubled each time, times 0.5 to 1.5 by the question's own random number."""
+    jitter = 0.5 + random.Random(f"{key} {attempt}").random()
+    return float(min(_FIRST_PAUSE_S * 2 ** (attempt - 1), _LONGEST_PAUSE_S)) * jitter
+
+
+def server_message(data: bytes) -> str:
+    """What a server says of an error, as one short line: never the request's own pictures."""
+    text = data.decode("utf-8", "replace")
+    try:
+        said: Any = json.loads(text)
+        said = said.get("error", said)
+        text = str(said.get("message", said) if isinstance(said, dict) else said)
+    except (ValueError, AttributeError):
+        pass
+    text = re.sub(r"[A-Za-z0-9+/=]{80,}", "…", " ".join(text.split()))
+    return text[:300] or "no message"
