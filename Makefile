@@ -5,7 +5,7 @@ ENGINE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 READY := $(VENV)/.ready-$(ENGINE)
 BIN := $(VENV)/bin
 
-.PHONY: setup test check lock clean
+.PHONY: setup demo test check lock clean
 
 setup: $(READY)
 
@@ -15,6 +15,10 @@ $(READY): requirements/$(ENGINE).txt requirements/uv.txt pyproject.toml
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements/$(ENGINE).txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	touch $@
+
+# The whole product on a rendered world: runs/demo/results.html and a table against the truth.
+demo: $(READY)
+	$(BIN)/python -m demo
 
 test: $(READY)
 	$(BIN)/python -m pytest

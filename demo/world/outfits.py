@@ -62,7 +62,7 @@ class Outfit:
         return dict(self.garments).get(slot)
 
 
-_KINDS: dict[str, tuple[str, ...]] = {
+KINDS: dict[str, tuple[str, ...]] = {
     "upper": ("t-shirt", "shirt", "sweater", "top", "hoodie", "polo"),
     "lower": ("trousers", "jeans", "shorts", "skirt", "long skirt", "leggings"),
     "dress": ("dress", "long dress"),
@@ -163,7 +163,7 @@ def _other(old: Garment, slot: str, random: np.random.Generator) -> Garment:
 
 
 def _garment(slot: str, random: np.random.Generator) -> Garment:
-    kind = str(random.choice(_KINDS[slot]))
+    kind = str(random.choice(KINDS[slot]))
     name = str(random.choice(list(COLOURS)))
     if kind == "jeans":
         name = str(random.choice(["blue", "navy", "light blue", "black", "grey"]))

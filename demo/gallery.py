@@ -1,0 +1,143 @@
+"""Pictures of a run for its page: groups as they lie in the shards, and who was ruled out, by reason."""
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from PIL import Image, ImageOps
+
+from curation.fragments import list_fragments
+from curation.ledger import KEPT
+from curation.run_folder import pipeline_of
+from curation.sources.photo_bytes import PhotoBytes
+from curation.storage import join, read_table
+
+_HEIGHT_PX = 176
+_WIDEST = 1.5  # a wider photo is cut to this many times its height
+_AROUND = 0.08  # of a person's box, on each side
+_PHOTO_STAGES = ("read", "screen", "copies", "detect")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A thumbnail as data URL (None where the file cannot be shown) and what to say of it."""
+
+    url: str | None
+    says: str
+
+
+@dataclass
+class Shown:
+    """A row of pictures: a packed group, or some of those that one reason ruled out."""
+
+    title: str
+    count: int
+    pictures: list[Picture] = field(default_factory=list)
+
+
+def packed_groups(run: Path, groups: int, photos_each: int) -> list[Shown]:
+    """The groups with the most photos, read from the shards by their index."""
+    folder = run / "shards"
+    members: dict[str, list[dict[str, Any]]] = {}
+    for row in pq.read_table(folder / "index.parquet").to_pylist():
+        members.setdefault(row["key"], []).append(row)
+    largest = sorted(members, key=lambda key: (-len(members[key]), key))[:groups]
+    shown = []
+    for key in sorted(largest):
+        by_name = {row["member"]: row for row in members[key]}
+        names = [n for n in sorted(by_name) if n.endswith((".jpg", ".png")) and ".regions." not in n]
+        pictures = []
+        for name in names[:photos_each]:
+            record = json.loads(_member(folder, by_name[name.rsplit(".", 1)[0] + ".json"]))
+            data = _member(folder, by_name[name])
+            pictures.append(Picture(_thumbnail(data, record["box"]), record["caption"]))
+        shown.append(Shown(key, len(names), pictures))
+    return shown
+
+
+def ruled_out(run: Path, each: int) -> list[Shown]:
+    """For every stage and reason that ruled something out, up to `each` pictures, in order of the funnel."""
+    photos = PhotoBytes(pipeline_of(str(run))[1].source)
+    places: dict[str, dict[str, Any]] = {}
+    found: dict[tuple[str, str], Shown] = {}
+
+    def note(decision: dict[str, Any], photo: dict[str, Any], box: list[float] | None) -> None:
+        title = f"{decision['stage']}: {decision['reason']}"
+        shown = found.setdefault((decision["stage"], decision["reason"]), Shown(title, 0))
+        shown.count += 1
+        if len(shown.pictures) < each:
+            shown.pictures.append(Picture(_picture(photos, photo, box), _numbers(decision)))
+
+    columns = ["photo_id", "uri", "offset", "length", "row", "verdict", "decisions"]
+    columns += ["person_ids", "boxes", "person_verdicts", "person_decisions"]
+    for row in sorted(_rows(run, "people", columns), key=lambda row: row["photo_id"] or ""):
+        last = row["decisions"][-1]
+        if row["verdict"] != KEPT and last["stage"] in _PHOTO_STAGES:
+            note(last, row, None)
+            continue
+        for i, person_id in enumerate(row["person_ids"] or []):
+            places[person_id] = {**row, "box": row["boxes"][i]}
+            if row["person_verdicts"][i] != KEPT:
+                note(row["person_decisions"][i][-1], row, row["boxes"][i])
+    for row in _rows(run, "identities", ["person_id", "verdict", "decisions"]):
+        last = row["decisions"][-1]
+        if row["verdict"] != KEPT and last["stage"] == "identity":
+            note(last, places[row["person_id"]], places[row["person_id"]]["box"])
+    for row in _rows(run, "outfits", ["person_ids", "person_verdicts", "person_decisions"]):
+        for i, person_id in enumerate(row["person_ids"]):
+            if row["person_verdicts"][i] != KEPT:
+                note(row["person_decisions"][i][-1], places[person_id], places[person_id]["box"])
+    return list(found.values())
+
+
+def _rows(run: Path, folder: str, columns: list[str]) -> Iterator[dict[str, Any]]:
+    place = join(str(run), folder)
+    for fragment in list_fragments(place):
+        yield from read_table(join(place, fragment.name), columns).to_pylist()
+
+
+def _member(folder: Path, row: dict[str, Any]) -> bytes:
+    with (folder / row["shard"]).open("rb") as tar:
+        tar.seek(row["offset"])
+        return tar.read(row["length"])
+
+
+def _numbers(decision: dict[str, Any]) -> str:
+    if decision["score"] is None:
+        return str(decision["detail"])[:60]
+    return f"{decision['score']:g}, threshold {decision['threshold']:g}"
+
+
+def _picture(photos: PhotoBytes, row: dict[str, Any], box: list[float] | None) -> str | None:
+    try:
+        return _thumbnail(photos.read(row), box)
+    except (OSError, EOFError, ValueError):  # what the run could not read, the page cannot show
+        return None
+
+
+def _thumbnail(data: bytes, box: list[float] | None) -> str:
+    with Image.open(io.BytesIO(data)) as opened:
+        image = ImageOps.exif_transpose(opened).convert("RGB")
+    if box is not None:
+        x, y = _AROUND * (box[2] - box[0]), _AROUND * (box[3] - box[1])
+        left, top = max(box[0] - x, 0), max(box[1] - y, 0)
+        image = image.crop(
+            (
+                round(left),
+                round(top),
+                round(min(box[2] + x, image.width)),
+                round(min(box[3] + y, image.height)),
+            )
+        )
+    size = (
+        max(min(round(image.width * _HEIGHT_PX / image.height), round(_WIDEST * _HEIGHT_PX)), 1),
+        _HEIGHT_PX,
+    )
+    sink = io.BytesIO()
+    ImageOps.fit(image, size).save(sink, "JPEG", quality=72)
+    return "data:image/jpeg;base64," + base64.b64encode(sink.getvalue()).decode()

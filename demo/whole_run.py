@@ -1,0 +1,139 @@
+"""A world through the pipeline `demo`: drawn, curated with the small models and a real server, measured."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from curation.backends import build_backend
+from curation.call_counter import CallCounter
+from curation.engine import Endpoint, Job
+from curation.errors import PersonaError
+from curation.evaluation.evaluate import evaluate
+from curation.evaluation.measure import Measure
+from curation.models import find_models
+from curation.pipeline_file import load_pipeline
+from curation.run_folder import pipeline_of, read_json
+from curation.vlm.serving import ServerNeededError, plan_of
+from demo.judge_pairs import judge_measures
+from demo.server import IN_PROCESS, VLLM, DemoVlm
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = ROOT / "pipelines.yaml"
+PIPELINE = "demo"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What came out. `vlm` says how the vision-language model ran; seconds are those of this start."""
+
+    world: Path
+    run: Path
+    vlm: str
+    measures: list[Measure]
+    seconds: dict[str, float]
+
+    @property
+    def truth(self) -> Path:
+        """The folder of the world's truth."""
+        return self.world / "truth"
+
+
+def run_world(seed: int, photos: int, out: Path, judge_pairs: int, say: Say) -> Whole:
+    """Does what is not done yet under `out`: the world, the run, the balanced pairs of the judge.
+
+    Raises PersonaError with one line when a part cannot go on.
+    """
+    out = out.absolute()
+    world, run = out / f"world-{seed}-{photos}", out / "run"
+    settings = [
+        f"source.path={json.dumps(str(world / 'collection' / 'tars'))}",
+        f"models.path={json.dumps(str(ROOT / 'demo' / 'weights'))}",
+    ]
+    took: dict[str, float] = {}
+    pipeline = load_pipeline(str(CONFIG), PIPELINE, settings)
+    plan = plan_of(pipeline, find_models(pipeline), "judge")
+    with DemoVlm(plan, out / "vllm.log", say) as vlm:
+        finished = _is_finished(run)
+        if not finished:
+            vlm.begin()  # it takes a minute, most of it on one core
+        with _timed(took, "world"):
+            write_world(seed, photos, world, say)
+        with _timed(took, "server"):
+            # A finished run asks nothing; the way that it asked is part of what it depends on.
+            model = _as_asked(run) if finished else vlm.settings()
+        with _timed(took, "curate"):
+            curate(run, [*settings, *model])
+        with _timed(took, "evaluate"):
+            measures = evaluate(str(run), str(world / "truth"))
+        with _timed(took, "judge"):
+            measures += _ask_pairs(run, world / "truth", judge_pairs, [*settings, *model], vlm, say)
+        in_process = pipeline_of(str(run))[1].outfits.judge.backend == "transformers"
+    return Whole(world, run, IN_PROCESS if in_process else VLLM, measures, took)
+
+
+def _is_finished(run: Path) -> bool:
+    status = read_json(str(run), "status.json")
+    return status is not None and status["state"] == "finished"
+
+
+def _as_asked(run: Path) -> list[str]:
+    judge = pipeline_of(str(run))[1].outfits.judge
+    return [f"{key}.backend={judge.backend}" for key in ("outfits.judge", "captions.by")]
+
+
+@contextmanager
+def _timed(took: dict[str, float], what: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    took[what] = round(time.monotonic() - began, 1)
+
+
+def write_world(seed: int, photos: int, world: Path, say: Say) -> None:
+    """Draws the world, unless it is there whole: its facts.json is written last."""
+    if (world / "truth" / "facts.json").exists():
+        return
+    say(f"drawing a world of about {photos} photos, seed {seed}")
+    words = ["--seed", str(seed), "--photos", str(photos), "--out", str(world)]
+    done = subprocess.run([sys.executable, "-m", "demo.world", *words], cwd=ROOT, stdout=sys.stderr)
+    if done.returncode:
+        raise PersonaError(f"python -m demo.world {' '.join(words)}: could not draw the world")
+
+
+def curate(run: Path, settings: Sequence[str]) -> None:
+    """`persona curate demo`, as a user would call it; its progress goes to stderr."""
+    words = ["curate", PIPELINE, "--config", str(CONFIG), "--out", str(run)]
+    for setting in settings:
+        words += ["--set", setting]
+    done = subprocess.run([sys.executable, "-m", "persona", *words], cwd=ROOT, stdout=subprocess.DEVNULL)
+    if done.returncode:
+        raise PersonaError(f"persona curate demo ended with {done.returncode}; it is said above why")
+
+
+def _ask_pairs(
+    run: Path, truth: Path, pairs: int, settings: Sequence[str], vlm: DemoVlm, say: Say
+) -> list[Measure]:
+    """The judge's measures on balanced pairs. Its answers are remembered beside the run."""
+    if pairs == 0:
+        return []
+    pipeline = load_pipeline(str(CONFIG), PIPELINE, settings)
+    models = find_models(pipeline)
+
+    def measures(endpoints: dict[str, Endpoint]) -> list[Measure]:
+        judge = build_backend("judge", pipeline.outfits.judge, models)
+        job = Job(str(run.parent), pipeline, models, endpoints=endpoints)
+        judge.join_run(job, "judge-pairs", CallCounter(None))
+        return judge_measures(str(run), str(truth), pairs, judge)
+
+    try:
+        return measures({})
+    except ServerNeededError:
+        endpoint = vlm.endpoint()
+        say(f"asking the judge about {pairs} balanced pairs")
+        return measures({"judge": endpoint})
