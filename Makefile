@@ -21,7 +21,7 @@ demo: $(READY)
 	$(BIN)/python -m demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -1,0 +1,88 @@
+"""Which places of an epoch each rank reads, batch by batch, from any point on.
+
+The places of an epoch are dealt out in steps: step k of all ranks together takes the next
+`world × batch` places, rank r the r-th part of them. What has been read is therefore one number, the
+samples consumed, whatever the number of ranks was: another number of ranks goes on from it, and all
+ranks together read the same samples in the same order.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Tail = Literal["drop", "pad", "wrap"]
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far reading has come: samples consumed by all ranks together in this epoch."""
+
+    seed: int = 0
+    epoch: int = 0
+    consumed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.seed, self.epoch, self.consumed) < 0:
+            raise ValueError(f"a position has no negative parts: {self}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """Places that one rank reads in one step.
+
+    places  int64 [batch], of `epoch`
+    weight  float32 [batch]: 0 where a place only fills the batch up and was read before
+    after   the position when all ranks have done this step
+    """
+
+    places: np.ndarray
+    weight: np.ndarray
+    after: Position
+
+
+class Plan:
+    """The steps of one rank through the rest of an epoch.
+
+    `tail` says what becomes of the last samples that fill no step of all ranks: `drop` leaves them
+    out, `pad` fills the step up with the last sample at weight 0, `wrap` with the epoch's first
+    samples at weight 0, so that no batch holds one sample many times.
+    """
+
+    def __init__(
+        self, samples: int, position: Position, batch: int, rank: int = 0, world: int = 1, tail: Tail = "drop"
+    ) -> None:
+        if samples < 1 or batch < 1 or world < 1 or not 0 <= rank < world:
+            raise ValueError(f"no plan for {samples} samples, batch {batch}, rank {rank} of {world}")
+        if position.consumed > samples:
+            raise ValueError(f"{position.consumed} samples are consumed of {samples}")
+        self._samples, self._position = samples, position
+        self._batch, self._rank, self._world, self._tail = batch, rank, world, tail
+        left = samples - position.consumed
+        whole, rest = divmod(left, batch * world)
+        self._steps = whole if tail == "drop" or rest == 0 else whole + 1
+        self.dropped = rest if tail == "drop" else 0
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, number: int) -> Step:
+        """The rank's part of a step, 0 to len − 1."""
+        if not 0 <= number < self._steps:
+            raise IndexError(f"steps are 0 to {self._steps - 1}")
+        together = self._batch * self._world
+        start = self._position.consumed + number * together
+        places = start + self._rank * self._batch + np.arange(self._batch, dtype=np.int64)
+        there = places < self._samples
+        if self._tail == "wrap":
+            filled = np.where(there, places, places % self._samples)
+        else:
+            filled = np.minimum(places, self._samples - 1)
+        done = min(start + together, self._samples)
+        last = number == self._steps - 1
+        after = (
+            Position(self._position.seed, self._position.epoch + 1)
+            if last
+            else Position(self._position.seed, self._position.epoch, done)
+        )
+        return Step(filled, there.astype(np.float32), after)
