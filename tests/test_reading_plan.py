@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.plan import Plan, Position, Step, Tail
+from shards.plan import Plan, Position, Tail
 
 
 def _read(plans: list[Plan], steps: int) -> tuple[list[int], Position]:
