@@ -36,6 +36,11 @@ class ShardWriter:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._file.discard()
 
+    @property
+    def length(self) -> int:
+        """Bytes written so far."""
+        return self._file.length
+
     def add(self, key: str, name: str, data: bytes) -> Member:
         """Appends one member of the sample `key`."""
         header = tarfile.TarInfo(name)

@@ -1,0 +1,56 @@
+"""What the index says of a sample besides its places: photos, regions, aspects, lengths of captions."""
+
+import io
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from PIL import Image
+
+REGION_NAMES = ("full_body", "head", "torso", "legs", "shoes")
+IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
+_OUR_PHOTO = re.compile(r"\d{3}\.json")
+
+
+def facets_of(members: Mapping[str, bytes]) -> dict[str, Any]:
+    """Columns people, regions, aspect and tokens of the index, from a sample's members by suffix.
+
+    Our own samples state them in their photos' records; of a foreign one, the pictures are measured
+    and a .txt is its caption.
+    """
+    records = [json.loads(members[suffix]) for suffix in sorted(members) if _OUR_PHOTO.fullmatch(suffix)]
+    if records:
+        return {
+            "people": len(records),
+            "regions": [bits_of(record.get("regions") or ()) for record in records],
+            "aspect": [record["width"] / record["height"] for record in records],
+            "tokens": [len((record.get("caption") or "").split()) for record in records],
+        }
+    pictures = [suffix for suffix in members if is_picture(suffix)]
+    caption = len(members.get("txt", b"").decode("utf-8", "replace").split())
+    return {
+        "people": len(pictures),
+        "regions": [0] * len(pictures),
+        "aspect": [_aspect(members[suffix]) for suffix in pictures],
+        "tokens": [caption] * len(pictures),
+    }
+
+
+def is_picture(suffix: str) -> bool:
+    """Whether a member is a photo; label maps are none."""
+    return suffix.rsplit(".", 1)[-1].lower() in IMAGE_SUFFIXES and not suffix.endswith("regions.png")
+
+
+def bits_of(regions: Any) -> int:
+    """Regions by name as bits, full_body the lowest."""
+    return sum(1 << place for place, name in enumerate(REGION_NAMES) if name in regions)
+
+
+def _aspect(data: bytes) -> float:
+    """Width / height; 0 where the picture does not open."""
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            return picture.width / picture.height
+    except (OSError, ValueError):
+        return 0.0
