@@ -1,0 +1,107 @@
+"""Pools of pictures as one numbered set; from it, groups for the tower and pairs for the judge."""
+
+from pathlib import Path
+
+import numpy as np
+
+from demo.vlm.pool import MAIN_SLOTS, SLOTS, Truth, load_truth
+
+# ATR labels under which a main slot shows, and the share of the person's pixels that is enough to tell.
+_SHOWN_AS = {"upper": (4,), "outer": (4,), "dress": (7,), "lower": (5, 6)}
+_ENOUGH = 0.05
+_MAIN = [SLOTS.index(slot) for slot in MAIN_SLOTS]
+
+
+class Pictures:
+    """All pictures of some pools, numbered from 0; persons and outfits are numbered through, too.
+
+    Pixels stay on disk (memory-mapped) until they are asked for.
+    """
+
+    truth: Truth
+
+    def __init__(self, folders: list[Path]) -> None:
+        if not folders:
+            raise ValueError("no pools of pictures: draw some with python -m demo.vlm.pool")
+        self.worlds = [folder.name for folder in folders]
+        self._pixels = {
+            task: [np.load(folder / f"{task}.npy", mmap_mode="r") for folder in folders]
+            for task in ("judge", "scene")
+        }
+        truths = [load_truth(folder) for folder in folders]
+        persons = outfits = 0
+        for truth in truths:
+            truth.person = truth.person + persons
+            truth.outfit = truth.outfit + outfits
+            persons, outfits = int(truth.person.max()) + 1, int(truth.outfit.max()) + 1
+        names = vars(truths[0])
+        self.truth = Truth(
+            **{name: np.concatenate([vars(truth)[name] for truth in truths]) for name in names}
+        )
+        self._start = np.cumsum([0, *(len(truth.person) for truth in truths)])
+        order = np.argsort(self.truth.person, kind="stable")
+        self._of_person = np.split(order, np.flatnonzero(np.diff(self.truth.person[order])) + 1)
+
+    def __len__(self) -> int:
+        return len(self.truth.person)
+
+    def pixels(self, task: str, numbers: np.ndarray) -> np.ndarray:
+        """uint8 [B, 224, 112 or 224, 3]: pictures of a task ("judge" or "scene")."""
+        pool = np.searchsorted(self._start, numbers, side="right") - 1
+        parts = self._pixels[task]
+        return np.stack([parts[p][n - self._start[p]] for p, n in zip(pool, numbers, strict=True)])
+
+    def group(self, random: np.random.Generator, size: int) -> np.ndarray:
+        """Numbers of `size` pictures, four of each of some persons, of two outfits where they have two."""
+        picked: list[int] = []
+        while len(picked) < size:
+            own = self._of_person[int(random.integers(len(self._of_person)))]
+            worn = random.permutation(np.unique(self.truth.outfit[own]))[:2]
+            for outfit in worn:
+                alike = own[self.truth.outfit[own] == outfit]
+                picked += random.permutation(alike)[:2].tolist()
+        return np.array(picked[:size])
+
+    def pairs(self, random: np.random.Generator, count: int, hard: float) -> tuple[np.ndarray, np.ndarray]:
+        """`count` pairs of pictures of one person each, first and second; every other pair has one outfit.
+
+        hard: share of the unequal pairs that must have a main garment in common. Unequal pairs are
+        such that the difference can be seen in both pictures.
+        """
+        first, second = np.empty(count, np.int64), np.empty(count, np.int64)
+        for number in range(count):
+            same, must_share = number % 2 == 0, random.random() < hard
+            for attempt in range(10_000):
+                own = self._of_person[int(random.integers(len(self._of_person)))]
+                if len(own) < 2:
+                    continue
+                a, b = (int(n) for n in random.choice(own, 2, replace=False))
+                if same != bool(self.truth.outfit[a] == self.truth.outfit[b]):
+                    continue
+                if same or (self.tells(a, b) and (attempt > 300 or not must_share or self.shares(a, b))):
+                    break
+            first[number], second[number] = a, b
+        return first, second
+
+    def equal_slots(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """bool [B, slots]: whether the people of two pictures wear the very same, or nothing, in a slot."""
+        truth = self.truth
+        names = (truth.garments[first] == truth.garments[second]).all(-1)
+        dyes = np.abs(truth.shades[first] - truth.shades[second]).max(-1) < 1e-4
+        return np.asarray(names & dyes)
+
+    def shares(self, a: int, b: int) -> bool:
+        """Whether the two wear one main garment in common."""
+        equal = self.equal_slots(np.array([a]), np.array([b]))[0]
+        return bool((equal & (self.truth.garments[a, :, 0] >= 0))[_MAIN].any())
+
+    def tells(self, a: int, b: int) -> bool:
+        """Whether a main garment in which the two differ shows in both pictures."""
+        equal = self.equal_slots(np.array([a]), np.array([b]))[0]
+        for slot, labels in _SHOWN_AS.items():
+            if equal[SLOTS.index(slot)]:
+                continue
+            worn = [n for n in (a, b) if self.truth.garments[n, SLOTS.index(slot), 0] >= 0]
+            if all(self.truth.seen[n, list(labels)].sum() >= _ENOUGH for n in worn):
+                return True
+        return False

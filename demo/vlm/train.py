@@ -1,0 +1,325 @@
+"""Training of the demo's VLM from nothing: tower, language model, then both; resumable and seeded.
+
+Stages, with their shares of the core minutes:
+  tower      the vision tower states dense facts of single pictures (tower.py)
+  language   the tower rests; the language model learns to caption and to compare from stored tokens
+  together   all weights, from pixels
+Every batch is a function of (seed, stage, step), so a run that was stopped goes on as if it had not been.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerFast, Qwen2VLForConditionalGeneration
+
+from demo.vlm.architecture import build_model
+from demo.vlm.augment import mirror_facts, mirror_pixels, relight
+from demo.vlm.forward import see
+from demo.vlm.language import WORDINGS, Lessons, corpus
+from demo.vlm.pictures import Pictures
+from demo.vlm.pool import FACT_NAMES
+from demo.vlm.tokenizer import save_serving_files, train_tokenizer
+from demo.vlm.tower import Facts, TowerHeads, facts_of, joined
+from demo.world import FACTS
+
+VOCABULARY = 640
+_CHECKPOINT_EVERY_S = 150.0
+_WARMUP = 0.03
+_CLIP = 1.0
+_DECAY = 0.05
+_REMINDER = 0.25
+
+
+@dataclass(frozen=True)
+class Stage:
+    """share of the core minutes; rate at its peak; pictures or pairs in a step; share of caption steps."""
+
+    name: str
+    share: float
+    rate: float
+    batch: int
+    scene_steps: float
+
+
+STAGES = (
+    Stage("tower", 0.5, 1.2e-3, 32, 0.65),
+    Stage("language", 0.25, 1e-3, 32, 0.3),
+    Stage("together", 0.25, 4e-4, 16, 0.5),
+)
+
+
+@dataclass
+class Progress:
+    """Where training stands: the stage, its steps, and the core seconds spent in it."""
+
+    stage: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    steps_of: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+class Trainer:
+    """Model, throw-away heads and optimisers, and how a step is made."""
+
+    def __init__(self, folder: Path, pictures: Pictures, seed: int, device: torch.device) -> None:
+        self.folder, self.pictures, self.seed, self.device = folder, pictures, seed, device
+        self.tokenizer: PreTrainedTokenizerFast = train_tokenizer(corpus(), VOCABULARY)
+        self.model: Qwen2VLForConditionalGeneration = build_model(len(self.tokenizer), seed).to(device)
+        # The fused attention's backward pass is slow on a CPU; at 90 tokens the plain one is quick.
+        self.model.set_attn_implementation("eager")
+        self.heads = TowerHeads().to(device)
+        self.lessons = Lessons(self.model, self.tokenizer).to(device)
+        self.progress = Progress()
+        self.stored: torch.Tensor | None = None
+        self.optimisers: list[torch.optim.Optimizer] = []
+        self.begin_stage()
+        if (folder / "checkpoint.pt").exists():
+            self._restore()
+
+    def begin_stage(self) -> None:
+        """Optimisers for the stage's weights: Muon for matrices inside the blocks, AdamW for the rest."""
+        name = STAGES[self.progress.stage].name
+        parts: list[nn.Module] = {
+            "tower": [self.model.model.visual, self.heads],
+            "language": [self.model.model.language_model, self.lessons],
+            "together": [self.model.model, self.heads, self.lessons],
+        }[name]
+        every = [(key, weight) for part in parts for key, weight in part.named_parameters()]
+        inner = [weight for key, weight in every if weight.ndim == 2 and (".mlp." in key or "attn." in key)]
+        chosen = {id(weight) for weight in inner}
+        outer = [weight for _, weight in every if id(weight) not in chosen]
+        self.weights = [weight for _, weight in every]
+        self.optimisers = [
+            torch.optim.Muon(
+                inner, lr=0.0, weight_decay=_DECAY, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+            ),
+            torch.optim.AdamW(outer, lr=0.0, weight_decay=_DECAY, betas=(0.9, 0.98)),
+        ]
+        self.stored = None
+
+    def step(self, part: float) -> dict[str, float]:
+        """One step, `part` (0 to 1) of the stage done; the terms of its loss by name."""
+        stage = STAGES[self.progress.stage]
+        random = np.random.default_rng([self.seed, self.progress.stage, self.progress.step])
+        rate = stage.rate * min(1.0, part / _WARMUP) * (0.5 + 0.5 * math.cos(math.pi * min(part, 1.0)))
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = max(rate, 0.01 * stage.rate)
+        scene = random.random() < stage.scene_steps
+        with torch.autocast(self.device.type, torch.bfloat16):
+            if stage.name == "tower":
+                terms = self._tower_terms(random, stage.batch, "scene" if scene else "judge")
+            elif scene:
+                terms = self._caption_terms(random, stage)
+            else:
+                terms = self._judge_terms(random, stage, part)
+            loss = sum((term for name, term in terms.items() if not name.endswith("_right")), torch.zeros(()))
+        for optimiser in self.optimisers:
+            optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.weights, _CLIP)
+        for optimiser in self.optimisers:
+            optimiser.step()
+        self.progress.step += 1
+        return {name: float(term.detach()) for name, term in terms.items()}
+
+    def tokens(
+        self, task: str, numbers: np.ndarray, random: np.random.Generator
+    ) -> tuple[torch.Tensor, Facts]:
+        """Merged tokens of pictures, some of them mirrored, and their truth.
+
+        While the tower rests, those of the judge come from a store: each is used many times. Others are
+        seen anew, in other light.
+        """
+        mirrored = random.random(len(numbers)) < 0.5
+        facts = facts_of(self.pictures.truth, numbers, task, self.device)
+        facts = mirror_facts(facts, mirrored, task)
+        resting = STAGES[self.progress.stage].name == "language"
+        if resting and task == "judge":
+            if self.stored is None:
+                self.stored = self._store(task)
+            chosen = self.stored[torch.from_numpy(mirrored.astype(np.int64)), torch.from_numpy(numbers)]
+            return chosen.to(self.device), facts
+        pixels = relight(mirror_pixels(self.pictures.pixels(task, numbers), mirrored), random)
+        with torch.set_grad_enabled(not resting):
+            return see(self.model, torch.from_numpy(pixels).to(self.device)), facts
+
+    def save(self) -> None:
+        """Write the checkpoint, and the model as it would be served; either replaces the last in one move."""
+        part = self.folder / "checkpoint.part"
+        torch.save(
+            {
+                "model": self.model.state_dict(),
+                "heads": self.heads.state_dict(),
+                "lessons": self.lessons.state_dict(),
+                "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+                "progress": dataclasses.asdict(self.progress),
+            },
+            part,
+        )
+        os.replace(part, self.folder / "checkpoint.pt")
+
+    def account(self) -> dict[str, Any]:
+        """What the weights were made from: pictures, people, seed, steps of each stage and their batch."""
+        truth = self.pictures.truth
+        steps = self.progress.steps_of | {STAGES[self.progress.stage].name: self.progress.step}
+        return {
+            "seed": self.seed,
+            "worlds": self.pictures.worlds,
+            "pictures": len(self.pictures),
+            "people": int(truth.person.max()) + 1,
+            "outfits": int(truth.outfit.max()) + 1,
+            "steps": steps,
+            "batches": {stage.name: stage.batch for stage in STAGES},
+        }
+
+    def _restore(self) -> None:
+        saved = torch.load(self.folder / "checkpoint.pt", map_location=self.device)
+        self.model.load_state_dict(saved["model"])
+        self.heads.load_state_dict(saved["heads"])
+        self.lessons.load_state_dict(saved["lessons"])
+        self.progress = Progress(**saved["progress"])
+        self.begin_stage()
+        for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
+
+    def _tower_terms(self, random: np.random.Generator, batch: int, task: str) -> dict[str, torch.Tensor]:
+        if task == "scene":
+            numbers = random.integers(len(self.pictures), size=batch // 2)
+        else:
+            numbers = self.pictures.group(random, batch)
+        tokens, facts = self.tokens(task, numbers, random)
+        return self.heads.losses(tokens, facts, task)
+
+    def _judge_terms(self, random: np.random.Generator, stage: Stage, part: float) -> dict[str, torch.Tensor]:
+        # Easy pairs first: the share of hard ones grows to two thirds by the middle of the first stage.
+        hard = min(part * 1.3, 0.65) if stage.name == "language" else 0.65
+        first, second = self.pictures.pairs(random, stage.batch, hard)
+        tokens, facts = zip(
+            *(self.tokens("judge", numbers, random) for numbers in (first, second)), strict=True
+        )
+        equal = torch.from_numpy(self.pictures.equal_slots(first, second)).to(self.device)
+        with torch.no_grad():
+            embedded = [self.heads.embed(each) for each in tokens]
+        terms = self.lessons.judge_losses(
+            self.model, (tokens[0], tokens[1]), (facts[0], facts[1]), equal, (embedded[0], embedded[1])
+        )
+        return terms | self._reminder(torch.cat(tokens), joined(*facts), "judge")
+
+    def _caption_terms(self, random: np.random.Generator, stage: Stage) -> dict[str, torch.Tensor]:
+        numbers = random.integers(len(self.pictures), size=stage.batch)
+        stated = [
+            {name: list(FACTS[name])[value] for name, value in zip(FACT_NAMES, values, strict=True)}
+            for values in self.pictures.truth.facts[numbers]
+        ]
+        wordings = random.integers(WORDINGS, size=len(numbers)).tolist()
+        tokens, facts = self.tokens("scene", numbers, random)
+        terms = self.lessons.caption_losses(self.model, tokens, stated, wordings)
+        return terms | self._reminder(tokens, facts, "scene")
+
+    def _reminder(self, tokens: torch.Tensor, facts: Facts, task: str) -> dict[str, torch.Tensor]:
+        """The tower's own lessons beside those of language, while both are trained."""
+        if STAGES[self.progress.stage].name != "together":
+            return {}
+        terms = self.heads.losses(tokens, facts, task)
+        return {
+            f"seen_{name}": _REMINDER * term for name, term in terms.items() if not name.endswith("_right")
+        }
+
+    @torch.no_grad()
+    def _store(self, task: str) -> torch.Tensor:
+        """bfloat16 [2, N, T, 256]: the resting tower's tokens of all pictures, plain and mirrored."""
+        parts: list[torch.Tensor] = []
+        for start in range(0, len(self.pictures), 64):
+            pixels = self.pictures.pixels(task, np.arange(start, min(start + 64, len(self.pictures))))
+            both = torch.from_numpy(np.stack([pixels, pixels[:, :, ::-1]]))
+            with torch.autocast(self.device.type, torch.bfloat16):
+                parts.append(torch.stack([see(self.model, side.to(self.device)) for side in both]).bfloat16())
+        return torch.cat(parts, 1).cpu()
+
+
+def train(folder: Path, pools: list[Path], minutes: float, seed: int, device: torch.device) -> Trainer:
+    """Train until `minutes` of processor time are used, from where the folder's checkpoint stands.
+
+    More minutes than a finished run had lengthen its last stage.
+    """
+    trainer = Trainer(folder, Pictures(pools), seed, device)
+    progress = trainer.progress
+    mean: dict[str, float] = {}
+    last_save = last_print = clock = time.process_time()
+    while True:
+        stage = STAGES[progress.stage]
+        part = progress.seconds / (60 * minutes * stage.share)
+        if part >= 1:
+            progress.steps_of[stage.name] = progress.step
+            if progress.stage == len(STAGES) - 1:
+                trainer.save()
+                return trainer
+            progress.stage, progress.step, progress.seconds = progress.stage + 1, 0, 0.0
+            trainer.begin_stage()
+            trainer.save()
+            mean = {}
+            continue
+        for name, value in trainer.step(part).items():
+            mean[name] = value if name not in mean else 0.95 * mean[name] + 0.05 * value
+        now = time.process_time()
+        progress.seconds += now - clock
+        clock = now
+        if now - last_print > 20:
+            last_print = now
+            print(f"{stage.name} {part:.3f} step {progress.step}", _told(mean), flush=True)
+        if now - last_save > _CHECKPOINT_EVERY_S:
+            last_save = now
+            trainer.save()
+
+
+def _told(mean: dict[str, float]) -> str:
+    return " ".join(f"{name}={value:.3f}" for name, value in mean.items())
+
+
+def export(trainer: Trainer, out: Path) -> None:
+    """Write the model in bfloat16 with all that transformers and vLLM need to serve it.
+
+    What it learned from goes to the training folder's training.json, for the card (demo.vlm.card).
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    served = build_model(len(trainer.tokenizer), 0)
+    served.load_state_dict(trainer.model.state_dict())
+    served.bfloat16().save_pretrained(out)
+    save_serving_files(trainer.tokenizer, out)
+    (trainer.folder / "training.json").write_text(json.dumps(trainer.account(), indent=2) + "\n")
+
+
+def main() -> None:
+    """Train, or go on training, and export."""
+    parser = argparse.ArgumentParser(
+        description="Trains the demo's VLM on pools of person pictures (python -m demo.vlm.pool).",
+        epilog="example: python -m demo.vlm.train --minutes 80 --threads 1 --out /tmp/train/vlm",
+    )
+    parser.add_argument("--minutes", type=float, default=80, help="processor time of all stages")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder of the pools; checkpoint and model go there"
+    )
+    parser.add_argument("--export", type=Path, help="where to write the served model (default: OUT/model)")
+    settings = parser.parse_args()
+    torch.set_num_threads(settings.threads)
+    pools = sorted(path for path in settings.out.glob("pool-2???") if path.is_dir())
+    trainer = train(settings.out, pools, settings.minutes, settings.seed, torch.device(settings.device))
+    export(trainer, settings.export or settings.out / "model")
+
+
+if __name__ == "__main__":
+    main()
