@@ -134,7 +134,9 @@ class Lessons(nn.Module):
             ("recalled", self.first_recalled, ends[1], truth[0]),
         ):
             read = reading.losses(name, vector, facts)
-            terms[name] = 0.1 * sum((v for k, v in read.items() if not k.endswith("_right")), torch.zeros(()))
+            terms[name] = 0.05 * sum(
+                (v for k, v in read.items() if not k.endswith("_right")), torch.zeros(())
+            )
             terms[f"{name}_colour_right"] = read[f"{name}_colour_right"]
         early = [hidden[_POOLED_AT][:, end] for end in self._judge.ends]
         wanted = (embedded[0], embedded[1], embedded[0])
@@ -147,7 +149,7 @@ class Lessons(nn.Module):
         before = self.norms[2](hidden[-2][:, start + self.verdict_place - 1])
         near = (embedded[0] * embedded[1]).sum(-1)
         terms["nearness"] = 3 * (self.nearness(before)[:, 0].float() - near).square().mean()
-        terms["equal"] = 2 * nnf.binary_cross_entropy_with_logits(self.equal(before).float(), equal.float())
+        terms["equal"] = nnf.binary_cross_entropy_with_logits(self.equal(before).float(), equal.float())
         return terms
 
     def caption_losses(

@@ -32,7 +32,7 @@ class Asked:
 
     def same(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """uint8 [B, 224, 112, 3] twice -> float32 [B]: the probability of yes, of yes or no."""
-        asked = self._asked(JUDGE.text, [list(pair) for pair in zip(first, second, strict=True)])
+        asked = self.inputs(JUDGE.text, [list(pair) for pair in zip(first, second, strict=True)])
         opening = torch.tensor(self._opening).expand(len(first), -1)
         asked["input_ids"] = torch.cat([asked["input_ids"], opening], 1)
         asked["attention_mask"] = torch.ones_like(asked["input_ids"])
@@ -43,7 +43,7 @@ class Asked:
 
     def answers(self, text: str, pictures: list[list[np.ndarray]], most_tokens: int = 48) -> list[str]:
         """What the model says of each list of pictures, word by likeliest word."""
-        asked = self._asked(text, pictures)
+        asked = self.inputs(text, pictures)
         with torch.no_grad():
             said = self._model.generate(**asked, max_new_tokens=most_tokens, do_sample=False)
         told: list[str] = self._processor.batch_decode(
@@ -51,7 +51,8 @@ class Asked:
         )
         return told
 
-    def _asked(self, text: str, pictures: list[list[np.ndarray]]) -> dict[str, torch.Tensor]:
+    def inputs(self, text: str, pictures: list[list[np.ndarray]]) -> dict[str, torch.Tensor]:
+        """What the model is given for a text and some pictures in each of B rows, by argument."""
         content = [{"type": "text", "text": text}, *[{"type": "image"}] * len(pictures[0])]
         prompt = self._processor.apply_chat_template(
             [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True

@@ -62,6 +62,32 @@ class Pictures:
                 picked += random.permutation(alike)[:2].tolist()
         return np.array(picked[:size])
 
+    def families(self, random: np.random.Generator, persons: int, hard: float) -> np.ndarray:
+        """int64 [persons, 4]: two pictures of a person in one outfit, then two of the same in another.
+
+        hard: share of persons whose two outfits must have a main garment in common. Where the first two
+        pictures differ from the last two can be seen in all of them.
+        """
+        found: list[list[int]] = []
+        while len(found) < persons:
+            must_share = random.random() < hard
+            for attempt in range(10_000):
+                own = self._of_person[int(random.integers(len(self._of_person)))]
+                worn, counts = np.unique(self.truth.outfit[own], return_counts=True)
+                worn = random.permutation(worn[counts >= 2])[:2]
+                if len(worn) < 2:
+                    continue
+                a, b, c, d = (
+                    int(n)
+                    for outfit in worn
+                    for n in random.permutation(own[self.truth.outfit[own] == outfit])[:2]
+                )
+                told = self.tells(a, c) and self.tells(b, d)
+                if told and (attempt > 300 or not must_share or self.shares(a, c)):
+                    found.append([a, b, c, d])
+                    break
+        return np.array(found)
+
     def pairs(self, random: np.random.Generator, count: int, hard: float) -> tuple[np.ndarray, np.ndarray]:
         """`count` pairs of pictures of one person each, first and second; every other pair has one outfit.
 

@@ -26,7 +26,7 @@ from demo.world.outfits import COLOURS, KINDS, PATTERNS
 
 JUDGE_CANVAS = (112, 224)
 SCENE_CANVAS = (224, 224)
-SCENE_MARGIN = 0.25
+SCENE_MARGIN = 0.1
 
 SLOTS = tuple(KINDS)
 MAIN_SLOTS = ("upper", "lower", "dress", "outer")

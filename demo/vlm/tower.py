@@ -77,10 +77,9 @@ def facts_of(truth: Truth, numbers: np.ndarray, task: str, device: torch.device)
     )
 
 
-def joined(first: Facts, second: Facts) -> Facts:
-    """The truth of two batches of one task, one after the other."""
-    parts = {name: torch.cat([value, vars(second)[name]]) for name, value in vars(first).items()}
-    return Facts(**parts)
+def chosen(facts: Facts, places: torch.Tensor) -> Facts:
+    """The truth of the pictures at some places of a batch, int64 [N]."""
+    return Facts(**{name: value[places] for name, value in vars(facts).items()})
 
 
 class TowerHeads(nn.Module):

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as nnf
 from transformers import PreTrainedTokenizerFast, Qwen2VLForConditionalGeneration
 
 from demo.vlm.architecture import build_model
@@ -29,7 +30,7 @@ from demo.vlm.language import WORDINGS, Lessons, corpus
 from demo.vlm.pictures import Pictures
 from demo.vlm.pool import FACT_NAMES
 from demo.vlm.tokenizer import save_serving_files, train_tokenizer
-from demo.vlm.tower import Facts, TowerHeads, facts_of, joined
+from demo.vlm.tower import Facts, TowerHeads, chosen, facts_of
 from demo.world import FACTS
 
 VOCABULARY = 640
@@ -37,12 +38,13 @@ _CHECKPOINT_EVERY_S = 150.0
 _WARMUP = 0.03
 _CLIP = 1.0
 _DECAY = 0.05
-_REMINDER = 0.25
+_REMINDER = 0.5
+_DIMMED = 0.1
 
 
 @dataclass(frozen=True)
 class Stage:
-    """share of the core minutes; rate at its peak; pictures or pairs in a step; share of caption steps."""
+    """share of the core minutes; rate at its peak; pictures or pairs in a step; share of scene steps."""
 
     name: str
     share: float
@@ -54,7 +56,7 @@ class Stage:
 STAGES = (
     Stage("tower", 0.5, 1.2e-3, 32, 0.65),
     Stage("language", 0.25, 1e-3, 32, 0.3),
-    Stage("together", 0.25, 4e-4, 16, 0.5),
+    Stage("together", 0.25, 6e-4, 32, 0.5),
 )
 
 
@@ -68,11 +70,21 @@ class Progress:
     steps_of: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
+def pools_of(pools: list[Path], stage: str) -> list[Path]:
+    """The pools of a stage: one half for the tower, the other for the language model, all for both.
+
+    Of the people it was trained on a tower knows the garments too well. A language model that learned to
+    rely on that compares unseen people worse than the tower's own embedding does.
+    """
+    half = max(len(pools) // 2, 1)
+    return {"tower": pools[:half], "language": pools[half:] or pools}.get(stage, pools)
+
+
 class Trainer:
     """Model, throw-away heads and optimisers, and how a step is made."""
 
-    def __init__(self, folder: Path, pictures: Pictures, seed: int, device: torch.device) -> None:
-        self.folder, self.pictures, self.seed, self.device = folder, pictures, seed, device
+    def __init__(self, folder: Path, pools: list[Path], seed: int, device: torch.device) -> None:
+        self.folder, self.pools, self.seed, self.device = folder, pools, seed, device
         self.tokenizer: PreTrainedTokenizerFast = train_tokenizer(corpus(), VOCABULARY)
         self.model: Qwen2VLForConditionalGeneration = build_model(len(self.tokenizer), seed).to(device)
         # The fused attention's backward pass is slow on a CPU; at 90 tokens the plain one is quick.
@@ -87,8 +99,9 @@ class Trainer:
             self._restore()
 
     def begin_stage(self) -> None:
-        """Optimisers for the stage's weights: Muon for matrices inside the blocks, AdamW for the rest."""
+        """The stage's pictures and optimisers: Muon for matrices inside the blocks, AdamW for the rest."""
         name = STAGES[self.progress.stage].name
+        self.pictures = Pictures(pools_of(self.pools, name))
         parts: list[nn.Module] = {
             "tower": [self.model.model.visual, self.heads],
             "language": [self.model.model.language_model, self.lessons],
@@ -115,6 +128,7 @@ class Trainer:
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = max(rate, 0.01 * stage.rate)
+        torch.manual_seed(int(random.integers(2**31)))
         scene = random.random() < stage.scene_steps
         with torch.autocast(self.device.type, torch.bfloat16):
             if stage.name == "tower":
@@ -171,12 +185,13 @@ class Trainer:
 
     def account(self) -> dict[str, Any]:
         """What the weights were made from: pictures, people, seed, steps of each stage and their batch."""
-        truth = self.pictures.truth
+        everyone = Pictures(self.pools)
+        truth = everyone.truth
         steps = self.progress.steps_of | {STAGES[self.progress.stage].name: self.progress.step}
         return {
             "seed": self.seed,
-            "worlds": self.pictures.worlds,
-            "pictures": len(self.pictures),
+            "worlds": everyone.worlds,
+            "pictures": len(everyone),
             "people": int(truth.person.max()) + 1,
             "outfits": int(truth.outfit.max()) + 1,
             "steps": steps,
@@ -204,27 +219,38 @@ class Trainer:
     def _judge_terms(self, random: np.random.Generator, stage: Stage, part: float) -> dict[str, torch.Tensor]:
         # Easy pairs first: the share of hard ones grows to two thirds by the middle of the first stage.
         hard = min(part * 1.3, 0.65) if stage.name == "language" else 0.65
-        first, second = self.pictures.pairs(random, stage.batch, hard)
-        tokens, facts = zip(
-            *(self.tokens("judge", numbers, random) for numbers in (first, second)), strict=True
-        )
+        if stage.name == "language":
+            first, second = self.pictures.pairs(random, stage.batch, hard)
+            tokens, facts = self.tokens("judge", np.concatenate([first, second]), random)
+            places = np.arange(2 * stage.batch).reshape(2, -1)
+        else:
+            family = self.pictures.families(random, stage.batch // 4, hard)
+            tokens, facts = self.tokens("judge", family.ravel(), random)
+            places = _pairs_of_families(random, len(family))
+            first, second = family.ravel()[places]
         equal = torch.from_numpy(self.pictures.equal_slots(first, second)).to(self.device)
         with torch.no_grad():
-            embedded = [self.heads.embed(each) for each in tokens]
+            embedded = self.heads.embed(tokens)
+        one, two = torch.from_numpy(places).to(self.device)
+        dimmed = _dimmed(tokens)
         terms = self.lessons.judge_losses(
-            self.model, (tokens[0], tokens[1]), (facts[0], facts[1]), equal, (embedded[0], embedded[1])
+            self.model,
+            (dimmed[one], dimmed[two]),
+            (chosen(facts, one), chosen(facts, two)),
+            equal,
+            (embedded[one], embedded[two]),
         )
-        return terms | self._reminder(torch.cat(tokens), joined(*facts), "judge")
+        return terms | self._reminder(tokens, facts, "judge")
 
     def _caption_terms(self, random: np.random.Generator, stage: Stage) -> dict[str, torch.Tensor]:
-        numbers = random.integers(len(self.pictures), size=stage.batch)
+        numbers = random.integers(len(self.pictures), size=stage.batch // 2)
         stated = [
             {name: list(FACTS[name])[value] for name, value in zip(FACT_NAMES, values, strict=True)}
             for values in self.pictures.truth.facts[numbers]
         ]
         wordings = random.integers(WORDINGS, size=len(numbers)).tolist()
         tokens, facts = self.tokens("scene", numbers, random)
-        terms = self.lessons.caption_losses(self.model, tokens, stated, wordings)
+        terms = self.lessons.caption_losses(self.model, _dimmed(tokens), stated, wordings)
         return terms | self._reminder(tokens, facts, "scene")
 
     def _reminder(self, tokens: torch.Tensor, facts: Facts, task: str) -> dict[str, torch.Tensor]:
@@ -248,12 +274,29 @@ class Trainer:
         return torch.cat(parts, 1).cpu()
 
 
+def _dimmed(tokens: torch.Tensor) -> torch.Tensor:
+    """Picture tokens [B, T, 256] of which some, and of the others some values, are zero.
+
+    What is left of a picture differs from time to time, so that outfits are not learned by heart.
+    """
+    whole = nnf.dropout(torch.ones_like(tokens[:, :, :1]), _DIMMED)
+    return nnf.dropout(tokens, _DIMMED) * whole
+
+
+def _pairs_of_families(random: np.random.Generator, families: int) -> np.ndarray:
+    """int64 [2, 4 * families]: places of pairs in `Pictures.families`, laid flat; half are of one outfit."""
+    of_one = np.array([[0, 1], [2, 3], [0, 2], [1, 3]])
+    pairs = (of_one[None] + 4 * np.arange(families)[:, None, None]).reshape(-1, 2)
+    turned = random.random(len(pairs)) < 0.5
+    return np.ascontiguousarray(np.where(turned[:, None], pairs[:, ::-1], pairs).T)
+
+
 def train(folder: Path, pools: list[Path], minutes: float, seed: int, device: torch.device) -> Trainer:
     """Train until `minutes` of processor time are used, from where the folder's checkpoint stands.
 
     More minutes than a finished run had lengthen its last stage.
     """
-    trainer = Trainer(folder, Pictures(pools), seed, device)
+    trainer = Trainer(folder, pools, seed, device)
     progress = trainer.progress
     mean: dict[str, float] = {}
     last_save = last_print = clock = time.process_time()
@@ -296,6 +339,7 @@ def export(trainer: Trainer, out: Path) -> None:
     served = build_model(len(trainer.tokenizer), 0)
     served.load_state_dict(trainer.model.state_dict())
     served.bfloat16().save_pretrained(out)
+    (out / "model.safetensors").chmod(0o644)
     save_serving_files(trainer.tokenizer, out)
     (trainer.folder / "training.json").write_text(json.dumps(trainer.account(), indent=2) + "\n")
 
