@@ -20,6 +20,7 @@ from curation.people.parse_segformer import SegformerParser
 from curation.people.protocols import Detections, PersonView
 from curation.people.segment_sam import SegmentAnything
 from curation.settings.people import (
+    FaceSettings,
     KeypointsFaceSettings,
     OnnxEmbedderSettings,
     SegformerSettings,
@@ -181,7 +182,10 @@ def measure_parser(folder: Path, yolo: Path, image_px: int, collection: list[Pho
 
 
 def measure_embedder(file: Path, yolo: Path, image_px: int, collection: list[Photo]) -> dict[str, float]:
-    """face_accuracy: 2,000 pairs of faces from the detector's own keypoints, ten folds, as LFW does it."""
+    """face_accuracy: 2,000 pairs of faces from the detector's own keypoints, ten folds, as LFW does it.
+
+    Faces that are smaller than pipelines ask for are left out.
+    """
     embedder = OnnxFaceEmbedder(OnnxEmbedderSettings(model="face"), card(file, "face"))
     finder = KeypointsFaceFinder(KeypointsFaceSettings(), {})
     aligned: list[np.ndarray] = []
@@ -196,7 +200,8 @@ def measure_embedder(file: Path, yolo: Path, image_px: int, collection: list[Pho
         owners = assign_faces(faces, people.boxes.astype(float), list(people.keypoints.reshape(-1, 51)))
         for face, place in owners.items():
             person = matches[place]
-            if person is not None:
+            width = faces[face].box[2] - faces[face].box[0]
+            if person is not None and width >= FaceSettings.model_fields["min_face_px"].default:
                 aligned.append(align_face(pixels, faces[face].points))
                 who.append(photo.identities[person])
                 place_of.append(str(number))
