@@ -6,7 +6,7 @@ samples consumed, whatever the number of ranks was: another number of ranks goes
 ranks together read the same samples in the same order.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,15 +16,25 @@ Tail = Literal["drop", "pad", "wrap"]
 
 @dataclass(frozen=True)
 class Position:
-    """How far reading has come: samples consumed by all ranks together in this epoch."""
+    """How far reading has come: samples consumed by all ranks together in this epoch.
+
+    revision   of the dataset, in whose samples `consumed` counts (revisions.py)
+    began      revision in which this epoch began: its order is drawn from that
+    """
 
     seed: int = 0
     epoch: int = 0
     consumed: int = 0
+    revision: int = 0
+    began: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.seed, self.epoch, self.consumed) < 0:
+        if min(self.seed, self.epoch, self.consumed, self.revision, self.began) < 0:
             raise ValueError(f"a position has no negative parts: {self}")
+
+    def next_epoch(self) -> "Position":
+        """Where the epoch behind this one begins."""
+        return Position(self.seed, self.epoch + 1, 0, self.revision, self.revision)
 
 
 @dataclass(frozen=True)
@@ -80,9 +90,5 @@ class Plan:
             filled = np.minimum(places, self._samples - 1)
         done = min(start + together, self._samples)
         last = number == self._steps - 1
-        after = (
-            Position(self._position.seed, self._position.epoch + 1)
-            if last
-            else Position(self._position.seed, self._position.epoch, done)
-        )
+        after = self._position.next_epoch() if last else replace(self._position, consumed=done)
         return Step(filled, there.astype(np.float32), after)
