@@ -9,37 +9,17 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 
 from shards.atomic_file import AtomicFile
 from shards.sample import SCHEMA_VERSION
 
-INDEX_SCHEMA = pa.schema(
-    [
-        ("shard", pa.string()),
-        ("key", pa.string()),
-        ("member", pa.string()),
-        ("offset", pa.int64()),
-        ("length", pa.int64()),
-        ("checksum", pa.string()),
-    ]
-)
 
+def dataset_bytes(shards: list[dict[str, Any]], about: dict[str, Any]) -> bytes:
+    """dataset.json: version, counts, the shards with their bytes and checksums, how it was made.
 
-def write_index(url: str, tables: Iterable[pa.Table]) -> str:
-    """Writes index.parquet, every member of every shard in their order; returns its xxh3-128.
-
-    Takes one table at a time, so an index of any size is written in the memory of one shard's.
+    `about` has `index`: {file name: xxh3-128, hex} of the index's two files.
     """
-    with AtomicFile(url) as file:
-        with pq.ParquetWriter(file, INDEX_SCHEMA, compression="zstd") as writer:
-            for table in tables:
-                writer.write_table(table.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA))
-        file.commit()
-        return file.checksum
-
-
-def dataset_bytes(shards: list[dict[str, Any]], index_checksum: str, about: dict[str, Any]) -> bytes:
-    """dataset.json: version, counts, the shards with their bytes and checksums, how it was made."""
     record = {
         "format": "persona-shards",
         "schema": SCHEMA_VERSION,
@@ -47,10 +27,20 @@ def dataset_bytes(shards: list[dict[str, Any]], index_checksum: str, about: dict
         "groups": sum(shard["groups"] for shard in shards),
         "photos": sum(shard["photos"] for shard in shards),
         "bytes": sum(shard["bytes"] for shard in shards),
-        "index_checksum": index_checksum,
         **about,
     }
+    record["checksum"] = dataset_checksum(record)
     return (json.dumps(record, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def dataset_checksum(record: dict[str, Any]) -> str:
+    """xxh3-128, hex, of dataset.json without its key `checksum`, as JSON with sorted keys and no blanks.
+
+    So `verify` sees whether anything in it was edited.
+    """
+    plain = json.loads(json.dumps({**record, "checksum": None}))
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return str(xxhash.xxh3_128_hexdigest(text.encode("utf-8", "surrogatepass")))
 
 
 def card_bytes(title: str, shards: list[dict[str, Any]], about: dict[str, Any]) -> bytes:

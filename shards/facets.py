@@ -10,6 +10,7 @@ from PIL import Image
 
 REGION_NAMES = ("full_body", "head", "torso", "legs", "shoes")
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
+_MOST_WORDS = 2**15 - 1
 _OUR_PHOTO = re.compile(r"\d{3}\.json")
 
 
@@ -25,16 +26,21 @@ def facets_of(members: Mapping[str, bytes]) -> dict[str, Any]:
             "people": len(records),
             "regions": [bits_of(record.get("regions") or ()) for record in records],
             "aspect": [record["width"] / record["height"] for record in records],
-            "tokens": [len((record.get("caption") or "").split()) for record in records],
+            "tokens": [words_of(record.get("caption") or "") for record in records],
         }
     pictures = [suffix for suffix in members if is_picture(suffix)]
-    caption = len(members.get("txt", b"").decode("utf-8", "replace").split())
+    caption = words_of(members.get("txt", b"").decode("utf-8", "replace"))
     return {
         "people": len(pictures),
         "regions": [0] * len(pictures),
         "aspect": [_aspect(members[suffix]) for suffix in pictures],
         "tokens": [caption] * len(pictures),
     }
+
+
+def words_of(caption: str) -> int:
+    """Words of a caption, as far as the index can count."""
+    return min(len(caption.split()), _MOST_WORDS)
 
 
 def is_picture(suffix: str) -> bool:
@@ -52,5 +58,5 @@ def _aspect(data: bytes) -> float:
     try:
         with Image.open(io.BytesIO(data)) as picture:
             return picture.width / picture.height
-    except (OSError, ValueError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return 0.0
