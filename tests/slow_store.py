@@ -1,0 +1,138 @@
+"""moto's S3 server with the manners of a bad day: latency, errors, resets, cut bodies, slow answers.
+
+Faults befall GET of objects alone, as `benchmarks.object_store_server.Faults` draws them.
+"""
+
+import os
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import boto3
+from botocore.config import Config
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from benchmarks.object_store_server import Faults
+
+Answer = Callable[..., Any]
+
+
+class SlowStore:
+    """A WSGI application around moto's. `faults` and `denied` may be changed while it runs."""
+
+    def __init__(self) -> None:
+        self._store = DomainDispatcherApplication(create_backend_app)
+        self.faults = Faults()
+        self.denied: set[str] = set()  # buckets
+        self.asked: Counter[str] = Counter()  # GETs of objects, by path and range
+        self._lock = threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start: Answer) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path.split("/")[1] in self.denied:
+            body = b"<Error><Code>AccessDenied</Code><Message>secret-detail</Message></Error>"
+            start("403 Forbidden", [("Content-Length", str(len(body)))])
+            return [body]
+        if environ["REQUEST_METHOD"] != "GET" or path.count("/") < 2:
+            return self._store(environ, start)
+        what = f"{path} {environ.get('HTTP_RANGE', '')}"
+        with self._lock:
+            attempt = self.asked[what]
+            self.asked[what] += 1
+        fault = self.faults.of(what, attempt)
+        time.sleep(self.faults.latency_s + (self.faults.slow_s if fault == "slow" else 0.0))
+        if fault in ("500", "503"):
+            start(f"{fault} Bad Day", [("Content-Length", "0")])
+            return []
+        if fault == "reset":
+            _reset(environ["werkzeug.socket"])
+        body = b"".join(self._store(environ, start))
+        if fault == "truncated":
+            return _cut(environ["werkzeug.socket"], body)
+        return [body]
+
+
+def _reset(connection: socket.socket) -> NoReturn:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.shutdown(socket.SHUT_RDWR)
+    raise ConnectionResetError  # which the server takes for a client that went away
+
+
+def _cut(connection: socket.socket, body: bytes) -> Iterator[bytes]:
+    yield body[: len(body) // 2]
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"  # connections are kept, as by S3
+
+    def log(self, *arguments: Any) -> None:
+        """Nothing."""
+
+    def log_error(self, *arguments: Any) -> None:
+        """Nothing: connections that break are meant."""
+
+
+@contextmanager
+def slow_store() -> Iterator[tuple[SlowStore, dict[str, str]]]:
+    """The store on a free port of loopback, and the environment that points clients at it."""
+    store = SlowStore()
+    server = make_server("127.0.0.1", 0, store, threaded=True, request_handler=_Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield (
+            store,
+            {
+                "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}",
+                "AWS_ACCESS_KEY_ID": "test",
+                "AWS_SECRET_ACCESS_KEY": "test",
+                "AWS_DEFAULT_REGION": "us-east-1",
+                "AWS_REGION": "us-east-1",
+            },
+        )
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def client(environment: Mapping[str, str]) -> Any:
+    """boto3's client of a store."""
+    return boto3.client(
+        "s3",
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        region_name=environment["AWS_REGION"],
+        config=Config(s3={"addressing_style": "path"}),
+    )
+
+
+def upload(s3: Any, folder: Path, bucket: str, prefix: str) -> str:
+    """Copies the files of a folder; returns their URL."""
+    if bucket not in {found["Name"] for found in s3.list_buckets()["Buckets"]}:
+        s3.create_bucket(Bucket=bucket)
+    for path in sorted(folder.iterdir()):
+        s3.upload_file(str(path), bucket, f"{prefix}/{path.name}")
+    return f"s3://{bucket}/{prefix}"
+
+
+@contextmanager
+def environment_set(values: Mapping[str, str]) -> Iterator[None]:
+    """These environment variables, for a while."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value
