@@ -4,9 +4,10 @@ index.parquet is for tools and for keeping. index.arrow holds the same rows unco
 it into memory and touches the pages that it needs, so that a dataset of any size is opened at once.
 """
 
+import mmap
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -37,13 +38,19 @@ INDEX_SCHEMA = pa.schema(
     ]
 )
 _BATCH_ROWS = 65_536
+_SUFFIX_LISTS = 4096  # remembered
+_FAULT_BYTES = 65_536  # of a file are mapped by Linux around each page that is touched
 
 
 class IndexWriter:
-    """Writes index.parquet and index.arrow side by side, row by row, in the memory of one batch."""
+    """Writes index.parquet and index.arrow side by side, row by row, in the memory of one batch.
 
-    def __init__(self, folder: str) -> None:
-        self._files = [AtomicFile(f"{folder}/index.parquet"), AtomicFile(f"{folder}/index.arrow")]
+    stem   of their names; a later revision of a dataset has "index-r1" and so on
+    """
+
+    def __init__(self, folder: str, stem: str = "index") -> None:
+        self._names = [f"{stem}.parquet", f"{stem}.arrow"]
+        self._files = [AtomicFile(f"{folder}/{name}") for name in self._names]
         self._parquet = pq.ParquetWriter(self._files[0], INDEX_SCHEMA, compression="zstd")
         self._arrow = pa.ipc.new_file(self._files[1], INDEX_SCHEMA)
         self._waiting: list[pa.Table] = []
@@ -73,7 +80,7 @@ class IndexWriter:
         self._arrow.close()
         for file in self._files:
             file.commit()
-        return {"index.parquet": self._files[0].checksum, "index.arrow": self._files[1].checksum}
+        return {name: file.checksum for name, file in zip(self._names, self._files, strict=True)}
 
     def _flush(self, rows: int) -> None:
         table = pa.concat_tables(self._waiting).combine_chunks()
@@ -84,51 +91,75 @@ class IndexWriter:
         self._waiting, self._rows = [rest], rest.num_rows
 
 
-@dataclass(frozen=True)
-class Place:
-    """Bytes of a shard: where one member's content lies."""
+class Place(NamedTuple):
+    """Bytes of a shard: where one member's content lies. `checksum` is its xxh3-128."""
 
     suffix: str
     shard: int
     offset: int
     length: int
+    checksum: bytes
 
 
 class _Batch:
-    """Columns of one batch as arrays over mapped memory; nothing is copied."""
+    """Columns of one batch over mapped memory: arrays, and memoryviews where single rows are read."""
 
     def __init__(self, batch: pa.RecordBatch) -> None:
-        self.keys = batch.column("key")
+        keys = batch.column("key")
+        self.key_start = _mapped(keys, pa.int32(), 1)
+        self.key_bytes = memoryview(keys.buffers()[2] or b"")
         self.shard = _mapped(batch.column("shard"))
         self.offset = _mapped(batch.column("offset"))
         self.length = _mapped(batch.column("length"))
         self.people = _mapped(batch.column("people"))
+        regions = batch.column("regions")
+        self.region_start = _mapped(regions.offsets)
+        self.region = _mapped(regions.values)
         members = batch.column("members")
-        self.first = _mapped(members.offsets)
-        self.member = members.values
-        self.member_offset = _mapped(self.member.field("offset"))
-        self.member_length = _mapped(self.member.field("length"))
-        self.suffix = self.member.field("suffix")
-        self.checksum = self.member.field("checksum")
+        self.first = _mapped(members.offsets).data
+        member = members.values
+        self.member_offset = _mapped(member.field("offset")).data
+        self.member_length = _mapped(member.field("length")).data
+        suffix = member.field("suffix")
+        starts = _mapped(suffix, pa.int32(), 1)
+        self.suffix_start = starts.data
+        # Bytes, to be compared as bytes; the only column that is computed, 2 bytes a member.
+        self.suffix_length = np.diff(starts).astype(np.uint16).data
+        self.suffix_bytes = memoryview(suffix.buffers()[2] or b"")
+        checksum = member.field("checksum")
+        self.checksum = memoryview(checksum.buffers()[1])[16 * checksum.offset :]
 
 
 class Index:
-    """A mapped index.arrow. Samples are numbered 0 to len − 1, in the order of shards and bytes."""
+    """A mapped index.arrow. Samples are numbered 0 to len − 1, in the order of shards and bytes.
 
-    def __init__(self, path: str) -> None:
+    Pages that were touched count as memory of this process, although the system may take them back at
+    any time. An index larger than `mapped_bytes` gives them back by itself when about so many are in
+    use, so that memory stays flat over an epoch.
+    """
+
+    def __init__(self, path: str, *, mapped_bytes: int = 64 * 2**20) -> None:
         """Maps a local file. Raises ValueError where it is no index, OSError where it cannot be read."""
-        try:
-            reader = pa.ipc.open_file(pa.memory_map(path))
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"{path}: no index: {str(error).splitlines()[0]}") from None
+        self._path, self._mapped_bytes = path, mapped_bytes
+        with open(path, "rb") as file:
+            try:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                reader = pa.ipc.open_file(pa.py_buffer(self._map))
+            except (pa.ArrowInvalid, ValueError) as error:
+                raise ValueError(f"{path}: no index: {str(error).splitlines()[0]}") from None
         if not reader.schema.equals(INDEX_SCHEMA):
             raise ValueError(f"{path}: has other columns than this version reads")
         self._reader = reader
         self._batches: dict[int, _Batch] = {}
+        self._suffixes: dict[tuple[bytes, bytes], tuple[str, ...]] = {}
+        self._touched = 0
         n = reader.num_record_batches
         last = reader.get_batch(n - 1).num_rows if n else 0
         self._per_batch = reader.get_batch(0).num_rows if n else 1
         self._len = self._per_batch * (n - 1) + last if n else 0
+
+    def __reduce__(self) -> Any:
+        return _index_from, (self._path, self._mapped_bytes)
 
     def __len__(self) -> int:
         return self._len
@@ -146,38 +177,64 @@ class Index:
                 batch.offset[rows],
                 batch.length[rows],
             )
+        self._touch(3 * len(numbers))
         return shard, offset, length
 
     def key(self, sample: int) -> str:
         """The key of a sample."""
         batch, row = self._row(sample)
-        return str(batch.keys[row].as_py())
+        self._touch(2)
+        start, stop = batch.key_start.item(row), batch.key_start.item(row + 1)
+        return str(batch.key_bytes[start:stop], "utf-8")
 
     def people(self, sample: int) -> int:
         """Photos of the group."""
         batch, row = self._row(sample)
+        self._touch(1)
         return int(batch.people[row])
+
+    def regions(self, sample: int) -> list[int]:
+        """Per photo: the bits of its visible regions (`facets.REGION_NAMES`, full_body the lowest)."""
+        batch, row = self._row(sample)
+        self._touch(2)
+        start, stop = batch.region_start.item(row), batch.region_start.item(row + 1)
+        return batch.region[start:stop].tolist()
 
     def members(self, sample: int) -> list[Place]:
         """All members of a sample, in the order of the shard."""
-        batch, row = self._row(sample)
-        shard = int(batch.shard[row])
-        start, stop = int(batch.first[row]), int(batch.first[row + 1])
-        rows = slice(start, stop)
+        shard, suffixes, offsets, lengths, checksums = self.layout(sample)
         return [
-            Place(suffix, shard, offset, length)
-            for suffix, offset, length in zip(
-                batch.suffix.slice(start, stop - start).to_pylist(),
-                batch.member_offset[rows].tolist(),
-                batch.member_length[rows].tolist(),
-                strict=True,
+            Place(suffix, shard, offset, length, checksums[at : at + 16])
+            for suffix, offset, length, at in zip(
+                suffixes, offsets, lengths, range(0, len(checksums), 16), strict=True
             )
         ]
 
-    def checksums(self, sample: int) -> list[bytes]:
-        """xxh3-128 of each member."""
+    def layout(self, sample: int) -> tuple[int, tuple[str, ...], list[int], list[int], bytes]:
+        """The same by columns, faster: shard, suffixes, offsets, lengths, checksums of 16 bytes each."""
         batch, row = self._row(sample)
-        return [batch.checksum[i].as_py() for i in range(int(batch.first[row]), int(batch.first[row + 1]))]
+        self._touch(8)
+        start, stop = batch.first[row], batch.first[row + 1]
+        return (
+            batch.shard.item(row),
+            self._suffixes_of(batch, start, stop),
+            batch.member_offset[start:stop].tolist(),
+            batch.member_length[start:stop].tolist(),
+            bytes(batch.checksum[16 * start : 16 * stop]),
+        )
+
+    def _suffixes_of(self, batch: _Batch, start: int, stop: int) -> tuple[str, ...]:
+        """Names of members. Most samples have the same few, so each list of them is made once."""
+        text = bytes(batch.suffix_bytes[batch.suffix_start[start] : batch.suffix_start[stop]])
+        lengths = bytes(batch.suffix_length[start:stop])
+        found = self._suffixes.get((text, lengths))
+        if found is None:
+            starts: list[int] = batch.suffix_start[start : stop + 1].tolist()
+            found = tuple(text[a - starts[0] : b - starts[0]].decode() for a, b in pairwise(starts))
+            if len(self._suffixes) >= _SUFFIX_LISTS:
+                self._suffixes.clear()
+            self._suffixes[text, lengths] = found
+        return found
 
     def _row(self, sample: int) -> tuple[_Batch, int]:
         if not 0 <= sample < self._len:
@@ -191,11 +248,26 @@ class Index:
             found = self._batches[number] = _Batch(self._reader.get_batch(number))
         return found
 
+    def _touch(self, columns: int) -> None:
+        """Counts pages that a look-up maps at most, and gives all back when they are many."""
+        self._touched += columns * _FAULT_BYTES
+        if self._touched > self._mapped_bytes:
+            self._touched = 0
+            if len(self._map) > self._mapped_bytes:
+                self._map.madvise(mmap.MADV_DONTNEED)
 
-def _mapped(array: pa.Array) -> np.ndarray:
-    """The numbers of an array without nulls, where they lie. (`to_numpy` imports pandas: 2 s.)"""
-    values = np.frombuffer(array.buffers()[1], array.type.to_pandas_dtype())
-    return values[array.offset : array.offset + len(array)]
+
+def _index_from(path: str, mapped_bytes: int) -> Index:
+    return Index(path, mapped_bytes=mapped_bytes)
+
+
+def _mapped(array: pa.Array, kind: pa.DataType | None = None, more: int = 0) -> np.ndarray:
+    """The numbers of an array without nulls, where they lie. (`to_numpy` imports pandas: 2 s.)
+
+    kind, more   to see the offsets of a list or string column, one more than it has rows
+    """
+    values = np.frombuffer(array.buffers()[1], (kind or array.type).to_pandas_dtype())
+    return values[array.offset : array.offset + len(array) + more]
 
 
 def index_rows(samples: Iterable[dict[str, Any]]) -> pa.Table:

@@ -10,6 +10,7 @@ import numpy as np
 _ROUNDS = 6
 _MIX_A, _MIX_B = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _GOLDEN = 0x9E3779B97F4A7C15
+_64_BITS = 2**64 - 1
 
 
 def mix(values: np.ndarray) -> np.ndarray:
@@ -21,10 +22,17 @@ def mix(values: np.ndarray) -> np.ndarray:
 
 def key_of(*parts: int) -> int:
     """One 64-bit key from several whole numbers; their order counts."""
-    key = np.zeros(1, np.uint64)
+    key = 0
     for part in parts:
-        key = mix(key + np.uint64((part * _GOLDEN + 1) % 2**64))
-    return int(key[0])
+        key = _mix_one((key + part * _GOLDEN + 1) & _64_BITS)
+    return key
+
+
+def _mix_one(value: int) -> int:
+    """`mix` of a single number, without the cost of an array."""
+    value = (value ^ value >> 30) * int(_MIX_A) & _64_BITS
+    value = (value ^ value >> 27) * int(_MIX_B) & _64_BITS
+    return value ^ value >> 31
 
 
 class Permutation:

@@ -1,5 +1,6 @@
 """Batches: decoded by threads, in the order of the plan, through stops, resumes and broken samples."""
 
+import json
 import threading
 from typing import Any
 
@@ -57,7 +58,7 @@ def _values(loader: Loader, batches: int | None = None) -> list[int]:
 def test_all_ranks_read_what_one_undisturbed_reader_reads_in_its_order(
     count: int, seed: int, sessions: list[tuple[int, int, int]], tail: Tail
 ) -> None:
-    state = {"seed": seed, "epoch": 3, "consumed": 0}
+    state: dict[str, Any] = {"seed": seed, "epoch": 3, "consumed": 0}
     read: list[int] = []
     for world, threads, batches in [*sessions, (1, 2, 10**6)]:
         if state["epoch"] > 3:
@@ -77,7 +78,7 @@ def test_all_ranks_read_what_one_undisturbed_reader_reads_in_its_order(
         state = loader.state_dict()
         read += [value for step in zip(*by_rank, strict=True) for part in step for value in part]
     assert read == EpochOrder(count, seed, 3)(np.arange(count)).tolist()
-    assert state == {"seed": seed, "epoch": 4, "consumed": 0}
+    assert (state["seed"], state["epoch"], state["consumed"]) == (seed, 4, 0)
 
 
 def test_the_state_counts_batches_that_were_handed_out_not_those_read_ahead() -> None:
@@ -119,4 +120,24 @@ def test_threads_decode_side_by_side_and_none_is_left_behind() -> None:
 
 def test_positions_are_plain_numbers_that_can_be_stored() -> None:
     loader = Loader(Numbers(10), AsArray(), 5, position=Position(4, 2, 5))
-    assert loader.state_dict() == {"seed": 4, "epoch": 2, "consumed": 5}
+    state = loader.state_dict()
+    assert json.loads(json.dumps(state)) == state
+    assert (state["seed"], state["epoch"], state["consumed"]) == (4, 2, 5)
+
+
+def test_the_state_of_another_dataset_is_refused() -> None:
+    loader = Loader(Numbers(10), AsArray(), 5)
+    with pytest.raises(ValueError, match=r"of a dataset of 12 samples; revision 0 of this one has 10"):
+        loader.load_state_dict(Loader(Numbers(12), AsArray(), 5).state_dict())
+
+
+def test_states_of_before_there_were_revisions_are_still_read() -> None:
+    loader = Loader(Numbers(10), AsArray(), 5)
+    loader.load_state_dict({"seed": 4, "epoch": 2, "consumed": 5})
+    assert loader.position == Position(4, 2, 5)
+
+
+def test_a_dropped_tail_is_counted_by_the_loader() -> None:
+    loader = Loader(Numbers(43), AsArray(), 5, world=4, rank=1)
+    assert len(_values(loader)) == 10
+    assert loader.dropped == 3

@@ -1,0 +1,96 @@
+"""Two photos of each group: one as reference, one as target, drawn anew in each epoch.
+
+The draw is a pure function of (seed, epoch, key of the group): it does not depend on ranks, workers
+or what was read before, and a resumed epoch draws the same.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import xxhash
+
+from shards.epoch import ShuffledEpoch, SkippedSampleError
+from shards.facets import IMAGE_SUFFIXES, bits_of
+from shards.folder import DatasetFolder
+from shards.permutation import key_of
+from shards.plan import Position
+
+
+class Pair(NamedTuple):
+    """Numbers of the two photos in their group, and their members by suffix, as "003.jpg"."""
+
+    number: int
+    key: str
+    reference: int
+    target: int
+    members: dict[str, bytes]
+
+
+def draw_pair(seed: int, epoch: int, key: str, photos: Sequence[int]) -> tuple[int, int]:
+    """(reference, target), two different ones of `photos`; all ordered pairs are equally likely.
+
+    Raises ValueError for fewer than two photos.
+    """
+    n = len(photos)
+    if n < 2:
+        raise ValueError(f"group {key}: a pair needs two photos, there are {n}")
+    drawn = key_of(seed, epoch, xxhash.xxh3_64_intdigest(key.encode()))
+    # The upper bits of a product with a whole number are uniform (to 1 in 2^64 / n²).
+    reference, target = divmod(drawn * (n * (n - 1)) >> 64, n - 1)
+    return photos[reference], photos[target + (target >= reference)]
+
+
+class Pairs:
+    """A Source of `Pair`s out of a dataset of groups. Only the two photos are read.
+
+    regions   names that must be visible in both photos ("full_body", "head", "torso", "legs", "shoes")
+    kinds     members of a photo that are read, besides its picture
+
+    A group in which fewer than two photos will do is skipped: its slot has weight 0.
+    """
+
+    def __init__(
+        self,
+        folder: DatasetFolder,
+        *,
+        regions: Sequence[str] = (),
+        kinds: Sequence[str] = ("json", "regions.png"),
+    ) -> None:
+        self.folder = folder
+        self.revisions = folder.revisions
+        self._needed = bits_of(regions)
+        self._kinds = (*IMAGE_SUFFIXES, *kinds)
+
+    def __len__(self) -> int:
+        return len(self.folder)
+
+    def read(self, sample: int) -> Pair:
+        """The pair of epoch 0 of seed 0."""
+        return self.read_in(sample, Position())
+
+    def epoch(self, position: Position) -> "_PairsEpoch":
+        """A pass that draws each group's pair by the position's seed and epoch."""
+        return _PairsEpoch(self, position)
+
+    def prefetch(self, samples: np.ndarray) -> None:
+        """Says what will be read soon."""
+        self.folder.prefetch(samples)
+
+    def read_in(self, sample: int, position: Position) -> Pair:
+        """The pair of one epoch. Raises SkippedSampleError, OSError or ValueError."""
+        index = self.folder.index
+        needed = self._needed
+        fit = [n for n, bits in enumerate(index.regions(sample)) if bits & needed == needed]
+        key = index.key(sample)
+        if len(fit) < 2:
+            raise SkippedSampleError(f"group {key}: {len(fit)} photos have what is asked for, a pair needs 2")
+        pair = draw_pair(position.seed, position.epoch, key, fit)
+        wanted = {f"{photo:03d}.{kind}" for photo in pair for kind in self._kinds}
+        return Pair(sample, key, *pair, self.folder.read(sample, wanted).members)
+
+
+class _PairsEpoch(ShuffledEpoch):
+    def __init__(self, pairs: Pairs, position: Position) -> None:
+        super().__init__(pairs, position)
+        self.read = lambda number: pairs.read_in(number, self.position)
