@@ -1,0 +1,66 @@
+"""Which files make up a dataset, as its dataset.json names them, and writing small ones whole."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from shards.atomic_file import AtomicFile
+from shards.folder import DatasetError
+
+
+def index_name(about: Mapping[str, Any], kind: str) -> str:
+    """File name of the index; kind is "parquet" or "arrow". A later revision has another name."""
+    for name in about.get("index", {}):
+        if name.endswith(f".{kind}"):
+            return str(name)
+    return f"index.{kind}"
+
+
+def files_of(about: Mapping[str, Any]) -> set[str]:
+    """Names of all files that belong to the dataset."""
+    names = {"dataset.json", "README.md", index_name(about, "parquet"), index_name(about, "arrow")}
+    names |= {shard["name"] for shard in about["shards"]}
+    if "tombstones" in about:
+        names.add(about["tombstones"]["name"])
+    return names
+
+
+def is_indexed_as_found(about: Mapping[str, Any]) -> bool:
+    """Whether its tars are of others and lie where they were found (`persona shards index`)."""
+    return about.get("lineage", {}).get("operation") == "index"
+
+
+def parent_of(folder: str, about: Mapping[str, Any]) -> dict[str, Any]:
+    """What `lineage` says of a dataset that another was made of: xxh3-128 of its dataset.json."""
+    data = (Path(folder) / "dataset.json").read_bytes()
+    said = {name: about[name] for name in ("pipeline", "config") if about.get(name)}
+    return {
+        "dataset": xxhash.xxh3_128_hexdigest(data),
+        "revision": about.get("revision", 0),
+        "groups": about["groups"],
+        **said,
+    }
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file that is there whole or not at all."""
+    with AtomicFile(str(path)) as file:
+        file.write(data)
+        file.commit()
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file. Raises DatasetError, one line, where it is none."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: {str(error).splitlines()[0]}") from None
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Deletes what a killed writer left: files that had not got their names yet."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,91 @@
+"""A dataset as tools read it: rows of its index in order, and the members of any of them."""
+
+from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from shards.dataset_files import index_name
+from shards.folder import DatasetError, DatasetFolder, Sample
+from shards.index import INDEX_SCHEMA
+
+_ROWS = 4096
+
+
+class DatasetRows:
+    """Raises DatasetError, one line, where a folder is no whole dataset.
+
+    about   dataset.json
+    table   the index, mapped: nothing is read of it before it is touched
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self._data = DatasetFolder(folder)
+        self.about = self._data.about
+        path = Path(folder) / index_name(self.about, "arrow")
+        self.table = mapped_index(path)
+        counts = [int(shard["groups"]) for shard in self.about["shards"]]
+        if sum(counts) != len(self.table):
+            raise DatasetError(
+                f"{folder}: dataset.json counts {sum(counts)} groups in its shards, "
+                f"{path.name} has {len(self.table)}"
+            )
+        # First row of each shard, and the number of rows behind the last.
+        self.starts = [0, *accumulate(counts)]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def read(self, number: int) -> Sample:
+        """All members of a sample, each compared with its checksum. Raises DatasetError."""
+        try:
+            return self._data.read(number)
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"{self.folder}: {error}") from None
+
+    def rows(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
+        """Rows as dicts; few of them are held at a time."""
+        for first in range(start, stop, _ROWS):
+            yield from self.table.slice(first, min(_ROWS, stop - first)).to_pylist()
+
+    def row(self, number: int) -> dict[str, Any]:
+        """One row of the index."""
+        return dict(self.table.slice(number, 1).to_pylist()[0])
+
+    def numbers(self) -> dict[str, int]:
+        """{key: number of the sample}."""
+        return {key: number for number, key in enumerate(self.all_keys())}
+
+    def all_keys(self) -> Iterator[str]:
+        """Keys in the order of the index."""
+        for chunk in self.table.column("key").chunks:
+            for start in range(0, len(chunk), _ROWS):
+                yield from chunk.slice(start, _ROWS).to_pylist()
+
+    def close(self) -> None:
+        """Closes the shards that are open."""
+        self._data.close()
+
+
+def numbers_of(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """int64 [k] of whole numbers without nulls. (`to_numpy` imports pandas: 2 s.)"""
+    found = [np.empty(0, np.int64)]
+    for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+        values = np.frombuffer(chunk.buffers()[1] or b"", chunk.type.to_pandas_dtype())
+        found.append(values[chunk.offset : chunk.offset + len(chunk)].astype(np.int64))
+    return np.concatenate(found)
+
+
+def mapped_index(path: Path) -> pa.Table:
+    """The rows of an index.arrow. Raises DatasetError, one line."""
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DatasetError(f"{path}: {str(error).splitlines()[0]}") from None
+    if not table.schema.equals(INDEX_SCHEMA):
+        raise DatasetError(f"{path}: has other columns than this version reads")
+    return table

@@ -1,0 +1,129 @@
+"""What a tar holds, sample by sample, as rows of the index; everything that readers would trip over is
+an error that names the file and the offset."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from shards.census import NOT_STATED, Census, is_record_name, licences_of
+from shards.facets import facets_of, is_picture
+from shards.folder import DatasetError
+from shards.forward_reader import ForwardReader
+from shards.index import index_rows
+from shards.names import split_name
+from shards.tar_reader import Entry, TarError, check_end, walk
+
+_MAX_KEPT_BYTES = 256 * 2**20  # of one member that the index looks into: a picture, a caption, a record
+
+
+@dataclass(frozen=True)
+class ScannedShard:
+    """rows of the index; entry of `shards` in dataset.json; key_hashes uint64 [groups], to find keys
+    that two shards have; census of its samples."""
+
+    rows: pa.Table
+    entry: dict[str, Any]
+    key_hashes: np.ndarray
+    census: Census
+
+
+@dataclass
+class _Open:
+    """The sample that is being read."""
+
+    key: str
+    start: int
+    end: int = 0
+    places: list[dict[str, Any]] = field(default_factory=list)
+    contents: dict[str, bytes] = field(default_factory=dict)
+
+
+def scan_shard(path: str, number: int) -> ScannedShard:
+    """Reads a tar once. Raises DatasetError, one line with the file and the offset."""
+    try:
+        with Path(path).open("rb") as stream:
+            return _scan(ForwardReader(stream), os.fstat(stream.fileno()).st_size, Path(path).name, number)
+    except TarError as error:
+        raise DatasetError(f"{path}: {error}") from None
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror or error}") from None
+
+
+def _scan(reader: ForwardReader, size: int, name: str, number: int) -> ScannedShard:
+    rows: list[dict[str, Any]] = []
+    seen: dict[str, int] = {}
+    census = Census()
+    photos = 0
+    sample: _Open | None = None
+
+    def close(done: _Open | None) -> None:
+        nonlocal photos
+        if done is None:
+            return
+        pictures = [place["suffix"] for place in done.places if is_picture(place["suffix"])]
+        facets = _facets(done.contents)
+        stated = licences_of(done.contents, len(pictures)) or [NOT_STATED] * len(pictures)
+        census.add(done.key, facets["people"], stated)
+        photos += len(pictures)
+        span = {"key": done.key, "shard": number, "offset": done.start, "length": done.end - done.start}
+        rows.append({**span, **facets, "members": done.places})
+
+    for entry in walk(reader.read, size):
+        split = split_name(entry.name) if entry.is_file else None
+        if split is None:
+            continue
+        key, suffix = split
+        if sample is None or sample.key != key:
+            close(sample)
+            if key in seen:
+                raise TarError(
+                    entry.start,
+                    f"sample {key!r} is split: it began at byte {seen[key]}, another sample lies between",
+                )
+            seen[key] = entry.start
+            sample = _Open(key, entry.start)
+        if any(place["suffix"].lower() == suffix.lower() for place in sample.places):
+            raise TarError(entry.start, f"sample {key!r} has its member {suffix!r} twice")
+        sample.places.append(_place(reader, entry, suffix, sample.contents))
+        sample.end = entry.end
+    close(sample)
+    check_end(reader.read, size, reader.at)
+    _, checksum = reader.finish()
+    said = {"name": name, "groups": len(rows), "photos": photos, "bytes": size, "checksum": checksum}
+    hashes = np.array([xxhash.xxh3_64_intdigest(key.encode()) for key in seen], np.uint64)
+    return ScannedShard(index_rows(rows), said, hashes, census)
+
+
+def _place(reader: ForwardReader, entry: Entry, suffix: str, contents: dict[str, bytes]) -> dict[str, Any]:
+    """Where a member lies; keeps its content where the index tells of it."""
+    digest = xxhash.xxh3_128()
+    wanted = suffix == "txt" or is_record_name(suffix) or is_picture(suffix)
+    kept: list[bytes] | None = [] if wanted and entry.length <= _MAX_KEPT_BYTES else None
+    left = entry.length
+    for data in reader.chunks(entry.offset, entry.length):
+        digest.update(data)
+        left -= len(data)
+        if kept is not None:
+            kept.append(data)
+    if left:
+        raise TarError(entry.start, f"{entry.name!r} ends {left} bytes early")
+    contents[suffix] = b"".join(kept or [])
+    return {
+        "suffix": suffix,
+        "offset": entry.offset,
+        "length": entry.length,
+        "checksum": digest.digest(),
+    }
+
+
+def _facets(contents: dict[str, bytes]) -> dict[str, Any]:
+    try:
+        return facets_of(contents)
+    except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
+        # A record of other people's that only has a name like ours: the pictures are measured instead.
+        return facets_of({suffix: data for suffix, data in contents.items() if not is_record_name(suffix)})

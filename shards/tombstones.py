@@ -1,0 +1,67 @@
+"""What a dataset must not hold again, told without telling whom: hashes of ids.
+
+A line is a kind and a sha256 of the kind and the id. A photo's id is itself the sha256 of its bytes, so
+only who has the photo (or its id) can ask whether it was forgotten; nobody can read from the list whom
+it is about.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from shards.folder import DatasetError
+
+KINDS = ("identity", "key", "photo")
+_HEAD = "# forgotten: kind, sha256 of persona-forgotten:KIND:ID\n"
+
+
+def tombstone(kind: str, id_: str) -> str:
+    """The line that stands for an id. `kind`: identity, key or photo (id: sha256 of its bytes, hex)."""
+    return f"{kind} {hashlib.sha256(f'persona-forgotten:{kind}:{id_}'.encode()).hexdigest()}"
+
+
+class Tombstones:
+    """A set of lines. `tombstone(kind, id) in tombstones` says whether an id was forgotten."""
+
+    def __init__(self, lines: Iterable[str] = ()) -> None:
+        self._lines = frozenset(lines)
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Tombstones":
+        """The tombstones of a file. Raises DatasetError with the line that is none."""
+        try:
+            lines = Path(path).read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DatasetError(f"{path}: {str(error).splitlines()[0]}") from None
+        found = []
+        for number, line in enumerate(lines, 1):
+            if not line or line.startswith("#"):
+                continue
+            kind, _, digest = line.partition(" ")
+            if kind not in KINDS or len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+                raise DatasetError(f"{path}:{number}: {line[:80]!r} is no tombstone")
+            found.append(line)
+        return cls(found)
+
+    @classmethod
+    def of(cls, folder: str, about: dict[str, object]) -> "Tombstones":
+        """The tombstones that a dataset has; none where nothing was forgotten."""
+        said = about.get("tombstones")
+        return cls.read(Path(folder) / str(said["name"])) if isinstance(said, dict) else cls()
+
+    def __contains__(self, line: str) -> bool:
+        return line in self._lines
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __or__(self, other: "Tombstones") -> "Tombstones":
+        return Tombstones(self._lines | other._lines)
+
+    def has(self, kind: str, id_: str) -> bool:
+        """Whether an id was forgotten."""
+        return tombstone(kind, id_) in self._lines
+
+    def to_bytes(self) -> bytes:
+        """The file: sorted, so that it does not tell in which order people asked."""
+        return (_HEAD + "".join(f"{line}\n" for line in sorted(self._lines))).encode()

@@ -1,0 +1,305 @@
+"""Proves that a dataset is what was written, and names what is not: file, member, byte, what was expected."""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from shards.dataset import dataset_checksum
+from shards.dataset_files import files_of, index_name, is_indexed_as_found
+from shards.dataset_rows import mapped_index, numbers_of
+from shards.folder import DatasetError
+from shards.forward_reader import ForwardReader
+from shards.index import INDEX_SCHEMA
+from shards.processes import in_order
+from shards.revisions import Revisions
+from shards.sample import SCHEMA_VERSION
+from shards.shard_check import CheckedShard, Problem, check_members
+
+_ENTRY = {"name": str, "groups": int, "photos": int, "bytes": int, "checksum": str}
+_SUMS = ("groups", "photos", "bytes")
+
+
+@dataclass
+class Report:
+    """What was looked at, and what is wrong with it."""
+
+    folder: str
+    shards: int = 0
+    members: int = 0
+    bytes: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines."""
+        return {**asdict(self), "ok": not self.problems}
+
+
+def verify(
+    folder: str,
+    *,
+    fast: bool = False,
+    processes: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
+    """Checks a dataset, local or any fsspec URL. Raises DatasetError only where there is no such folder.
+
+    fast   sizes and checksums of whole files; otherwise every member's header, content and padding too
+    """
+    report = Report(folder)
+    system, root = fsspec.core.url_to_fs(folder)
+    if not system.isdir(root):
+        raise DatasetError(f"{folder}: no such folder")
+    there = {str(item["name"]).rsplit("/", 1)[-1]: int(item["size"]) for item in system.ls(root, detail=True)}
+    about = _read_about(system, root, there, report.problems)
+    if about is None:
+        return report
+    report.problems += _file_problems(about, there)
+    present = [number for number, entry in enumerate(about["shards"]) if entry["name"] in there]
+    with tempfile.TemporaryDirectory() as local:
+        table = _check_index(system, root, about, there, Path(local), report.problems)
+        rows = None if table is None else _rows_by_shard(table, about, report.problems)
+        tasks = _tasks(folder, about, present, None if fast else rows)
+        for number, checked in zip(present, in_order(_check_shard, tasks, processes), strict=True):
+            report.problems += _shard_problems(about["shards"], number, checked)
+            report.shards += 1
+            report.members += checked.members
+            report.bytes += checked.size
+            if progress is not None:
+                progress(report.shards, len(present))
+    return report
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A shard, and its rows of the index as an Arrow stream; without them it is only hashed."""
+
+    folder: str
+    name: str
+    rows: bytes | None
+
+
+def _tasks(
+    folder: str, about: Mapping[str, Any], shards: Sequence[int], rows: Sequence[pa.Table] | None
+) -> Iterator[_Task]:
+    for number in shards:
+        sink = pa.BufferOutputStream()
+        if rows is not None:
+            with pa.ipc.new_stream(sink, INDEX_SCHEMA) as writer:
+                writer.write_table(rows[number])
+        stream = None if rows is None else sink.getvalue().to_pybytes()
+        yield _Task(folder, about["shards"][number]["name"], stream)
+
+
+def _check_shard(task: _Task) -> CheckedShard:
+    system, root = fsspec.core.url_to_fs(task.folder)
+    checked = CheckedShard()
+    path = f"{root}/{task.name}"
+    try:
+        size = int(system.size(path))
+        with system.open(path, "rb") as stream:
+            reader = ForwardReader(stream)
+            if task.rows is not None:
+                rows = pa.ipc.open_stream(task.rows).read_all().to_pylist()
+                check_members(reader, size, task.name, rows, checked)
+            checked.size, checked.checksum = reader.finish()
+    except OSError as error:
+        checked.add(Problem(task.name, f"cannot be read: {error.strerror or error}"))
+    return checked
+
+
+def _shard_problems(
+    entries: Sequence[Mapping[str, Any]], number: int, checked: CheckedShard
+) -> list[Problem]:
+    entry = entries[number]
+    name = entry["name"]
+    if checked.checksum == entry["checksum"] and checked.size == entry["bytes"]:
+        if not checked.problems:
+            return []
+        says = "the shard is what was written; so it is the index that is wrong:"
+        return [Problem(name, says), *_with_count(name, checked)]
+    for other in entries:
+        if checked.checksum == other["checksum"] and checked.size == other["bytes"]:
+            return [Problem(name, f"holds what {other['name']} should hold: the two were swapped or copied")]
+    found = []
+    if checked.size != entry["bytes"]:
+        found.append(Problem(name, f"has {checked.size} bytes, dataset.json says {entry['bytes']}"))
+    if checked.checksum != entry["checksum"]:
+        says = f"has the checksum {checked.checksum or 'unknown'}, dataset.json says {entry['checksum']}"
+        found.append(Problem(name, says))
+    return found + _with_count(name, checked)
+
+
+def _with_count(name: str, checked: CheckedShard) -> list[Problem]:
+    more = [Problem(name, f"and {checked.more} more of the kind")] if checked.more else []
+    return checked.problems + more
+
+
+def _read_about(
+    system: Any, root: str, there: Mapping[str, int], problems: list[Problem]
+) -> dict[str, Any] | None:
+    """dataset.json where it can be worked with at all."""
+    name = "dataset.json"
+    if name not in there:
+        problems.append(Problem(name, "is missing: not a dataset, or one that is being written"))
+        return None
+    try:
+        about = json.loads(system.cat_file(f"{root}/{name}"))
+        major = int(str(about["schema"]).split(".")[0])
+        entries = about["shards"]
+        for entry in entries:
+            for key, kind in _ENTRY.items():
+                if not isinstance(entry[key], kind) or (kind is str and "/" in entry[key]):
+                    raise TypeError(f"shards: {key} is {entry[key]!r}")
+        sums = {key: about[key] for key in _SUMS}
+    except (ValueError, KeyError, TypeError) as error:
+        says = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        problems.append(Problem(name, says))
+        return None
+    if major > int(SCHEMA_VERSION.split(".")[0]):
+        problems.append(Problem(name, f"has schema {about['schema']}; this version reads {SCHEMA_VERSION}"))
+        return None
+    if "checksum" in about and about["checksum"] != dataset_checksum(about):
+        problems.append(
+            Problem(
+                name, f"was edited: its checksum is {dataset_checksum(about)}, it says {about['checksum']}"
+            )
+        )
+    for key, said in sums.items():
+        total = sum(entry[key] for entry in entries)
+        if said != total:
+            problems.append(Problem(name, f"{key} is {said!r}, its shards add up to {total}"))
+    try:
+        Revisions.of(about)
+    except (ValueError, KeyError, TypeError) as error:
+        problems.append(Problem(name, f"history: {error}"))
+    return dict(about)
+
+
+def _file_problems(about: Mapping[str, Any], there: Mapping[str, int]) -> list[Problem]:
+    wanted = files_of(about)
+    needed = wanted - ({"README.md"} if is_indexed_as_found(about) else set())
+    found = [Problem(name, "is missing") for name in sorted(needed - set(there))]
+    for name in sorted(set(there) - wanted):
+        if name in about.get("replaced", []):
+            found.append(
+                Problem(name, "is of the revision before: run persona shards forget again to end it")
+            )
+        elif not is_indexed_as_found(about) or name.endswith((".tar", ".tmp")):
+            found.append(Problem(name, "is no file of this dataset"))
+    return found
+
+
+def _check_index(
+    system: Any,
+    root: str,
+    about: Mapping[str, Any],
+    there: Mapping[str, int],
+    local: Path,
+    problems: list[Problem],
+) -> pa.Table | None:
+    """Both files of the index. Returns the rows of one that is right, else of one that opens."""
+    right: dict[str, bool] = {}
+    arrow: pa.Table | None = None
+    parquet: pq.ParquetFile | None = None
+    for kind in ("arrow", "parquet"):
+        name = index_name(about, kind)
+        if name not in there:
+            continue
+        with system.open(f"{root}/{name}", "rb") as stream:
+            _, checksum = ForwardReader(stream).finish()
+        said = about.get("index", {}).get(name)
+        right[kind] = checksum == said
+        if checksum != said:
+            problems.append(Problem(name, f"has the checksum {checksum}, dataset.json says {said}"))
+        path = Path(root) / name
+        if not isinstance(system, LocalFileSystem):
+            path = local / name
+            system.get_file(f"{root}/{name}", str(path))
+        try:
+            if kind == "arrow":
+                arrow = mapped_index(path)
+            else:
+                parquet = _open_parquet(path)
+        except DatasetError as error:
+            problems.append(Problem(name, str(error).removeprefix(f"{path}: ")))
+    if arrow is not None and parquet is not None:
+        try:
+            problems += _differences(arrow, parquet, about)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            problems.append(Problem(index_name(about, "parquet"), str(error).splitlines()[0]))
+            parquet = None
+    if parquet is not None and (arrow is None or (right["parquet"] and not right["arrow"])):
+        return _rows_of(parquet.read())
+    return arrow
+
+
+def _open_parquet(path: Path) -> pq.ParquetFile:
+    try:
+        file = pq.ParquetFile(path, memory_map=True)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DatasetError(f"{path}: {str(error).splitlines()[0]}") from None
+    if set(INDEX_SCHEMA.names) - set(file.schema_arrow.names):
+        raise DatasetError(f"{path}: has other columns than this version reads")
+    return file
+
+
+def _rows_of(table: pa.Table) -> pa.Table:
+    return table.select(INDEX_SCHEMA.names).cast(INDEX_SCHEMA)
+
+
+def _differences(arrow: pa.Table, parquet: pq.ParquetFile, about: Mapping[str, Any]) -> list[Problem]:
+    """The first row in which the two files of the index differ; a group of rows is held at a time."""
+    name, other = index_name(about, "arrow"), index_name(about, "parquet")
+    if len(arrow) != parquet.metadata.num_rows:
+        return [Problem(name, f"has {len(arrow)} rows, {other} {parquet.metadata.num_rows}")]
+    start = 0
+    for group in range(parquet.num_row_groups):
+        two = _rows_of(parquet.read_row_group(group))
+        one = arrow.slice(start, len(two))
+        if not one.equals(two):
+            for row, (left, right) in enumerate(zip(one.to_pylist(), two.to_pylist(), strict=True), start):
+                column = next(
+                    (column for column in INDEX_SCHEMA.names if left[column] != right[column]), None
+                )
+                if column is not None:
+                    says = (
+                        f"row {row} ({left['key']}): {column} is {_short(left[column])}, "
+                        f"in {other} {_short(right[column])}"
+                    )
+                    return [Problem(name, says)]
+        start += len(two)
+    return []
+
+
+def _rows_by_shard(
+    table: pa.Table, about: Mapping[str, Any], problems: list[Problem]
+) -> list[pa.Table] | None:
+    """The rows of each shard; None where they are not in the order of the shards."""
+    entries = about["shards"]
+    shard = numbers_of(table["shard"])
+    if shard.size and ((np.diff(shard) < 0).any() or shard[0] < 0 or shard[-1] >= len(entries)):
+        wrong = int(np.flatnonzero((np.diff(shard, prepend=0) < 0) | (shard >= len(entries)))[0])
+        says = f"row {wrong}: shard {shard[wrong]} is not in order, or not among the {len(entries)} there are"
+        problems.append(Problem("index", says))
+        return None
+    starts = np.searchsorted(shard, np.arange(len(entries) + 1))
+    for entry, (start, stop) in zip(entries, pairwise(starts), strict=True):
+        if stop - start != entry["groups"]:
+            says = f"the index has {stop - start} groups in it, dataset.json {entry['groups']}"
+            problems.append(Problem(entry["name"], says))
+    return [table.slice(start, stop - start) for start, stop in pairwise(starts)]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else f"{text[:77]}..."

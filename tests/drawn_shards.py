@@ -1,0 +1,88 @@
+"""Small datasets for the tests of the tools: groups of drawn photos with their records."""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import webdataset
+from PIL import Image
+
+from shards.dataset_writer import DatasetWriter
+from shards.sample import json_bytes
+
+Samples = dict[str, dict[str, bytes]]
+
+
+def drawn_groups(identities: int, outfits: int = 1, photos: int = 2, seed: int = 0) -> Samples:
+    """Samples by key, as curation writes them: the group, and of each photo picture, map and record."""
+    random = np.random.default_rng(seed)
+    found: Samples = {}
+    for person in range(identities):
+        for letter in "abcdefg"[:outfits]:
+            key = f"{seed:04x}{person:012x}-{letter}"
+            record = {"identity": key[:-2], "outfit": letter, "photos": photos, "schema": "1.0", "group": key}
+            members = {"json": json_bytes(record)}
+            for number in range(photos):
+                members |= _photo(random, number, key)
+            found[key] = members
+    return found
+
+
+def _photo(random: np.random.Generator, number: int, key: str) -> dict[str, bytes]:
+    width, height = 16 + number, 24
+    sink = io.BytesIO()
+    Image.fromarray(random.integers(0, 255, (height, width, 3), np.uint8)).save(sink, "JPEG")
+    photo_id = hashlib.sha256(sink.getvalue()).hexdigest()
+    record = {
+        "photo_id": photo_id,
+        "person_id": f"{photo_id}-0",
+        "width": width,
+        "height": height,
+        "regions": ["head", "legs"],
+        "caption": f"one of {key}",
+        "licence": "CC0-1.0" if number % 2 else None,
+    }
+    stem = f"{number:03d}"
+    labels = io.BytesIO()
+    Image.fromarray(np.zeros((height, width), np.uint8), mode="P").save(labels, "PNG")
+    return {
+        f"{stem}.jpg": sink.getvalue(),
+        f"{stem}.regions.png": labels.getvalue(),
+        f"{stem}.json": json_bytes(record),
+    }
+
+
+def write_dataset(folder: Path, samples: Mapping[str, Mapping[str, bytes]], **limits: Any) -> Path:
+    """A whole dataset, in shards of 8 unless said otherwise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with DatasetWriter(str(folder), **{"max_samples": 8, **limits}) as writer:
+        for key, members in samples.items():
+            writer.add(key, members)
+        writer.close("drawn", {"pipeline": "drawn", "config": "c0ffee"})
+    return folder
+
+
+def shards_of(folder: Path) -> list[str]:
+    """Paths of the shards that dataset.json names, in order."""
+    about = json.loads((folder / "dataset.json").read_text())
+    return [str(folder / shard["name"]) for shard in about["shards"]]
+
+
+def read_by_webdataset(paths: Sequence[str]) -> Samples:
+    """What another library reads: {key: {suffix: bytes}}."""
+    if not paths:
+        return {}
+    read = webdataset.WebDataset(list(paths), shardshuffle=False, empty_check=False)
+    return {
+        sample["__key__"]: {name: data for name, data in sample.items() if not name.startswith("__")}
+        for sample in read
+    }
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder, by name."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
