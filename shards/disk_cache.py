@@ -38,6 +38,8 @@ class DiskCache:
 
     folder      on a local disk: its locks and renames are relied on
     max_bytes   of all entries, whichever process wrote them
+
+    A copy that is sent to another process shares the folder with this one.
     """
 
     def __init__(self, folder: str, *, max_bytes: int) -> None:
@@ -53,6 +55,9 @@ class DiskCache:
             self._claims = os.open(self._folder / ".claims", flags, 0o644)
         except OSError as error:
             raise OSError(f"{folder}: cannot be a cache: {error.strerror}") from None
+
+    def __reduce__(self) -> Any:
+        return _cache_of, (str(self._folder), self._max)
 
     def read(self, name: str, offset: int, length: int, of: int, *, check: bool) -> bytes | None:
         """`length` bytes of an entry that has `of`; None where it is missing or broken.
@@ -234,6 +239,10 @@ class DiskCache:
             size = os.stat(path).st_size
             os.unlink(path)
             count[0] = max(count[0] - size, 0)
+
+
+def _cache_of(folder: str, max_bytes: int) -> DiskCache:
+    return DiskCache(folder, max_bytes=max_bytes)
 
 
 def _place(name: str) -> int:

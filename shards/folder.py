@@ -1,4 +1,4 @@
-"""A dataset on a local disk, opened: samples by number, their members by suffix."""
+"""A dataset on a disk or in an object store, opened: samples by number, their members by suffix."""
 
 import json
 from collections.abc import Container, Sequence
@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import xxhash
 
-from shards.byte_ranges import ByteRanges, Span
+from shards.byte_ranges import Span
+from shards.dataset_place import DatasetPlace, LocalPlace, place_of
+from shards.disk_cache import DiskCache
 from shards.index import Index
-from shards.local_files import LocalFiles
 from shards.revisions import Revisions
 from shards.sample import SCHEMA_VERSION
 
@@ -30,10 +31,12 @@ class Sample(NamedTuple):
 class DatasetFolder:
     """A Source of samples, in the order of the index. Safe to read from several threads.
 
-    folder     a local folder with dataset.json and the index
+    folder     with dataset.json and the index: a path, or a URL such as s3://bucket/prefix
     suffixes   members that are read; None reads all
     verify     whether each member is compared with its checksum: one that differs is a ValueError
-    files      what reads the shards, numbered as in dataset.json; None: they lie in the folder
+    cache      of a URL: keeps the index and pieces of the shards on a local disk, for all epochs and
+               all processes of a machine. Without one the index is copied each time, and of the
+               shards there is only what is read ahead, in memory
 
     `revisions` says what was forgotten of the dataset, so that a position of an older revision is
     carried over. A copy that is sent to another process opens the folder anew.
@@ -45,21 +48,21 @@ class DatasetFolder:
         *,
         suffixes: Sequence[str] | None = None,
         verify: bool = True,
-        files: ByteRanges | None = None,
+        cache: DiskCache | None = None,
     ) -> None:
-        root = Path(folder)
-        self._given = (folder, suffixes, verify, files)
-        self.about = read_dataset_json(root)
+        self._given = (folder, suffixes, verify, cache)
         try:
-            self.index = Index(str(root / _index_file(self.about)))
-            self.revisions = Revisions.of(self.about)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DatasetError(f"{folder}: {error}") from None
-        if len(self.index) != self.about["groups"]:
-            raise DatasetError(
-                f"{folder}: index.arrow has {len(self.index)} samples, dataset.json {self.about['groups']}"
-            )
-        self._files = files or LocalFiles([str(root / shard["name"]) for shard in self.about["shards"]])
+            self._place = place_of(folder, cache)
+        except OSError as error:
+            raise DatasetError(str(error)) from None
+        try:
+            self.about = _about(folder, self._place)
+            self.index = _index(folder, self._place, self.about)
+            self.revisions = _revisions(folder, self.about)
+        except DatasetError:
+            self._place.close()
+            raise
+        self._files = self._place.shards(self.about["shards"])
         self._suffixes = None if suffixes is None else frozenset(suffixes)
         self._verify = verify
 
@@ -96,34 +99,55 @@ class DatasetFolder:
 
     def close(self) -> None:
         """Closes the shards that are open."""
-        self._files.close()
-
-
-def _index_file(about: dict[str, Any]) -> str:
-    """File name of the mapped index that dataset.json names; it carries the revision of the dataset."""
-    return next((name for name in about.get("index", {}) if name.endswith(".arrow")), "index.arrow")
+        self._place.close()
 
 
 def read_dataset_json(folder: Path) -> dict[str, Any]:
     """dataset.json of a folder. Raises DatasetError where there is none, or one of a newer version."""
-    file = folder / "dataset.json"
+    return _about(str(folder), LocalPlace(str(folder)))
+
+
+def _about(folder: str, place: DatasetPlace) -> dict[str, Any]:
     try:
-        about = json.loads(file.read_text())
+        about = json.loads(place.read("dataset.json"))
         version = str(about["schema"])
         major = int(version.split(".")[0])
     except FileNotFoundError:
         raise DatasetError(
             f"{folder}: no dataset.json: not a dataset, or one that is being written"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{file}: {str(error).splitlines()[0]}") from None
+    except OSError as error:
+        reason = f"{folder}/dataset.json: {error.strerror}" if error.strerror else str(error)
+        raise DatasetError(reason) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{folder}/dataset.json: {str(error).splitlines()[0]}") from None
     ours = int(SCHEMA_VERSION.split(".")[0])
     if major > ours:
         raise DatasetError(f"{folder}: has schema {version}; this version of persona reads up to {ours}.x")
     return dict(about)
 
 
+def _index(folder: str, place: DatasetPlace, about: dict[str, Any]) -> Index:
+    """The mapped index that dataset.json names; the name carries the revision of the dataset."""
+    named = about.get("index", {})
+    name = next((name for name in named if name.endswith(".arrow")), "index.arrow")
+    try:
+        index = place.open_index(name, named.get(name, ""))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{folder}: {error}") from None
+    if len(index) != about["groups"]:
+        raise DatasetError(f"{folder}: {name} has {len(index)} samples, dataset.json {about['groups']}")
+    return index
+
+
+def _revisions(folder: str, about: dict[str, Any]) -> Revisions:
+    try:
+        return Revisions.of(about)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{folder}/dataset.json: {error}") from None
+
+
 def _folder_from(
-    folder: str, suffixes: Sequence[str] | None, verify: bool, files: ByteRanges | None
+    folder: str, suffixes: Sequence[str] | None, verify: bool, cache: DiskCache | None
 ) -> DatasetFolder:
-    return DatasetFolder(folder, suffixes=suffixes, verify=verify, files=files)
+    return DatasetFolder(folder, suffixes=suffixes, verify=verify, cache=cache)

@@ -126,9 +126,10 @@ def _explained(url: str, error: Exception) -> OSError:
     if status == 0:
         reason = next((reason for reason in _REASONS if reason in text), "connection lost")
         return TransientError(f"{url}: no answer ({reason})")
-    hint = "no such bucket" if code and code[1] == "NoSuchBucket" else _HINTS.get(status, "the store refuses")
+    if code and code[1] == "NoSuchBucket":
+        return OSError(f"{url}: no such bucket ({answer})")
     kind = {404: FileNotFoundError, 403: PermissionError, 401: PermissionError}.get(status, OSError)
-    return kind(f"{url}: {hint} ({answer})")
+    return kind(f"{url}: {_HINTS.get(status, 'the store refuses')} ({answer})")
 
 
 def _line(error: Exception) -> str:

@@ -18,11 +18,6 @@ from shards.range_requests import RangeRequests
 _WAIT_S = 120.0  # for an index that another process fetches
 
 
-def is_remote(folder: str) -> bool:
-    """Whether a dataset's folder is a URL."""
-    return "://" in folder
-
-
 class RemoteDataset:
     """A dataset below a URL such as s3://bucket/prefix.
 
@@ -32,6 +27,7 @@ class RemoteDataset:
     def __init__(self, url: str, cache: DiskCache | None = None) -> None:
         self.url = url.rstrip("/")
         self._cache = cache
+        self._files: ObjectFiles | None = None
         self._requests = RangeRequests(ObjectStore(self.url))
 
     def read(self, name: str) -> bytes:
@@ -55,16 +51,19 @@ class RemoteDataset:
 
     def shards(self, shards: Sequence[Mapping[str, Any]]) -> ObjectFiles:
         """Ranges of the shards, as dataset.json lists them."""
-        return ObjectFiles(
+        self._files = ObjectFiles(
             self._requests,
             [shard["name"] for shard in shards],
             [shard["checksum"] for shard in shards],
             [shard["bytes"] for shard in shards],
             self._cache,
         )
+        return self._files
 
     def close(self) -> None:
         """Ends what is on its way."""
+        if self._files is not None:
+            self._files.close()
         self._requests.close()
 
     def _fetched(self, name: str, checksum: str, cache: DiskCache | None) -> Index:
