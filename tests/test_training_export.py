@@ -1,0 +1,158 @@
+"""Adapters in the published layout and back, read as its publishers read it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.drawn_training import DECODER, built, samples, tiny
+from training.models.identity_attention import cross_attentions
+from training.models.region_decoder import DecoderSettings
+from training.recipes import CATALOGUE
+from training.recipes.visual_persona import visual_persona_layout
+from training.released_layout import (
+    SDXL_WIDTHS,
+    LayoutError,
+    check_released,
+    read_released,
+    released_names,
+)
+
+SUFFIXES = pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
+
+
+def losses(recipe, module) -> torch.Tensor:
+    batch = samples(recipe, ["ann-a", "bob-a"])
+    with torch.no_grad():
+        return module(batch.fields, batch.streams)
+
+
+def moved(recipe, seed: int):
+    """A module whose adapter is no longer what it started as."""
+    module = built(recipe, seed)
+    with torch.no_grad():
+        for parameter in recipe.adapter(module).values():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return module
+
+
+@SUFFIXES
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("visual_persona", {}),
+        ("visual_persona", {"stage": "shared_queries"}),
+        ("visual_persona", {"denoising": {"tune_unet": True}}),
+        ("ip_adapter", {}),
+    ],
+)
+def test_an_exported_adapter_read_strictly_gives_the_same_loss(name, changed, suffix, tmp_path) -> None:
+    recipe = tiny(name, **changed)
+    trained = moved(recipe, seed=1)
+    file = tmp_path / f"weight{suffix}"
+    recipe.export(recipe.adapter(trained), file)
+
+    fresh = built(recipe, seed=1)
+    before = losses(recipe, fresh)
+    recipe.load_export(fresh, file)
+    assert torch.equal(losses(recipe, fresh), losses(recipe, trained))
+    assert not torch.equal(before, losses(recipe, trained))
+    again = tmp_path / f"again{suffix}"
+    recipe.export(recipe.adapter(fresh), again)
+    first, second = read_released(file), read_released(again)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_shared_queries_are_published_as_the_five_sets_that_they_stand_for(tmp_path) -> None:
+    first, second = (tiny("visual_persona", stage=stage) for stage in ("shared_queries", "region_queries"))
+    trained = moved(first, seed=1)
+    first.export(first.adapter(trained), tmp_path / "weight.bin")
+    reader = built(second, seed=1)
+    second.load_export(reader, tmp_path / "weight.bin")
+    torch.testing.assert_close(losses(second, reader), losses(first, trained), rtol=1e-5, atol=1e-6)
+
+
+def test_the_full_size_model_has_exactly_the_published_keys_and_shapes() -> None:
+    recipe = tiny("visual_persona", sdxl={}, dino={}, decoder={})
+    with torch.device("meta"):
+        module = recipe.build(torch.bfloat16)
+    adapter = recipe.adapter(module)
+    names = released_names(adapter)
+    found = {names[path]: tuple(parameter.shape) for path, parameter in adapter.items()}
+    assert found == visual_persona_layout(DecoderSettings(), SDXL_WIDTHS)
+    # As published: 522.9M parameters in the decoder and 340.8M in 140 projections.
+    trained = [(path, p) for path, p in adapter.items() if p.requires_grad]
+    decoder = sum(p.numel() for path, p in trained if path.startswith("identity."))
+    projections = [p.numel() for path, p in trained if path.startswith("denoiser.")]
+    assert (round(decoder / 1e5), round(sum(projections) / 1e5), len(projections)) == (5229, 3408, 140)
+    assert [2 * i + 1 for i in range(70)] == sorted(
+        {int(key.split(".")[1]) for key in names.values() if key.startswith("ip_adapter.")}
+    )
+    # Our order of the layers is that in which diffusers lists its attention processors.
+    listed = [name for name in module.denoiser.unet.attn_processors if ".attn2." in name]
+    assert [f"{name}.processor" for name, _ in cross_attentions(module.denoiser.unet)] == listed
+
+
+def test_the_layout_from_numbers_alone_is_what_a_small_export_has(tmp_path) -> None:
+    recipe = tiny("visual_persona")
+    module = built(recipe)
+    recipe.export(recipe.adapter(module), tmp_path / "weight.safetensors")
+    widths = [attn.to_k.out_features for _, attn in cross_attentions(module.denoiser.unet)]
+    layout = visual_persona_layout(DecoderSettings(**DECODER), widths)
+    check_released(load_file(tmp_path / "weight.safetensors"), layout, "weight.safetensors")
+
+
+@SUFFIXES
+def test_a_file_that_differs_is_refused_in_one_line(suffix: str, tmp_path: Path) -> None:
+    recipe = tiny("ip_adapter")
+    module = built(recipe)
+    good = tmp_path / "good.safetensors"
+    recipe.export(recipe.adapter(module), good)
+    tensors = load_file(good)
+
+    def refused(tensors: dict[str, torch.Tensor]) -> str:
+        file = tmp_path / f"bad{suffix}"
+        if suffix == ".safetensors":
+            save_file(tensors, file)
+        else:
+            groups: dict[str, dict[str, torch.Tensor]] = {}
+            for name, tensor in tensors.items():
+                group, key = name.split(".", 1)
+                groups.setdefault(group, {})[key] = tensor
+            torch.save(groups, file)
+        with pytest.raises(LayoutError) as caught:
+            recipe.load_export(module, file)
+        return str(caught.value)
+
+    missing = {name: tensor for name, tensor in tensors.items() if name != "image_proj.norm.bias"}
+    assert "norm.bias is missing" in refused(missing)
+    assert "more.weight is not of the layout" in refused({**tensors, "image_proj.more.weight": torch.ones(1)})
+    assert "norm.bias is [3], not [32]" in refused({**tensors, "image_proj.norm.bias": torch.ones(3)})
+    even = {name.replace("ip_adapter.1.", "ip_adapter.2."): tensor for name, tensor in tensors.items()}
+    assert "1.to_k_ip.weight is missing" in refused(even)
+
+
+def test_a_file_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self):
+            return (Path(tmp_path / "ran").touch, ())
+
+    torch.save({"image_proj": {"x": Evil()}}, tmp_path / "weight.bin")
+    (tmp_path / "text.bin").write_text("not a checkpoint")
+    for file in ("weight.bin", "text.bin", "none.bin", "none.safetensors"):
+        with pytest.raises(LayoutError, match=file) as caught:
+            read_released(tmp_path / file)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", sorted(CATALOGUE))
+def test_an_adapter_of_another_shape_is_refused_in_one_line(name: str) -> None:
+    recipe = tiny(name)
+    module = built(recipe)
+    given = {path: p.detach().clone() for path, p in recipe.adapter(module).items()}
+    path = "denoiser.unet.mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_k_ip.weight"
+    with pytest.raises(ValueError, match=r"to_k_ip.weight is \[2\], not"):
+        recipe.load_adapter(module, {**given, path: torch.ones(2)})

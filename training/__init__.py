@@ -1,0 +1,1 @@
+"""Training on shards: models, recipes, the loop, checkpoints, export. Knows neither ray nor curation."""

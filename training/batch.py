@@ -1,0 +1,96 @@
+"""A batch as the loop and the recipes know it, and where batches come from."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from training.randomness import streams
+
+
+@dataclass(frozen=True)
+class Field:
+    """One named tensor of a batch: its shape behind the batch's dimension, and its dtype."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B samples.
+
+    fields    tensors [B, …] by name; which ones, the recipe says
+    keys      of the samples
+    streams   int64 [B], their random streams in this epoch (randomness.py)
+    weight    float32 [B]: 0 where a place only fills the batch up
+    """
+
+    fields: Mapping[str, Tensor]
+    keys: Sequence[str]
+    streams: Tensor
+    weight: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        fields: Mapping[str, Tensor],
+        keys: Sequence[str],
+        *,
+        seed: int,
+        epoch: int,
+        weight: Tensor | None = None,
+    ) -> "Batch":
+        """Names the samples' streams. Without `weight` all count."""
+        return cls(
+            fields, keys, streams(seed, epoch, keys), torch.ones(len(keys)) if weight is None else weight
+        )
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device; copies from pinned memory do not wait."""
+        return Batch(
+            {name: tensor.to(device, non_blocking=True) for name, tensor in self.fields.items()},
+            self.keys,
+            self.streams.to(device, non_blocking=True),
+            self.weight.to(device, non_blocking=True),
+        )
+
+
+class Batches(Protocol):
+    """An endless stream of one rank's batches; all ranks' streams go on for the same number of them.
+
+    `state_dict` is the position behind the last batch that was handed out, the same on every rank: it
+    says what all ranks together have consumed, so that another number of ranks can go on from it.
+    """
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def __next__(self) -> Batch: ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What JSON can hold."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there, with this stream's own rank, ranks and batch size."""
+        ...
+
+
+def check_fields(wanted: Sequence[Field], batch: Batch) -> None:
+    """Raises ValueError, one line, where a batch lacks a field or has it in another shape or dtype."""
+    for field in wanted:
+        found = batch.fields.get(field.name)
+        if found is None:
+            have = ", ".join(sorted(batch.fields)) or "nothing"
+            raise ValueError(f"the recipe needs the field {field.name}; the batch has {have}")
+        if tuple(found.shape) != (len(batch), *field.shape) or found.dtype != field.dtype:
+            raise ValueError(
+                f"the field {field.name} is {found.dtype} {list(found.shape)}, the recipe needs "
+                f"{field.dtype} {[len(batch), *field.shape]}"
+            )

@@ -1,0 +1,1 @@
+"""Plain PyTorch modules, shapes in their docstrings. None knows a loop, a device or a rank."""

@@ -1,0 +1,35 @@
+"""Pretrained parts: from a local folder, or built from settings with random weights."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be had; `str()` is one line that names the folder."""
+
+
+def from_folder(load: Callable[..., Any], folder: str, part: str | None = None) -> nn.Module:
+    """`load` is a `from_pretrained` of diffusers or transformers. Reads safetensors only, no pickles,
+    and never the network. Raises WeightsError."""
+    place = Path(folder) / part if part else Path(folder)
+    if not (place / "config.json").is_file():
+        raise WeightsError(f"{place}: no config.json: not a model's folder")
+    try:
+        return load(str(place), local_files_only=True, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "cannot be read")
+        raise WeightsError(f"{place}: {reason}") from None
+
+
+def freeze(module: nn.Module) -> nn.Module:
+    """No gradients, and the layers as in use: no dropout. Returns the module."""
+    return module.requires_grad_(False).eval()
+
+
+def cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The module in another dtype, in place. (diffusers' own `to` warns of parts that it has none of.)"""
+    return nn.Module.to(module, dtype)

@@ -1,0 +1,82 @@
+"""The frozen image encoder: crops of regions → DINOv2's patch features."""
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from transformers import Dinov2Config, Dinov2Model
+
+from training.models.local_weights import cast, freeze, from_folder
+from training.models.own_precision import own_precision
+from training.models.region_crops import Normalise
+from training.settings import Settings
+
+
+class DinoSettings(Settings):
+    """DINOv2; the defaults are ViT-g/14. With a folder, the sizes are those of its config."""
+
+    folder: str | None = Field(None, description="a local transformers folder; None: random weights")
+    width: int = Field(1536, ge=1)
+    depth: int = Field(40, ge=1)
+    heads: int = Field(24, ge=1)
+    mlp_ratio: int = Field(4, ge=1)
+    swiglu: bool = True
+    patch_px: int = Field(14, ge=1)
+    trained_px: int = Field(518, ge=1, description="side of the pictures that its positions are made for")
+    crop_px: int = Field(224, ge=1, description="side of the crops that it is given")
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "DinoSettings":
+        if self.crop_px % self.patch_px or self.trained_px % self.patch_px:
+            raise ValueError(f"crop_px and trained_px must be multiples of patch_px ({self.patch_px})")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+        return self
+
+    @property
+    def patches(self) -> int:
+        """Features of one crop."""
+        return (self.crop_px // self.patch_px) ** 2
+
+
+def build_dino(settings: DinoSettings) -> nn.Module:
+    """Dinov2Model, frozen. Raises WeightsError where the folder cannot be read."""
+    if settings.folder is not None:
+        return freeze(from_folder(Dinov2Model.from_pretrained, settings.folder))
+    config = Dinov2Config(
+        hidden_size=settings.width,
+        num_hidden_layers=settings.depth,
+        num_attention_heads=settings.heads,
+        mlp_ratio=settings.mlp_ratio,
+        use_swiglu_ffn=settings.swiglu,
+        patch_size=settings.patch_px,
+        image_size=settings.trained_px,
+    )
+    return freeze(Dinov2Model(config))
+
+
+class RegionEncoder(nn.Module):
+    """Crops of regions and which are there → patch features, without gradients."""
+
+    def __init__(self, settings: DinoSettings, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.settings = settings
+        self.normalise = Normalise()
+        self.dino = cast(build_dino(settings), dtype)
+
+    @torch.no_grad()
+    def forward(self, crops: Tensor, visible: Tensor) -> Tensor:
+        """uint8 [B, R, crop_px, crop_px, 3], bool [B, R] → [B, R, patches, width], the class token left out.
+
+        A region that is not visible is the zero image, whatever its crop holds.
+        """
+        pixels = self.normalise(crops, visible).flatten(0, 1).to(self.dino.dtype)
+        with own_precision(pixels.device):
+            features = self.dino(pixel_values=pixels).last_hidden_state[:, 1:]
+        return features.unflatten(0, visible.shape)
+
+    def of_nobody(self, regions: int) -> Tensor:
+        """[1, regions, patches, width]: the features of the zero image, computed for one crop."""
+        side, device = self.settings.crop_px, self.normalise.mean.device
+        crop = torch.zeros(1, 1, side, side, 3, dtype=torch.uint8, device=device)
+        nothing = torch.zeros(1, 1, dtype=torch.bool, device=device)
+        return self(crop, nothing).expand(-1, regions, -1, -1)

@@ -1,0 +1,161 @@
+"""IP-Adapter (arXiv 2308.06721): one CLIP embedding of a reference picture, as a few tokens."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from pydantic import Field as Setting
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from training.batch import Field
+from training.models.local_weights import cast, freeze, from_folder
+from training.models.own_precision import own_precision
+from training.models.region_crops import Normalise
+from training.models.sdxl import SdxlSettings
+from training.recipes.condition_dropout import DropoutSettings, keep_conditions
+from training.recipes.denoising import (
+    Denoiser,
+    DenoisingSettings,
+    denoising_fields,
+    processor_parameters,
+    transformer_blocks,
+)
+from training.released_layout import (
+    check_released,
+    load_by_place,
+    load_group,
+    read_released,
+    released_names,
+    write_released,
+)
+from training.settings import Settings
+
+
+class ClipVisionSettings(Settings):
+    """CLIP's image encoder; the defaults are ViT-H/14. With a folder, the sizes are those of its config."""
+
+    folder: str | None = Setting(None, description="a local transformers folder; None: random weights")
+    width: int = Setting(1280, ge=1)
+    depth: int = Setting(32, ge=1)
+    heads: int = Setting(16, ge=1)
+    mlp_width: int = Setting(5120, ge=1)
+    activation: str = "gelu"
+    projection: int = Setting(1024, ge=1)
+    patch_px: int = Setting(14, ge=1)
+    crop_px: int = Setting(224, ge=1)
+
+
+class IpAdapterSettings(Settings):
+    """All that the method depends on. `dropout.region` means nothing here."""
+
+    sdxl: SdxlSettings = SdxlSettings()
+    clip: ClipVisionSettings = ClipVisionSettings()
+    tokens: int = Setting(4, ge=1)
+    denoising: DenoisingSettings = DenoisingSettings()
+    dropout: DropoutSettings = DropoutSettings(region=0.0)
+
+
+class ImageTokens(nn.Module):
+    """One embedding → a few tokens. Keys as published: proj, norm."""
+
+    def __init__(self, embedding_width: int, tokens: int, width: int) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.proj = nn.Linear(embedding_width, tokens * width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """[B, embedding_width] → [B, tokens, width]."""
+        return self.norm(self.proj(embedding).unflatten(-1, (self.tokens, -1)))
+
+
+class IpAdapterModule(nn.Module):
+    """encoder (frozen) → identity (trained) → denoiser (identity attention trained)."""
+
+    def __init__(self, settings: IpAdapterSettings, frozen_dtype: torch.dtype) -> None:
+        super().__init__()
+        self.settings = settings
+        self.normalise = Normalise()
+        self.encoder = cast(_build_clip(settings.clip), frozen_dtype)
+        self.denoiser = Denoiser(settings.sdxl, settings.denoising, settings.tokens, frozen_dtype)
+        token_width = self.denoiser.unet.config.cross_attention_dim
+        self.identity = ImageTokens(self.encoder.config.projection_dim, settings.tokens, token_width)
+
+    def forward(self, fields: Mapping[str, Tensor], streams: Tensor) -> Tensor:
+        """Each sample's loss, float32 [B]. A dropped identity is an embedding of zeros."""
+        keep_identity, keep_text = keep_conditions(self.settings.dropout, streams)
+        with torch.no_grad(), own_precision(keep_text.device):
+            pixels = self.normalise(fields["reference"], torch.ones_like(keep_identity))
+            embedding = self.encoder(pixel_values=pixels.to(self.encoder.dtype)).image_embeds
+        tokens = self.identity((embedding * keep_identity[:, None]).to(self.identity.proj.weight.dtype))
+        return self.denoiser(fields, streams, tokens, keep_text)
+
+
+class IpAdapter:
+    """The recipe."""
+
+    name: ClassVar[str] = "ip_adapter"
+
+    def __init__(self, settings: IpAdapterSettings) -> None:
+        self.settings = settings
+
+    def fields(self, height_px: int, width_px: int) -> Sequence[Field]:
+        """The reference picture, and what the denoiser reads of the target."""
+        side = self.settings.clip.crop_px
+        reference = Field("reference", (side, side, 3), torch.uint8)
+        return [
+            reference,
+            *denoising_fields(self.settings.sdxl, self.settings.denoising, height_px, width_px),
+        ]
+
+    def build(self, frozen_dtype: torch.dtype) -> IpAdapterModule:
+        """The module. Raises WeightsError (a ValueError) where a folder cannot be read."""
+        return IpAdapterModule(self.settings, frozen_dtype)
+
+    def adapter(self, module: nn.Module) -> dict[str, nn.Parameter]:
+        """The token maker, the identity attention, and a tuned UNet."""
+        tokens = {f"identity.{name}": tensor for name, tensor in module.identity.named_parameters()}
+        return tokens | processor_parameters(module, self.settings.denoising)
+
+    def load_adapter(self, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+        """Keys and shapes must be this module's."""
+        own = self.adapter(module)
+        check_released(tensors, {name: tuple(p.shape) for name, p in own.items()}, "adapter")
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(tensors[name])
+
+    def blocks(self, module: nn.Module) -> list[nn.Module]:
+        """The UNet's transformer blocks and CLIP's."""
+        return [*transformer_blocks(module), *module.encoder.vision_model.encoder.layers]
+
+    def export(self, adapter: Mapping[str, Tensor], path: Path) -> None:
+        """The layout of IP-Adapter's own releases."""
+        names = released_names(adapter)
+        write_released(path, {names[path_]: tensor for path_, tensor in adapter.items()})
+
+    def load_export(self, module: nn.Module, path: Path) -> None:
+        """Reads that layout, strictly."""
+        tensors = read_released(path)
+        load_group(module.identity, tensors, "image_proj")
+        load_by_place(module.denoiser.unet, tensors)
+        if any(name.startswith("unet.") for name in tensors):
+            load_group(module.denoiser.unet, tensors, "unet")
+
+
+def _build_clip(settings: ClipVisionSettings) -> nn.Module:
+    if settings.folder is not None:
+        return freeze(from_folder(CLIPVisionModelWithProjection.from_pretrained, settings.folder))
+    config = CLIPVisionConfig(
+        hidden_size=settings.width,
+        num_hidden_layers=settings.depth,
+        num_attention_heads=settings.heads,
+        intermediate_size=settings.mlp_width,
+        hidden_act=settings.activation,
+        projection_dim=settings.projection,
+        patch_size=settings.patch_px,
+        image_size=settings.crop_px,
+    )
+    return freeze(CLIPVisionModelWithProjection(config))
