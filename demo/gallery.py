@@ -16,6 +16,8 @@ from curation.ledger import KEPT
 from curation.run_folder import pipeline_of
 from curation.sources.photo_bytes import PhotoBytes
 from curation.storage import join, read_table
+from shards.facets import is_picture
+from shards.folder import DatasetFolder
 
 _HEIGHT_PX = 176
 _WIDEST = 1.5  # a wider photo is cut to this many times its height
@@ -42,21 +44,17 @@ class Shown:
 
 def packed_groups(run: Path, groups: int, photos_each: int) -> list[Shown]:
     """The groups with the most photos, read from the shards by their index."""
-    folder = run / "shards"
-    members: dict[str, list[dict[str, Any]]] = {}
-    for row in pq.read_table(folder / "index.parquet").to_pylist():
-        members.setdefault(row["key"], []).append(row)
-    largest = sorted(members, key=lambda key: (-len(members[key]), key))[:groups]
+    folder = DatasetFolder(str(run / "shards"))
+    numbers = sorted(range(len(folder)), key=lambda number: (-folder.index.people(number), number))[:groups]
     shown = []
-    for key in sorted(largest):
-        by_name = {row["member"]: row for row in members[key]}
-        names = [n for n in sorted(by_name) if n.endswith((".jpg", ".png")) and ".regions." not in n]
+    for number in sorted(numbers):
+        sample = folder.read(number)
+        names = [name for name in sample.members if is_picture(name)]
         pictures = []
         for name in names[:photos_each]:
-            record = json.loads(_member(folder, by_name[name.rsplit(".", 1)[0] + ".json"]))
-            data = _member(folder, by_name[name])
-            pictures.append(Picture(_thumbnail(data, record["box"]), record["caption"]))
-        shown.append(Shown(key, len(names), pictures))
+            record = json.loads(sample.members[name.rsplit(".", 1)[0] + ".json"])
+            pictures.append(Picture(_thumbnail(sample.members[name], record["box"]), record["caption"]))
+        shown.append(Shown(sample.key, len(names), pictures))
     return shown
 
 
@@ -99,12 +97,6 @@ def _rows(run: Path, folder: str, columns: list[str]) -> Iterator[dict[str, Any]
     place = join(str(run), folder)
     for fragment in list_fragments(place):
         yield from read_table(join(place, fragment.name), columns).to_pylist()
-
-
-def _member(folder: Path, row: dict[str, Any]) -> bytes:
-    with (folder / row["shard"]).open("rb") as tar:
-        tar.seek(row["offset"])
-        return tar.read(row["length"])
 
 
 def _numbers(decision: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-SCHEMA_VERSION = "0.1"
+SCHEMA_VERSION = "1.0"
 MAX_PHOTOS = 1000  # of one group: their numbers have three digits
 _SUFFIX = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 # One fixed colour a label, so that a map can be looked at; label 0 is black.

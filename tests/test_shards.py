@@ -13,6 +13,7 @@ import webdataset
 import xxhash
 from PIL import Image
 
+from shards.folder import DatasetFolder
 from shards.sample import Group, PhotoMember, members_of
 from shards.tar_writer import ShardWriter
 from tests.drawn_people import Drawn
@@ -35,14 +36,28 @@ def names_in(path: Path) -> list[str]:
 
 
 def test_the_index_finds_every_member_and_its_checksum_holds(dataset: Path) -> None:
+    shards = [shard["name"] for shard in json.loads((dataset / "dataset.json").read_text())["shards"]]
     index = pq.read_table(dataset / "index.parquet").to_pylist()
     assert len({row["shard"] for row in index}) > 1
+    listed = set()
     for row in index:
-        with (dataset / row["shard"]).open("rb") as stream:
-            stream.seek(row["offset"])
-            assert xxhash.xxh3_128_hexdigest(stream.read(row["length"])) == row["checksum"]
-    listed = {(row["shard"], row["member"]) for row in index}
+        name = shards[row["shard"]]
+        with (dataset / name).open("rb") as stream:
+            for member in row["members"]:
+                stream.seek(member["offset"])
+                assert xxhash.xxh3_128_digest(stream.read(member["length"])) == member["checksum"]
+                listed.add((name, f"{row['key']}.{member['suffix']}"))
     assert listed == {(path.name, name) for path in dataset.glob("*.tar") for name in names_in(path)}
+
+
+def test_a_run_s_dataset_is_read_by_number(dataset: Path) -> None:
+    folder = DatasetFolder(str(dataset))
+    assert len(folder) == json.loads((dataset / "dataset.json").read_text())["groups"]
+    for number in range(len(folder)):
+        sample = folder.read(number)
+        group = json.loads(sample.members["json"])
+        assert group["group"] == sample.key
+        assert sum(suffix.endswith(".jpg") for suffix in sample.members) == group["photos"]
 
 
 def test_dataset_json_counts_what_is_there(dataset: Path) -> None:
@@ -52,8 +67,8 @@ def test_dataset_json_counts_what_is_there(dataset: Path) -> None:
     for shard, path in zip(record["shards"], tars, strict=True):
         assert shard["bytes"] == path.stat().st_size
         assert shard["checksum"] == xxhash.xxh3_128_hexdigest(path.read_bytes())
-    index = (dataset / "index.parquet").read_bytes()
-    assert record["index_checksum"] == xxhash.xxh3_128_hexdigest(index)
+    for name in ("index.parquet", "index.arrow"):
+        assert record["index"][name] == xxhash.xxh3_128_hexdigest((dataset / name).read_bytes())
     names = [name for path in tars for name in names_in(path)]
     assert record["photos"] == sum(name.endswith(".jpg") for name in names)
 

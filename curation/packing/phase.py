@@ -1,14 +1,14 @@
 """The phase `shards`: writes each planned shard once, then the index, the card and dataset.json.
 
-Files: shards/NNNNNN.tar with index.parquet, README.md, dataset.json: the dataset, and nothing else;
-packing/fragment-* (the index of each shard, committed after its tar), packing/groups.parquet (what
-became of every group).
+Files: shards/NNNNNN.tar with index.parquet, index.arrow, README.md, dataset.json: the dataset, and
+nothing else; packing/fragment-* (the index of each shard, committed after its tar),
+packing/groups.parquet (what became of every group).
 """
 
 import hashlib
-from collections import Counter
+import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -39,20 +39,21 @@ from curation.storage import (
     write_bytes,
 )
 from shards.atomic_file import AtomicFile
-from shards.dataset import INDEX_SCHEMA, card_bytes, dataset_bytes, write_index
+from shards.census import Census
+from shards.dataset import card_bytes, dataset_bytes
+from shards.index import INDEX_SCHEMA, IndexWriter
+from shards.indexed_shard import IndexedShard
 from shards.sample import Group, PhotoMember, members_of
-from shards.tar_writer import ShardWriter
 
-VERSION = 1
+VERSION = 2
+# The rows of the index that a shard adds, after them the groups that could not be packed: key and error.
 _PART_SCHEMA = pa.schema(
     [
-        *INDEX_SCHEMA,
-        ("shard_bytes", pa.int64()),
-        ("shard_checksum", pa.string()),
-        ("licence", pa.string()),
-        ("error", pa.string()),
+        *(pa.field(name, INDEX_SCHEMA.field(name).type) for name in INDEX_SCHEMA.names),
+        pa.field("error", pa.string()),
     ]
 )
+_ENTRY = b"persona.shard"  # of a part's metadata: what dataset.json says of the shard, and its licences
 _GROUPS_SCHEMA = pa.schema(
     [
         ("group", pa.string()),
@@ -155,32 +156,21 @@ class _Totals:
     """What the parts of the index add up to; filled while they stream by."""
 
     shards: list[dict[str, Any]] = field(default_factory=list)
-    licences: Counter[str] = field(default_factory=Counter)
-    sizes: Counter[int] = field(default_factory=Counter)
-    identities: set[str] = field(default_factory=set)
+    census: Census = field(default_factory=Census)
     errors: dict[str, str] = field(default_factory=dict)
 
     def stream(self, folder: str, parts: list[Fragment]) -> Iterator[pa.Table]:
-        """The packed members of each shard."""
+        """Rows of the index, shard by shard."""
         for part in parts:
             table = read_table(join(folder, part.name))
+            said = json.loads(table.schema.metadata[_ENTRY])
+            self.shards.append(said["entry"])
+            self.census.licences.update(said["licences"])
             broken = table.filter(pc.is_valid(table["error"]))
             self.errors |= dict(zip(broken["key"].to_pylist(), broken["error"].to_pylist(), strict=True))
-            packed = table.filter(pc.is_null(table["error"]))
-            photos = packed.filter(pc.is_valid(packed["licence"]))
-            self.licences.update(photos["licence"].to_pylist())
-            per_group = Counter(photos["key"].to_pylist())
-            self.sizes.update(per_group.values())
-            self.identities |= {name.rsplit("-", 1)[0] for name in per_group}
-            self.shards.append(
-                {
-                    "name": shard_name(part.index),
-                    "groups": len(per_group),
-                    "photos": sum(per_group.values()),
-                    "bytes": table["shard_bytes"][0].as_py(),
-                    "checksum": table["shard_checksum"][0].as_py(),
-                }
-            )
+            packed = table.filter(pc.is_null(table["error"])).select(INDEX_SCHEMA.names)
+            for key, photos in zip(packed["key"].to_pylist(), packed["people"].to_pylist(), strict=True):
+                self.census.add(key, photos, ())
             yield packed
 
 
@@ -195,22 +185,24 @@ def _finish(
     """Index, ledger of groups, card, dataset.json; the last one makes it a dataset."""
     folder = context.folder("shards")
     totals = _Totals()
-    checksum = write_index(join(folder, "index.parquet"), totals.stream(context.folder("packing"), parts))
+    with IndexWriter(folder) as index:
+        for rows in totals.stream(context.folder("packing"), parts):
+            index.write(rows)
+        hashes = index.close()
     _write_groups(context, captions, planned, shard_of, totals.errors)
     pipeline = context.job.pipeline
     about = {
         "config": config_hash(pipeline),
-        "identities": len(totals.identities),
-        "licences": dict(sorted(totals.licences.items())),
-        "photos_per_group": {str(size): totals.sizes[size] for size in sorted(totals.sizes)},
+        **totals.census.to_json(),
         "models": {
             name: {"sha256": model.sha256, "licence": model.licence}
             for name, model in sorted(context.job.models.items())
         },
         "pipeline": title,
+        "index": hashes,
     }
     write_bytes(join(folder, "README.md"), card_bytes(title, totals.shards, about))
-    write_bytes(join(folder, "dataset.json"), dataset_bytes(totals.shards, checksum, about))
+    write_bytes(join(folder, "dataset.json"), dataset_bytes(totals.shards, about))
 
 
 def _write_groups(
@@ -254,9 +246,9 @@ def open_packing(job: Job) -> Work:
     stamp = Stamp("pack", "", job.pipeline.shards.hash())
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
-        rows: list[dict[str, Any]] = []
-        decisions = []
-        with ShardWriter(join(job.run, "shards", task.source)) as writer:
+        census, broken, decisions = Census(), [], []
+        folder, number = join(job.run, "shards"), int(task.source.partition(".")[0])
+        with IndexedShard(folder, task.source, number, census) as shard:
             for key, people in _planned_people(job, task):
                 try:
                     members = members_of(build_group(key, people, photos))
@@ -264,36 +256,20 @@ def open_packing(job: Job) -> Work:
                     raise
                 except Exception as problem:  # of any store; this group is failed, the run goes on
                     error = one_line(problem)
-                    rows.append({"shard": task.source, "key": key, "error": error})
+                    broken.append({"key": key, "error": error})
                     decisions.append([stamp.decision(failed("error", error))])
                     continue
                 decisions.append([stamp.decision(kept())])
-                rows += _write_group(writer, task.source, key, members, people)
-            size, checksum = writer.close()
-        for row in rows:
-            row["shard_bytes"], row["shard_checksum"] = size, checksum
+                shard.add(key, {name.removeprefix(f"{key}."): data for name, data in members})
+            written = shard.close()
         counts = Counts()
         counts.count("group", decisions)
-        return pa.Table.from_pylist(rows, schema=_PART_SCHEMA), counts
+        rows = [*written.rows.to_pylist(), *broken]
+        said = json.dumps({"entry": written.entry, "licences": dict(census.licences)}, sort_keys=True)
+        part = pa.Table.from_pylist(rows, schema=_PART_SCHEMA)
+        return part.replace_schema_metadata({_ENTRY: said}), counts
 
     return work_of(transform, CallCounter(job.calls))
-
-
-def _write_group(
-    writer: ShardWriter,
-    shard: str,
-    key: str,
-    members: list[tuple[str, bytes]],
-    people: list[dict[str, Any]],
-) -> list[dict[str, Any]]:
-    """The rows of the index; `licence` is stated on the row of each photo and null elsewhere."""
-    licences = iter(person["licence"] or "not stated" for person in people)
-    rows = []
-    for name, data in members:
-        member = writer.add(key, name, data)
-        is_photo = name.endswith((".jpg", ".png", ".webp")) and not name.endswith(".regions.png")
-        rows.append({"shard": shard, **asdict(member), "licence": next(licences) if is_photo else None})
-    return rows
 
 
 def _planned_people(job: Job, task: Task) -> Iterator[tuple[str, list[dict[str, Any]]]]:
