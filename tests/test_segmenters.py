@@ -92,6 +92,21 @@ def test_a_photo_is_embedded_once_for_all_its_boxes(
     assert len(embedded) == 2
 
 
+def test_with_a_crop_margin_a_mask_depends_on_the_person_s_surroundings_only(
+    tiny_sam: Path, photo: np.ndarray, embedded: list[tuple[int, ...]]
+) -> None:
+    settings = SegmentAnythingSettings(model="weights", architecture=TINY, crop_margin=0.1)
+    sam = SegmentAnything(settings, {"weights": model_at(tiny_sam)})
+    masks = sam.segment(photo, BOXES)
+    assert len(embedded) == len(BOXES)
+    assert_one_mask_a_box(masks, BOXES)
+    elsewhere = photo.copy()
+    elsewhere[:, 80:] = 0  # the second box, 50 × 100 px, is seen with 10 px around it
+    np.testing.assert_array_equal(sam.segment(elsewhere, BOXES[1:2])[0], masks[1])
+    elsewhere[:, 65:] = 0
+    assert not np.array_equal(sam.segment(elsewhere, BOXES[1:2])[0], masks[1])
+
+
 def test_segment_anything_gives_a_box_the_same_mask_alone_and_among_others(
     tiny_sam: Path, photo: np.ndarray
 ) -> None:

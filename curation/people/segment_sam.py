@@ -30,7 +30,10 @@ _PATCH_PX = 16
 
 
 class SegmentAnything:
-    """A Segmenter: each photo is embedded once, all its boxes are prompted in one batch."""
+    """A Segmenter: each photo is embedded once, all its boxes are prompted in one batch.
+
+    With `crop_margin` each person's surroundings are cut out and embedded instead, and asked for one box.
+    """
 
     def __init__(self, settings: SegmentAnythingSettings, models: Models) -> None:
         import torch
@@ -53,9 +56,20 @@ class SegmentAnything:
                 f"model {settings.model}: {path} does not fit architecture {settings.architecture}: {why}"
             ) from None
         self._predictor = SamPredictor(sam.eval().to(torch_device()))
+        self._crop_margin = settings.crop_margin
 
     def segment(self, photo: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
         """The best single mask for each box, cut to it."""
+        if self._crop_margin is None:
+            return self._segment_at_once(photo, boxes)
+        masks = []
+        for box in boxes:
+            x0, y0, x1, y1 = grown(box, self._crop_margin, photo.shape[1], photo.shape[0])
+            inside = box - np.array([x0, y0, x0, y0])
+            masks += self._segment_at_once(photo[y0:y1, x0:x1], inside[None])
+        return masks
+
+    def _segment_at_once(self, photo: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
         torch, predictor = self._torch, self._predictor
         with torch.inference_mode():
             predictor.set_image(photo)
@@ -66,6 +80,14 @@ class SegmentAnything:
             )
         whole = masks[:, 0].cpu().numpy()
         return [mask[y0:y1, x0:x1] for mask, (x0, y0, x1, y1) in zip(whole, boxes.tolist(), strict=True)]
+
+
+def grown(box: np.ndarray, margin: float, width: int, height: int) -> np.ndarray:
+    """An integer box, each side moved out by a share of the longer one, inside the photo."""
+    reach = round(margin * max(box[2] - box[0], box[3] - box[1]))
+    low = np.maximum(box[:2] - reach, 0)
+    high = np.minimum(box[2:] + reach, (width, height))
+    return np.concatenate([low, high])
 
 
 def build_sam(architecture: str | dict[str, Any]) -> Any:

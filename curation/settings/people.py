@@ -145,13 +145,20 @@ class FaceSettings(Settings):
 
 
 class SegmentAnythingSettings(Settings):
-    """Meta's segment-anything: a photo is embedded once, all boxes are prompted in one batch."""
+    """Meta's segment-anything, prompted by boxes."""
 
     backend: Literal["segment_anything"] = "segment_anything"
     model: str
     architecture: Literal["vit_b", "vit_l", "vit_h"] | dict[str, Any] = Field(
         "vit_h",
         description="or {embed_dim, depth, num_heads, global_attn_indexes, image_px, out_chans}",
+    )
+    crop_margin: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="embed each person's box, grown by this share of its longer side, instead of the whole "
+        "photo once: finer masks of small people, one embedding a person",
     )
 
 
