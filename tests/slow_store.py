@@ -32,6 +32,8 @@ class SlowStore:
         self.faults = Faults()
         self.denied: set[str] = set()  # buckets
         self.asked: Counter[str] = Counter()  # GETs of objects, by path and range
+        self.most_together = 0  # GETs that were waited for at one time
+        self._together = 0
         self._lock = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start: Answer) -> Iterable[bytes]:
@@ -46,8 +48,12 @@ class SlowStore:
         with self._lock:
             attempt = self.asked[what]
             self.asked[what] += 1
+            self._together += 1
+            self.most_together = max(self.most_together, self._together)
         fault = self.faults.of(what, attempt)
         time.sleep(self.faults.latency_s + (self.faults.slow_s if fault == "slow" else 0.0))
+        with self._lock:
+            self._together -= 1
         if fault in ("500", "503"):
             start(f"{fault} Bad Day", [("Content-Length", "0")])
             return []
