@@ -24,9 +24,11 @@ from curation.fragments import Fragment, digest, list_fragments
 from curation.ledger import DECISIONS, Counts, Stamp, failed, kept
 from curation.outfits.gather import read_bucket
 from curation.packing.plan import PlannedGroup, groups_of, people_of_groups, plan_shards
+from curation.packing.smaller import smaller
 from curation.people.atr import decode_map
 from curation.people.boxes import whole_box
 from curation.settings import PipelineSettings
+from curation.settings.groups import ShardsSettings
 from curation.sources.photo_bytes import PhotoBytes
 from curation.step import Context, run_step, work_of
 from curation.storage import (
@@ -87,7 +89,7 @@ def run_shards(context: Context, gathered: str, captions: list[Fragment], title:
     named = {fragment.index: fragment for fragment in captions}
     sources: list[tuple[str, Fragment, dict[str, Any]]] = []
     shard_of: dict[str, str] = {}
-    for number, shard in enumerate(plan_shards(iter(planned), pipeline.shards)):
+    for number, shard in enumerate(plan_shards(planned, pipeline.shards)):
         groups: dict[int, list[str]] = {}
         for group in shard.groups:
             groups.setdefault(group.bucket, []).append(group.key)
@@ -243,6 +245,7 @@ def _write_groups(
 def open_packing(job: Job) -> Work:
     """Work: a planned shard becomes a tar and, after it, the part of the index that tells of it."""
     photos = PhotoBytes(job.pipeline.source)
+    settings = job.pipeline.shards
     stamp = Stamp("pack", "", job.pipeline.shards.hash())
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
@@ -251,7 +254,7 @@ def open_packing(job: Job) -> Work:
         with IndexedShard(folder, task.source, number, census) as shard:
             for key, people in _planned_people(job, task):
                 try:
-                    members = members_of(build_group(key, people, photos))
+                    members = members_of(build_group(key, people, photos, settings))
                 except PersonaError:
                     raise
                 except Exception as problem:  # of any store; this group is failed, the run goes on
@@ -285,7 +288,9 @@ def _planned_people(job: Job, task: Task) -> Iterator[tuple[str, list[dict[str, 
             yield key, [{**row, "photo_caption": captions[key][row["person_id"]]} for row in rows]
 
 
-def build_group(key: str, people: list[dict[str, Any]], photos: PhotoBytes) -> Group:
+def build_group(
+    key: str, people: list[dict[str, Any]], photos: PhotoBytes, settings: ShardsSettings
+) -> Group:
     """A sample of a group's people. Raises ValueError where a photo is no longer the one judged."""
     members = []
     for person in people:
@@ -295,7 +300,10 @@ def build_group(key: str, people: list[dict[str, Any]], photos: PhotoBytes) -> G
         labels = np.zeros((person["height"], person["width"]), np.uint8)
         x0, y0, x1, y1 = whole_box(np.array(person["box"]), person["width"], person["height"])
         labels[y0:y1, x0:x1] = decode_map(person["labels"])
-        members.append(PhotoMember(data, person["format"], photo_record(person), labels))
+        photo = PhotoMember(data, person["format"], photo_record(person), labels)
+        if settings.max_side_px is not None:
+            photo = smaller(photo, settings.max_side_px, settings.jpeg_quality)
+        members.append(photo)
     identity, _, outfit = key.rpartition("-")
     return Group(key, {"group": key, "identity": identity, "outfit": outfit}, members)
 

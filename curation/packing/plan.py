@@ -1,7 +1,7 @@
 """Which group goes into which shard: by content alone, before anything is written."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -70,18 +70,38 @@ def people_of_groups(captions: pa.Table) -> dict[str, dict[str, str]]:
     return groups
 
 
-def plan_shards(groups: Iterator[PlannedGroup], settings: ShardsSettings) -> Iterator[PlannedShard]:
-    """Kept groups in order, cut where a shard is full. A larger group has a shard to itself."""
+def plan_shards(groups: Iterable[PlannedGroup], settings: ShardsSettings) -> list[PlannedShard]:
+    """Kept groups in order, cut into as few shards of about equal bytes as the limits allow.
+
+    A group that is larger than a shard alone has one to itself.
+    """
+    kept_groups = [group for group in groups if group.outcome.verdict == "kept"]
+    if not kept_groups:
+        return []
     most = int(settings.max_shard_mib * 2**20)
-    shard = PlannedShard()
-    for group in groups:
-        if group.outcome.verdict != "kept":
-            continue
-        full = len(shard.groups) >= settings.max_groups or shard.n_bytes + group.n_bytes > most
-        if shard.groups and full:
-            yield shard
-            shard = PlannedShard()
+    total = sum(group.n_bytes for group in kept_groups)
+    shards = max(-(-len(kept_groups) // settings.max_groups), -(-total // most), 1)
+    while True:
+        cut = _cut(kept_groups, total, shards)
+        if shards >= len(kept_groups) or all(_fits(shard, settings.max_groups, most) for shard in cut):
+            return cut
+        shards = max(shards + 1, shards * 51 // 50)
+
+
+def _cut(groups: list[PlannedGroup], total: int, shards: int) -> list[PlannedShard]:
+    """Each group goes where the middle of its bytes falls; of groups without bytes, where its place does."""
+    found: dict[int, PlannedShard] = {}
+    before = 0
+    for place, group in enumerate(groups):
+        middle = (2 * before + group.n_bytes) * shards // (2 * total) if total else 0
+        even = place * shards // len(groups)
+        number = min(middle, shards - 1) if shards < len(groups) else even
+        shard = found.setdefault(number, PlannedShard())
         shard.groups.append(group)
         shard.n_bytes += group.n_bytes
-    if shard.groups:
-        yield shard
+        before += group.n_bytes
+    return [found[number] for number in sorted(found)]
+
+
+def _fits(shard: PlannedShard, max_groups: int, most: int) -> bool:
+    return len(shard.groups) <= max_groups and (shard.n_bytes <= most or len(shard.groups) == 1)

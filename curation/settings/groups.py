@@ -82,4 +82,8 @@ class ShardsSettings(Settings):
 
     max_groups: int = Field(1000, ge=1, description="groups in a shard at most")
     max_shard_mib: float = Field(512, gt=0, description="bytes of a shard at most, one group aside")
+    max_side_px: int | None = Field(
+        None, ge=64, description="photos with a longer side are made smaller once; without it bytes are kept"
+    )
+    jpeg_quality: int = Field(95, ge=50, le=100, description="of photos that are made smaller")
     resources: Resources = resource(Resources())
