@@ -2,6 +2,8 @@
 
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ class AtomicFile:
     """A file object to write to, local or any fsspec URL.
 
     Locally it has a temporary name, is synced and renamed by `commit`; on an object store it appears
-    when its upload is completed. As a context manager it is discarded unless it was committed.
+    when its upload is completed. As a context manager it is discarded unless it was committed. Raises
+    OSError. A killed process can leave the parts of an upload in a store, where no reader sees them; a
+    rule of the bucket (AbortIncompleteMultipartUpload) clears them away.
     """
 
     def __init__(self, url: str) -> None:
@@ -28,11 +32,15 @@ class AtomicFile:
             self._temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
             self._stream: Any = self._temporary.open("wb")
         else:
-            self._stream = fsspec.open(url, "wb").open()
+            # Without autocommit nothing appears when a file is closed or collected, as one is that an
+            # error left behind: only `commit` completes its upload.
+            system, path = fsspec.core.url_to_fs(url)
+            self._stream = system.open(path, "wb", autocommit=False)
 
     def write(self, data: Any) -> int:
         """Appends bytes."""
-        self._stream.write(data)
+        with self._refusals_named():
+            self._stream.write(data)
         self._digest.update(data)
         size = memoryview(data).nbytes
         self.length += size
@@ -63,7 +71,9 @@ class AtomicFile:
             self._stream.close()
             self._temporary.replace(self.url)
         else:
-            self._stream.close()
+            with self._refusals_named():
+                self._stream.close()
+                self._stream.commit()
         self._open = False
 
     def discard(self) -> None:
@@ -75,8 +85,21 @@ class AtomicFile:
             self._stream.close()
             self._temporary.unlink(missing_ok=True)
         else:
-            self._stream.discard()
+            with suppress(Exception):  # what cannot be reached now is perhaps why it is discarded
+                self._stream.discard()
             self._stream.closed = True
+
+    @contextmanager
+    def _refusals_named(self) -> Iterator[None]:
+        """A client's errors as OSError, one line with the URL; those of the local system are so already."""
+        try:
+            yield
+        except Exception as error:
+            if self._local:
+                raise
+            kind = type(error) if isinstance(error, PermissionError | FileNotFoundError) else OSError
+            lines = str(error).splitlines() or [type(error).__name__]
+            raise kind(f"{self.url}: cannot be written: {lines[0]}") from None
 
     def __enter__(self) -> "AtomicFile":
         return self
