@@ -77,6 +77,8 @@ class FetchQueue:
     def close(self) -> None:
         """Waits for what is being shelved; the requests are closed before."""
         self._shelving.shutdown()
+        for span in self._runs:
+            self._shelf.missed(span)
 
     async def _demand(self, span: Span) -> tuple[Any, int]:
         """A buffer that holds the span, and the place in the object at which it starts."""

@@ -148,7 +148,9 @@ def test_a_torn_piece_is_fetched_again(
     store: SlowStore, local: Path, cache: DiskCache, tmp_path: Path
 ) -> None:
     expected = epoch(DatasetFolder(str(local)))
-    assert epoch(DatasetFolder("s3://bucket/data", cache=cache)) == expected
+    dataset = DatasetFolder("s3://bucket/data", cache=cache)
+    assert epoch(dataset) == expected
+    dataset.close()
     pieces = [path for path in (tmp_path / "cache").glob("??/*") if path.suffix != ".arrow"]
     for piece, size in zip(pieces, (0, 1000, MIB), strict=False):
         os.truncate(piece, size)
