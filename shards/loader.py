@@ -159,8 +159,8 @@ class Loader:
                         yield self._finish(*waiting.popleft())
                 while waiting:
                     yield self._finish(*waiting.popleft())
-                if len(plan) == 0:
-                    self.position = epoch.position.next_epoch()
+                # Also of a worker that has not read the last batch itself.
+                self.position = plan[len(plan) - 1].after if len(plan) else epoch.position.next_epoch()
             finally:
                 work.stopped = True
 

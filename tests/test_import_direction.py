@@ -14,6 +14,8 @@ FORBIDDEN = {
     "training": {"curation", "demo", "persona", "ray"},
     "demo": {"persona"},
 }
+# The face for torch's trainers is a file of its own, which nothing in its part imports.
+ALLOWED = {("shards/torch_dataset.py", "torch")}
 
 
 def forbidden_imports(root: Path) -> list[str]:
@@ -28,7 +30,8 @@ def forbidden_imports(root: Path) -> list[str]:
                 elif isinstance(node, ast.ImportFrom) and node.level == 0:
                     modules = [node.module or ""]
                 for module in modules:
-                    if module.split(".")[0] in names:
+                    name = module.split(".")[0]
+                    if name in names and (file.relative_to(root).as_posix(), name) not in ALLOWED:
                         line = getattr(node, "lineno", 0)
                         found.append(f"{file.relative_to(root)}:{line} imports {module}")
     return found

@@ -1,0 +1,170 @@
+"""Torch's DataLoader over shards: the plain loader's batches in its order, for any number of workers."""
+
+import json
+import os
+import socket
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from shards.loader import Loader
+from shards.mixture import Mixture
+from shards.order import EpochOrder
+from shards.plan import Position, Tail
+from shards.torch_dataset import PinnedMemory, TorchDataset, TorchLoader, as_it_is, as_tensor
+from tests.drawn_sources import AsList, Values, read_by_ranks, values_of
+
+# Torch advises against more workers than cores; these only count.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+
+
+class AsArrays:
+    """Decodes a number into a row of an array, and a list."""
+
+    def __init__(self, memory: Any = None) -> None:
+        self._memory = memory
+
+    def allocate(self, batch: int) -> dict[str, Any]:
+        rows = self._memory.take((batch, 3), np.float32) if self._memory else np.zeros((batch, 3), np.float32)
+        return {"rows": rows, "names": [None] * batch}
+
+    def decode(self, sample: Any, arrays: dict[str, Any], slot: int) -> None:
+        arrays["rows"][slot] = sample
+        arrays["names"][slot] = f"n{sample}"
+
+
+def _loader(workers: int, count: int, batch: int = 4, **options: Any) -> TorchLoader:
+    return TorchLoader(
+        TorchDataset(Loader(Values(range(count)), AsList(), batch, threads=1, **options)), num_workers=workers
+    )
+
+
+def _taken(batch: dict[str, Any]) -> list[Any]:
+    return [value for value, weight in zip(batch["value"], batch["weight"].tolist(), strict=True) if weight]
+
+
+@given(
+    count=st.integers(1, 60),
+    seed=st.integers(0, 9),
+    tail=st.sampled_from(["drop", "pad", "wrap"]),
+    sessions=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 5)), min_size=1, max_size=2),
+)
+@settings(deadline=None, max_examples=12, suppress_health_check=list(HealthCheck))
+def test_any_workers_stops_and_resumes_read_what_the_plain_loader_reads(
+    count: int, seed: int, tail: Tail, sessions: list[tuple[int, int]]
+) -> None:
+    state = Loader(Values(range(count)), AsList(), 4, Position(seed)).state_dict()
+    read: list[Any] = []
+    for workers, stop_after in [*sessions, (1, 10**6)]:
+        if state["epoch"] > 0:
+            break
+        loader = _loader(workers, count, tail=tail)
+        loader.load_state_dict(state)
+        for number, batch in enumerate(loader):
+            read += _taken(batch)
+            assert loader.state_dict() == batch["state"]
+            if number + 1 >= stop_after:
+                break
+        state = json.loads(json.dumps(loader.state_dict()))
+    plain = EpochOrder(count, seed, 0)(np.arange(count)).tolist()
+    assert read == (plain[: count // 4 * 4] if tail == "drop" else plain)
+    assert (state["epoch"], state["consumed"]) == (1, 0)
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_one_epoch_follows_the_other(workers: int) -> None:
+    loader = _loader(workers, 21, tail="pad")
+    epochs = [[value for batch in loader for value in _taken(batch)] for _ in range(3)]
+    assert epochs == [EpochOrder(21, 0, epoch)(np.arange(21)).tolist() for epoch in range(3)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_without_a_whole_step_ends_and_the_next_one_begins(workers: int) -> None:
+    loader = _loader(workers, 3)
+    assert list(loader) == []
+    assert loader.state_dict()["epoch"] == 1
+
+
+def test_what_workers_have_made_ahead_counts_as_unread() -> None:
+    loader = _loader(2, 80)
+    reader = iter(loader)
+    first = [value for _ in range(3) for value in _taken(next(reader))]
+    assert loader.state_dict()["consumed"] == 12
+    del reader
+    again = _loader(0, 80)
+    again.load_state_dict(loader.state_dict())
+    assert first + [v for b in again for v in _taken(b)] == EpochOrder(80, 0, 0)(np.arange(80)).tolist()
+
+
+def test_a_mixture_goes_through_workers_and_ranks_in_one_order() -> None:
+    def mixture() -> Mixture:
+        return Mixture([Values(range(10)), Values(range(100, 150))], [1, 2], samples=48)
+
+    undisturbed = Loader(mixture(), AsList(), 4, threads=1)
+    wanted = [value for _ in range(2) for batch in undisturbed for value in values_of(batch)]
+    loader = TorchLoader(TorchDataset(Loader(mixture(), AsList(), 4, threads=1)), num_workers=2)
+    read = [value for batch, _ in zip(loader, range(5), strict=False) for value in _taken(batch)]
+    ranks = [Loader(mixture(), AsList(), 2, rank=rank, world=2, threads=1) for rank in range(2)]
+    # zip has taken a sixth batch off the loader, which the loop has not used: its state is not saved.
+    state = Loader(mixture(), AsList(), 4).state_at(Position(consumed=20))
+    for rank in ranks:
+        rank.load_state_dict(state)
+    read += read_by_ranks(ranks, 100)
+    read += read_by_ranks(ranks, 100)
+    assert read == wanted
+
+
+def test_workers_of_a_stateful_data_loader_resume_each_at_its_own_batch() -> None:
+    """What torchdata's StatefulDataLoader does: it keeps each worker's own state, and gives it back."""
+
+    def loader() -> Any:
+        dataset = TorchDataset(Loader(Values(range(60)), AsList(), 4, threads=1))
+        return StatefulDataLoader(dataset, batch_size=None, num_workers=3, collate_fn=as_it_is)
+
+    one, read = loader(), []
+    for number, batch in enumerate(one):
+        read += _taken(batch)
+        if number == 6:
+            state = one.state_dict()
+            break
+    other = loader()
+    other.load_state_dict(state)
+    assert read + [v for b in other for v in _taken(b)] == EpochOrder(60, 0, 0)(np.arange(60)).tolist()
+
+
+def test_batches_are_tensors_over_the_memory_that_was_decoded_into() -> None:
+    memory = PinnedMemory(pinned=torch.cuda.is_available())
+    batch = next(iter(TorchDataset(Loader(Values(range(8)), AsArrays(memory), 8))))
+    assert batch["rows"].dtype == torch.float32
+    assert sorted(batch["rows"][:, 2].tolist()) == list(range(8))
+    assert batch["names"] == [f"n{n}" for n in batch["samples"].tolist()]
+    array = np.zeros(3)
+    as_tensor(array)[1] = 5
+    assert array[1] == 5
+
+
+def test_ranks_come_from_torch_distributed_where_none_are_given() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.distributed.init_process_group("gloo", rank=0, world_size=1)
+    try:
+        given_ranks = TorchDataset(Loader(Values(range(12)), AsList(), 2, rank=1, world=3))
+        assert [_taken(b) for b in given_ranks] == [
+            EpochOrder(12, 0, 0)(np.arange(start, start + 2)).tolist() for start in (2, 8)
+        ]
+        assert len(list(TorchDataset(Loader(Values(range(12)), AsList(), 2)))) == 6
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_persistent_workers_are_refused() -> None:
+    dataset = TorchDataset(Loader(Values(range(8)), AsList(), 2))
+    with pytest.raises(ValueError, match="persistent workers do not see the state"):
+        TorchLoader(dataset, num_workers=1, persistent_workers=True)
