@@ -1,6 +1,6 @@
 """A dataset as tools read it: rows of its index in order, and the members of any of them."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,10 @@ class DatasetRows:
     def __len__(self) -> int:
         return len(self.table)
 
-    def read(self, number: int) -> Sample:
-        """All members of a sample, each compared with its checksum. Raises DatasetError."""
+    def read(self, number: int, suffixes: Container[str] | None = None) -> Sample:
+        """Members of a sample, all or some, each compared with its checksum. Raises DatasetError."""
         try:
-            return self._data.read(number)
+            return self._data.read(number, suffixes)
         except (OSError, ValueError) as error:
             raise DatasetError(f"{self.folder}: {error}") from None
 

@@ -3,6 +3,9 @@
 import hashlib
 import io
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from PIL import Image
 
 from shards.dataset_writer import DatasetWriter
 from shards.sample import json_bytes
+from tests.drawn_pipeline import ROOT
 
 Samples = dict[str, dict[str, bytes]]
 
@@ -86,3 +90,50 @@ def read_by_webdataset(paths: Sequence[str]) -> Samples:
 def bytes_of(folder: Path) -> dict[str, bytes]:
     """Every file of a folder, by name."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# Forks once for every file that a command opens for writing, renames or deletes in its folder, and ends
+# the n-th child just before the n-th of them, as a kill would.
+_KILLER = """
+import os, shutil, sys
+import pandas  # which pyarrow imports at its first list; here once, not in every child
+original, killed = sys.argv[1], sys.argv[2]
+{work}
+def child(folder, left):
+    def hook(event, args):
+        nonlocal left
+        writes = event == "open" and isinstance(args[1], str) and set(args[1]) & set("wxa+")
+        if (writes or event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir")) and folder in str(args[0]):
+            left -= 1
+            if left < 0:
+                os._exit(9)
+    sys.addaudithook(hook)
+    work(folder)
+    os._exit(0)
+for number in range(1000):
+    folder = os.path.join(killed, str(number))
+    shutil.copytree(original, folder)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            child(folder, number)
+        except BaseException as error:
+            print(repr(error), file=sys.stderr, flush=True)
+            os._exit(3)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code != 9:
+        shutil.rmtree(folder)
+        sys.exit(code)
+sys.exit("work without end")
+"""
+
+
+def run_and_kill(where: Path, original: Path, work: str) -> list[Path]:
+    """Copies of `original` in each of which `work(folder)` (source text) was killed at another point."""
+    killed = where / "killed"
+    killed.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    script = _KILLER.replace("{work}", work)
+    command = [sys.executable, "-c", script, str(original), str(killed)]
+    subprocess.run(command, env=environment, timeout=120, check=True)
+    return sorted(killed.iterdir(), key=lambda path: int(path.name))

@@ -1,0 +1,174 @@
+"""A dataset in the forms that other tools want: plain folders, Parquet with pictures, one picture a sample.
+
+Each form is written to a hidden folder beside OUT, which gets its name when all is there.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shards.cat import write_members
+from shards.census import photo_records
+from shards.dataset_rows import DatasetRows
+from shards.dataset_writer import DatasetWriter
+from shards.facets import is_picture
+from shards.folder import DatasetError, Sample
+from shards.names import identity_of
+from shards.sample import json_bytes
+
+Form = Literal["folders", "parquet", "images"]
+_FILE_ROWS = 10_000
+_GROUP_BYTES = 64 * 2**20  # of pictures in one row group
+# As Hugging Face `datasets` stores a picture; `image` below tells it that the column is one.
+_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_COLUMNS = pa.schema(
+    [
+        ("image", _IMAGE),
+        ("key", pa.string()),
+        ("identity", pa.string()),
+        ("photo", pa.int32()),
+        ("caption", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("licence", pa.string()),
+        ("regions_map", pa.binary()),
+        ("record", pa.string()),
+    ]
+)
+
+
+def export(
+    folder: str, out: str, form: Form, progress: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
+    """Writes a dataset in another form. Returns {"samples": …, "photos": …}.
+
+    folders   OUT/KEY.SUFFIX, every member a file
+    parquet   OUT/data/*.parquet, a row a photo: picture, map, caption, record; opened by `datasets`
+    images    WebDataset of ours, a sample a photo: KEY-NNN.jpg, .regions.png, .json with `group` in it, .txt
+
+    Raises DatasetError where OUT is there already or the dataset is damaged.
+    """
+    if Path(out).exists():
+        raise DatasetError(f"{out}: is there already; name a folder that is new")
+    dataset = DatasetRows(folder)
+    target = Path(out).absolute()
+    hidden = target.parent / f".{target.name}.unfinished"
+    shutil.rmtree(hidden, ignore_errors=True)
+    hidden.mkdir(parents=True)
+
+    def samples() -> Iterator[Sample]:
+        for number in range(len(dataset)):
+            yield dataset.read(number)
+            if progress is not None:
+                progress(number + 1, len(dataset))
+
+    write = {"folders": _folders, "parquet": _parquet, "images": _images}[form]
+    photos = write(samples(), hidden, str(dataset.about.get("pipeline") or "Dataset"))
+    hidden.rename(target)
+    return {"samples": len(dataset), "photos": photos}
+
+
+def photos_of(sample: Sample) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(stem, suffix of the picture, record) of each photo of a sample; foreign ones have no record."""
+    records = photo_records(sample.members)
+    for suffix in filter(is_picture, sample.members):
+        stem = suffix.rpartition(".")[0]
+        yield stem, suffix, records.get(stem, {})
+
+
+def _folders(samples: Iterator[Sample], out: Path, title: str) -> int:
+    photos = 0
+    for sample in samples:
+        write_members(sample, out)
+        photos += sum(map(is_picture, sample.members))
+    return photos
+
+
+def _parquet(samples: Iterator[Sample], out: Path, title: str) -> int:
+    features = {"image": {"_type": "Image"}}
+    schema = _COLUMNS.with_metadata({"huggingface": json.dumps({"info": {"features": _features(features)}})})
+    (out / "data").mkdir()
+    files = total = in_file = size = 0
+    rows: list[dict[str, Any]] = []
+    writer: pq.ParquetWriter | None = None
+    for sample in samples:
+        for number, (stem, suffix, record) in enumerate(photos_of(sample)):
+            rows.append(_row(sample, number, stem, suffix, record))
+            size += len(sample.members[suffix])
+            total, in_file = total + 1, in_file + 1
+        if size > _GROUP_BYTES or in_file >= _FILE_ROWS:
+            if writer is None:
+                writer = _open_file(out, files, schema)
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+            rows, size = [], 0
+        if writer is not None and in_file >= _FILE_ROWS:
+            writer.close()
+            writer, in_file, files = None, 0, files + 1
+    if rows or writer is not None or files == 0:
+        if writer is None:
+            writer = _open_file(out, files, schema)
+        writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+        writer.close()
+    return total
+
+
+def _open_file(out: Path, number: int, schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(out / "data" / f"train-{number:05d}.parquet", schema, compression="zstd")
+
+
+def _features(known: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """The columns as `datasets` names their types."""
+    kinds = {"string": "string", "int32": "int32", "binary": "binary"}
+    plain = {
+        field.name: {"dtype": kinds[str(field.type)], "_type": "Value"}
+        for field in _COLUMNS
+        if str(field.type) in kinds
+    }
+    return {field.name: {**known, **plain}[field.name] for field in _COLUMNS}
+
+
+def _row(sample: Sample, number: int, stem: str, suffix: str, record: dict[str, Any]) -> dict[str, Any]:
+    caption = record.get("caption")
+    if caption is None and "txt" in sample.members:
+        caption = sample.members["txt"].decode("utf-8", "replace")
+    return {
+        "image": {"bytes": sample.members[suffix], "path": f"{sample.key}.{suffix}"},
+        "key": sample.key,
+        "identity": identity_of(sample.key),
+        "photo": number,
+        "caption": caption,
+        "width": record.get("width"),
+        "height": record.get("height"),
+        "licence": record.get("licence"),
+        "regions_map": sample.members.get(f"{stem}.regions.png"),
+        "record": json_bytes(record).decode() if record else None,
+    }
+
+
+def _images(samples: Iterator[Sample], out: Path, title: str) -> int:
+    photos = 0
+    with DatasetWriter(str(out), max_samples=_FILE_ROWS) as writer:
+        for sample in samples:
+            for number, (stem, suffix, record) in enumerate(photos_of(sample)):
+                kind = suffix.rpartition(".")[2]
+                members = {kind: sample.members[suffix]}
+                if f"{stem}.regions.png" in sample.members:
+                    members["regions.png"] = sample.members[f"{stem}.regions.png"]
+                row = _row(sample, number, stem, suffix, record)
+                members["json"] = json_bytes({**record, "group": sample.key})
+                if row["caption"] is not None:
+                    members["txt"] = row["caption"].encode()
+                writer.add(f"{_flat(sample.key)}-{number:03d}", members)
+                photos += 1
+        writer.close(title, {})
+    return photos
+
+
+def _flat(key: str) -> str:
+    """A key as one part of a path: our shards have no folders in them."""
+    return key.removeprefix("./").replace("/", "_")

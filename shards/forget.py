@@ -1,0 +1,234 @@
+"""Takes people out of a dataset: shards that hold them are written anew, all others are left as they are.
+
+The new revision stands beside the old one until dataset.json, the one file that is replaced, names it:
+
+    1. new shards (000003-r1.tar), tombstones-r1.txt, index-r1.parquet, index-r1.arrow
+    2. dataset.json            from here on the dataset is the new revision
+    3. the old shards, index and tombstones are deleted, the card is written anew
+
+Killed before 2, the old revision is whole; killed behind it, the new one is. The same command again
+clears away what is left over and does, or ends, its work. A reader that has the old revision open finds
+its shards gone: it fails, and reads nothing else in their place.
+"""
+
+import fcntl
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from shards.census import Census
+from shards.copying import write_tombstones
+from shards.dataset import card_bytes, dataset_bytes
+from shards.dataset_files import (
+    files_of,
+    is_indexed_as_found,
+    remove_temporaries,
+    write_whole,
+)
+from shards.dataset_rows import DatasetRows
+from shards.folder import DatasetError, read_dataset_json
+from shards.forget_plan import ForgetPlan, Request, plan_forget
+from shards.index import IndexWriter
+from shards.indexed_shard import IndexedShard
+from shards.photo_ids import without_photos
+from shards.revisions import Revision, Revisions
+from shards.tombstones import Tombstones, tombstone
+
+# dataset_bytes counts these anew.
+_COUNTED = ("format", "schema", "shards", "groups", "photos", "bytes", "checksum")
+_NAMED = 3  # of a long list, in a message
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """revision: of the dataset now; missing: ids that it did not hold, also none that it forgot before."""
+
+    revision: int
+    groups_dropped: int = 0
+    groups_edited: int = 0
+    photos: int = 0
+    shards_rewritten: int = 0
+    missing: int = 0
+
+
+def forget(
+    folder: str,
+    request: Request,
+    *,
+    min_photos: int = 2,
+    missing_ok: bool = False,
+    dry_run: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Forgotten:
+    """Makes a revision of a dataset without what is asked for, in its place.
+
+    min_photos   a group that loses a photo and keeps fewer than these goes as a whole
+    missing_ok   ids that are not there are no error; they get tombstones all the same
+    dry_run      tells what would go; nothing is changed
+
+    Raises DatasetError, before anything is changed, for ids that are not there, for damage in what must
+    be copied, and where another process is changing the dataset.
+    """
+    root = Path(folder)
+    with _alone(root):
+        about = read_dataset_json(root)
+        if not dry_run:
+            _clear(root, about)
+        if not request:
+            return Forgotten(int(about.get("revision", 0)))
+        dataset = DatasetRows(folder)
+        before = Tombstones.of(folder, about)
+        plan = plan_forget(dataset, request, min_photos)
+        missing = {(kind, id_) for kind, id_ in request.named() - plan.found if not before.has(kind, id_)}
+        if missing and not missing_ok:
+            names = ", ".join(f"{kind} {id_[:40]}" for kind, id_ in sorted(missing)[:_NAMED])
+            more = " …" if len(missing) > _NAMED else ""
+            raise DatasetError(
+                f"{folder}: {len(missing)} ids are not there: {names}{more}; nothing was changed "
+                "(--missing-ok goes on without them)"
+            )
+        stones = before | request.tombstones
+        stones |= Tombstones([*plan.lines, *(tombstone(kind, id_) for kind, id_ in missing)])
+        shards = sorted({_shard_of(dataset, number) for number in plan.touched()})
+        revision = int(about.get("revision", 0)) + 1
+        done = Forgotten(
+            revision, len(plan.dropped), len(plan.edited), plan.photos, len(shards), len(missing)
+        )
+        if dry_run:
+            return done
+        if len(stones) == len(before) and not shards:
+            return Forgotten(revision - 1, missing=len(missing))
+        new = _write_revision(dataset, plan, stones, revision, set(shards), progress)
+        dataset.close()
+        write_whole(root / "dataset.json", new)
+        _clear(root, read_dataset_json(root))
+        return done
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """One process at a time; the lock goes with the process, however it ends."""
+    try:
+        handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise DatasetError(f"{root}: {error.strerror}") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise DatasetError(f"{root}: another process is changing this dataset") from None
+    finally:
+        os.close(handle)
+
+
+def _clear(root: Path, about: dict[str, Any]) -> None:
+    """Deletes what a killed call left, of the revision before and of the one that did not come about."""
+    mine = files_of(about)
+    following = int(about.get("revision", 0)) + 1
+    unborn = {f"{_stem(shard['name'])}-r{following}.tar" for shard in about["shards"]}
+    unborn |= {f"index-r{following}.{kind}" for kind in ("parquet", "arrow")}
+    unborn.add(f"tombstones-r{following}.txt")
+    for name in sorted((set(about.get("replaced", [])) | unborn) - mine):
+        (root / name).unlink(missing_ok=True)
+    remove_temporaries(root)
+    if about.get("revision") and not is_indexed_as_found(about):
+        filled = {"models": {}, "config": "", **about}
+        card = card_bytes(str(about.get("pipeline") or "Dataset"), about["shards"], filled)
+        readme = root / "README.md"
+        if not readme.exists() or readme.read_bytes() != card:
+            write_whole(readme, card)
+
+
+def _shard_of(dataset: DatasetRows, number: int) -> int:
+    return int(np.searchsorted(dataset.starts, number, side="right")) - 1
+
+
+def _write_revision(
+    dataset: DatasetRows,
+    plan: ForgetPlan,
+    stones: Tombstones,
+    revision: int,
+    touched: set[int],
+    progress: Callable[[int, int], None] | None,
+) -> bytes:
+    """Writes the files of the new revision beside the old ones. Returns the new dataset.json."""
+    about, folder = dataset.about, dataset.folder
+    entries: list[dict[str, Any]] = []
+    census = Census()
+    written = 0
+    with IndexWriter(folder, f"index-r{revision}") as index:
+        for shard, entry in enumerate(about["shards"]):
+            start, stop = dataset.starts[shard], dataset.starts[shard + 1]
+            rows: pa.Table | None
+            if shard in touched:
+                name = f"{_stem(entry['name'])}-r{revision}.tar"
+                made = _write_shard(dataset, plan, start, stop, name, len(entries))
+                written += 1
+                if progress is not None:
+                    progress(written, len(touched))
+                if made is None:
+                    continue
+                entry, rows = made
+            else:
+                rows = _renumbered(dataset.table.slice(start, stop - start), len(entries))
+            entries.append(entry)
+            for key, photos in zip(rows["key"].to_pylist(), rows["people"].to_pylist(), strict=True):
+                census.add(key, photos, ())
+            index.write(rows)
+        hashes = index.close()
+    census.licences = Counter(about.get("licences", {}))
+    census.licences.subtract(plan.licences)
+    census.licences = +census.licences
+    history = Revisions.of(about)
+    step = Revision(len(dataset), np.array(sorted(plan.dropped), np.int64))
+    past = Revisions(len(dataset) - len(plan.dropped), [*history.past, step])
+    new = {
+        **{name: value for name, value in about.items() if name not in _COUNTED},
+        **census.to_json(),
+        "index": hashes,
+        "revision": revision,
+        "history": past.to_json(),
+        "tombstones": write_tombstones(Path(folder) / f"tombstones-r{revision}.txt", stones),
+    }
+    old = files_of(about) - {"README.md", "dataset.json"}
+    new["replaced"] = sorted(old - files_of({**new, "shards": entries}))
+    return dataset_bytes(entries, new)
+
+
+def _write_shard(
+    dataset: DatasetRows, plan: ForgetPlan, start: int, stop: int, name: str, number: int
+) -> tuple[dict[str, Any], pa.Table] | None:
+    """A shard without what goes; None where nothing of it is left."""
+    kept = [sample for sample in range(start, stop) if sample not in plan.dropped]
+    if not kept:
+        return None
+    with IndexedShard(dataset.folder, name, number, Census()) as writer:
+        for sample in kept:
+            read = dataset.read(sample)
+            if sample in plan.edited:
+                writer.add(read.key, without_photos(read.members, plan.edited[sample]))
+            else:
+                writer.add(read.key, read.members, dataset.row(sample))
+        made = writer.close()
+    return made.entry, made.rows
+
+
+def _renumbered(rows: pa.Table, shard: int) -> pa.Table:
+    """The same rows for a shard that has another number, because one before it is gone."""
+    column = rows.schema.get_field_index("shard")
+    numbers = pa.repeat(pa.scalar(shard, pa.int32()), len(rows))
+    return rows.set_column(column, rows.schema.field(column), numbers)
+
+
+def _stem(name: str) -> str:
+    """A shard's name without .tar and the revision it came with."""
+    stem = name.removesuffix(".tar")
+    base, dash, revision = stem.rpartition("-r")
+    return base if dash and revision.isdecimal() else stem

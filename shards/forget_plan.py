@@ -1,0 +1,127 @@
+"""Whom `forget` takes out of a dataset, and what that means sample by sample."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from shards.census import NOT_STATED, is_record_name, photo_records
+from shards.dataset_rows import DatasetRows
+from shards.facets import is_picture
+from shards.names import identity_of
+from shards.photo_ids import photo_ids
+from shards.tombstones import Tombstones, tombstone
+
+
+@dataclass(frozen=True)
+class Request:
+    """Ids to forget, and tombstones (of another dataset) of ids that nobody names.
+
+    photos   sha256 of the photos' bytes, hex
+    """
+
+    identities: frozenset[str] = frozenset()
+    keys: frozenset[str] = frozenset()
+    photos: frozenset[str] = frozenset()
+    tombstones: Tombstones = field(default_factory=Tombstones)
+
+    def __bool__(self) -> bool:
+        return bool(self.identities or self.keys or self.photos or len(self.tombstones))
+
+    def named(self) -> set[tuple[str, str]]:
+        """(kind, id) of all that is named."""
+        kinds = (("identity", self.identities), ("key", self.keys), ("photo", self.photos))
+        return {(kind, id_) for kind, ids in kinds for id_ in ids}
+
+    def wants(self, kind: str, id_: str, ids: frozenset[str]) -> bool:
+        """Whether an id is to be forgotten."""
+        return id_ in ids or (len(self.tombstones) > 0 and self.tombstones.has(kind, id_))
+
+
+@dataclass
+class ForgetPlan:
+    """dropped: numbers of whole samples; edited: {number: pictures (suffixes) that go}; found: (kind, id)
+    of the request that are there; lines: tombstones of what goes; licences of the photos that go."""
+
+    dropped: set[int] = field(default_factory=set)
+    edited: dict[int, set[str]] = field(default_factory=dict)
+    found: set[tuple[str, str]] = field(default_factory=set)
+    lines: set[str] = field(default_factory=set)
+    licences: Counter[str] = field(default_factory=Counter)
+    photos: int = 0
+
+    def touched(self) -> set[int]:
+        """Numbers of all samples that change."""
+        return self.dropped | set(self.edited)
+
+
+class _Records:
+    """The members that tell whose the photos are."""
+
+    def __contains__(self, suffix: object) -> bool:
+        return isinstance(suffix, str) and is_record_name(suffix)
+
+
+def plan_forget(dataset: DatasetRows, request: Request, min_photos: int) -> ForgetPlan:
+    """Finds what a request means. Records are only read where photos or tombstones are asked for."""
+    plan = ForgetPlan()
+    wants_photos = bool(request.photos) or len(request.tombstones) > 0
+    for number, key in enumerate(dataset.all_keys()):
+        hits = [
+            (kind, id_)
+            for kind, id_, ids in (
+                ("key", key, request.keys),
+                ("identity", identity_of(key), request.identities),
+            )
+            if request.wants(kind, id_, ids)
+        ]
+        if hits:
+            plan.found.update(hits)
+            plan.lines.update(tombstone(kind, id_) for kind, id_ in hits)
+            _drop(plan, dataset, number)
+        elif wants_photos:
+            _find_photos(plan, dataset, number, request, min_photos)
+    return plan
+
+
+def _drop(plan: ForgetPlan, dataset: DatasetRows, number: int) -> None:
+    """A sample that goes with all its photos: none of them may come again."""
+    members = dataset.read(number).members
+    ids = photo_ids(members)
+    plan.dropped.add(number)
+    plan.lines.update(tombstone("photo", id_) for id_ in ids.values())
+    _count(plan, members, ids)
+
+
+def _find_photos(plan: ForgetPlan, dataset: DatasetRows, number: int, request: Request, least: int) -> None:
+    ids = _ids_of(dataset, number)
+    gone = {suffix: id_ for suffix, id_ in ids.items() if request.wants("photo", id_, request.photos)}
+    if not gone:
+        return
+    plan.found.update(("photo", id_) for id_ in gone.values())
+    plan.lines.update(tombstone("photo", id_) for id_ in gone.values())
+    left = len(ids) - len(gone)
+    members = dataset.read(number).members
+    if left == 0 or left < least:
+        plan.dropped.add(number)
+        _count(plan, members, ids)
+    else:
+        plan.edited[number] = set(gone)
+        _count(plan, members, gone)
+
+
+def _ids_of(dataset: DatasetRows, number: int) -> dict[str, str]:
+    """{suffix of a picture: photo_id}, from the records where they tell it."""
+    members = dataset.table["members"][number].as_py()
+    pictures = [place["suffix"] for place in members if is_picture(place["suffix"])]
+    records = photo_records(dataset.read(number, _Records()).members)
+    said = {suffix: records.get(suffix.partition(".")[0], {}).get("photo_id") for suffix in pictures}
+    if all(isinstance(id_, str) for id_ in said.values()):
+        return {suffix: str(id_) for suffix, id_ in said.items()}
+    return photo_ids(dataset.read(number).members)
+
+
+def _count(plan: ForgetPlan, members: Mapping[str, bytes], pictures: Iterable[str]) -> None:
+    records = photo_records(members)
+    for suffix in pictures:
+        plan.photos += 1
+        plan.licences[str(records.get(suffix.partition(".")[0], {}).get("licence") or NOT_STATED)] += 1
