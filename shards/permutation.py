@@ -5,6 +5,9 @@ are permuted again until they are back in it (cycle walking; Black and Rogaway, 
 Finite Domains, CT-RSA 2002). At most three in four places lie outside, so four walks are expected at most.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 _ROUNDS = 6
@@ -35,6 +38,34 @@ def _mix_one(value: int) -> int:
     return value ^ value >> 31
 
 
+def keys_of(key: int, *parts: np.ndarray) -> np.ndarray:
+    """`key_of` of a key and of arrays of whole numbers, element by element: uint64 [k]."""
+    found = np.full(np.broadcast_shapes(*(np.shape(part) for part in parts)), key, np.uint64)
+    for part in parts:
+        found = mix(found + np.asarray(part).astype(np.uint64) * np.uint64(_GOLDEN) + np.uint64(1))
+    return found
+
+
+def permute(places: np.ndarray, n: np.ndarray, keys: np.ndarray, *, inverse: bool = False) -> np.ndarray:
+    """What stands at places of many permutations at once, or with `inverse` where these values stand.
+
+    places   int64 [k], each of 0 to its n − 1
+    n        int64 [k], how many numbers each of the permutations is of
+    keys     uint64 [k], which permutation it is
+    """
+    bits = half_bits(n)
+    network = _Network(bits, [mix(keys + np.uint64(number + 1)) for number in range(_ROUNDS)])
+    return network.walk(np.asarray(places, np.int64), np.asarray(n, np.int64), not inverse)
+
+
+def half_bits(n: np.ndarray) -> np.ndarray:
+    """Bits of a half-word: 4 to that power is the first power of four that is not below n; uint64 [k]."""
+    bits = np.ones(np.shape(n), np.uint64)
+    while (small := np.left_shift(np.uint64(1), bits * np.uint64(2)) < np.asarray(n).astype(np.uint64)).any():
+        bits[small] += np.uint64(1)
+    return bits
+
+
 class Permutation:
     """The permutation of `range(n)` that belongs to a key."""
 
@@ -42,9 +73,8 @@ class Permutation:
         if n < 1:
             raise ValueError(f"a permutation needs at least one place, not {n}")
         self.n = n
-        self._bits = np.uint64(max((n - 1).bit_length() + 1, 2) // 2)
-        self._mask = np.uint64((1 << int(self._bits)) - 1)
-        self._keys = [np.uint64(key_of(key, number)) for number in range(_ROUNDS)]
+        bits = np.uint64(max((n - 1).bit_length() + 1, 2) // 2)
+        self._network = _Network(bits, [np.uint64(key_of(key, number)) for number in range(_ROUNDS)])
 
     def __call__(self, places: np.ndarray) -> np.ndarray:
         """int64 [k] of 0 to n − 1 → what stands at these places, int64 [k]."""
@@ -58,15 +88,33 @@ class Permutation:
         given = np.asarray(places, np.int64)
         if given.size and (given.min() < 0 or given.max() >= self.n):
             raise IndexError(f"places must be 0 to {self.n - 1}")
-        out = self._network(given.astype(np.uint64), forward)
-        outside = np.flatnonzero(out >= self.n)
+        return self._network.walk(given, np.int64(self.n), forward)
+
+
+class _Network:
+    """The Feistel network: one for all numbers (bits and keys are scalars), or one for each (arrays)."""
+
+    def __init__(self, bits: Any, keys: Sequence[Any]) -> None:
+        self._bits, self._keys = bits, keys
+        self._mask = np.left_shift(np.uint64(1), bits) - np.uint64(1)
+
+    def walk(self, places: np.ndarray, n: Any, forward: bool) -> np.ndarray:
+        """int64 [k] → int64 [k]: through the network until every number is below its n again."""
+        ends = np.broadcast_to(np.asarray(n).astype(np.uint64), places.shape)
+        out = self._through(places.astype(np.uint64), forward)
+        outside = np.flatnonzero(out >= ends)
         while outside.size:
-            again = self._network(out[outside], forward)
+            again = self._of(outside)._through(out[outside], forward)
             out[outside] = again
-            outside = outside[again >= self.n]
+            outside = outside[again >= ends[outside]]
         return out.astype(np.int64)
 
-    def _network(self, values: np.ndarray, forward: bool) -> np.ndarray:
+    def _of(self, chosen: np.ndarray) -> "_Network":
+        if np.ndim(self._bits) == 0:
+            return self
+        return _Network(self._bits[chosen], [key[chosen] for key in self._keys])
+
+    def _through(self, values: np.ndarray, forward: bool) -> np.ndarray:
         left, right = values >> self._bits, values & self._mask
         for key in self._keys if forward else reversed(self._keys):
             if forward:

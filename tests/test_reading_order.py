@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.order import EpochOrder
-from shards.permutation import Permutation, key_of
+from shards.permutation import Permutation, key_of, keys_of, permute
 
 
 @given(n=st.integers(1, 3000), key=st.integers(0, 2**64 - 1))
@@ -52,15 +52,34 @@ def test_other_seeds_and_epochs_give_other_orders() -> None:
             assert (one == other).mean() < 0.01
 
 
-def test_neighbours_come_from_one_shard_as_often_as_in_a_perfect_shuffle() -> None:
-    shards, per_shard = 20, 1_000
+@pytest.mark.parametrize("shards", [16, 20, 150])
+def test_neighbours_come_from_one_shard_as_often_as_in_a_perfect_shuffle(shards: int) -> None:
+    per_shard = 1_000
     rates = []
-    for epoch in range(5):
+    for epoch in range(200 // shards + 5):
         numbers = EpochOrder(shards * per_shard, 9, epoch)(np.arange(shards * per_shard))
         shard = numbers // per_shard
         rates.append((shard[1:] == shard[:-1]).mean())
     perfect = (per_shard - 1) / (shards * per_shard - 1)
     assert np.mean(rates) == pytest.approx(perfect, rel=0.05)
+
+
+def test_samples_of_one_block_are_spread_over_the_window_they_are_read_in() -> None:
+    order = EpochOrder(100_000, 2, 0)
+    places = order.place_of(np.arange(16 * 500)).reshape(500, 16)
+    gaps = np.diff(np.sort(places, axis=1), axis=1)
+    rounds = 100_000 / (7 * 16)  # places: seven windows of sixteen rounds
+    assert gaps.mean() == pytest.approx(rounds, rel=0.05)
+    assert (np.ptp(places, axis=1) < 100_000 / 7).all()
+    assert (gaps == 1).mean() < 0.002
+
+
+def test_many_permutations_at_once_are_each_one_and_have_inverses() -> None:
+    n = np.repeat(np.arange(1, 40), np.arange(1, 40))
+    places = np.concatenate([np.arange(size) for size in range(1, 40)])
+    found = permute(places, n, keys_of(5, n))
+    assert all(sorted(found[n == size].tolist()) == list(range(size)) for size in range(1, 40))
+    assert (permute(found, n, keys_of(5, n), inverse=True) == places).all()
 
 
 def test_a_billion_samples_are_opened_and_looked_up_at_once() -> None:
@@ -77,3 +96,4 @@ def test_places_outside_the_epoch_are_refused() -> None:
 
 def test_keys_depend_on_the_order_of_their_parts() -> None:
     assert len({key_of(1, 2), key_of(2, 1), key_of(1), key_of(1, 2, 0), key_of(0, 1, 2)}) == 5
+    assert keys_of(key_of(1), np.array([2, 5])).tolist() == [key_of(1, 2), key_of(1, 5)]
