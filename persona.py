@@ -11,13 +11,15 @@ _EXAMPLES = """examples:
   persona curate real-photos --set source.path=photos --set models.path=weights --out runs/first
   persona status runs/first
   persona why runs/first IMG_0042.jpg
+  persona shards verify runs/first/shards
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command. Returns 0, 1 (it ran, the result is bad) or 2 (bad usage or config)."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    parser = _parser(words[0] if words else "")
+    options = parser.parse_args(words)
     from curation.errors import PersonaError
 
     try:
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="persona",
         description="Curate photos of people into shards of person × outfit groups.",
@@ -150,6 +152,12 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--precision", type=float, default=0.95, help="wanted among accepted pairs")
     calibrate.add_argument("--out", metavar="FILE", help="default RUN/judge-calibration.json")
     calibrate.add_argument("--json", action="store_true")
+
+    shards = commands.add_parser("shards", help="verify, count, merge, split, export and change datasets")
+    if command == "shards":
+        from shards.commands import mount
+
+        mount(shards)
     return parser
 
 

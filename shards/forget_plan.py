@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from shards.census import NOT_STATED, is_record_name, photo_records
 from shards.dataset_rows import DatasetRows
 from shards.facets import is_picture
+from shards.folder import DatasetError
 from shards.names import identity_of
 from shards.photo_ids import photo_ids
 from shards.tombstones import Tombstones, tombstone
@@ -27,6 +29,14 @@ class Request:
     def __bool__(self) -> bool:
         return bool(self.identities or self.keys or self.photos or len(self.tombstones))
 
+    def __or__(self, other: "Request") -> "Request":
+        return Request(
+            self.identities | other.identities,
+            self.keys | other.keys,
+            self.photos | other.photos,
+            self.tombstones | other.tombstones,
+        )
+
     def named(self) -> set[tuple[str, str]]:
         """(kind, id) of all that is named."""
         kinds = (("identity", self.identities), ("key", self.keys), ("photo", self.photos))
@@ -35,6 +45,30 @@ class Request:
     def wants(self, kind: str, id_: str, ids: frozenset[str]) -> bool:
         """Whether an id is to be forgotten."""
         return id_ in ids or (len(self.tombstones) > 0 and self.tombstones.has(kind, id_))
+
+
+def read_request(path: str | Path) -> Request:
+    """Ids of a file: lines `identity:ID`, `key:KEY`, `photo:PHOTO_ID`, or `sha256:PHOTO_ID` as an opt-out
+    list has them; `#` begins a comment. Raises DatasetError with the line that is none of these."""
+    ids: dict[str, set[str]] = {"identity": set(), "key": set(), "photo": set()}
+    try:
+        lines = Path(path).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: {str(error).splitlines()[0]}") from None
+    for number, line in enumerate(lines, 1):
+        kind, colon, id_ = (part.strip() for part in line.split("#", 1)[0].partition(":"))
+        if not kind and not colon:
+            continue
+        if kind in ("photo", "sha256") and len(id_) == 64:
+            ids["photo"].add(id_.lower())
+        elif kind in ("identity", "key") and id_:
+            ids[kind].add(id_)
+        else:
+            raise DatasetError(
+                f"{path}:{number}: {line.strip()[:80]!r} is none of identity:ID, key:KEY, "
+                "photo:<64 hex digits>, sha256:<64 hex digits>"
+            )
+    return Request(frozenset(ids["identity"]), frozenset(ids["key"]), frozenset(ids["photo"]))
 
 
 @dataclass

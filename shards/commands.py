@@ -1,0 +1,387 @@
+"""`persona shards …`: the tools for datasets on the command line. Each is a function of its own file."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from shards.copying import MAX_MIB, MAX_SAMPLES
+from shards.folder import DatasetError
+
+_SMALL_BYTES = 2**30  # of shards: less is read sooner than processes start
+_Run = Callable[[argparse.Namespace], int]
+
+
+class UsageError(Exception):
+    """What was asked for makes no sense; `str()` is one line."""
+
+
+def mount(parser: argparse.ArgumentParser) -> None:
+    """Adds the commands. Each sets `run`, which returns 0, 1 (it ran, the result is bad) or 2 (bad usage)."""
+    commands = parser.add_subparsers(metavar="ACTION", required=True)
+    _add_reading(commands)
+    _add_writing(commands)
+
+
+def _add_reading(commands: Any) -> None:
+    index = _command(
+        commands, "index", _index,
+        "make the index of a folder of WebDataset tars, or a lost one of ours",
+        "persona shards index /data/some-webdataset",
+    )  # fmt: skip
+    index.add_argument("folder", metavar="DIR")
+    _processes_option(index)
+
+    verify = _command(
+        commands, "verify", _verify,
+        "prove that a dataset is what was written, or name what is not",
+        "persona shards verify runs/demo/shards",
+    )  # fmt: skip
+    verify.add_argument("folder", metavar="DIR", help="a folder, or a URL such as s3://bucket/dataset")
+    verify.add_argument("--fast", action="store_true", help="sizes and checksums of whole files only")
+    _processes_option(verify)
+
+    stats = _command(
+        commands, "stats", _stats, "count what a dataset holds", "persona shards stats runs/demo/shards"
+    )
+    stats.add_argument("folder", metavar="DIR")
+
+    cat = _command(
+        commands, "cat", _cat,
+        "print the record of a sample, or get its members",
+        "persona shards cat runs/demo/shards b7107ebf3d24952e-a 000.jpg --out photo.jpg",
+    )  # fmt: skip
+    cat.add_argument("folder", metavar="DIR")
+    cat.add_argument("key", metavar="KEY")
+    cat.add_argument("member", metavar="MEMBER", nargs="?", help="its suffix, as 000.jpg")
+    cat.add_argument("--out", metavar="PATH", help="a file for MEMBER, a folder for all members")
+
+    diff = _command(
+        commands, "diff", _diff,
+        "keys that only one of two datasets has, and members that differ; exit code 1 where there are any",
+        "persona shards diff runs/first/shards runs/second/shards",
+    )  # fmt: skip
+    diff.add_argument("a", metavar="A")
+    diff.add_argument("b", metavar="B")
+
+
+def _add_writing(commands: Any) -> None:
+    merge = _command(
+        commands, "merge", _merge,
+        "put datasets together, in the order of their keys",
+        "persona shards merge runs/first/shards runs/second/shards --out all",
+    )  # fmt: skip
+    merge.add_argument("folders", metavar="DIR", nargs="+")
+    merge.add_argument("--out", metavar="DIR", required=True)
+    merge.add_argument("--on-duplicate", choices=("error", "keep-first"), default="error")
+    _limits(merge)
+
+    split = _command(
+        commands, "split", _split,
+        "cut a dataset into several, with nobody in two of them",
+        "persona shards split all --out train held-out --by 0.9,0.1",
+    )  # fmt: skip
+    split.add_argument("folder", metavar="DIR")
+    split.add_argument("--out", metavar="DIR", nargs="+", required=True)
+    how = split.add_mutually_exclusive_group(required=True)
+    how.add_argument("--by", metavar="F,F", help="fractions, one for each OUT, by a hash of the identity")
+    how.add_argument("--keys", metavar="FILE", help="keys, one a line, that go to the first of two OUT")
+    split.add_argument("--allow-shared-identities", action="store_true", help="with --keys")
+    _limits(split)
+
+    reshard = _command(
+        commands, "reshard", _reshard,
+        "write a dataset with shards of another size; order and positions of trainings stay",
+        "persona shards reshard all --out larger --max-samples 5000 --max-mib 2048",
+    )  # fmt: skip
+    reshard.add_argument("folder", metavar="DIR")
+    reshard.add_argument("--out", metavar="DIR", required=True)
+    _limits(reshard)
+
+    export = _command(
+        commands, "export", _export,
+        "write a dataset in a form that other tools want",
+        "persona shards export runs/demo/shards --to parquet --out demo-parquet",
+    )  # fmt: skip
+    export.add_argument("folder", metavar="DIR")
+    export.add_argument(
+        "--to", choices=("folders", "parquet", "images"), required=True,
+        help="a file a member; Parquet as Hugging Face datasets reads it; WebDataset, a sample a photo",
+    )  # fmt: skip
+    export.add_argument("--out", metavar="DIR", required=True)
+
+    forget = _command(
+        commands, "forget", _forget,
+        "take people or photos out of a dataset, in its place; only shards that hold them are rewritten",
+        "persona shards forget all --identity b7107ebf3d24952e --photo 9f86d081884c7d65…",
+    )  # fmt: skip
+    forget.add_argument("folder", metavar="DIR")
+    forget.add_argument("--identity", metavar="ID", nargs="+", action="extend", default=[])
+    forget.add_argument("--key", metavar="KEY", nargs="+", action="extend", default=[])
+    forget.add_argument(
+        "--photo", metavar="PHOTO_ID", nargs="+", action="extend", default=[], help="sha256 of its bytes"
+    )
+    forget.add_argument(
+        "--from", metavar="FILE", dest="file",
+        help="lines identity:ID, key:KEY, photo:PHOTO_ID or, as in an opt-out list, sha256:PHOTO_ID",
+    )  # fmt: skip
+    forget.add_argument("--tombstones", metavar="FILE", help="of another dataset: forget here what it forgot")
+    forget.add_argument(
+        "--min-photos", type=int, default=2, metavar="N",
+        help="a group that loses a photo and keeps fewer goes as a whole (default %(default)s)",
+    )  # fmt: skip
+    forget.add_argument("--missing-ok", action="store_true", help="ids that are not there are no error")
+    forget.add_argument("--dry-run", action="store_true", help="tell what would go")
+
+
+def _command(commands: Any, name: str, run: _Run, says: str, example: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=says, description=says, epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=lambda options: _guarded(run, options))
+    return parser
+
+
+def _guarded(run: _Run, options: argparse.Namespace) -> int:
+    """Errors of the tools as one line and an exit code."""
+    try:
+        return run(options)
+    except UsageError as error:
+        print(f"persona: {error}", file=sys.stderr)
+        return 2
+    except DatasetError as error:
+        print(f"persona: {' '.join(str(error).split())[:1000]}", file=sys.stderr)
+        return 1
+
+
+def _processes_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--processes", type=int, metavar="N", help="default: one for each CPU where there is much to read"
+    )
+
+
+def _limits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-samples", type=int, default=MAX_SAMPLES, metavar="N", help="of a shard (default %(default)s)"
+    )
+    parser.add_argument(
+        "--max-mib", type=float, default=MAX_MIB, metavar="N", help="of a shard (default %(default)s)"
+    )
+
+
+def _index(options: argparse.Namespace) -> int:
+    from shards.build_index import build_index
+
+    folder = _folder(options.folder)
+    about = build_index(folder, processes=_processes(options), progress=_progress(options))
+    counts = {name: about[name] for name in ("groups", "photos", "bytes")} | {"shards": len(about["shards"])}
+    _say(
+        options,
+        counts,
+        [f"{counts['groups']} samples in {counts['shards']} shards, {counts['photos']} photos"],
+    )
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from shards.verify import verify
+
+    folder = _folder(options.folder)
+    report = verify(folder, fast=options.fast, processes=_processes(options), progress=_progress(options))
+    read = f"{report.shards} shards, {report.members} members, {report.bytes} bytes"
+    state = f"{len(report.problems)} problems" if report.problems else "all as it was written"
+    _say(options, report.to_json(), [*map(str, report.problems), f"{read}: {state}"])
+    return 1 if report.problems else 0
+
+
+def _stats(options: argparse.Namespace) -> int:
+    from shards.stats import stats, stats_lines
+
+    found = stats(_folder(options.folder))
+    _say(options, found, stats_lines(found))
+    return 0
+
+
+def _cat(options: argparse.Namespace) -> int:
+    from shards.cat import find_sample, member_of, record_of, write_members
+
+    sample = find_sample(_folder(options.folder), options.key)
+    if options.member is not None:
+        data = member_of(sample, options.member)
+        if options.out is None:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        else:
+            Path(options.out).write_bytes(data)
+    elif options.out is not None:
+        written = write_members(sample, Path(options.out))
+        _say(options, {"written": list(map(str, written))}, map(str, written))
+    else:
+        record = record_of(sample)
+        _say(options, record, [json.dumps(record, indent=1, ensure_ascii=False)])
+    return 0
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from shards.diff import diff
+
+    found = diff(_folder(options.a), _folder(options.b))
+    _say(options, found.to_json(), found.lines())
+    return 1 if found else 0
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from shards.merge import merge
+
+    folders = [_folder(folder) for folder in options.folders]
+    about = merge(
+        folders,
+        options.out,
+        on_duplicate=options.on_duplicate,
+        progress=_progress(options),
+        **_checked_limits(options),
+    )
+    return _say_written(options, options.out, about)
+
+
+def _split(options: argparse.Namespace) -> int:
+    from shards.split import split_by_identity, split_by_keys
+
+    folder, limits = _folder(options.folder), _checked_limits(options)
+    if options.keys is not None:
+        if len(options.out) != 2:
+            raise UsageError(f"split --keys writes two datasets: --out A B, not {len(options.out)}")
+        keys = _lines(options.keys)
+        abouts = split_by_keys(
+            folder,
+            options.out,
+            keys,
+            allow_shared=options.allow_shared_identities,
+            progress=_progress(options),
+            **limits,
+        )
+    else:
+        try:
+            fractions = [float(part) for part in options.by.split(",")]
+            abouts = split_by_identity(folder, options.out, fractions, progress=_progress(options), **limits)
+        except DatasetError:
+            raise
+        except ValueError as error:
+            raise UsageError(f"split --by {options.by}: {error}") from None
+    for out, about in zip(options.out, abouts, strict=True):
+        _say_written(options, out, about)
+    return 0
+
+
+def _reshard(options: argparse.Namespace) -> int:
+    from shards.reshard import reshard
+
+    folder = _folder(options.folder)
+    about = reshard(folder, options.out, progress=_progress(options), **_checked_limits(options))
+    return _say_written(options, options.out, about)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from shards.export import export
+
+    written = export(_folder(options.folder), options.out, options.to, _progress(options))
+    _say(options, written, [f"{options.out}: {written['samples']} samples, {written['photos']} photos"])
+    return 0
+
+
+def _forget(options: argparse.Namespace) -> int:
+    from shards.forget import forget
+    from shards.forget_plan import Request, read_request
+    from shards.tombstones import Tombstones
+
+    folder = _folder(options.folder)
+    photos = [photo.lower() for photo in options.photo]
+    request = Request(frozenset(options.identity), frozenset(options.key), frozenset(photos))
+    if options.file is not None:
+        request = request | read_request(options.file)
+    if options.tombstones is not None:
+        request = replace(request, tombstones=Tombstones.read(options.tombstones))
+    if options.min_photos < 1:
+        raise UsageError(f"forget --min-photos {options.min_photos}: at least 1")
+    done = forget(
+        folder,
+        request,
+        min_photos=options.min_photos,
+        missing_ok=options.missing_ok,
+        dry_run=options.dry_run,
+        progress=_progress(options),
+    )
+    would = "would be " if options.dry_run else ""
+    says = (
+        f"revision {done.revision}: {done.photos} photos {would}forgotten, {done.groups_dropped} groups "
+        f"dropped, {done.groups_edited} groups with fewer photos, {done.shards_rewritten} shards "
+        f"{would}rewritten"
+    )
+    _say(options, asdict(done), [says])
+    return 0
+
+
+def _say_written(options: argparse.Namespace, out: str, about: dict[str, Any]) -> int:
+    counts = {name: about[name] for name in ("groups", "photos", "identities", "bytes")}
+    counts |= {"out": out, "shards": len(about["shards"])}
+    _say(
+        options,
+        counts,
+        [f"{out}: {about['groups']} groups, {about['photos']} photos, {counts['shards']} shards"],
+    )
+    return 0
+
+
+def _say(options: argparse.Namespace, found: dict[str, Any], lines: Any) -> None:
+    if options.json:
+        print(json.dumps(found))
+        return
+    for line in lines:
+        print(line)
+
+
+def _progress(options: argparse.Namespace) -> Callable[[int, int], None] | None:
+    if options.json or not sys.stderr.isatty():
+        return None
+
+    def show(done: int, of: int) -> None:
+        print(f"\r{done} of {of}", end="\n" if done == of else "", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _folder(folder: str) -> str:
+    if "://" not in folder and not Path(folder).is_dir():
+        raise UsageError(f"{folder}: no such folder")
+    return folder
+
+
+def _processes(options: argparse.Namespace) -> int:
+    if options.processes is not None:
+        if options.processes < 1:
+            raise UsageError(f"--processes {options.processes}: at least 1")
+        return int(options.processes)
+    if "://" in options.folder:
+        return os.cpu_count() or 1
+    size = sum(path.stat().st_size for path in Path(options.folder).glob("*.tar"))
+    return 1 if size < _SMALL_BYTES else os.cpu_count() or 1
+
+
+def _checked_limits(options: argparse.Namespace) -> dict[str, int]:
+    if options.max_samples < 1 or options.max_mib <= 0:
+        raise UsageError("--max-samples and --max-mib must be positive")
+    return {"max_samples": options.max_samples, "max_bytes": max(int(options.max_mib * 2**20), 1)}
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        text = Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {str(error).splitlines()[0]}") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
