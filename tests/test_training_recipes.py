@@ -177,7 +177,7 @@ def test_reconstruction_falls_to_zero() -> None:
 def test_frozen_parts_take_the_dtype_and_trained_parts_stay_float32() -> None:
     recipe = tiny("visual_persona")
     module = built(recipe, dtype=torch.bfloat16)
-    dtypes = {p.requires_grad: set() for p in module.parameters()}
+    dtypes: dict[bool, set[torch.dtype]] = {True: set(), False: set()}
     for name, parameter in module.named_parameters():
         if not name.startswith("identity."):
             dtypes[parameter.requires_grad].add(parameter.dtype)

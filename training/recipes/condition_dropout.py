@@ -25,6 +25,9 @@ class DropoutSettings(Settings):
         return self
 
 
+NO_DROPOUT = DropoutSettings(identity=0, text=0, both=0, region=0)
+
+
 def keep_conditions(settings: DropoutSettings, streams: Tensor) -> tuple[Tensor, Tensor]:
     """int64 [B] streams → whether identity and whether text is kept, bool [B] each."""
     drawn = uniform(streams, Purpose.DROP_CONDITION)[:, 0]

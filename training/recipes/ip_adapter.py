@@ -14,7 +14,7 @@ from training.models.local_weights import cast, freeze, from_folder
 from training.models.own_precision import own_precision
 from training.models.region_crops import Normalise
 from training.models.sdxl import SdxlSettings
-from training.recipes.condition_dropout import DropoutSettings, keep_conditions
+from training.recipes.condition_dropout import NO_DROPOUT, DropoutSettings, keep_conditions
 from training.recipes.denoising import (
     Denoiser,
     DenoisingSettings,
@@ -83,9 +83,10 @@ class IpAdapterModule(nn.Module):
         token_width = self.denoiser.unet.config.cross_attention_dim
         self.identity = ImageTokens(self.encoder.config.projection_dim, settings.tokens, token_width)
 
-    def forward(self, fields: Mapping[str, Tensor], streams: Tensor) -> Tensor:
+    def forward(self, fields: Mapping[str, Tensor], streams: Tensor, *, drop: bool = True) -> Tensor:
         """Each sample's loss, float32 [B]. A dropped identity is an embedding of zeros."""
-        keep_identity, keep_text = keep_conditions(self.settings.dropout, streams)
+        dropout = self.settings.dropout if drop else NO_DROPOUT
+        keep_identity, keep_text = keep_conditions(dropout, streams)
         with torch.no_grad(), own_precision(keep_text.device):
             pixels = self.normalise(fields["reference"], torch.ones_like(keep_identity))
             embedding = self.encoder(pixel_values=pixels.to(self.encoder.dtype)).image_embeds

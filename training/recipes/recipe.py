@@ -13,8 +13,9 @@ from training.batch import Field
 class Recipe(Protocol):
     """One method. It says what is trained, what is frozen, what it reads, its loss and its export.
 
-    The module that it builds is called as `module(fields, streams)` and gives each sample's loss,
-    float32 [B]; its parameters that require gradients are what is trained. Reduction, precision, ranks,
+    The module that it builds is called as `module(fields, streams, drop=True)` and gives each sample's
+    loss, float32 [B]; `drop` says whether conditions are left out at random, as they are in training.
+    Its parameters that require gradients are what is trained. Reduction, precision, ranks,
     compilation and optimisation belong to the loop.
     """
 

@@ -20,7 +20,7 @@ from training.batch import Field
 from training.models.region_decoder import DecoderSettings, RegionDecoder
 from training.models.region_encoder import DinoSettings, RegionEncoder
 from training.models.sdxl import SdxlSettings
-from training.recipes.condition_dropout import DropoutSettings, keep_conditions, keep_regions
+from training.recipes.condition_dropout import NO_DROPOUT, DropoutSettings, keep_conditions, keep_regions
 from training.recipes.denoising import (
     Denoiser,
     DenoisingSettings,
@@ -90,9 +90,9 @@ class VisualPersonaModule(nn.Module):
         self.identity.pos_embed.requires_grad_(shared)
         self.identity.new_pos_embed.requires_grad_(not shared)
 
-    def forward(self, fields: Mapping[str, Tensor], streams: Tensor) -> Tensor:
+    def forward(self, fields: Mapping[str, Tensor], streams: Tensor, *, drop: bool = True) -> Tensor:
         """Each sample's loss, float32 [B]. A dropped region is a missing one, a dropped identity five."""
-        dropout = self.settings.dropout
+        dropout = self.settings.dropout if drop else NO_DROPOUT
         keep_identity, keep_text = keep_conditions(dropout, streams)
         seen = fields["visible"] & keep_regions(dropout, streams, self.settings.decoder.regions)
         tokens = self.tokens(fields["crops"], seen & keep_identity[:, None])

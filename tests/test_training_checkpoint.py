@@ -1,0 +1,94 @@
+"""Checkpoints: whole or not there, what was written or refused, and rotated."""
+
+import multiprocessing
+import random
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.write_checkpoints import write_checkpoints
+from training.checkpoint import CheckpointError, CheckpointFolder, checkpoints_in, load_checkpoint
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.write_checkpoints", "tests.train_tiny"])
+
+
+def write(folder: Path, *steps: int, **rotation: int) -> list[str]:
+    checkpoints = CheckpointFolder(folder, **rotation)
+    for step in steps:
+        tensors = {"adapter": {"a.weight": torch.full((2, 3), float(step))}, "optimiser": {}}
+        checkpoints.save(step, tensors, {"batches": {"consumed": 10 * step}})
+    checkpoints.close()
+    return [path.name for path in checkpoints_in(folder)]
+
+
+def test_what_is_written_comes_back(tmp_path: Path) -> None:
+    write(tmp_path, 7)
+    found = load_checkpoint(tmp_path / "step-00000007")
+    assert found.step == 7
+    assert found.record == {"batches": {"consumed": 70}}
+    assert torch.equal(found.tensors["adapter"]["a.weight"], torch.full((2, 3), 7.0))
+    assert found.tensors["optimiser"] == {}
+
+
+def test_a_checkpoint_is_of_the_moment_of_saving(tmp_path: Path) -> None:
+    weight = torch.zeros(1_000_000)
+    checkpoints = CheckpointFolder(tmp_path)
+    checkpoints.save(1, {"adapter": {"x": weight}}, {})
+    weight.fill_(9)  # as the next step does, while the thread still writes
+    checkpoints.close()
+    assert not load_checkpoint(tmp_path / "step-00000001").tensors["adapter"]["x"].any()
+
+
+def test_rotation_keeps_the_last_ones_and_the_multiples(tmp_path: Path) -> None:
+    assert write(tmp_path, *range(1, 9), keep=2, keep_every=3) == [
+        f"step-{step:08d}" for step in (3, 6, 7, 8)
+    ]
+
+
+def test_a_checkpoint_from_a_killed_write_is_never_loaded(tmp_path: Path) -> None:
+    for attempt in range(3):
+        folder = tmp_path / str(attempt)
+        process = PROCESSES.Process(target=write_checkpoints, args=(folder,))
+        process.start()
+        deadline = time.monotonic() + 60
+        while not checkpoints_in(folder) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 0.2))
+        process.kill()
+        process.join()
+        found = checkpoints_in(folder)
+        assert found
+        for path in found:
+            checkpoint = load_checkpoint(path)
+            assert checkpoint.record["batches"] == {"consumed": checkpoint.step}
+            for named in checkpoint.tensors.values():
+                assert torch.equal(named["x"], torch.full((500_000,), float(checkpoint.step)))
+        # What the killed write left aside is no obstacle to the next one.
+        again = checkpoints_in(folder)[-1].name
+        assert again in write(folder, int(again.removeprefix("step-")), keep=5)
+
+
+@pytest.mark.parametrize("harm", ["cut", "changed", "missing", "record"])
+def test_a_damaged_checkpoint_is_refused_and_named(harm: str, tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    file = tmp_path / "step-00000001" / ("checkpoint.json" if harm == "record" else "adapter.safetensors")
+    content = file.read_bytes()
+    if harm == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(content[:-4] if harm in ("cut", "record") else content[:-4] + b"\1\2\3\4")
+    with pytest.raises(CheckpointError, match=file.name) as caught:
+        load_checkpoint(tmp_path / "step-00000001")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_write_that_fails_is_told_by_the_next_save(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("a file where the folder should be")
+    checkpoints = CheckpointFolder(tmp_path / "checkpoints")
+    checkpoints.save(1, {"adapter": {"x": torch.ones(1)}}, {})
+    with pytest.raises(OSError, match="checkpoints"):
+        checkpoints.save(2, {"adapter": {"x": torch.ones(1)}}, {})
+    checkpoints.close()

@@ -1,0 +1,62 @@
+"""Trains a tiny recipe, in this process or as one rank in a process of its own.
+
+`kill_at` ends the process as a crash would, with no time to say anything, when that many batches have
+been asked for.
+"""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from tests.drawn_training import DrawnBatches, built, tiny
+from training.batch import Batch
+from training.loop import LoopSettings, Training
+from training.ranks import Ranks, join_ranks
+from training.recipes import ip_adapter, visual_persona  # noqa: F401  imported once, before forking
+
+OPTIMISER = {"lr": 1e-3, "warmup_steps": 3, "schedule": "cosine"}
+
+
+class Killed(DrawnBatches):
+    """Batches that end the process."""
+
+    def __init__(self, *args: Any, kill_at: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._left = kill_at
+
+    def __next__(self) -> Batch:
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._left -= 1
+        return super().__next__()
+
+
+def training(
+    folder: Path,
+    ranks: Ranks,
+    *,
+    recipe: str = "visual_persona",
+    batch: int = 2,
+    kill_at: int | None = None,
+    **loop: Any,
+) -> Training:
+    """A run over drawn people in float32; `loop` are settings of the loop."""
+    method = tiny(recipe)
+    module = built(method, seed=5)
+    shared: dict[str, Any] = {"rank": ranks.rank, "world": ranks.world}
+    batches = (
+        DrawnBatches(method, batch, **shared)
+        if kill_at is None
+        else Killed(method, batch, kill_at=kill_at, **shared)
+    )
+    settings = LoopSettings.model_validate({"precision": "fp32", "optimiser": OPTIMISER, **loop})
+    return Training(method, module, batches, settings, folder, ranks)
+
+
+def train_in_process(folder: Path, rank: int, world: int, port: int, settings: dict[str, Any]) -> None:
+    """One rank, with the variables that torchrun would give it."""
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    with join_ranks(timeout_s=60) as ranks:
+        training(folder, ranks, **settings).run()

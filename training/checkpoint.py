@@ -1,0 +1,153 @@
+"""Checkpoints: tensors by module path in safetensors, written aside and renamed, by a thread.
+
+    checkpoints/step-00001000/
+      adapter.safetensors     what the recipe makes, in float32 as it is trained
+      ema.safetensors         moving averages of what is trained
+      optimiser.safetensors   AdamW's state
+      checkpoint.json         step, position in the data, recipe, and each file's bytes and xxh3-128
+
+There is no random state: draws are a function of the seed and the sample (randomness.py). A folder
+gets its name when all of it is on disk, so one from a killed write is never found; one whose files are
+not what was written is refused. Nothing is pickled.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+_NAME = re.compile(r"step-(\d{8})")
+_RECORD = "checkpoint.json"
+_CHUNK = 8 * 2**20
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read; `str()` is one line that names the file."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint read whole.
+
+    step      steps that were done
+    record    what was stated with it: position in the data, recipe, settings
+    tensors   {'adapter', 'ema', 'optimiser': {name: tensor}}, on the CPU
+    """
+
+    step: int
+    record: dict[str, Any]
+    tensors: dict[str, dict[str, Tensor]]
+
+
+class CheckpointFolder:
+    """Checkpoints of one run. Only rank 0 writes; `keep` of them stay, besides every `keep_every` steps."""
+
+    def __init__(self, folder: Path, keep: int = 3, keep_every: int | None = None) -> None:
+        self._folder, self._keep, self._keep_every = folder, keep, keep_every
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    def save(self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], record: dict[str, Any]) -> None:
+        """Copies the tensors and writes them behind the caller's back. Waits for the write before it.
+
+        Raises what that one raised.
+        """
+        self.wait()
+        copied = {
+            part: {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in named.items()}
+            for part, named in tensors.items()
+        }
+        self._writing = self._pool.submit(self._write, step, copied, record)
+
+    def wait(self) -> None:
+        """Until nothing is being written. Raises what the last write raised."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def close(self) -> None:
+        """Waits, and ends the thread."""
+        try:
+            self.wait()
+        finally:
+            self._pool.shutdown()
+
+    def _write(self, step: int, tensors: dict[str, dict[str, Tensor]], record: dict[str, Any]) -> None:
+        final = self._folder / f"step-{step:08d}"
+        aside = self._folder / f".{final.name}.tmp"
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        files = {}
+        for part, named in tensors.items():
+            file = aside / f"{part}.safetensors"
+            save_file(named, file)
+            _sync(file)
+            files[file.name] = {"bytes": file.stat().st_size, "xxh3": _checksum(file)}
+        stated = {"step": step, "files": files, **record}
+        (aside / _RECORD).write_text(json.dumps(stated, indent=1, sort_keys=True) + "\n")
+        _sync(aside / _RECORD)
+        _sync(aside)
+        # The same step is there already where a run was resumed from before it: the new one replaces it.
+        shutil.rmtree(final, ignore_errors=True)
+        aside.rename(final)
+        _sync(self._folder)
+        self._rotate()
+
+    def _rotate(self) -> None:
+        for folder in checkpoints_in(self._folder)[: -self._keep]:
+            if self._keep_every is None or _step_of(folder) % self._keep_every:
+                shutil.rmtree(folder)
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Checkpoints that were written to their end, oldest first."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name) and (path / _RECORD).is_file()]
+    return sorted(found, key=_step_of)
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Reads and checks one. Raises CheckpointError where a file is missing or is not what was written."""
+    try:
+        record = json.loads((folder / _RECORD).read_text())
+        step, files = record.pop("step"), record.pop("files")
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{folder / _RECORD}: {str(error).splitlines()[0]}") from None
+    tensors = {}
+    for name, stated in files.items():
+        file = folder / name
+        if not file.is_file() or file.stat().st_size != stated["bytes"] or _checksum(file) != stated["xxh3"]:
+            raise CheckpointError(f"{file}: not what was written: delete the folder to resume from before it")
+        tensors[file.stem] = dict(load_file(file))
+    return Checkpoint(step, record, tensors)
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
+
+
+def _checksum(file: Path) -> str:
+    digest = xxhash.xxh3_128()
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Until a file, or the names in a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,85 @@
+"""AdamW, its learning rate over the steps, and its state by parameter name."""
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from training.settings import Numbers, Settings
+
+_STATE = ("step", "exp_avg", "exp_avg_sq")
+
+
+class OptimiserSettings(Settings):
+    """AdamW; gradients are clipped by their norm over all parameters."""
+
+    lr: float = Field(1e-4, gt=0)
+    betas: Numbers = Field((0.9, 0.999), min_length=2, max_length=2)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(1e-2, ge=0, description="of matrices; biases, norms and queries have none")
+    clip_norm: float = Field(1.0, gt=0)
+    warmup_steps: int = Field(500, ge=0)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    last_lr_share: float = Field(0.0, ge=0, le=1, description="of lr, at the end of linear or cosine")
+
+
+def make_optimiser(trained: Mapping[str, nn.Parameter], settings: OptimiserSettings) -> torch.optim.AdamW:
+    """Fused AdamW: one kernel for all parameters, and nothing read back from the device."""
+    decayed = [parameter for parameter in trained.values() if parameter.ndim == 2]
+    others = [parameter for parameter in trained.values() if parameter.ndim != 2]
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=settings.lr,
+        betas=tuple(settings.betas),
+        eps=settings.eps,
+        fused=True,
+    )
+
+
+def learning_rate(settings: OptimiserSettings, step: int, steps: int) -> float:
+    """Of step 0 to steps − 1: rises linearly through the warm-up, then follows the schedule."""
+    if step < settings.warmup_steps:
+        return settings.lr * (step + 1) / (settings.warmup_steps + 1)
+    if settings.schedule == "constant":
+        return settings.lr
+    done = (step - settings.warmup_steps) / max(steps - settings.warmup_steps, 1)
+    left = 1 - done if settings.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+    return settings.lr * (settings.last_lr_share + (1 - settings.last_lr_share) * left)
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
+    """Of all parameters, from the next step on."""
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+
+
+def optimiser_tensors(
+    optimiser: torch.optim.Optimizer, trained: Mapping[str, nn.Parameter]
+) -> dict[str, Tensor]:
+    """Its whole state: {parameter name + '.' + part: tensor}. Empty before the first step."""
+    return {
+        f"{name}.{part}": optimiser.state[parameter][part]
+        for name, parameter in trained.items()
+        if parameter in optimiser.state
+        for part in _STATE
+    }
+
+
+def load_optimiser_tensors(
+    optimiser: torch.optim.Optimizer, trained: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]
+) -> None:
+    """Goes on from such a state. Raises ValueError where it is that of other parameters."""
+    if tensors.keys() != {f"{name}.{part}" for name in trained for part in _STATE}:
+        raise ValueError("the optimiser's state is that of other parameters than are trained now")
+    for name, parameter in trained.items():
+        # Every part lies where its parameter lies, the count of steps too: the fused kernel reads it there.
+        optimiser.state[parameter] = {
+            part: tensors[f"{name}.{part}"].to(parameter.device).clone() for part in _STATE
+        }

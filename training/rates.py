@@ -1,0 +1,69 @@
+"""How fast a run goes: samples per second, time spent waiting for data, MFU and memory."""
+
+from collections import Counter
+from collections.abc import Sequence
+from time import perf_counter
+
+import torch
+from torch import nn
+
+from training.batch import Batch
+from training.flops import peak_flops, step_flops
+from training.ranks import Ranks
+
+_Shapes = tuple[tuple[int, ...], ...]
+
+
+class Rates:
+    """`begin` before the batches of a step are asked for, `got` when they are there, `since_last` when
+    the device has been waited for."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._peak = peak_flops(device)
+        self._examples: dict[_Shapes, Batch] = {}  # on the meta device: shapes, and no memory
+        self._flops: dict[_Shapes, float] = {}
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets what has gathered."""
+        self._start = perf_counter()
+        self._waited = 0.0
+        self._seen: Counter[_Shapes] = Counter()
+
+    def begin(self) -> None:
+        """The host begins to wait for data."""
+        self._asked = perf_counter()
+
+    def got(self, batches: Sequence[Batch]) -> None:
+        """The host has the batches of this rank's step."""
+        self._waited += perf_counter() - self._asked
+        for batch in batches:
+            shapes = tuple(tuple(tensor.shape) for tensor in batch.fields.values())
+            if shapes not in self._examples:
+                self._examples[shapes] = batch.to(torch.device("meta"))
+            self._seen[shapes] += len(batch)
+
+    def since_last(self, module: nn.Module, ranks: Ranks) -> dict[str, float]:
+        """samples_per_s of all ranks, data_wait as a share of the time; on a GPU that is known, mfu (model
+        FLOPs of forward and backward by the maker's peak) and memory_gib. Empty where nothing has gathered.
+        """
+        spent = perf_counter() - self._start
+        if not self._seen:
+            return {}
+        rates = {
+            "samples_per_s": ranks.world * self._seen.total() / spent,
+            "data_wait": self._waited / spent,
+        }
+        if self._peak is not None:
+            flops = sum(count * self._per_sample(module, shapes) for shapes, count in self._seen.items())
+            rates["mfu"] = flops / spent / self._peak
+            rates["memory_gib"] = torch.cuda.max_memory_allocated(self._device) / 2**30
+        self.restart()
+        return rates
+
+    def _per_sample(self, module: nn.Module, shapes: _Shapes) -> float:
+        if shapes not in self._flops:
+            example = self._examples[shapes]
+            self._flops[shapes] = sum(step_flops(module, example)) / len(example)
+        return self._flops[shapes]
