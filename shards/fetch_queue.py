@@ -7,6 +7,7 @@ there are no locks.
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Protocol
 
 from shards.byte_ranges import Span
@@ -70,7 +71,7 @@ class FetchQueue:
         try:
             data, start = self._requests.submit(self._demand(span)).result()
         except CancelledError:
-            raise OSError(f"{self._keys[span.file]}: the reader was closed") from None
+            raise OSError(f"{self._requests.url}: the reader is closed") from None
         begin = span.offset + offset - start
         return bytes(memoryview(data)[begin : begin + length])
 
@@ -132,7 +133,8 @@ class FetchQueue:
                 begin = span.offset - run.start
                 self._shelf.put(span, data[begin : begin + span.length])
 
-        await asyncio.get_running_loop().run_in_executor(self._shelving, put)
+        with suppress(RuntimeError):  # the process is ending, and starts no more work on threads
+            await asyncio.get_running_loop().run_in_executor(self._shelving, put)
         self._end(run)
 
     def _end(self, run: _Run) -> None:

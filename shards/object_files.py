@@ -75,14 +75,16 @@ class ObjectFiles:
         self._requests, self._keys = requests, list(keys)
         self._names, self._sizes = list(names), list(sizes)
         self._queue = FetchQueue(requests, keys, self)
-        self._known = [bytearray() for _ in names]  # a byte a piece, made when a file is first read
+        self._known: dict[int, bytearray] = {}  # a byte a piece, of each file that was read from
         self._without_disk: ObjectFiles | None = None
 
     def read(self, file: int, offset: int, length: int) -> bytes:
         """Exactly `length` bytes. Raises OSError, also where the object ends before."""
         if offset + length > self._sizes[file]:
             size = self._sizes[file]
-            raise OSError(f"{self._keys[file]}: ends at byte {size}, wanted {offset + length}")
+            raise OSError(
+                f"{self._requests.url}/{self._keys[file]}: ends at byte {size}, wanted {offset + length}"
+            )
         if not self._cache.writable and not self._is_known(file, offset, length):
             return self._small().read(file, offset, length)
         numbers = self._pieces(offset, length)
@@ -169,11 +171,12 @@ class ObjectFiles:
         return all(self._state(file, number) != _UNKNOWN for number in self._pieces(offset, length))
 
     def _state(self, file: int, number: int) -> int:
-        known = self._known[file]
-        return known[number] if number < len(known) else _UNKNOWN
+        known = self._known.get(file)
+        return _UNKNOWN if known is None else known[number]
 
     def _set(self, span: Span, state: int) -> None:
-        known = self._known[span.file]
-        if not known:
-            known.extend(bytes(-(-self._sizes[span.file] // self._piece)))
+        known = self._known.get(span.file)
+        if known is None:
+            pieces = -(-self._sizes[span.file] // self._piece)
+            known = self._known.setdefault(span.file, bytearray(pieces))
         known[span.offset // self._piece] = state

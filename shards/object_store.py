@@ -41,10 +41,11 @@ class TransientError(OSError):
 class ObjectStore:
     """Objects below `url`, such as s3://bucket/prefix; also gs://, az:// and https://.
 
-    timeout_s   a request that takes longer is given up, and counts as one that may be sent again
+    stalled_s   a request of which nothing comes for so long, and
+    timeout_s   one that takes so long, is given up and counts as one that may be sent again
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 30.0) -> None:
+    def __init__(self, url: str, *, stalled_s: float = 15.0, timeout_s: float = 120.0) -> None:
         self.url = url.rstrip("/")
         try:
             self._store: Any = from_url(
@@ -52,7 +53,8 @@ class ObjectStore:
                 client_options={
                     "allow_http": True,  # an endpoint of the own network
                     "timeout": timedelta(seconds=timeout_s),
-                    "connect_timeout": timedelta(seconds=min(timeout_s, 5.0)),
+                    "read_timeout": timedelta(seconds=stalled_s),
+                    "connect_timeout": timedelta(seconds=5),
                 },
                 retry_config={"max_retries": 0},  # range_requests.py sends again, and counts
             )

@@ -54,7 +54,7 @@ class RangeRequests:
     ) -> None:
         if min(in_flight, part_bytes, attempts) < 1:
             raise ValueError("in_flight, part_bytes and attempts must be at least 1")
-        self._store = store
+        self._store, self.url = store, store.url
         self._part, self._attempts, self._backoff = part_bytes, attempts, backoff_s
         self._hedging = hedging or Hedging()
         self._slots = asyncio.Semaphore(in_flight)
@@ -67,7 +67,7 @@ class RangeRequests:
         """Runs a coroutine in the loop, from any thread."""
         if self._loop.is_closed() or not self._thread.is_alive():
             work.close()
-            raise OSError(f"{self._store.url}: the reader is closed")
+            raise OSError(f"{self.url}: the reader is closed")
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def call(self, function: Callable[..., None], *arguments: Any) -> None:

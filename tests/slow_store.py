@@ -3,7 +3,6 @@
 Faults befall GET of objects alone, as `benchmarks.object_store_server.Faults` draws them.
 """
 
-import os
 import socket
 import struct
 import threading
@@ -127,18 +126,3 @@ def upload(s3: Any, folder: Path, bucket: str, prefix: str) -> str:
     for path in sorted(folder.iterdir()):
         s3.upload_file(str(path), bucket, f"{prefix}/{path.name}")
     return f"s3://{bucket}/{prefix}"
-
-
-@contextmanager
-def environment_set(values: Mapping[str, str]) -> Iterator[None]:
-    """These environment variables, for a while."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name)
-            else:
-                os.environ[name] = value

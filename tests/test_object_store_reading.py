@@ -4,6 +4,8 @@ import json
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +15,13 @@ import numpy as np
 import pytest
 import xxhash
 
-from benchmarks.object_store_server import Faults
+from benchmarks.object_store_server import Faults, environment_set, object_store
 from shards.dataset_writer import DatasetWriter
 from shards.disk_cache import DiskCache
 from shards.folder import DatasetError, DatasetFolder
 from shards.loader import Loader
-from tests.slow_store import SlowStore, client, environment_set, slow_store, upload
+from tests.drawn_pipeline import ROOT
+from tests.slow_store import SlowStore, client, slow_store, upload
 
 SAMPLES = 160
 MIB = 2**20
@@ -202,32 +205,53 @@ def test_a_rewritten_dataset_is_never_served_from_what_was_kept_of_the_old_one(
         dataset.close()
 
 
-def _read_all(url: str, folder: str, results: Any) -> None:
-    dataset = DatasetFolder(url, cache=DiskCache(folder, max_bytes=64 * MIB))
-    results.put([(sample.key, xxhash.xxh3_64_hexdigest(sample.members["bin"])) for sample in epoch(dataset)])
-    dataset.close()
+_READ_ALL = """
+import sys
+import numpy as np
+import xxhash
+from shards.disk_cache import DiskCache
+from shards.folder import DatasetFolder
+dataset = DatasetFolder("s3://bucket/data", cache=DiskCache(sys.argv[1], max_bytes=2**26))
+print("ready", flush=True)
+sys.stdin.readline()
+order = np.random.default_rng(0).permutation(len(dataset))
+dataset.prefetch(order)
+for number in order.tolist():
+    print(number, xxhash.xxh3_64_hexdigest(dataset.read(number).members["bin"]))
+dataset.close()
+"""
 
 
 def test_processes_that_share_a_cache_fetch_each_piece_once(
     store: SlowStore, local: Path, tmp_path: Path
 ) -> None:
     store.faults = Faults(latency_s=0.1)  # long enough that they meet
-    results = SPAWN.Queue()
-    arguments = ("s3://bucket/data", str(tmp_path / "shared"), results)
-    workers = [SPAWN.Process(target=_read_all, args=arguments) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    first, second = results.get(timeout=60), results.get(timeout=60)
-    for worker in workers:
-        worker.join()
-    assert first == second
-    assert [key for key, _ in first] == [sample.key for sample in epoch(DatasetFolder(str(local)))]
-    asked = [what for what, number in store.asked.items() if ".tar " in what for _ in range(number)]
+    command = [sys.executable, "-c", _READ_ALL, str(tmp_path / "shared")]
+    readers = [
+        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for reader in readers:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "ready\n"
+    for reader in readers:
+        assert reader.stdin is not None
+        reader.stdin.write("go\n")
+        reader.stdin.flush()
+    read = [reader.communicate()[0].split() for reader in readers]
+    expected = DatasetFolder(str(local))
+    contents = {
+        str(number): xxhash.xxh3_64_hexdigest(expected.read(number).members["bin"])
+        for number in range(SAMPLES)
+    }
+    assert dict(zip(read[0][::2], read[0][1::2], strict=True)) == contents
+    assert read[1] == read[0]
     total = sum(path.stat().st_size for path in local.glob("*.tar"))
     sent = 0
-    for what in asked:
-        start, stop = what.split("bytes=")[1].split("-")
-        sent += int(stop) - int(start) + 1
+    for what, number in store.asked.items():
+        if ".tar " in what:
+            start, stop = what.split("bytes=")[1].split("-")
+            sent += number * (int(stop) - int(start) + 1)
     assert sent < 1.3 * total
 
 
@@ -236,6 +260,31 @@ def test_an_open_folder_can_be_sent_to_another_process(store: SlowStore, cache: 
     with SPAWN.Pool(1) as pool:
         assert pool.apply(dataset.read, (7,)) == dataset.read(7)
     dataset.close()
+
+
+@pytest.mark.parametrize("kind", ["s3", "http"])
+def test_a_plain_server_of_files_will_do(kind: str, local: Path, cache: DiskCache) -> None:
+    with object_store(local.parent, BAD_DAY) as environment, environment_set(environment):
+        root = "s3:/" if kind == "s3" else environment["AWS_ENDPOINT_URL"]
+        dataset = DatasetFolder(f"{root}/{local.name}", cache=cache)
+        assert epoch(dataset) == epoch(DatasetFolder(str(local)))
+        dataset.close()
+
+
+def test_a_process_may_end_while_pieces_are_on_their_way(store: SlowStore, tmp_path: Path) -> None:
+    store.faults = Faults(latency_s=0.1)
+    script = (
+        "import numpy as np\n"
+        "from shards.disk_cache import DiskCache\n"
+        "from shards.folder import DatasetFolder\n"
+        f"cache = DiskCache({str(tmp_path)!r}, max_bytes=10**9)\n"
+        "dataset = DatasetFolder('s3://bucket/data', cache=cache)\n"
+        "dataset.prefetch(np.arange(160))\n"
+        "dataset.read(3)\n"
+        "raise SystemExit(5)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (5, b"", b"")
 
 
 @pytest.mark.parametrize("kept", ["on disk", "in memory"])

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.object_store_server import Faults
+from benchmarks.object_store_server import Faults, environment_set
 from shards.hedging import Hedging
 from shards.object_store import ObjectStore
 from shards.range_requests import RangeRequests
-from tests.slow_store import SlowStore, client, environment_set, slow_store
+from tests.slow_store import SlowStore, client, slow_store
 
 CONTENT = os.urandom(3_000_000)
 

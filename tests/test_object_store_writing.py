@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks.object_store_server import environment_set
 from shards.atomic_file import AtomicFile
 from shards.dataset_writer import DatasetWriter
 from tests.drawn_pipeline import ROOT
-from tests.slow_store import SlowStore, client, environment_set, slow_store
+from tests.slow_store import SlowStore, client, slow_store
 
 PART = 52 * 2**20  # more than what is held back until a file is committed
 
