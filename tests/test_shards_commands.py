@@ -108,9 +108,8 @@ def test_diff_tells_keys_and_members(
 
 
 def test_export_to_folders_has_every_member_as_a_file(folder: Path, samples: Samples, tmp_path: Path) -> None:
-    assert (
-        persona.main(["shards", "export", str(folder), "--to", "folders", "--out", str(tmp_path / "f")]) == 0
-    )
+    out = tmp_path / "f"
+    assert persona.main(["shards", "export", str(folder), "--to", "folders", "--out", str(out)]) == 0
     assert bytes_of(out) == {
         f"{key}.{suffix}": data for key, members in samples.items() for suffix, data in members.items()
     }
@@ -119,10 +118,9 @@ def test_export_to_folders_has_every_member_as_a_file(folder: Path, samples: Sam
 def test_export_to_parquet_has_a_row_a_photo_with_its_bytes(
     folder: Path, samples: Samples, tmp_path: Path
 ) -> None:
-    assert (
-        persona.main(["shards", "export", str(folder), "--to", "parquet", "--out", str(tmp_path / "p")]) == 0
-    )
-    table = pq.read_table(tmp_path / "p" / "data")
+    out = tmp_path / "p"
+    assert persona.main(["shards", "export", str(folder), "--to", "parquet", "--out", str(out)]) == 0
+    table = pq.read_table(out / "data")
     rows = table.to_pylist()
     key = list(samples)[4]
     assert [row["image"]["bytes"] for row in rows if row["key"] == key] == [
