@@ -8,6 +8,7 @@ from PIL import Image
 
 from shards.facets import REGION_NAMES
 from tests.drawn_training import DECODER, DINO, built, samples, tiny
+from training.compilation import compile_blocks
 from training.models.identity_attention import cross_attentions, set_identity_scale
 from training.models.local_weights import WeightsError
 from training.models.region_crops import MEAN, STD, Normalise, cut_regions
@@ -179,11 +180,23 @@ def test_weights_come_back_from_local_folders(tmp_path) -> None:
 
 @pytest.mark.parametrize("name", ["visual_persona", "ip_adapter"])
 def test_compiled_blocks_have_no_graph_break_and_equal_eager(name: str) -> None:
+    # With inductor the same holds, but its first kernels take minutes on two cores.
     recipe = tiny(name)
-    module = built(recipe)
+    module = built(recipe, dtype=torch.bfloat16)
+    paths = list(module.state_dict())
     batch = samples(recipe, ["a", "b"])
-    eager = module(batch.fields, batch.streams)
-    for block in recipe.blocks(module):
-        block.compile(fullgraph=True, backend="aot_eager")
-    compiled = module(batch.fields, batch.streams)
-    torch.testing.assert_close(compiled, eager, rtol=1e-5, atol=1e-6)
+
+    def step() -> tuple[torch.Tensor, torch.Tensor]:
+        module.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            losses = module(batch.fields, batch.streams)
+        losses.mean().backward()
+        gradients = [p.grad.flatten() for p in module.parameters() if p.requires_grad]
+        return losses.detach(), torch.cat(gradients)
+
+    eager = step()
+    compile_blocks(recipe.blocks(module), backend="aot_eager")
+    compiled = step()
+    torch.testing.assert_close(compiled[0], eager[0], rtol=0.01, atol=0)
+    assert (compiled[1] - eager[1]).norm() < 0.02 * eager[1].norm()
+    assert list(module.state_dict()) == paths
