@@ -129,6 +129,10 @@ class DiskCache:
             return None
         return self._path(name)
 
+    def has_room(self) -> bool:
+        """A cache on disk is expected to hold more than is ever read ahead."""
+        return True
+
     def claim(self, name: str) -> bool:
         """Takes it on this process to fetch an entry; False where another process has done so.
 

@@ -14,7 +14,7 @@ from shards.byte_ranges import Span
 from shards.range_requests import RangeRequests
 
 _GAP_BYTES = 65_536  # spans that lie nearer are fetched in one request
-_RUN_BYTES = 4 * 2**20  # up to which spans are joined
+RUN_BYTES = 4 * 2**20
 _AHEAD = 16  # requests at a time for what nobody waits for yet
 
 
@@ -23,6 +23,10 @@ class Shelf(Protocol):
 
     def wants(self, span: Span) -> bool:
         """Whether to fetch it ahead now: False where it is there, or another process fetches it."""
+        ...
+
+    def has_room(self) -> bool:
+        """Whether more may be fetched ahead; `FetchQueue.go_on` tells that it is so again."""
         ...
 
     def put(self, span: Span, data: memoryview) -> None:
@@ -48,13 +52,18 @@ class _Run:
 class FetchQueue:
     """Fetches spans of numbered objects. Safe to call from several threads.
 
-    keys    the objects' names below the store's URL
+    keys        the objects' names below the store's URL
+    run_bytes   up to which neighbouring spans are fetched in one request
     """
 
-    def __init__(self, requests: RangeRequests, keys: Sequence[str], shelf: Shelf) -> None:
+    def __init__(
+        self, requests: RangeRequests, keys: Sequence[str], shelf: Shelf, *, run_bytes: int = RUN_BYTES
+    ) -> None:
         self._requests, self._keys, self._shelf = requests, list(keys), shelf
+        self._run_bytes = run_bytes
         self._runs: dict[Span, _Run] = {}  # queued or on their way, until the shelf has them
         self._queue: dict[_Run, None] = {}
+        self.waits = False  # for room on the shelf
         self._active = 0  # runs ahead that are on their way, or being shelved
         self._shelving = ThreadPoolExecutor(2, thread_name_prefix="shards-shelf")
         self._tasks: set[asyncio.Task[Any]] = set()  # a loop alone would let go of them
@@ -74,6 +83,10 @@ class FetchQueue:
             raise OSError(f"{self._requests.url}: the reader is closed") from None
         begin = span.offset + offset - start
         return bytes(memoryview(data)[begin : begin + length])
+
+    def go_on(self) -> None:
+        """There is room again."""
+        self._requests.call(self._begin_next)
 
     def close(self) -> None:
         """Waits for what is being shelved; the requests are closed before."""
@@ -95,17 +108,22 @@ class FetchQueue:
 
     def _enqueue(self, spans: list[Span]) -> None:
         missing = [span for span in dict.fromkeys(spans) if span not in self._runs]
-        for run in _joined(missing):
+        for run in _joined(missing, self._run_bytes):
             self._queue[run] = None
             self._runs.update(dict.fromkeys(run.spans, run))
         self._begin_next()
 
     def _begin_next(self) -> None:
+        self.waits = False
         while self._queue and self._active < _AHEAD:
+            if not self._shelf.has_room():
+                self.waits = True
+                return
             run = next(iter(self._queue))
             del self._queue[run]
             self._forget(run)
-            for part in _joined([span for span in run.spans if self._shelf.wants(span)]):
+            wanted = [span for span in run.spans if self._shelf.wants(span)]
+            for part in _joined(wanted, self._run_bytes):
                 self._runs.update(dict.fromkeys(part.spans, part))
                 self._begin(part)
 
@@ -148,7 +166,7 @@ class FetchQueue:
                 del self._runs[span]
 
 
-def _joined(spans: list[Span]) -> list[_Run]:
+def _joined(spans: list[Span], run_bytes: int) -> list[_Run]:
     """Runs of spans that lie together, in the order in which the first span of each is wanted."""
     place = {span: number for number, span in enumerate(spans)}
     runs: list[list[Span]] = []
@@ -158,7 +176,7 @@ def _joined(spans: list[Span]) -> list[_Run]:
             last
             and last[0].file == span.file
             and span.offset - last[-1].offset - last[-1].length <= _GAP_BYTES
-            and span.offset + span.length - last[0].offset <= _RUN_BYTES
+            and span.offset + span.length - last[0].offset <= run_bytes
         ):
             last.append(span)
         else:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from shards.byte_ranges import Span
-from shards.fetch_queue import FetchQueue
+from shards.fetch_queue import RUN_BYTES, FetchQueue
 from shards.memory_cache import MemoryCache
 from shards.range_requests import RangeRequests
 
@@ -19,7 +19,6 @@ PIECE_BYTES = 2 * 2**20
 _SMALL_PIECE_BYTES = 2**16  # in memory a piece hardly stays until its other samples are read
 _MEMORY_BYTES = 256 * 2**20
 _WAIT_S = 20.0  # for a piece that another process fetches
-_UNKNOWN, _THERE, _SOUND = 0, 1, 2
 
 
 class PieceCache(Protocol):
@@ -42,6 +41,10 @@ class PieceCache(Protocol):
         """Keeps an entry, where it can."""
         ...
 
+    def has_room(self) -> bool:
+        """False where what is fetched ahead would push out what was, and is not read yet."""
+        ...
+
     def claim(self, name: str) -> bool:
         """False where another process is on its way with an entry."""
         ...
@@ -58,6 +61,7 @@ class ObjectFiles:
     names   their checksums, which stand for their content
     sizes   their bytes
     cache   where pieces are kept; None: in memory, as much as is read ahead
+    piece_bytes, run_bytes   of a piece; of the neighbouring pieces that one request may get
     """
 
     def __init__(
@@ -69,13 +73,14 @@ class ObjectFiles:
         cache: PieceCache | None = None,
         *,
         piece_bytes: int | None = None,
+        run_bytes: int = RUN_BYTES,
     ) -> None:
         self._piece = piece_bytes or (_SMALL_PIECE_BYTES if cache is None else PIECE_BYTES)
         self._cache: PieceCache = MemoryCache(max_bytes=_MEMORY_BYTES) if cache is None else cache
         self._requests, self._keys = requests, list(keys)
         self._names, self._sizes = list(names), list(sizes)
-        self._queue = FetchQueue(requests, keys, self)
-        self._known: dict[int, bytearray] = {}  # a byte a piece, of each file that was read from
+        self._queue = FetchQueue(requests, keys, self, run_bytes=run_bytes)
+        self._sound: dict[int, bytearray] = {}  # 1 for each piece whose checksum was compared
         self._without_disk: ObjectFiles | None = None
 
     def read(self, file: int, offset: int, length: int) -> bytes:
@@ -85,31 +90,26 @@ class ObjectFiles:
             raise OSError(
                 f"{self._requests.url}/{self._keys[file]}: ends at byte {size}, wanted {offset + length}"
             )
-        if not self._cache.writable and not self._is_known(file, offset, length):
+        pieces = self._pieces(file, offset, length)
+        if not self._cache.writable and not self._holds(pieces):
             return self._small().read(file, offset, length)
-        numbers = self._pieces(offset, length)
-        if len(numbers) > 1:
-            self.prefetch([(file, offset, length)])  # so that what is missing comes together
+        if len(pieces) > 1:
+            self._announce_missing(pieces)
         parts = []
-        for number in numbers:
-            piece = self._span(file, number)
+        for piece in pieces:
             begin = max(offset, piece.offset)
             end = min(offset + length, piece.offset + piece.length)
-            parts.append(self._part(piece, number, begin - piece.offset, end - begin))
+            parts.append(self._part(piece, begin - piece.offset, end - begin))
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def prefetch(self, spans: Sequence[tuple[int, int, int]]) -> None:
         """Fetches the pieces that hold these (file, offset, length), as far as they are not there."""
+        wanted = [(span, self._pieces(*span)) for span in spans]
         if not self._cache.writable:
-            self._small().prefetch([span for span in spans if not self._is_known(*span)])
+            self._small().prefetch([span for span, pieces in wanted if not self._holds(pieces)])
             return
-        pieces: dict[Span, None] = {}
-        for file, offset, length in spans:
-            for number in self._pieces(offset, min(length, self._sizes[file] - offset)):
-                if self._state(file, number) == _UNKNOWN:
-                    pieces[self._span(file, number)] = None
-        if pieces:
-            self._queue.ahead(list(pieces))
+        # Whether one is there is asked when its turn comes: it may be pushed out until then.
+        self._queue.ahead([piece for _, pieces in wanted for piece in pieces])
 
     def close(self) -> None:
         """Ends what is on its way. A cache that was given stays open."""
@@ -121,62 +121,68 @@ class ObjectFiles:
     def wants(self, span: Span) -> bool:
         """Whether to fetch a piece now; where so, other processes wait for this one."""
         name = self._name(span)
-        if self._cache.holds(name):
-            self._set(span, _THERE)
-            return False
-        return self._cache.claim(name)
+        return not self._cache.holds(name) and self._cache.claim(name)
+
+    def has_room(self) -> bool:
+        """Whether more may be fetched ahead."""
+        return self._cache.has_room()
 
     def put(self, span: Span, data: memoryview) -> None:
         """Keeps a piece."""
         name = self._name(span)
         if self._cache.write(name, data):
-            self._set(span, _SOUND)
+            self._sound_of(span.file)[span.offset // self._piece] = 1
         self._cache.release(name)
 
     def missed(self, span: Span) -> None:
         """Lets other processes try."""
         self._cache.release(self._name(span))
 
-    def _part(self, piece: Span, number: int, offset: int, length: int) -> bytes:
+    def _part(self, piece: Span, offset: int, length: int) -> bytes:
         name = self._name(piece)
+        sound, number = self._sound_of(piece.file), piece.offset // self._piece
         until = time.monotonic() + _WAIT_S
         while True:
-            check = self._state(piece.file, number) != _SOUND
-            data = self._cache.read(name, offset, length, piece.length, check=check)
+            data = self._cache.read(name, offset, length, piece.length, check=not sound[number])
             if data is not None:
-                if check:
-                    self._set(piece, _SOUND)
+                sound[number] = 1
+                if self._queue.waits and self._cache.has_room():
+                    self._queue.go_on()
                 return data
-            self._set(piece, _UNKNOWN)
+            sound[number] = 0
             if self._cache.claim(name) or time.monotonic() > until:
                 return self._queue.now(piece, offset, length)
             time.sleep(0.005)
+
+    def _announce_missing(self, pieces: Sequence[Span]) -> None:
+        """So that several come together, and not one after the other."""
+        missing = [piece for piece in pieces if not self._cache.holds(self._name(piece))]
+        if len(missing) > 1:
+            self._queue.ahead(missing)
+
+    def _holds(self, pieces: Sequence[Span]) -> bool:
+        return all(self._cache.holds(self._name(piece)) for piece in pieces)
 
     def _small(self) -> "ObjectFiles":
         if self._without_disk is None:
             self._without_disk = ObjectFiles(self._requests, self._keys, self._names, self._sizes)
         return self._without_disk
 
-    def _pieces(self, offset: int, length: int) -> range:
-        return range(offset // self._piece, (offset + max(length, 0) - 1) // self._piece + 1)
-
-    def _span(self, file: int, number: int) -> Span:
-        offset = number * self._piece
-        return Span(file, offset, min(self._piece, self._sizes[file] - offset))
+    def _pieces(self, file: int, offset: int, length: int) -> list[Span]:
+        """The pieces that hold these bytes; what lies behind the end of the file has none."""
+        step, size = self._piece, self._sizes[file]
+        first = offset - offset % step
+        return [
+            Span(file, begin, min(step, size - begin))
+            for begin in range(first, min(offset + length, size), step)
+        ]
 
     def _name(self, span: Span) -> str:
         return f"{self._names[span.file]}-{span.offset // self._piece}-{self._piece}"
 
-    def _is_known(self, file: int, offset: int, length: int) -> bool:
-        return all(self._state(file, number) != _UNKNOWN for number in self._pieces(offset, length))
-
-    def _state(self, file: int, number: int) -> int:
-        known = self._known.get(file)
-        return _UNKNOWN if known is None else known[number]
-
-    def _set(self, span: Span, state: int) -> None:
-        known = self._known.get(span.file)
-        if known is None:
-            pieces = -(-self._sizes[span.file] // self._piece)
-            known = self._known.setdefault(span.file, bytearray(pieces))
-        known[span.offset // self._piece] = state
+    def _sound_of(self, file: int) -> bytearray:
+        found = self._sound.get(file)
+        if found is None:
+            pieces = -(-self._sizes[file] // self._piece)
+            found = self._sound.setdefault(file, bytearray(pieces))
+        return found
