@@ -4,9 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from shards.census import photo_records
 from shards.dataset_rows import DatasetRows
 from shards.folder import DatasetError, Sample
@@ -23,8 +20,7 @@ def find_sample(folder: str, key: str) -> Sample:
 
 def number_of(dataset: DatasetRows, key: str) -> int | None:
     """The number of a key's sample; None where there is none."""
-    found = pc.index(dataset.table["key"], pa.scalar(key)).as_py()
-    return None if found < 0 else int(found)
+    return next((number for number, name in enumerate(dataset.all_keys()) if name == key), None)
 
 
 def record_of(sample: Sample) -> dict[str, Any]:

@@ -126,8 +126,9 @@ def _check_content(
         )
         checked.add(Problem(name, says, member, offset))
     padding = reader.read(offset + length, padded(length) - length)
-    if any(padding):
-        there = offset + length + len(padding) - len(padding.lstrip(b"\0"))
+    rest = padding.lstrip(b"\0")
+    if rest:
+        there = offset + length + len(padding) - len(rest)
         checked.add(Problem(name, "padding behind it is not zero", member, there))
 
 

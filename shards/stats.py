@@ -58,15 +58,16 @@ class _Counted:
         self.regions = np.zeros(len(REGION_NAMES), np.int64)
         self.members: Counter[str] = Counter()
         self.content_bytes: Counter[str] = Counter()
-        self._identities = np.empty(0, np.uint64)
+        self._identities: list[np.ndarray] = []
         self._aspect = np.zeros(len(_ASPECT_STEPS) + 2, np.int64)  # the last: photos that do not open
         self._words = np.zeros(_MOST_WORDS, np.int64)
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Counts rows of the index."""
         self.groups += batch.num_rows
-        hashes = [xxhash.xxh3_64_intdigest(identity_of(key).encode()) for key in batch["key"].to_pylist()]
-        self._identities = np.union1d(self._identities, np.array(hashes, np.uint64))
+        names = {identity_of(key) for key in batch["key"].to_pylist()}
+        hashes = [xxhash.xxh3_64_intdigest(name.encode()) for name in names]
+        self._identities.append(np.array(hashes, np.uint64))
         people = numbers_of(batch["people"])
         self.photos_per_group.update(dict(enumerate(np.bincount(people).tolist())))
         bits = numbers_of(batch["regions"].flatten())
@@ -83,14 +84,18 @@ class _Counted:
 
     def _add_members(self, members: pa.StructArray) -> None:
         """Members and their bytes by kind: what is behind the number of the photo, such as "jpg"."""
-        kinds = pc.replace_substring_regex(members.field("suffix"), r"^\d{3}\.", "NNN.")
-        table = pa.table({"kind": kinds, "bytes": members.field("length")}).group_by("kind")
-        for row in table.aggregate([("bytes", "sum"), ("bytes", "count")]).to_pylist():
-            self.members[row["kind"]] += row["bytes_count"]
-            self.content_bytes[row["kind"]] += row["bytes_sum"]
+        encoded = pc.dictionary_encode(members.field("suffix"))
+        which, names = numbers_of(encoded.indices), encoded.dictionary.to_pylist()
+        numbers = np.bincount(which, minlength=len(names))
+        sizes = np.bincount(which, numbers_of(members.field("length")), len(names))
+        for suffix, number, size in zip(names, numbers.tolist(), sizes.tolist(), strict=True):
+            kind = f"NNN.{suffix[4:]}" if suffix[:3].isdecimal() and suffix[3:4] == "." else suffix
+            self.members[kind] += number
+            self.content_bytes[kind] += int(size)
 
     def identities(self) -> int:
-        return len(self._identities)
+        hashes = np.sort(np.concatenate([*self._identities, np.empty(0, np.uint64)]))
+        return len(hashes) and 1 + int(np.count_nonzero(hashes[1:] != hashes[:-1]))
 
     def aspects(self) -> dict[str, int]:
         names = [*(f"to {step:g}" for step in _ASPECT_STEPS), f"above {_ASPECT_STEPS[-1]:g}", "unknown"]

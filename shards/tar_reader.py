@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 BLOCK = 512
+_ZEROS = bytes(BLOCK)
 _FILE_TYPES = (b"0", b"\0", b"7")
 _MAX_EXTENSION = 2**20  # bytes of one long name or PAX header
 # Formats that people take for tars, by their first bytes.
@@ -64,7 +65,7 @@ def walk(read: Callable[[int, int], bytes], size: int, start: int = 0) -> Iterat
             block = read(at, BLOCK)
             if len(block) < BLOCK:
                 raise TarError(at, f"the tar is cut: a header needs {BLOCK} bytes, {len(block)} are left")
-            if not any(block):
+            if block == _ZEROS:
                 if at != first:
                     raise TarError(at, "a long name or PAX header has no member behind it")
                 return
@@ -111,8 +112,9 @@ def check_end(read: Callable[[int, int], bytes], size: int, at: int) -> None:
         data = read(at, min(2**20, size - at))
         if not data:
             raise TarError(at, f"the tar is cut: it should have {size} bytes")
-        if any(data):
-            there = at + len(data) - len(data.lstrip(b"\0"))
+        rest = data.lstrip(b"\0")
+        if rest:
+            there = at + len(data) - len(rest)
             raise TarError(there, "bytes behind the end of the tar")
         at += len(data)
 
@@ -137,7 +139,7 @@ def _number(field: bytes, at: int, what: str) -> int:
             raise TarError(at, f"the {what} in the header is negative or absurd")
         return value
     digits = field.split(b"\0", 1)[0].strip()
-    if any(digit not in b"01234567" for digit in digits):
+    if digits.strip(b"01234567"):
         if what == "sum":
             return -1
         raise TarError(at, f"the {what} in the header is no octal number: {field!r}")
