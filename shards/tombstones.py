@@ -1,23 +1,24 @@
 """What a dataset must not hold again, told without telling whom: hashes of ids.
 
-A line is a kind and a sha256 of the kind and the id. A photo's id is itself the sha256 of its bytes, so
-only who has the photo (or its id) can ask whether it was forgotten; nobody can read from the list whom
-it is about.
+A line is `forgotten-KIND:` and a sha256 of the kind and the id. A photo's id is itself the sha256 of its
+bytes, so only who has the photo (or its id) can ask whether it was forgotten; nobody can read from the
+list whom it is about. `photos.screen.opt_out` of a pipeline takes such a file.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from shards.folder import DatasetError
 
-KINDS = ("identity", "key", "photo")
-_HEAD = "# forgotten: kind, sha256 of persona-forgotten:KIND:ID\n"
+_LINE = re.compile(r"forgotten-(identity|key|photo):[0-9a-f]{64}")
+_HEAD = "# sha256 of persona-forgotten:KIND:ID\n"
 
 
 def tombstone(kind: str, id_: str) -> str:
     """The line that stands for an id. `kind`: identity, key or photo (id: sha256 of its bytes, hex)."""
-    return f"{kind} {hashlib.sha256(f'persona-forgotten:{kind}:{id_}'.encode()).hexdigest()}"
+    return f"forgotten-{kind}:{hashlib.sha256(f'persona-forgotten:{kind}:{id_}'.encode()).hexdigest()}"
 
 
 class Tombstones:
@@ -37,8 +38,7 @@ class Tombstones:
         for number, line in enumerate(lines, 1):
             if not line or line.startswith("#"):
                 continue
-            kind, _, digest = line.partition(" ")
-            if kind not in KINDS or len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+            if not _LINE.fullmatch(line):
                 raise DatasetError(f"{path}:{number}: {line[:80]!r} is no tombstone")
             found.append(line)
         return cls(found)

@@ -289,3 +289,13 @@ def test_a_training_goes_on_where_it_was_when_one_in_a_hundred_of_10_000_groups_
     assert (position.epoch, position.consumed) == (1, 0)
     following, _ = _read(folder, position)
     assert sorted(following) == sorted(set(keys) - gone)
+
+
+def test_tombstones_serve_a_later_curation_as_its_opt_out_list(folder: Path, samples: Samples) -> None:
+    from curation.photos.screen import OptOuts
+
+    key = next(iter(samples))
+    forget(str(folder), Request(identities=frozenset([identity_of(key)])))
+    listed = OptOuts(str(folder / "tombstones-r1.txt"))
+    assert [listed.distance(id_, 0) for id_ in _photo_ids(samples[key])] == [0, 0, 0]
+    assert listed.distance(_photo_ids(samples[list(samples)[5]])[0], 0) is None

@@ -9,17 +9,20 @@ from curation.ledger import Check, Outcome, Verdict, at_least, at_most, is_kept,
 from curation.settings.photos import ScreenSettings
 from curation.stage import Stage
 from curation.storage import read_bytes
+from shards.tombstones import tombstone
 
 _REJECTED: Verdict = "rejected"
 _YES = frozenset(("yes", "y", "true", "1", "granted", "given"))
 
 
 class OptOuts:
-    """A list of photos that must not be used: sha256 of the bytes, or perceptual hashes."""
+    """A list of photos that must not be used: sha256 of the bytes, perceptual hashes, or the tombstones
+    that `persona shards forget` leaves (those of photos; lines about identities and keys are passed over)."""
 
     def __init__(self, file: str | None) -> None:
         self.photo_ids: set[str] = set()
         self.hashes: list[int] = []
+        self.tombstones: set[str] = set()
         if file is None:
             return
         try:
@@ -34,15 +37,19 @@ class OptOuts:
                 self.photo_ids.add(digits)
             elif kind == "phash" and _is_hex(digits, 16):
                 self.hashes.append(int(digits, 16))
+            elif kind.startswith("forgotten-") and _is_hex(digits, 64):
+                self.tombstones.add(f"{kind}:{digits}")
             else:
                 raise ConfigError(
                     f"photos.screen.opt_out: {file}:{number}: {line.strip()!r} is neither "
-                    "sha256:<64 hex digits> nor phash:<16 hex digits>"
+                    "sha256:<64 hex digits> nor phash:<16 hex digits>, nor a tombstone"
                 )
 
     def distance(self, photo_id: str, phash: int | None) -> int | None:
         """Bits between a photo and the nearest entry; 0 for its sha256; None for an empty list."""
         if photo_id in self.photo_ids:
+            return 0
+        if self.tombstones and tombstone("photo", photo_id) in self.tombstones:
             return 0
         if phash is None or not self.hashes:
             return None
