@@ -171,11 +171,14 @@ class ObjectFiles:
     def _pieces(self, file: int, offset: int, length: int) -> list[Span]:
         """The pieces that hold these bytes; what lies behind the end of the file has none."""
         step, size = self._piece, self._sizes[file]
-        first = offset - offset % step
         return [
-            Span(file, begin, min(step, size - begin))
-            for begin in range(first, min(offset + length, size), step)
+            self._span(file, number)
+            for number in range(offset // step, -(-min(offset + length, size) // step))
         ]
+
+    def _span(self, file: int, number: int) -> Span:
+        offset = number * self._piece
+        return Span(file, offset, min(self._piece, self._sizes[file] - offset))
 
     def _name(self, span: Span) -> str:
         return f"{self._names[span.file]}-{span.offset // self._piece}-{self._piece}"
