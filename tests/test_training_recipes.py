@@ -11,7 +11,6 @@ from training.randomness import streams
 from training.recipes import CATALOGUE, recipe_of
 from training.recipes.condition_dropout import DropoutSettings, keep_conditions, keep_regions
 from training.recipes.recipe import Recipe
-from training.recipes.visual_persona import VisualPersonaSettings
 
 PEOPLE = ["ann-a", "bob-a", "cy-b", "dee-a"]
 EVERY_RECIPE = pytest.mark.parametrize("name", sorted(CATALOGUE))
@@ -169,8 +168,8 @@ def test_the_second_stage_starts_from_the_shared_queries() -> None:
 
 
 def test_reconstruction_falls_to_zero() -> None:
-    settings = VisualPersonaSettings.model_validate({"reconstruction": 0.4, "reconstruction_until": 0.5})
-    shares = [settings.reconstruction_share(progress) for progress in (0, 0.25, 0.5, 1)]
+    recipe = tiny("visual_persona", reconstruction=0.4, reconstruction_until=0.5)
+    shares = [recipe.reconstruction_share(progress) for progress in (0, 0.25, 0.5, 1)]
     assert shares == pytest.approx([0.4, 0.2, 0, 0])
 
 

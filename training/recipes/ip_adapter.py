@@ -54,6 +54,9 @@ class IpAdapterSettings(Settings):
     clip: ClipVisionSettings = ClipVisionSettings()
     tokens: int = Setting(4, ge=1)
     denoising: DenoisingSettings = DenoisingSettings()
+    reconstruction: float = Setting(
+        1.0, ge=0, le=1, description="share of samples that are their own reference"
+    )
     dropout: DropoutSettings = DropoutSettings(region=0.0)
 
 
@@ -110,6 +113,10 @@ class IpAdapter:
             reference,
             *denoising_fields(self.settings.sdxl, self.settings.denoising, height_px, width_px),
         ]
+
+    def reconstruction_share(self, progress: float) -> float:
+        """The same all the time."""
+        return self.settings.reconstruction
 
     def build(self, frozen_dtype: torch.dtype) -> IpAdapterModule:
         """The module. Raises WeightsError (a ValueError) where a folder cannot be read."""

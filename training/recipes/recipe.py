@@ -25,6 +25,10 @@ class Recipe(Protocol):
         """What a batch must hold for targets of this size."""
         ...
 
+    def reconstruction_share(self, progress: float) -> float:
+        """Of samples whose reference is the target itself, at a progress of 0 to 1 through the training."""
+        ...
+
     def build(self, frozen_dtype: torch.dtype) -> nn.Module:
         """The module, on torch's default device; frozen parts in `frozen_dtype`, trained ones in float32.
 

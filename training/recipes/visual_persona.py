@@ -72,10 +72,6 @@ class VisualPersonaSettings(Settings):
             )
         return self
 
-    def reconstruction_share(self, progress: float) -> float:
-        """Of samples that are their own reference, at a progress of 0 to 1 through the training."""
-        return self.reconstruction * max(0.0, 1 - progress / self.reconstruction_until)
-
 
 class VisualPersonaModule(nn.Module):
     """encoder (frozen) → identity (trained) → denoiser (identity attention trained)."""
@@ -127,6 +123,11 @@ class VisualPersona:
             Field("visible", (regions,), torch.bool),
             *denoising_fields(self.settings.sdxl, self.settings.denoising, height_px, width_px),
         ]
+
+    def reconstruction_share(self, progress: float) -> float:
+        """Falls linearly to zero, which it is from `reconstruction_until` on."""
+        settings = self.settings
+        return settings.reconstruction * max(0.0, 1 - progress / settings.reconstruction_until)
 
     def build(self, frozen_dtype: torch.dtype) -> VisualPersonaModule:
         """The module. Raises WeightsError (a ValueError) where a folder cannot be read."""

@@ -1,0 +1,252 @@
+"""Shards → pairs → fields → steps: what a field holds, and that nothing depends on ranks or threads."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from shards.folder import DatasetFolder
+from shards.loader import Loader
+from shards.pairs import Pairs
+from shards.plan import Position
+from shards.sample import json_bytes, label_png
+from tests.drawn_shards import write_dataset
+from tests.drawn_training import TARGET_PX, TEXT, built, tiny
+from training.batch import Batch, Field, check_fields
+from training.captions import HashedWords
+from training.loop import LoopSettings, Training
+from training.models.region_crops import cut_regions
+from training.pair_fields import PairFields, members_for
+from training.recipes.recipe import Recipe
+from training.shard_batches import ShardBatches, check_dataset
+
+HEIGHT, WIDTH = 96, 80
+GROUPS = 12
+TOKENS = HashedWords(TEXT["vocabulary"])
+
+
+def drawn_photo(random: np.random.Generator, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """A person of rectangles, without shoes on photos of odd numbers."""
+    labels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    labels[10:24, 30:44] = 11
+    labels[24:54, 24:50] = 4
+    labels[54:80, 28:46] = 6
+    if number % 2 == 0:
+        labels[80:86, 26:48] = 9
+    blocks = random.integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), np.uint8)
+    return blocks.repeat(8, axis=0).repeat(8, axis=1), labels
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Groups of two and three photos, losslessly."""
+    random = np.random.default_rng(0)
+    samples = {}
+    for person in range(GROUPS):
+        key = f"{person:016x}-a"
+        members = {"json": json_bytes({"group": key})}
+        for number in range(2 + person % 2):
+            photo, labels = drawn_photo(random, number)
+            sink = io.BytesIO()
+            Image.fromarray(photo).save(sink, "PNG")
+            record = {
+                "photo_id": f"{person}-{number}",
+                "width": WIDTH,
+                "height": HEIGHT,
+                "orientation": 1,
+                "caption": f"A woman waves {number} hands at {person}.",
+                "regions": ["full_body", "head", "torso", "legs"] + ["shoes"] * (number % 2 == 0),
+            }
+            stem = f"{number:03d}"
+            members |= {f"{stem}.png": sink.getvalue(), f"{stem}.regions.png": label_png(labels)}
+            members[f"{stem}.json"] = json_bytes(record)
+        samples[key] = members
+    return write_dataset(tmp_path_factory.mktemp("dataset") / "shards", samples)
+
+
+def batches_of(
+    recipe: Recipe, folder: Path, batch: int = 2, *, run_samples: int = 1000, **loader: Any
+) -> ShardBatches:
+    fields = recipe.fields(TARGET_PX, TARGET_PX)
+    decoder = PairFields(fields, TOKENS, reconstruct=recipe.reconstruction_share(0) > 0)
+    source = Pairs(DatasetFolder(str(folder)), kinds=members_for(fields))
+    loader.setdefault("position", Position(seed=3))
+    return ShardBatches(
+        Loader(source, decoder, batch, **loader),
+        run_samples=run_samples,
+        reconstruction=recipe.reconstruction_share,
+    )
+
+
+def photo_of(folder: Path, key: str, number: int) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    opened = DatasetFolder(str(folder))
+    sample = next(s for s in map(opened.read, range(len(opened))) if s.key == key)
+    picture, labels = (
+        np.asarray(Image.open(io.BytesIO(sample.members[f"{number:03d}.{kind}"])))
+        for kind in ("png", "regions.png")
+    )
+    return picture, labels, json.loads(sample.members[f"{number:03d}.json"])
+
+
+@pytest.mark.parametrize("name", ["visual_persona", "ip_adapter"])
+def test_batches_have_the_fields_that_the_recipe_asks_for(name: str, dataset: Path) -> None:
+    recipe = tiny(name, denoising={"person_weight": 2.0})
+    check_fields(recipe.fields(TARGET_PX, TARGET_PX), next(batches_of(recipe, dataset)))
+
+
+def test_fields_hold_the_reference_the_target_and_its_caption(dataset: Path) -> None:
+    recipe = tiny("visual_persona", denoising={"person_weight": 2.0})
+    opened = DatasetFolder(str(dataset))
+    pairs, decoder = Pairs(opened), PairFields(recipe.fields(TARGET_PX, TARGET_PX), TOKENS)
+    arrays = decoder.allocate(GROUPS)
+    for number in range(GROUPS):
+        pair = pairs.read(number)
+        decoder.decode(pair, arrays, number)
+        reference, labels, _ = photo_of(dataset, pair.key, pair.reference)
+        target, target_labels, record = photo_of(dataset, pair.key, pair.target)
+
+        crops, visible = cut_regions(reference, labels, size_px=28)
+        assert visible.tolist() == [True, True, True, True, pair.reference % 2 == 0]
+        assert arrays["visible"][number].tolist() == visible.tolist()
+        assert np.array_equal(arrays["crops"][number], crops)
+
+        # 96 × 80 px fill 64 × 64 at a scale of 0.8: 76.8 rows, of which 6.4 are left out above and below.
+        assert arrays["time_ids"][number].tolist() == pytest.approx([96, 80, 6.4, 0, 64, 64], abs=0.5)
+        middle = Image.fromarray(target).resize((64, 64), Image.Resampling.BOX, box=(0, 8, 80, 88))
+        assert np.abs(arrays["target"][number].astype(int) - np.asarray(middle)).mean() < 8
+        assert np.array_equal(arrays["caption_ids"][number], TOKENS(record["caption"]))
+
+        body = Image.fromarray((target_labels > 0).astype(np.uint8) * 255)
+        share = np.asarray(body.resize((8, 8), Image.Resampling.BOX, box=(0, 8, 80, 88))) / 255
+        assert arrays["person"][number, 0] == pytest.approx(share, abs=0.13)
+
+
+def consumed(sources: list[ShardBatches], steps: int) -> list[tuple[str, int]]:
+    """(key, random stream) of what all ranks read together, in the order of the steps."""
+    read: list[tuple[str, int]] = []
+    for _ in range(steps):
+        for source in sources:
+            batch = next(source)
+            read += zip(batch.keys, batch.streams.tolist(), strict=True)
+    return read
+
+
+def test_any_ranks_and_threads_read_the_same_samples_with_the_same_draws(dataset: Path) -> None:
+    recipe = tiny("visual_persona")
+    one = consumed([batches_of(recipe, dataset, 4)], 6)
+    two = consumed([batches_of(recipe, dataset, 2, rank=rank, world=2, threads=3) for rank in range(2)], 6)
+    assert one == two
+    assert len({key for key, _ in one[:GROUPS]}) == GROUPS  # an epoch has each group once
+    assert len(set(one)) == 2 * GROUPS  # another epoch draws anew
+
+    first = batches_of(recipe, dataset, 4)
+    begun = consumed([first], 2)
+    state = json.loads(json.dumps(first.state_dict()))
+    resumed = [batches_of(recipe, dataset, 1, rank=rank, world=4) for rank in range(4)]
+    for rank in resumed:
+        rank.load_state_dict(state)
+    assert begun + consumed(resumed, 4) == one
+
+
+def test_reconstructions_fall_to_none(dataset: Path) -> None:
+    recipe = tiny("visual_persona", reconstruction=1.0, reconstruction_until=0.5)
+    batches = batches_of(recipe, dataset, 12, run_samples=12 * 8)
+    plain = batches_of(tiny("visual_persona"), dataset, 12)
+    shares = []
+    for _ in range(8):
+        batch, pairs = next(batches), next(plain)
+        assert batch.keys == pairs.keys
+        check_fields(recipe.fields(TARGET_PX, TARGET_PX), batch)
+        other = (batch.fields["crops"] != pairs.fields["crops"]).flatten(1).any(1)
+        shares.append(other.float().mean().item())
+    assert shares[0] > 0.4
+    assert shares[4:] == [0, 0, 0, 0]
+
+
+def test_a_run_on_shards_resumes_to_the_same_curve_with_other_threads(dataset: Path, tmp_path: Path) -> None:
+    recipe = tiny("visual_persona", reconstruction=0.5)
+
+    def train(folder: Path, steps: int, threads: int) -> list[float]:
+        settings = LoopSettings(steps=steps, precision="fp32", checkpoint_every=4)
+        batches = batches_of(recipe, dataset, 2, threads=threads, run_samples=20)
+        Training(recipe, built(recipe), batches, settings, folder).run()
+        return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+    whole = train(tmp_path / "whole", 10, threads=1)
+    train(tmp_path / "parts", 4, threads=3)
+    assert train(tmp_path / "parts", 10, threads=2) == whole
+
+
+def test_a_broken_photo_counts_for_nothing_and_stops_nothing(dataset: Path, tmp_path: Path) -> None:
+    groups = {s.key: dict(s.members) for s in map(DatasetFolder(str(dataset)).read, range(4))}
+    first = next(iter(groups.values()))
+    first["000.png"] = first["000.png"][:300]
+    folder = write_dataset(tmp_path / "broken", groups)
+    recipe = tiny("visual_persona")
+    batch = next(batches_of(recipe, folder, 4))
+    assert sorted(batch.weight.tolist()) == [0, 1, 1, 1]
+    run = Training(
+        recipe,
+        built(recipe),
+        batches_of(recipe, folder, 4),
+        LoopSettings(steps=3, precision="fp32"),
+        tmp_path / "run",
+    )
+    assert run.run() == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("no maps", "no 000.regions.png, which the recipe's fields are made from"),
+        ("one photo", "no group of the dataset has two photos"),
+        ("too few", "has 1 samples; a step of 2 ranks × 4 needs 8"),
+    ],
+)
+def test_a_dataset_that_cannot_serve_is_refused_in_one_line(
+    change: str, message: str, dataset: Path, tmp_path: Path
+) -> None:
+    groups = {s.key: dict(s.members) for s in map(DatasetFolder(str(dataset)).read, range(GROUPS))}
+    for key, members in list(groups.items()):
+        if change == "no maps":
+            groups[key] = {suffix: data for suffix, data in members.items() if "regions" not in suffix}
+        elif change == "one photo":
+            groups[key] = {suffix: data for suffix, data in members.items() if suffix[:3] in ("jso", "000")}
+        elif len(groups) > 1:
+            del groups[key]
+    folder = DatasetFolder(str(write_dataset(tmp_path / "shards", groups)))
+    fields = tiny("visual_persona").fields(TARGET_PX, TARGET_PX)
+    with pytest.raises(ValueError, match=message) as caught:
+        check_dataset(folder, fields, batch=4, world=2)
+    assert "\n" not in str(caught.value)
+    check_dataset(DatasetFolder(str(dataset)), fields, batch=4, world=2)
+
+
+def test_a_field_that_photos_cannot_give_is_refused_in_one_line() -> None:
+    with pytest.raises(ValueError, match="the field depth cannot be made from photos: crops, visible"):
+        members_for([Field("depth", (1,), torch.float32)])
+
+
+def test_too_few_samples_for_a_step_end_the_wait(dataset: Path) -> None:
+    with pytest.raises(ValueError, match="12 samples has no whole step of 4 ranks × 4 samples"):
+        next(batches_of(tiny("visual_persona"), dataset, 4, world=4))
+
+
+def test_words_keep_their_ids_and_captions_end_with_the_largest() -> None:
+    ids = HashedWords(1000)("A woman waves. " + "word " * 100)
+    assert ids.shape == (2, 77)
+    assert ids[0, 0] == 1
+    assert ids[0].argmax() == 76
+    assert HashedWords(1000)("waves")[0, 1] == HashedWords(1000)("A woman waves")[0, 3]
+    assert HashedWords(1000)("")[0, :4].tolist() == [1, 999, 0, 0]
+
+
+def test_batches_say_where_they_come_from(dataset: Path) -> None:
+    batch = next(batches_of(tiny("ip_adapter"), dataset))
+    assert isinstance(batch, Batch)
+    assert all(key.endswith("-a") for key in batch.keys)

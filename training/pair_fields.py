@@ -1,0 +1,194 @@
+"""From a pair of photos out of the shards to the fields that a recipe asks for.
+
+A decoder for `shards.loader.Loader`: it runs on the loader's threads and makes what is asked for, no
+more. Names of fields and what they hold:
+
+    crops, visible   the reference's body regions and which are there (models/region_crops.py)
+    reference        the reference, its middle square
+    target           the target, cut to the size of the batch
+    time_ids         SDXL's sizes: of the target's photo, what the cut left out above and left in px of
+                     the resized photo, and of the batch; height before width
+    caption_ids      the target's caption
+    person           share of the person's pixels in each latent pixel of the target
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+import orjson
+import torch
+
+from shards.batch_memory import BatchMemory
+from shards.decode import Cut, decode_photo, place
+from shards.label_maps import decode_labels
+from shards.pairs import Pair
+from shards.photo_batches import Memory, picture_of
+from training.batch import Field
+from training.captions import Tokenise
+from training.models.region_crops import REGION_LABELS, cut_regions
+
+# Which members of a photo each field is made from, besides its picture.
+SOURCES: dict[str, tuple[str, ...]] = {
+    "crops": ("json", "regions.png"),
+    "visible": ("json", "regions.png"),
+    "reference": ("json",),
+    "target": ("json",),
+    "time_ids": ("json",),
+    "caption_ids": ("json",),
+    "person": ("json", "regions.png"),
+}
+OF_REFERENCE = ("crops", "visible", "reference")
+# A reconstruction takes the target as reference: what it would give is made beside the pair's.
+RECONSTRUCTED = "target_as_"
+
+_BODY = np.zeros(256, bool)
+_BODY[list(REGION_LABELS["full_body"])] = True
+
+
+def members_for(fields: Sequence[Field]) -> tuple[str, ...]:
+    """Members of a photo that these fields need. Raises ValueError, one line, for one with no source."""
+    for field in fields:
+        if field.name not in SOURCES:
+            raise ValueError(f"the field {field.name} cannot be made from photos: {', '.join(SOURCES)} can")
+    return tuple(sorted({member for field in fields for member in SOURCES[field.name]}))
+
+
+class PairFields:
+    """Decodes pairs into fields.
+
+    fields          as the recipe states them
+    tokenise        of captions; a photo without one has the empty caption
+    reconstruct     whether the target as reference is made too (fields `target_as_…`)
+    reference_px    the reference's body is decoded with at most so many px along its longer side
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[Field],
+        tokenise: Tokenise,
+        *,
+        reconstruct: bool = False,
+        reference_px: int = 1536,
+        memory: Memory | None = None,
+    ) -> None:
+        members_for(fields)
+        self._fields = {field.name: field for field in fields}
+        self._references = [""] + [RECONSTRUCTED] * reconstruct
+        for name in OF_REFERENCE:
+            if reconstruct and name in self._fields:
+                own = self._fields[name]
+                self._fields[f"{RECONSTRUCTED}{name}"] = Field(name, own.shape, own.dtype)
+        self._tokenise, self._reference_px = tokenise, reference_px
+        self._memory = memory or BatchMemory()
+        cv2.setNumThreads(1)  # the loader has threads enough
+
+    def allocate(self, batch: int) -> dict[str, Any]:
+        """The fields as arrays, and keys, a list [batch]. Slots that are never filled must not do harm:
+        pictures may hold anything, numbers and ids are 0."""
+        arrays: dict[str, Any] = {"keys": [None] * batch}
+        for name, field in self._fields.items():
+            dtype = torch.empty(0, dtype=field.dtype).numpy().dtype
+            array = self._memory.take((batch, *field.shape), dtype)
+            if dtype != np.uint8:
+                array[...] = 0
+            arrays[name] = array
+        return arrays
+
+    def decode(self, sample: Pair, arrays: dict[str, Any], slot: int) -> None:
+        """Fills a slot. Raises ValueError or OSError where a photo is broken."""
+        arrays["keys"][slot] = sample.key
+        target = _Photo(sample.members, sample.target)
+        for prefix in self._references:
+            self._fill_reference(
+                target if prefix else _Photo(sample.members, sample.reference), prefix, arrays, slot
+            )
+        if "caption_ids" in self._fields:
+            arrays["caption_ids"][slot] = self._tokenise(target.record.get("caption") or "")
+        if "target" in self._fields:
+            cut = decode_photo(target.data, arrays["target"][slot], target.orientation)
+            height, width = arrays["target"].shape[1:3]
+            if "time_ids" in self._fields:
+                _, _, left, top = cut.affine()
+                sizes = (cut.size[1], cut.size[0], max(-top, 0), max(-left, 0), height, width)
+                arrays["time_ids"][slot] = sizes
+            if "person" in self._fields:
+                arrays["person"][slot, 0] = _share(target, cut, height, width, arrays["person"].shape[2:])
+
+    def _fill_reference(self, photo: "_Photo", prefix: str, arrays: dict[str, Any], slot: int) -> None:
+        if "reference" in self._fields:
+            decode_photo(photo.data, arrays[f"{prefix}reference"][slot], photo.orientation)
+        if "crops" in self._fields:
+            crops = arrays[f"{prefix}crops"]
+            body, labels = photo.body(self._reference_px)
+            crops[slot], arrays[f"{prefix}visible"][slot] = cut_regions(body, labels, crops.shape[2])
+
+
+class _Photo:
+    """One photo of a group; each part of it is read when it is asked for."""
+
+    def __init__(self, members: Mapping[str, bytes], number: int) -> None:
+        self._members, self._stem = members, f"{number:03d}."
+
+    @cached_property
+    def data(self) -> bytes:
+        return picture_of(self._members, self._stem)
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        found = orjson.loads(self._member("json"))
+        if not isinstance(found, dict):
+            raise ValueError(f"{self._stem}json is no record")
+        return found
+
+    @property
+    def orientation(self) -> int | None:
+        return self.record.get("orientation")
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        return decode_labels(self._member("regions.png"))
+
+    def body(self, longest_px: int) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 [h, w, 3] and [h, w]: the box of the person's body and its labels; all other regions lie
+        in it. 1 × 1 of background where there is no body."""
+        inside = _BODY[self.labels]
+        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+        if not len(rows):
+            return np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8)
+        x0, y0, x1, y1 = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+        scale = min(1.0, longest_px / max(x1 - x0, y1 - y0))
+        size = max(round((y1 - y0) * scale), 1), max(round((x1 - x0) * scale), 1)
+        photo, labels = np.empty((*size, 3), np.uint8), np.empty(size, np.uint8)
+        cut = decode_photo(self.data, photo, self.orientation, "contain", (x0, y0, x1, y1))
+        self._place_labels(labels, cut)
+        return photo, labels
+
+    def placed_labels(self, cut: Cut, height: int, width: int) -> np.ndarray:
+        """The label map cut as the photo was, uint8 [height, width]."""
+        labels = np.empty((height, width), np.uint8)
+        self._place_labels(labels, cut)
+        return labels
+
+    def _place_labels(self, into: np.ndarray, cut: Cut) -> None:
+        if self.labels.shape != (cut.size[1], cut.size[0]):
+            raise ValueError(
+                f"{self._stem}regions.png is {self.labels.shape[1]} × {self.labels.shape[0]} px, the photo "
+                f"{cut.size[0]} × {cut.size[1]}"
+            )
+        place(self.labels, into, cut, cv2.INTER_NEAREST_EXACT)
+
+    def _member(self, kind: str) -> bytes:
+        try:
+            return self._members[self._stem + kind]
+        except KeyError:
+            raise ValueError(f"no member {self._stem}{kind}") from None
+
+
+def _share(photo: _Photo, cut: Cut, height: int, width: int, latent: tuple[int, ...]) -> np.ndarray:
+    """float32 [h, w] of a latent's size: how much of each of its pixels is the person."""
+    inside = _BODY[photo.placed_labels(cut, height, width)]
+    rows, columns = height // latent[0], width // latent[1]
+    return inside.reshape(latent[0], rows, latent[1], columns).mean(axis=(1, 3), dtype=np.float32)

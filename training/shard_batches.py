@@ -1,0 +1,120 @@
+"""Batches for the loop out of shards: pairs in the order of the epochs, without an end."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shards.folder import DatasetFolder
+from shards.loader import Batch as LoadedBatch
+from shards.loader import Loader
+from shards.torch_dataset import as_tensor
+from training.batch import Batch, Field
+from training.pair_fields import RECONSTRUCTED, members_for
+from training.randomness import Purpose, streams, uniform
+
+
+def no_reconstruction(progress: float) -> float:
+    """References are other photos than targets, always."""
+    return 0.0
+
+
+class ShardBatches:
+    """The loop's `Batches` from a Loader whose decoder is `PairFields`.
+
+    run_samples       of all ranks, to the end of the training: what `progress` is measured by
+    reconstruction    share of samples that are their own reference, by a progress of 0 to 1
+
+    Which sample reconstructs is drawn for the sample, and the progress of a batch is its place in the
+    order: both are the same for any number of ranks, and after a resume.
+    """
+
+    def __init__(
+        self,
+        loader: Loader,
+        *,
+        run_samples: int,
+        reconstruction: Callable[[float], float] = no_reconstruction,
+    ) -> None:
+        if run_samples < 1:
+            raise ValueError(f"a run of {run_samples} samples trains nothing")
+        self._loader, self._run_samples, self._reconstruction = loader, run_samples, reconstruction
+        self._coming: Iterator[LoadedBatch] | None = None
+        self._epoch = 0
+
+    def __iter__(self) -> "ShardBatches":
+        return self
+
+    def __next__(self) -> Batch:
+        """The next batch. Raises ValueError, one line, where an epoch has none."""
+        for _ in range(2):
+            if self._coming is None:
+                self._epoch = self._loader.position.epoch
+                self._coming = iter(self._loader)
+            loaded = next(self._coming, None)
+            if loaded is not None:
+                return self._batch(loaded)
+            self._coming = None
+        loader = self._loader
+        raise ValueError(
+            f"an epoch of {len(loader.source)} samples has no whole step of {loader.world} ranks × "
+            f"{loader.batch} samples"
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position behind the last batch that was handed out."""
+        return self._loader.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there. Raises ValueError for the state of another dataset."""
+        self._loader.load_state_dict(state)
+        self._coming = None
+
+    def _batch(self, loaded: LoadedBatch) -> Batch:
+        # A slot whose sample could not be read has no key; its weight is 0.
+        numbers = loaded.samples.tolist()
+        keys = [
+            key if key is not None else f"sample {number}"
+            for key, number in zip(loaded.arrays["keys"], numbers, strict=True)
+        ]
+        drawn = streams(self._loader.position.seed, self._epoch, keys)
+        tensors = {name: as_tensor(array) for name, array in loaded.arrays.items() if name != "keys"}
+        fields = self._reconstructed(tensors, drawn, self._progress(loaded))
+        return Batch(fields, keys, drawn, torch.from_numpy(loaded.weight))
+
+    def _progress(self, loaded: LoadedBatch) -> float:
+        whole = len(self._loader.source)
+        done = loaded.after.consumed if loaded.after.epoch == self._epoch else whole
+        return min((self._epoch * whole + done) / self._run_samples, 1.0)
+
+    def _reconstructed(self, tensors: dict[str, Tensor], drawn: Tensor, progress: float) -> dict[str, Tensor]:
+        """The fields, with the target as the reference of some samples where the decoder has made it."""
+        own = uniform(drawn, Purpose.RECONSTRUCTION)[:, 0] < self._reconstruction(progress)
+        fields = {name: tensor for name, tensor in tensors.items() if not name.startswith(RECONSTRUCTED)}
+        for name in tensors.keys() - fields.keys():
+            reference = name.removeprefix(RECONSTRUCTED)
+            shape = (-1, *[1] * (tensors[name].ndim - 1))
+            if own.any():
+                fields[reference] = torch.where(own.view(shape), tensors[name], tensors[reference])
+        return fields
+
+
+def check_dataset(dataset: DatasetFolder, fields: Sequence[Field], *, batch: int, world: int) -> None:
+    """Raises ValueError, one line, where a dataset cannot serve a recipe; reads the index alone.
+
+    It must hold the members that the fields are made from, groups of two photos, and a step's samples.
+    """
+    if len(dataset) < batch * world:
+        raise ValueError(
+            f"the dataset has {len(dataset)} samples; a step of {world} ranks × {batch} needs {batch * world}"
+        )
+    suffixes = {place.suffix for place in dataset.index.members(0)}
+    for member in members_for(fields):
+        if f"000.{member}" not in suffixes:
+            raise ValueError(
+                f"the dataset's samples have no 000.{member}, which the recipe's fields are made from: "
+                f"sample {dataset.index.key(0)} has {', '.join(sorted(suffixes))}"
+            )
+    if not any(dataset.index.people(sample) > 1 for sample in range(min(len(dataset), 10_000))):
+        raise ValueError("no group of the dataset has two photos: there are no pairs to train on")
