@@ -67,7 +67,7 @@ class ObjectStore:
         Raises FileNotFoundError, PermissionError or OSError for what will not change, TransientError
         for what may.
         """
-        _refuse_in_fork(self.url)
+        refuse_in_fork(self.url)
         try:
             found = await obstore.get_range_async(self._store, key, start=start, end=stop)
         except Exception as error:
@@ -78,7 +78,7 @@ class ObjectStore:
 
     async def get_whole(self, key: str) -> Any:
         """A whole object. Raises as `get` does."""
-        _refuse_in_fork(self.url)
+        refuse_in_fork(self.url)
         try:
             return await (await obstore.get_async(self._store, key)).bytes_async()
         except Exception as error:
@@ -86,14 +86,15 @@ class ObjectStore:
 
     async def size(self, key: str) -> int:
         """Bytes of an object. Raises as `get` does."""
-        _refuse_in_fork(self.url)
+        refuse_in_fork(self.url)
         try:
             return int((await obstore.head_async(self._store, key))["size"])
         except Exception as error:
             raise _explained(f"{self.url}/{key}", error) from None
 
 
-def _refuse_in_fork(url: str) -> None:
+def refuse_in_fork(url: str) -> None:
+    """Raises OSError in a process that was forked from one that has used the client: it would hang."""
     global _started_in
     if _started_in is None:
         _started_in = os.getpid()

@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Any, TypeVar
 
 from shards.hedging import Hedging
-from shards.object_store import ObjectStore, TransientError
+from shards.object_store import ObjectStore, TransientError, refuse_in_fork
 
 T = TypeVar("T")
 _COPIED_AT_ONCE = 8  # parts
@@ -65,6 +65,11 @@ class RangeRequests:
 
     def submit(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
         """Runs a coroutine in the loop, from any thread."""
+        try:
+            refuse_in_fork(self.url)
+        except OSError:
+            work.close()
+            raise
         if self._loop.is_closed() or not self._thread.is_alive():
             work.close()
             raise OSError(f"{self.url}: the reader is closed")
