@@ -192,7 +192,7 @@ def _index(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from shards.verify import verify
 
-    folder = _folder(options.folder)
+    folder = options.folder if "://" in options.folder else _folder(options.folder)
     report = verify(folder, fast=options.fast, processes=_processes(options), progress=_progress(options))
     read = f"{report.shards} shards, {report.members} members, {report.bytes} bytes"
     state = f"{len(report.problems)} problems" if report.problems else "all as it was written"
@@ -357,7 +357,9 @@ def _progress(options: argparse.Namespace) -> Callable[[int, int], None] | None:
 
 
 def _folder(folder: str) -> str:
-    if "://" not in folder and not Path(folder).is_dir():
+    if "://" in folder:
+        raise UsageError(f"{folder}: only verify reads a URL; copy the dataset to a disk first")
+    if not Path(folder).is_dir():
         raise UsageError(f"{folder}: no such folder")
     return folder
 

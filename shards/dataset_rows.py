@@ -8,11 +8,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from shards.census import is_record_name, photo_records
 from shards.dataset_files import index_name
+from shards.facets import is_picture
 from shards.folder import DatasetError, DatasetFolder, Sample
 from shards.index import INDEX_SCHEMA
+from shards.photo_ids import photo_ids
 
 _ROWS = 4096
+
+
+class _Records:
+    """The members that tell whose the photos are."""
+
+    def __contains__(self, suffix: object) -> bool:
+        return isinstance(suffix, str) and is_record_name(suffix)
 
 
 class DatasetRows:
@@ -46,6 +56,16 @@ class DatasetRows:
             return self._data.read(number, suffixes)
         except (OSError, ValueError) as error:
             raise DatasetError(f"{self.folder}: {error}") from None
+
+    def photo_ids(self, number: int) -> dict[str, str]:
+        """{suffix of a picture: photo_id} of a sample; pictures are only read where no record tells it."""
+        members = self.table["members"][number].as_py()
+        pictures = [place["suffix"] for place in members if is_picture(place["suffix"])]
+        records = photo_records(self.read(number, _Records()).members)
+        said = {suffix: records.get(suffix.partition(".")[0], {}).get("photo_id") for suffix in pictures}
+        if all(isinstance(id_, str) for id_ in said.values()):
+            return {suffix: str(id_) for suffix, id_ in said.items()}
+        return photo_ids(self.read(number).members)
 
     def rows(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
         """Rows as dicts; few of them are held at a time."""

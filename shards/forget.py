@@ -39,7 +39,7 @@ from shards.index import IndexWriter
 from shards.indexed_shard import IndexedShard
 from shards.photo_ids import without_photos
 from shards.revisions import Revision, Revisions
-from shards.tombstones import Tombstones, tombstone
+from shards.tombstones import Tombstones, tells_nobody, tombstone
 
 # dataset_bytes counts these anew.
 _COUNTED = ("format", "schema", "shards", "groups", "photos", "bytes", "checksum")
@@ -95,7 +95,9 @@ def forget(
                 "(--missing-ok goes on without them)"
             )
         stones = before | request.tombstones
-        stones |= Tombstones([*plan.lines, *(tombstone(kind, id_) for kind, id_ in missing)])
+        stones |= Tombstones(
+            [*plan.lines, *(tombstone(kind, id_) for kind, id_ in missing if tells_nobody(kind, id_))]
+        )
         shards = sorted({_shard_of(dataset, number) for number in plan.touched()})
         revision = int(about.get("revision", 0)) + 1
         done = Forgotten(

@@ -5,13 +5,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shards.census import NOT_STATED, is_record_name, photo_records
+from shards.census import NOT_STATED, photo_records
 from shards.dataset_rows import DatasetRows
-from shards.facets import is_picture
 from shards.folder import DatasetError
 from shards.names import identity_of
 from shards.photo_ids import photo_ids
-from shards.tombstones import Tombstones, tombstone
+from shards.tombstones import Tombstones, tells_nobody, tombstone
 
 
 @dataclass(frozen=True)
@@ -88,13 +87,6 @@ class ForgetPlan:
         return self.dropped | set(self.edited)
 
 
-class _Records:
-    """The members that tell whose the photos are."""
-
-    def __contains__(self, suffix: object) -> bool:
-        return isinstance(suffix, str) and is_record_name(suffix)
-
-
 def plan_forget(dataset: DatasetRows, request: Request, min_photos: int) -> ForgetPlan:
     """Finds what a request means. Records are only read where photos or tombstones are asked for."""
     plan = ForgetPlan()
@@ -110,7 +102,7 @@ def plan_forget(dataset: DatasetRows, request: Request, min_photos: int) -> Forg
         ]
         if hits:
             plan.found.update(hits)
-            plan.lines.update(tombstone(kind, id_) for kind, id_ in hits)
+            plan.lines.update(tombstone(kind, id_) for kind, id_ in hits if tells_nobody(kind, id_))
             _drop(plan, dataset, number)
         elif wants_photos:
             _find_photos(plan, dataset, number, request, min_photos)
@@ -127,7 +119,7 @@ def _drop(plan: ForgetPlan, dataset: DatasetRows, number: int) -> None:
 
 
 def _find_photos(plan: ForgetPlan, dataset: DatasetRows, number: int, request: Request, least: int) -> None:
-    ids = _ids_of(dataset, number)
+    ids = dataset.photo_ids(number)
     gone = {suffix: id_ for suffix, id_ in ids.items() if request.wants("photo", id_, request.photos)}
     if not gone:
         return
@@ -141,17 +133,6 @@ def _find_photos(plan: ForgetPlan, dataset: DatasetRows, number: int, request: R
     else:
         plan.edited[number] = set(gone)
         _count(plan, members, gone)
-
-
-def _ids_of(dataset: DatasetRows, number: int) -> dict[str, str]:
-    """{suffix of a picture: photo_id}, from the records where they tell it."""
-    members = dataset.table["members"][number].as_py()
-    pictures = [place["suffix"] for place in members if is_picture(place["suffix"])]
-    records = photo_records(dataset.read(number, _Records()).members)
-    said = {suffix: records.get(suffix.partition(".")[0], {}).get("photo_id") for suffix in pictures}
-    if all(isinstance(id_, str) for id_ in said.values()):
-        return {suffix: str(id_) for suffix, id_ in said.items()}
-    return photo_ids(dataset.read(number).members)
 
 
 def _count(plan: ForgetPlan, members: Mapping[str, bytes], pictures: Iterable[str]) -> None:

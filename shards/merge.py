@@ -9,8 +9,7 @@ import numpy as np
 from shards.copying import MAX_MIB, MAX_SAMPLES, Copy, copy_samples
 from shards.dataset_rows import DatasetRows
 from shards.folder import DatasetError
-from shards.photo_ids import photo_ids
-from shards.tombstones import Tombstones, tombstone
+from shards.tombstones import Tombstones
 
 OnDuplicate = Literal["error", "keep-first"]
 _NAMED = 3  # of a long list, in a message
@@ -73,10 +72,9 @@ def _check_forgotten(sources: Sequence[DatasetRows]) -> None:
         return
     for source in sources:
         for number in range(len(source)):
-            sample = source.read(number)
-            lines = [tombstone("photo", id_) for id_ in photo_ids(sample.members).values()]
-            if any(line in stones for line in lines):
+            if any(stones.has("photo", id_) for id_ in source.photo_ids(number).values()):
+                key = source.row(number)["key"]
                 raise DatasetError(
-                    f"{source.folder}: {sample.key} holds a photo that another of these datasets has "
-                    "forgotten; first: persona shards forget --tombstones"
+                    f"{source.folder}: {key} holds a photo that another of these datasets has forgotten; "
+                    "first: persona shards forget --tombstones"
                 )

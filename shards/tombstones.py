@@ -13,12 +13,22 @@ from pathlib import Path
 from shards.folder import DatasetError
 
 _LINE = re.compile(r"forgotten-(identity|key|photo):[0-9a-f]{64}")
+# Identities that curation drew, and the keys of their groups.
+_RANDOM_ID = re.compile(r"[0-9a-f]{16}(-[a-z]+)?")
 _HEAD = "# sha256 of persona-forgotten:KIND:ID\n"
 
 
 def tombstone(kind: str, id_: str) -> str:
     """The line that stands for an id. `kind`: identity, key or photo (id: sha256 of its bytes, hex)."""
     return f"forgotten-{kind}:{hashlib.sha256(f'persona-forgotten:{kind}:{id_}'.encode()).hexdigest()}"
+
+
+def tells_nobody(kind: str, id_: str) -> bool:
+    """Whether a tombstone of an id gives it away to nobody who has it not: photos, and random ids of ours.
+
+    Keys of foreign datasets may be names or small numbers, which whoever guesses them finds again.
+    """
+    return kind == "photo" or _RANDOM_ID.fullmatch(id_) is not None
 
 
 class Tombstones:

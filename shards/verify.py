@@ -64,6 +64,7 @@ def verify(
     if about is None:
         return report
     report.problems += _file_problems(about, there)
+    report.problems += _tombstone_problems(system, root, about, there)
     present = [number for number, entry in enumerate(about["shards"]) if entry["name"] in there]
     with tempfile.TemporaryDirectory() as local:
         table = _check_index(system, root, about, there, Path(local), report.problems)
@@ -197,6 +198,19 @@ def _file_problems(about: Mapping[str, Any], there: Mapping[str, int]) -> list[P
         elif not is_indexed_as_found(about) or name.endswith((".tar", ".tmp")):
             found.append(Problem(name, "is no file of this dataset"))
     return found
+
+
+def _tombstone_problems(
+    system: Any, root: str, about: Mapping[str, Any], there: Mapping[str, int]
+) -> list[Problem]:
+    said = about.get("tombstones")
+    if said is None or said["name"] not in there:
+        return []
+    with system.open(f"{root}/{said['name']}", "rb") as stream:
+        _, checksum = ForwardReader(stream).finish()
+    if checksum == said["checksum"]:
+        return []
+    return [Problem(said["name"], f"has the checksum {checksum}, dataset.json says {said['checksum']}")]
 
 
 def _check_index(
