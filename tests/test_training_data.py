@@ -14,7 +14,7 @@ from shards.folder import DatasetFolder
 from shards.loader import Loader
 from shards.pairs import Pairs
 from shards.plan import Position
-from shards.sample import json_bytes, label_png
+from tests.drawn_pairs import GROUPS, write_people
 from tests.drawn_shards import write_dataset
 from tests.drawn_training import TARGET_PX, TEXT, built, tiny
 from training.batch import Batch, Field, check_fields
@@ -25,48 +25,12 @@ from training.pair_fields import PairFields, members_for
 from training.recipes.recipe import Recipe
 from training.shard_batches import ShardBatches, check_dataset
 
-HEIGHT, WIDTH = 96, 80
-GROUPS = 12
 TOKENS = HashedWords(TEXT["vocabulary"])
-
-
-def drawn_photo(random: np.random.Generator, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """A person of rectangles, without shoes on photos of odd numbers."""
-    labels = np.zeros((HEIGHT, WIDTH), np.uint8)
-    labels[10:24, 30:44] = 11
-    labels[24:54, 24:50] = 4
-    labels[54:80, 28:46] = 6
-    if number % 2 == 0:
-        labels[80:86, 26:48] = 9
-    blocks = random.integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), np.uint8)
-    return blocks.repeat(8, axis=0).repeat(8, axis=1), labels
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Groups of two and three photos, losslessly."""
-    random = np.random.default_rng(0)
-    samples = {}
-    for person in range(GROUPS):
-        key = f"{person:016x}-a"
-        members = {"json": json_bytes({"group": key})}
-        for number in range(2 + person % 2):
-            photo, labels = drawn_photo(random, number)
-            sink = io.BytesIO()
-            Image.fromarray(photo).save(sink, "PNG")
-            record = {
-                "photo_id": f"{person}-{number}",
-                "width": WIDTH,
-                "height": HEIGHT,
-                "orientation": 1,
-                "caption": f"A woman waves {number} hands at {person}.",
-                "regions": ["full_body", "head", "torso", "legs"] + ["shoes"] * (number % 2 == 0),
-            }
-            stem = f"{number:03d}"
-            members |= {f"{stem}.png": sink.getvalue(), f"{stem}.regions.png": label_png(labels)}
-            members[f"{stem}.json"] = json_bytes(record)
-        samples[key] = members
-    return write_dataset(tmp_path_factory.mktemp("dataset") / "shards", samples)
+    return write_people(tmp_path_factory.mktemp("dataset") / "shards")
 
 
 def batches_of(

@@ -8,7 +8,7 @@ import numpy as np
 import xxhash
 
 from training.models.local_weights import WeightsError
-from training.models.sdxl import TEXT_TOKENS
+from training.models.sdxl import TEXT_TOKENS, SdxlSettings
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 
@@ -45,6 +45,13 @@ class ClipTokenizers:
                 for tokenizer in self._tokenizers
             ]
         return np.array(rows, np.int64)
+
+
+def tokeniser_of(sdxl: SdxlSettings) -> Tokenise:
+    """The folder's tokenizers, or hashed words where the text encoders have random weights."""
+    if sdxl.folder is not None:
+        return ClipTokenizers(sdxl.folder)
+    return HashedWords(min(sdxl.text.vocabulary, sdxl.text_2.vocabulary))
 
 
 class HashedWords:

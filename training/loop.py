@@ -168,6 +168,7 @@ class Training:
         }
         record = {
             "recipe": self.recipe.name,
+            "recipe_settings": self.recipe.settings.model_dump(mode="json"),
             "batches": self.batches.state_dict(),
             "settings": self.settings.model_dump(mode="json"),
         }

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from training.batch import Field
+from training.captions import Tokenise, tokeniser_of
 from training.models.local_weights import cast, freeze, from_folder
 from training.models.own_precision import own_precision
 from training.models.region_crops import Normalise
@@ -113,6 +114,10 @@ class IpAdapter:
             reference,
             *denoising_fields(self.settings.sdxl, self.settings.denoising, height_px, width_px),
         ]
+
+    def tokeniser(self) -> Tokenise:
+        """SDXL's, or hashed words for text encoders with random weights."""
+        return tokeniser_of(self.settings.sdxl)
 
     def reconstruction_share(self, progress: float) -> float:
         """The same all the time."""

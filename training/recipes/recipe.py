@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from training.batch import Field
+from training.captions import Tokenise
+from training.settings import Settings
 
 
 class Recipe(Protocol):
@@ -20,6 +22,15 @@ class Recipe(Protocol):
     """
 
     name: ClassVar[str]
+
+    @property
+    def settings(self) -> Settings:
+        """All that the method depends on; a checkpoint states them."""
+        ...
+
+    def tokeniser(self) -> Tokenise:
+        """Of captions. Raises ValueError, one line, where its files cannot be had."""
+        ...
 
     def fields(self, height_px: int, width_px: int) -> Sequence[Field]:
         """What a batch must hold for targets of this size."""

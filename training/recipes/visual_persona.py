@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from shards.facets import REGION_NAMES
 from training.batch import Field
+from training.captions import Tokenise, tokeniser_of
 from training.models.region_decoder import DecoderSettings, RegionDecoder
 from training.models.region_encoder import DinoSettings, RegionEncoder
 from training.models.sdxl import SdxlSettings
@@ -123,6 +124,10 @@ class VisualPersona:
             Field("visible", (regions,), torch.bool),
             *denoising_fields(self.settings.sdxl, self.settings.denoising, height_px, width_px),
         ]
+
+    def tokeniser(self) -> Tokenise:
+        """SDXL's, or hashed words for text encoders with random weights."""
+        return tokeniser_of(self.settings.sdxl)
 
     def reconstruction_share(self, progress: float) -> float:
         """Falls linearly to zero, which it is from `reconstruction_until` on."""

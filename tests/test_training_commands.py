@@ -1,0 +1,132 @@
+"""`persona train` and `persona export`: from shards to a published file, and one line for what is wrong."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from tests.drawn_pairs import write_people
+from tests.drawn_training import SETTINGS
+from training.checkpoint import checkpoints_in, load_checkpoint
+from training.commands import mount
+from training.recipes import recipe_of
+from training.start import named_configs, read_settings
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_people(tmp_path_factory.mktemp("dataset") / "shards")
+
+
+def persona(*words: Any) -> int:
+    parser = argparse.ArgumentParser()
+    mount(parser.add_subparsers(required=True))
+    options = parser.parse_args([str(word) for word in words])
+    return int(options.run(options))
+
+
+def config(folder: Path, recipe: str = "visual_persona", **method: Any) -> Path:
+    file = folder / f"{recipe}.yaml"
+    settings = {
+        "recipe": recipe,
+        "method": {**SETTINGS[recipe], **method},
+        "data": {"height_px": 64, "width_px": 64, "batch": 2, "validation_batches": 2},
+        "loop": {"steps": 3, "precision": "fp32", "ema_decay": 0.5},
+        "compile": False,
+    }
+    file.write_text(yaml.safe_dump(settings))
+    return file
+
+
+@pytest.mark.parametrize("recipe", ["visual_persona", "ip_adapter"])
+def test_a_run_is_trained_exported_and_proven(recipe: str, dataset: Path, tmp_path: Path, capsys) -> None:
+    out, weight = tmp_path / "run", tmp_path / "weight.bin"
+    words = ["train", config(tmp_path, recipe), "--shards", dataset, "--validation", dataset, "--out", out]
+    assert persona(*words) == 0
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 3]
+    assert lines[-1]["validation_loss"] > 0
+    assert persona(*words, "--set", "loop.steps=5") == 0
+    assert "goes on from step 3 of 5" in capsys.readouterr().out
+
+    assert persona("export", out, "--out", weight, "--verify") == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told == {"file": str(weight), "step": 5, "recipe": recipe, "verified": True}
+    # Published are the moving averages; the last step's weights where they are asked for.
+    assert persona("export", out, "--out", tmp_path / "last.safetensors", "--last", "--verify") == 0
+    key = "ip_adapter.1.to_k_ip.weight"
+    averaged = torch.load(weight, weights_only=True)["ip_adapter"]["1.to_k_ip.weight"]
+    last = load_file(tmp_path / "last.safetensors")[key]
+    assert not torch.equal(averaged, last)
+    checkpoint = load_checkpoint(checkpoints_in(out / "checkpoints")[-1])
+    path = next(
+        name
+        for name in checkpoint.tensors["adapter"]
+        if torch.equal(checkpoint.tensors["adapter"][name], last)
+    )
+    assert torch.equal(checkpoint.tensors["ema"][path], averaged)
+
+
+def test_the_second_stage_starts_from_a_checkpoint_or_a_published_file(dataset: Path, tmp_path: Path) -> None:
+    first = config(tmp_path, stage="shared_queries")
+    assert persona("train", first, "--shards", dataset, "--out", tmp_path / "a") == 0
+    adapter = checkpoints_in(tmp_path / "a/checkpoints")[-1] / "adapter.safetensors"
+    assert persona("export", tmp_path / "a", "--out", tmp_path / "weight.bin", "--last") == 0
+    second = config(tmp_path, stage="region_queries")
+    curves = []
+    for number, start in enumerate([adapter, tmp_path / "weight.bin"]):
+        run = tmp_path / f"b{number}"
+        assert (
+            persona("train", second, "--shards", dataset, "--out", run, "--set", f"start_from={start}") == 0
+        )
+        curves.append([json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()])
+    assert curves[0] == curves[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--set", "recipe=dreambooth"], "unknown recipe 'dreambooth'"),
+        (["--set", "method.stage=third"], "recipe visual_persona: stage: Input should be"),
+        (["--set", "loop.step=3"], "loop.step: Extra inputs are not permitted"),
+        (["--set", "loop"], "must be PATH=VALUE"),
+        (["--set", "data.batch=64"], "has 12 samples; a step of 1 ranks × 64 needs 64"),
+        (
+            ["--set", "method.denoising.cached_latents=true"],
+            "the field target_latents cannot be made from photos",
+        ),
+        (["--set", "method.dino.folder=/nowhere"], "/nowhere: no config.json"),
+        (["--set", "start_from=/nowhere/adapter.safetensors"], "start_from: /nowhere/adapter.safetensors"),
+        (["--shards", "/nowhere"], "/nowhere: no dataset.json"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_before_anything_runs(
+    words: list[str], message: str, dataset: Path, tmp_path: Path, capsys
+) -> None:
+    out = tmp_path / "run"
+    assert persona("train", config(tmp_path), "--shards", dataset, "--out", out, *words) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+    assert not out.exists()
+
+
+def test_an_unknown_config_and_a_folder_without_a_run_are_one_line(
+    dataset: Path, tmp_path: Path, capsys
+) -> None:
+    assert persona("train", "best", "--shards", dataset, "--out", tmp_path / "run") == 2
+    assert "unknown config 'best': there are ip_adapter_demo, visual_persona_demo" in capsys.readouterr().err
+    assert persona("export", tmp_path, "--out", tmp_path / "weight.bin") == 2
+    assert "no checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", named_configs())
+def test_the_configs_that_come_with_the_project_are_valid(name: str) -> None:
+    settings = read_settings(name, {})
+    recipe = recipe_of(settings.recipe, settings.method)
+    assert recipe.fields(settings.data.height_px, settings.data.width_px)

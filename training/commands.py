@@ -1,0 +1,99 @@
+"""`persona train` and `persona export`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def mount(commands: Any) -> None:
+    """Adds both to a parser's commands. Each sets `run`, which returns 0, 1 (it ran, the result is bad)
+    or 2 (bad usage or config)."""
+    train = commands.add_parser(
+        "train",
+        help="train a recipe on shards; goes on by itself where it stopped",
+        epilog="example: persona train visual_persona_demo --shards runs/demo/shards --out runs/training",
+    )
+    train.add_argument("config", help="a config's name, or a path to a .yaml")
+    train.add_argument("--shards", required=True, metavar="DIR")
+    train.add_argument("--validation", metavar="DIR", help="shards of held-out people")
+    train.add_argument("--out", required=True, metavar="DIR")
+    train.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="as loop.steps=100; may be repeated"
+    )
+    train.set_defaults(run=_train)
+    export = commands.add_parser(
+        "export",
+        help="write a run's last checkpoint in the layout in which the method is published",
+        epilog="example: persona export runs/demo/training --out weight.safetensors --verify",
+    )
+    export.add_argument("folder", metavar="RUN", help="a training's folder, or one of its checkpoints")
+    export.add_argument("--out", required=True, metavar="FILE", help=".safetensors or .bin")
+    export.add_argument(
+        "--last", action="store_true", help="the last step's weights, not their moving averages"
+    )
+    export.add_argument("--verify", action="store_true", help="read it back strictly and compare")
+    export.set_defaults(run=_export)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from shards.folder import DatasetError
+    from shards.loader import TooManyBrokenError
+    from training.ranks import join_ranks
+    from training.start import prepare, read_settings
+    from training.step_record import NonFiniteError
+
+    with join_ranks() as ranks:
+        try:
+            changes = dict(_assignment(text) for text in options.set)
+            settings = read_settings(options.config, changes)
+            training = prepare(settings, options.shards, Path(options.out), ranks, options.validation)
+        except ValueError as error:
+            return _refused(error, 2)
+        if ranks.first and training.step:
+            print(f"goes on from step {training.step} of {settings.loop.steps}")
+        try:
+            steps = training.run()
+        except (DatasetError, NonFiniteError, TooManyBrokenError) as error:
+            return _refused(error, 1)
+        if ranks.first:
+            print(json.dumps({"steps": steps, "out": options.out}))
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from training.export import adapter_of, last_checkpoint, recipe_of_checkpoint, verify_export
+    from training.released_layout import LayoutError
+
+    out = Path(options.out)
+    try:
+        checkpoint = last_checkpoint(Path(options.folder))
+        recipe = recipe_of_checkpoint(checkpoint)
+        adapter = adapter_of(checkpoint, averaged=not options.last)
+        recipe.export(adapter, out)
+    except ValueError as error:
+        return _refused(error, 2)
+    if options.verify:
+        try:
+            verify_export(recipe, adapter, out)
+        except LayoutError as error:
+            return _refused(error, 1)
+    result = {"file": str(out), "step": checkpoint.step, "recipe": recipe.name, "verified": options.verify}
+    print(json.dumps(result))
+    return 0
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise ValueError(f"--set {text}: must be PATH=VALUE, as loop.steps=100")
+    return path, yaml.safe_load(value)
+
+
+def _refused(error: Exception, code: int) -> int:
+    line = " ".join(str(error).split())
+    print(f"persona: {line}", file=sys.stderr)
+    return code

@@ -1,0 +1,1 @@
+"""Configs of trainings that come with the project, one YAML file each."""

@@ -1,0 +1,57 @@
+"""From a run's checkpoint to a published file, and the proof that a strict reader gets the same model."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from training.checkpoint import Checkpoint, CheckpointError, checkpoints_in, load_checkpoint
+from training.random_batch import random_batch
+from training.recipes import recipe_of
+from training.recipes.recipe import Recipe
+from training.released_layout import LayoutError
+
+VERIFY_PX = 64  # side of the noise that both are compared on
+
+
+def last_checkpoint(run: Path) -> Checkpoint:
+    """The newest one of a run's folder, or the one that the path itself is. Raises CheckpointError."""
+    if (run / "checkpoint.json").is_file():
+        return load_checkpoint(run)
+    found = checkpoints_in(run / "checkpoints")
+    if not found:
+        raise CheckpointError(f"{run}: no checkpoint and no run with one")
+    return load_checkpoint(found[-1])
+
+
+def recipe_of_checkpoint(checkpoint: Checkpoint) -> Recipe:
+    """The recipe that made it, with its settings. Raises ValueError."""
+    return recipe_of(checkpoint.record["recipe"], checkpoint.record["recipe_settings"])
+
+
+def adapter_of(checkpoint: Checkpoint, *, averaged: bool) -> dict[str, Tensor]:
+    """The adapter by module path; `averaged` takes the moving averages of what was trained."""
+    averages = checkpoint.tensors["ema"] if averaged else {}
+    return {name: averages.get(name, tensor) for name, tensor in checkpoint.tensors["adapter"].items()}
+
+
+@torch.no_grad()
+def verify_export(recipe: Recipe, adapter: Mapping[str, Tensor], path: Path) -> None:
+    """Raises LayoutError unless the file gives every number of the adapter back, and so the same epsilon.
+
+    The file is read as its publishers read theirs, by place, into a model that held other numbers.
+    """
+    torch.manual_seed(0)
+    module = recipe.build(torch.float32)
+    batch = random_batch(recipe.fields(VERIFY_PX, VERIFY_PX), 2)
+    recipe.load_adapter(module, adapter)
+    expected = module(batch.fields, batch.streams, drop=False)
+    for parameter in recipe.adapter(module).values():
+        parameter.add_(1)
+    recipe.load_export(module, path)
+    for name, parameter in recipe.adapter(module).items():
+        if name in adapter and not torch.equal(parameter, adapter[name].float()):
+            raise LayoutError(f"{path}: {name} does not come back as it was written")
+    if not torch.equal(module(batch.fields, batch.streams, drop=False), expected):
+        raise LayoutError(f"{path}: the model that reads it predicts another epsilon")
