@@ -30,7 +30,6 @@ _MAGIC = b"personaC"
 _TOUCH_EVERY = 16  # hits for one new time of use: a system call is dearer than a read of it is worth
 _ROOM = 0.9  # of the limit that is left filled when room is made, so that it is not made for each entry
 _LEFTOVER_S = 600.0  # after which a file that was being written is one of a process that died
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 class DiskCache:
@@ -89,7 +88,10 @@ class DiskCache:
         return os.path.exists(self._path(name))
 
     def write(self, name: str, data: Any) -> bool:
-        """Keeps an entry. False where it could not; a full disk is warned of once, and then not used."""
+        """Keeps an entry. False where it could not.
+
+        A disk that is full or fails is warned of once; what it holds is still read, but no more written.
+        """
         view = memoryview(data).cast("B")
         trailer = _TRAILER.pack(_MAGIC, len(view), xxhash.xxh3_128_digest(view))
         with self._writing(name, len(view) + _TRAILER.size) as temporary:
@@ -166,9 +168,11 @@ class DiskCache:
         except BaseException as error:
             if temporary is not None:
                 self._remove(temporary)
-            if not isinstance(error, OSError) or error.errno not in _FULL:
+            # One without a number is no error of this disk, but of what was to be written to it.
+            if not isinstance(error, OSError) or error.errno is None:
                 raise
-            self._give_up(error)
+            if error.errno != errno.ENOENT:  # somebody empties the folder by hand
+                self._give_up(error)
 
     def _give_up(self, error: OSError) -> None:
         if self.writable:
@@ -201,6 +205,7 @@ class DiskCache:
     @contextmanager
     def _counted(self) -> Iterator[list[int]]:
         """The bytes of all entries, to be changed in place while no other process does."""
+        os.makedirs(self._folder, exist_ok=True)
         descriptor = os.open(self._folder / ".bytes", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -217,10 +222,10 @@ class DiskCache:
         for folder in self._folder.iterdir():
             if not folder.is_dir():
                 continue
-            for entry in os.scandir(folder):
+            for entry in list(os.scandir(folder)):
                 try:
                     about = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
+                except FileNotFoundError:  # it got its name, or somebody deletes by hand
                     continue
                 total += about.st_size
                 used = about.st_mtime

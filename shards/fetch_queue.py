@@ -151,9 +151,11 @@ class FetchQueue:
                 begin = span.offset - run.start
                 self._shelf.put(span, data[begin : begin + span.length])
 
-        with suppress(RuntimeError):  # the process is ending, and starts no more work on threads
-            await asyncio.get_running_loop().run_in_executor(self._shelving, put)
-        self._end(run)
+        try:
+            with suppress(RuntimeError):  # the process is ending, and starts no more work on threads
+                await asyncio.get_running_loop().run_in_executor(self._shelving, put)
+        finally:
+            self._end(run)
 
     def _end(self, run: _Run) -> None:
         self._active -= run.ahead

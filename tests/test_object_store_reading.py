@@ -170,8 +170,21 @@ def test_a_cache_that_is_deleted_while_it_is_used_is_filled_again(
     expected = epoch(DatasetFolder(str(local)))
     assert epoch(dataset) == expected
     shutil.rmtree(tmp_path / "cache")
-    (tmp_path / "cache").mkdir()
     assert epoch(dataset) == expected
+
+
+def test_a_cache_that_is_no_folder_any_more_is_warned_of_once_and_the_epoch_goes_on(
+    store: SlowStore, local: Path, cache: DiskCache, tmp_path: Path
+) -> None:
+    dataset = DatasetFolder("s3://bucket/data", cache=cache)
+    dataset.read(0)
+    shutil.rmtree(tmp_path / "cache")
+    (tmp_path / "cache").write_text("no folder")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert epoch(dataset) == epoch(DatasetFolder(str(local)))
+    assert len([one for one in caught if "shards are read on without keeping" in str(one.message)]) == 1
+    dataset.close()
 
 
 def test_a_full_disk_is_warned_of_once_and_the_epoch_goes_on(
@@ -188,7 +201,6 @@ def test_a_full_disk_is_warned_of_once_and_the_epoch_goes_on(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert epoch(dataset) == expected
-    assert [str(one.message) for one in caught if "No space left" in str(one.message)]
     assert len([one for one in caught if "No space left" in str(one.message)]) == 1
     dataset.close()
 
