@@ -200,9 +200,10 @@ def test_old_checkpoints_go_and_the_last_ones_stay(undisturbed: Path) -> None:
     assert names == ["step-00000009", "step-00000012", "step-00000014"]
 
 
-def test_bf16_trains_near_float32(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tune_unet", [False, True])
+def test_bf16_trains_near_float32(tune_unet: bool, tmp_path: Path) -> None:
     for precision in ("fp32", "bf16"):
-        recipe = tiny("visual_persona")
+        recipe = tiny("visual_persona", denoising={"tune_unet": tune_unet})
         settings = LoopSettings.model_validate({"steps": 3, "precision": precision})
         module = built(recipe, dtype=settings.frozen_dtype)
         Training(recipe, module, DrawnBatches(recipe, 2), settings, tmp_path / precision).run()

@@ -61,6 +61,17 @@ def test_what_is_trained_is_in_the_adapter_and_gets_gradients(name: str) -> None
 
 
 @EVERY_RECIPE
+def test_activations_computed_twice_give_the_same_gradients(name: str) -> None:
+    plain, twice = (
+        gradients(tiny(name, denoising={"checkpoint_activations": often}), 1, PEOPLE)
+        for often in (False, True)
+    )
+    assert plain[0] == twice[0]
+    for parameter, gradient in plain[1].items():
+        torch.testing.assert_close(twice[1][parameter], gradient)
+
+
+@EVERY_RECIPE
 def test_a_batch_without_a_field_is_one_clear_line(name: str) -> None:
     recipe = tiny(name)
     wanted = recipe.fields(TARGET_PX, TARGET_PX)
