@@ -9,6 +9,7 @@ import numpy as np
 import xxhash
 
 from shards.byte_ranges import Span
+from shards.dataset_json import nonsense_in
 from shards.dataset_place import DatasetPlace, LocalPlace, place_of
 from shards.disk_cache import DiskCache
 from shards.index import Index
@@ -124,6 +125,9 @@ def _about(folder: str, place: DatasetPlace) -> dict[str, Any]:
     ours = int(SCHEMA_VERSION.split(".")[0])
     if major > ours:
         raise DatasetError(f"{folder}: has schema {version}; this version of persona reads up to {ours}.x")
+    wrong = nonsense_in(about)
+    if wrong is not None:
+        raise DatasetError(f"{folder}/dataset.json: {wrong}")
     return dict(about)
 
 

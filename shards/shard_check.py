@@ -58,7 +58,7 @@ def check_members(
             member = f"{row['key']}.{place['suffix']}"
             checked.members += 1
             offset, length = place["offset"], place["length"]
-            if offset < at + BLOCK or offset + length > size:
+            if offset < at + BLOCK or length < 0 or offset + length > size:
                 where = "in the member before it"
                 if offset + length > size:
                     where = f"behind the end of the file, which has {size} bytes"

@@ -16,6 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from shards.dataset import dataset_checksum
 from shards.dataset_files import files_of, index_name, is_indexed_as_found
+from shards.dataset_json import nonsense_in
 from shards.dataset_rows import mapped_index, numbers_of
 from shards.folder import DatasetError
 from shards.forward_reader import ForwardReader
@@ -25,7 +26,7 @@ from shards.revisions import Revisions
 from shards.sample import SCHEMA_VERSION
 from shards.shard_check import CheckedShard, Problem, check_members
 
-_ENTRY = {"name": str, "groups": int, "photos": int, "bytes": int, "checksum": str}
+_ENTRY = ("name", "groups", "photos", "bytes", "checksum")
 _SUMS = ("groups", "photos", "bytes")
 
 
@@ -156,12 +157,6 @@ def _read_about(
     try:
         about = json.loads(system.cat_file(f"{root}/{name}"))
         major = int(str(about["schema"]).split(".")[0])
-        entries = about["shards"]
-        for entry in entries:
-            for key, kind in _ENTRY.items():
-                if not isinstance(entry[key], kind) or (kind is str and "/" in entry[key]):
-                    raise TypeError(f"shards: {key} is {entry[key]!r}")
-        sums = {key: about[key] for key in _SUMS}
     except (ValueError, KeyError, TypeError) as error:
         says = f"lacks {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         problems.append(Problem(name, says))
@@ -169,16 +164,25 @@ def _read_about(
     if major > int(SCHEMA_VERSION.split(".")[0]):
         problems.append(Problem(name, f"has schema {about['schema']}; this version reads {SCHEMA_VERSION}"))
         return None
+    wrong = nonsense_in(about) or next((f"lacks {key!r}" for key in _SUMS if key not in about), None)
+    if wrong is not None:
+        problems.append(Problem(name, wrong))
+        return None
+    for number, entry in enumerate(about["shards"]):
+        missing = [key for key in _ENTRY if key not in entry]
+        if missing:
+            problems.append(Problem(name, f"shards[{number}]: lacks {missing[0]!r}"))
+            return None
     if "checksum" in about and about["checksum"] != dataset_checksum(about):
         problems.append(
             Problem(
                 name, f"was edited: its checksum is {dataset_checksum(about)}, it says {about['checksum']}"
             )
         )
-    for key, said in sums.items():
-        total = sum(entry[key] for entry in entries)
-        if said != total:
-            problems.append(Problem(name, f"{key} is {said!r}, its shards add up to {total}"))
+    for key in _SUMS:
+        total = sum(entry[key] for entry in about["shards"])
+        if about[key] != total:
+            problems.append(Problem(name, f"{key} is {about[key]}, its shards add up to {total}"))
     try:
         Revisions.of(about)
     except (ValueError, KeyError, TypeError) as error:

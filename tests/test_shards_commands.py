@@ -229,6 +229,36 @@ def test_bad_input_is_one_line_and_a_code(
     assert bytes_of(folder) == before
 
 
+@pytest.mark.parametrize("value", [None, 5, "x", [1], {"a": 1}])
+@pytest.mark.parametrize(
+    "key", ["schema", "shards", "groups", "photos", "index", "bytes", "history", "tombstones"]
+)
+def test_a_dataset_json_of_nonsense_is_never_a_traceback(
+    key: str,
+    value: object,
+    folder: Path,
+    samples: Samples,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    about = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**about, key: value}))
+    code, out, _ = _run(capsys, "verify", folder, "--fast")
+    assert code == 1
+    assert "dataset.json: " in out
+    out_ = tmp_path / "out"
+    for words in (
+        ["index", folder],
+        ["stats", folder],
+        ["cat", folder, next(iter(samples)), "json"],
+        ["reshard", folder, "--out", out_],
+        ["forget", folder, "--key", next(iter(samples))],
+    ):
+        code, _, err = _run(capsys, *words)
+        assert code in (0, 1)
+        assert err.count("\n") == code
+
+
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     names = "index verify stats cat diff merge split reshard export forget"
     for name in names.split():
