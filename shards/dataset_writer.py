@@ -1,13 +1,14 @@
 """Writes a whole dataset from a stream of samples: shards, index, card and, last, dataset.json."""
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from shards.atomic_file import AtomicFile
 from shards.census import Census
 from shards.dataset import card_bytes, dataset_bytes
 from shards.index import IndexWriter
-from shards.indexed_shard import IndexedShard
+from shards.indexed_shard import IndexedShard, WrittenShard
 
 _HEADER = 512
 
@@ -25,11 +26,16 @@ class DatasetWriter:
         self._census = Census()
         self._shard: IndexedShard | None = None
         self._entries: list[dict[str, Any]] = []
+        self._shards = 0
+        # A shard that is full waits for its disk on a thread, while the next one is written.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="shards-write")
+        self._ending: Future[WrittenShard] | None = None
 
     def __enter__(self) -> "DatasetWriter":
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._thread.shutdown()
         if self._shard is not None:
             self._shard.__exit__(kind, error, trace)
         self._index.__exit__(kind, error, trace)
@@ -44,7 +50,8 @@ class DatasetWriter:
         ):
             self._end_shard()
         if self._shard is None:
-            number = len(self._entries)
+            number = self._shards
+            self._shards += 1
             self._shard = IndexedShard(self._folder, f"{number:06d}.tar", number, self._census)
         self._shard.add(key, members)
 
@@ -52,6 +59,8 @@ class DatasetWriter:
         """Ends the dataset. `about`: what dataset.json says beside the counts."""
         if self._shard is not None:
             self._end_shard()
+        self._await_shard()
+        self._thread.shutdown()
         hashes = self._index.close()
         said = {"config": "", "models": {}, **self._census.to_json(), **about, "index": hashes}
         for name, data in (
@@ -64,7 +73,20 @@ class DatasetWriter:
 
     def _end_shard(self) -> None:
         assert self._shard is not None
-        written = self._shard.close()
+        self._await_shard()
+        self._ending = self._thread.submit(_closed, self._shard)
+        self._shard = None
+
+    def _await_shard(self) -> None:
+        """Takes the shard before the present one into the index. Raises OSError where it failed."""
+        if self._ending is None:
+            return
+        written = self._ending.result()
+        self._ending = None
         self._entries.append(written.entry)
         self._index.write(written.rows)
-        self._shard = None
+
+
+def _closed(shard: IndexedShard) -> WrittenShard:
+    with shard:
+        return shard.close()
