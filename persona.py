@@ -158,6 +158,10 @@ def _parser(command: str) -> argparse.ArgumentParser:
         from shards.commands import mount
 
         mount(shards)
+
+    from training.commands import mount as mount_training
+
+    mount_training(commands)
     return parser
 
 

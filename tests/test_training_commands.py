@@ -1,6 +1,5 @@
 """`persona train` and `persona export`: from shards to a published file, and one line for what is wrong."""
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from persona import main
 from tests.drawn_pairs import write_people
 from tests.drawn_training import SETTINGS
 from training.checkpoint import checkpoints_in, load_checkpoint
-from training.commands import mount
 from training.recipes import recipe_of
 from training.start import named_configs, read_settings
 
@@ -24,10 +23,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def persona(*words: Any) -> int:
-    parser = argparse.ArgumentParser()
-    mount(parser.add_subparsers(required=True))
-    options = parser.parse_args([str(word) for word in words])
-    return int(options.run(options))
+    return main([str(word) for word in words])
 
 
 def config(folder: Path, recipe: str = "visual_persona", **method: Any) -> Path:

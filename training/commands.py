@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import yaml
 def mount(commands: Any) -> None:
     """Adds both to a parser's commands. Each sets `run`, which returns 0, 1 (it ran, the result is bad)
     or 2 (bad usage or config)."""
-    train = commands.add_parser(
+    train = _command(
+        commands,
         "train",
-        help="train a recipe on shards; goes on by itself where it stopped",
-        epilog="example: persona train visual_persona_demo --shards runs/demo/shards --out runs/training",
+        _train,
+        "train a recipe on shards; goes on by itself where it stopped",
+        "persona train visual_persona_demo --shards runs/demo/shards --out runs/training",
     )
     train.add_argument("config", help="a config's name, or a path to a .yaml")
     train.add_argument("--shards", required=True, metavar="DIR")
@@ -24,11 +27,12 @@ def mount(commands: Any) -> None:
     train.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", help="as loop.steps=100; may be repeated"
     )
-    train.set_defaults(run=_train)
-    export = commands.add_parser(
+    export = _command(
+        commands,
         "export",
-        help="write a run's last checkpoint in the layout in which the method is published",
-        epilog="example: persona export runs/demo/training --out weight.safetensors --verify",
+        _export,
+        "write a run's last checkpoint in the layout in which the method is published",
+        "persona export runs/demo/training --out weight.safetensors --verify",
     )
     export.add_argument("folder", metavar="RUN", help="a training's folder, or one of its checkpoints")
     export.add_argument("--out", required=True, metavar="FILE", help=".safetensors or .bin")
@@ -36,7 +40,17 @@ def mount(commands: Any) -> None:
         "--last", action="store_true", help="the last step's weights, not their moving averages"
     )
     export.add_argument("--verify", action="store_true", help="read it back strictly and compare")
-    export.set_defaults(run=_export)
+
+
+def _command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], says: str, example: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=says, description=says, epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.set_defaults(run=run)
+    return parser
 
 
 def _train(options: argparse.Namespace) -> int:
