@@ -31,6 +31,9 @@ def nonsense_in(about: Any) -> str | None:
     stones = about.get("tombstones", {"name": "", "checksum": ""})
     if not isinstance(stones, dict) or _wrong_in(stones, (), ("name", "checksum")) is not None:
         return f"tombstones is {_short(stones)}, no {{name, checksum}}"
+    gone = about.get("replaced", [])  # these are deleted: none of them may lie elsewhere
+    if not isinstance(gone, list) or not all(isinstance(name, str) and "/" not in name for name in gone):
+        return f"replaced is {_short(gone)}, no list of plain names"
     steps = about.get("history", [])
     if not isinstance(steps, list) or not all(_is_step(step) for step in steps):
         return f"history is {_short(steps)}, no list of {{groups, removed}}"

@@ -231,7 +231,7 @@ def test_bad_input_is_one_line_and_a_code(
 
 @pytest.mark.parametrize("value", [None, 5, "x", [1], {"a": 1}])
 @pytest.mark.parametrize(
-    "key", ["schema", "shards", "groups", "photos", "index", "bytes", "history", "tombstones"]
+    "key", ["schema", "shards", "groups", "photos", "index", "bytes", "history", "replaced"]
 )
 def test_a_dataset_json_of_nonsense_is_never_a_traceback(
     key: str,
@@ -257,6 +257,16 @@ def test_a_dataset_json_of_nonsense_is_never_a_traceback(
         code, _, err = _run(capsys, *words)
         assert code in (0, 1)
         assert err.count("\n") == code
+
+
+def test_forget_deletes_nothing_outside_its_folder(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    about = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**about, "replaced": ["../mine.txt"]}))
+    assert _run(capsys, "forget", folder, "--key", "nobody")[0] == 1
+    assert (tmp_path / "mine.txt").exists()
 
 
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
