@@ -4,14 +4,10 @@
 """
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import xxhash
 
-from shards.atomic_file import AtomicFile
 from shards.sample import SCHEMA_VERSION
 
 
