@@ -34,6 +34,8 @@ lock: $(READY)
 	  $(BIN)/uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 \
 	    --override requirements/overrides.txt requirements/$$engine.in -o requirements/$$engine.txt || exit 1; \
 	done
+	$(BIN)/uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 \
+	  requirements/peers.in -o requirements/peers.txt
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -8,8 +8,9 @@ record what `shards.sample` states for a photo. All of it is drawn anew for each
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -53,6 +54,16 @@ def dataset(folder: Path, count: int) -> Path:
                 writer.add(key, members)
             writer.close("benchmark", {})
     return found
+
+
+def digest_of(found: Iterable[tuple[str, Mapping[str, bytes]]]) -> dict[str, Any]:
+    """Number and digest of samples, whatever their order, as benchmarks/peers/measure.py has it."""
+    lines = []
+    for key, members in found:
+        record = json.dumps(json.loads(members["000.json"]), sort_keys=True).encode()
+        parts = (key.encode(), members["000.jpg"], members["000.regions.png"], record)
+        lines.append("".join(hashlib.sha256(part).hexdigest() for part in parts))
+    return {"samples": len(lines), "digest": hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()}
 
 
 def _photo(random: np.random.Generator, grain: np.ndarray) -> np.ndarray:

@@ -1,0 +1,67 @@
+"""Libraries that read WebDataset find in our tars what we find by our index.
+
+Energon and Hugging Face datasets do so in benchmarks/reading.py, in an environment of their own.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+
+from shards.dataset_writer import DatasetWriter
+from shards.folder import DatasetFolder
+from shards.sample import json_bytes
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """30 groups of one to three photos in four shards, members of all sizes, one key as long as tars allow."""
+    path = tmp_path_factory.mktemp("others")
+    random = np.random.default_rng(2)
+    with DatasetWriter(str(path), max_samples=8) as writer:
+        for group in range(30):
+            key = f"g{group:03d}-é" if group == 4 else f"g{group:03d}" + "x" * (200 if group == 9 else 0)
+            members = {"json": json_bytes({"photos": 1 + group % 3})}
+            for photo in range(1 + group % 3):
+                size = int(random.integers(0, 3)) * 512 + int(random.integers(0, 512))
+                members[f"{photo:03d}.jpg"] = random.bytes(size + 1)
+                members[f"{photo:03d}.regions.png"] = random.bytes(512)
+                members[f"{photo:03d}.json"] = json_bytes({"width": 4, "height": 4, "caption": "é"})
+            writer.add(key, members)
+        writer.close("others", {})
+    return path
+
+
+@pytest.fixture(scope="module")
+def ours(folder: Path) -> dict[str, dict[str, bytes]]:
+    """Members by key."""
+    data = DatasetFolder(str(folder))
+    return {data.read(n).key: data.read(n).members for n in range(len(data))}
+
+
+def _tars(folder: Path) -> list[str]:
+    return sorted(str(path) for path in folder.glob("*.tar"))
+
+
+def test_webdataset_reads_the_same_members(folder: Path, ours: dict[str, dict[str, bytes]]) -> None:
+    read = {
+        sample["__key__"]: {name: data for name, data in sample.items() if not name.startswith("__")}
+        for sample in webdataset.WebDataset(_tars(folder), shardshuffle=False)
+    }
+    assert read == ours
+
+
+def test_ray_reads_the_same_members(
+    folder: Path, ours: dict[str, dict[str, bytes]], ray_address: str
+) -> None:
+    import ray
+
+    rows = ray.data.read_webdataset(_tars(folder), decoder=None).take_all()
+    read = {
+        row["__key__"]: {
+            name: bytes(data) for name, data in row.items() if not name.startswith("__") and data is not None
+        }
+        for row in rows
+    }
+    assert read == ours
