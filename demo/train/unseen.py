@@ -136,10 +136,15 @@ def true_labels(photo: Photo, person: int, box: np.ndarray) -> np.ndarray:
 
 
 def measure_segmenter(
-    file: Path, architecture: dict[str, Any], yolo: Path, image_px: int, collection: list[Photo]
+    file: Path,
+    architecture: dict[str, Any],
+    crop_margin: float,
+    yolo: Path,
+    image_px: int,
+    collection: list[Photo],
 ) -> dict[str, float]:
     """mask_iou: mean over the people found, of masks against true masks, by the boxes of the detector."""
-    settings = SegmentAnythingSettings(model="sam", architecture=architecture)
+    settings = SegmentAnythingSettings(model="sam", architecture=architecture, crop_margin=crop_margin)
     sam = SegmentAnything(settings, card(file, "sam"))
     ious: list[float] = []
     for photo, (pixels, people) in zip(
