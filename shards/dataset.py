@@ -82,8 +82,8 @@ Models that decided, by sha256:
 |---|---|---|
 {models}
 
-The shards are WebDataset tars; `index.parquet` gives shard, offset, length and xxh3-128 checksum of
-every member, `dataset.json` those of every shard. The photos show real people: use them only as their
+The shards are WebDataset tars; the index gives shard, offset, length and xxh3-128 checksum of every
+member, `dataset.json` those of every shard. The photos show real people: use them only as their
 licences and the people on them permit, and drop a person who asks for it.
 """
     return text.encode()
