@@ -5,6 +5,7 @@ On the same 20,000 samples (reading_samples.py) and on two cores, in one run:
    MosaicML streaming, Hugging Face datasets, our reader, and of our decode kernel alone. Each in a process of
    its own, behind its first batches. A peer's settings (workers; Pillow, or the decode kernel of our reader)
    are first tried one by one; then its best takes part in rounds in which all follow each other. Medians.
+   Samples per CPU second of all its processes say what a contender costs, also on a machine that is busy.
 2. samples/s of encoded members in one thread, ours with checksums, and webdataset.
 3. Whether webdataset, energon and datasets find the same members in our tars.
 4. An index of a million samples: seconds to the first batch, seconds to resume in the middle of an epoch
@@ -50,11 +51,12 @@ ADJACENCY_EPOCHS = 40
 
 @dataclass
 class Contender:
-    """One that takes part in the rounds: its command, and samples/s round by round."""
+    """One that takes part in the rounds: its command; samples/s and per CPU second, round by round."""
 
     name: str
     command: list[str]
     rates: list[float] = field(default_factory=list)
+    per_cpu_s: list[float] = field(default_factory=list)
 
     @property
     def rate(self) -> float | None:
@@ -113,7 +115,9 @@ def rates(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     for _ in range(given.rounds):
         for contender in contenders:
             try:
-                contender.rates.append(json_of(contender.command)["rate"])
+                found = json_of(contender.command)
+                contender.rates.append(found["rate"])
+                contender.per_cpu_s.append(found["per_cpu_s"])
             except RuntimeError as error:
                 print(f"{contender.name}: {error}", file=sys.stderr)
     print(f"\n{given.samples} samples, decoded batches, {CORES} cores, median of {given.rounds} rounds")
@@ -131,6 +135,8 @@ def rates(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
         "vs_best_peer": over(ours.rate, max(peers, default=None)),
         "vs_kernel": over(ours.rate, kernel.rate),
         "rates": {c.name: rounded(c.rate) for c in contenders},
+        "per_cpu_s": {c.name: rounded(statistics.median(c.per_cpu_s)) for c in contenders if c.rates},
+        "load": os.getloadavg()[0],
     }
 
 

@@ -122,16 +122,22 @@ def main(
         print(json.dumps(digest_of(members(given.folder))), flush=True)
         return
     batches = read(given.folder, given.workers, DECODERS[given.decoder])
-    rate = rate_of(batches, given.seconds)
-    print(json.dumps({"rate": rate}), flush=True)
+    print(json.dumps(rate_of(batches, given.seconds)), flush=True)
     # Workers of some libraries are waited for at exit, or outlive it.
     for worker in psutil.Process().children(recursive=True):
         worker.kill()
     os._exit(0)
 
 
-def rate_of(batches: Iterator[Batch], seconds: float) -> float:
-    """Samples/s, from the moment that the pipeline is full."""
+def cpu_s() -> float:
+    """CPU seconds so far of this process and its workers."""
+    me = psutil.Process()
+    times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
+    return sum(found.user + found.system for found in times)
+
+
+def rate_of(batches: Iterator[Batch], seconds: float) -> dict[str, float]:
+    """Samples/s and samples per CPU second, from the moment that the pipeline is full."""
     for images, masks, records in itertools.islice(batches, WARM_BATCHES):
         assert tuple(images.shape) == (BATCH, 512, 512, 3), images.shape
         assert images.dtype == torch.uint8
@@ -139,10 +145,10 @@ def rate_of(batches: Iterator[Batch], seconds: float) -> float:
         assert masks.max() == 17
         assert len(records) == BATCH
         assert records[0]["width"] == 512
-    began = time.perf_counter()
+    began, used = time.perf_counter(), cpu_s()
     count = 0
     for _, _, records in batches:
         count += len(records)
         if time.perf_counter() - began > seconds:
             break
-    return count / (time.perf_counter() - began)
+    return {"rate": count / (time.perf_counter() - began), "per_cpu_s": count / (cpu_s() - used)}
