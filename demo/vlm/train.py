@@ -4,6 +4,7 @@ Stages, with their shares of the core minutes:
   tower      the vision tower states dense facts of single pictures (tower.py)
   language   the tower rests; the language model learns to caption and to compare from stored tokens
   together   all weights, from pixels
+  strangers  the tower rests; the language model learns on people that the tower was never trained on
 Every batch is a function of (seed, stage, step), so a run that was stopped goes on as if it had not been.
 """
 
@@ -40,23 +41,39 @@ _CLIP = 1.0
 _DECAY = 0.05
 _REMINDER = 0.5
 _DIMMED = 0.1
+_HARD = 0.65
 
 
 @dataclass(frozen=True)
 class Stage:
-    """share of the core minutes; rate at its peak; pictures or pairs in a step; share of scene steps."""
+    """One part of the training.
+
+    share            of the core minutes
+    rate             at its peak
+    batch            pictures or pairs in a step
+    scene_steps      share of the steps that show scenes
+    hard             share of hard pairs where it begins; it ends at _HARD
+    resting          whether the tower is left as it is
+    pools            which of the pools it learns from: shares of their list
+    """
 
     name: str
     share: float
     rate: float
     batch: int
     scene_steps: float
+    hard: float
+    resting: bool
+    pools: tuple[float, float]
 
 
+# Of the people it was trained on a tower knows the garments too well, and a language model that learned
+# on the same people relies on that. So the last stage shows people that are new to both.
 STAGES = (
-    Stage("tower", 0.5, 1.2e-3, 32, 0.65),
-    Stage("language", 0.25, 1e-3, 32, 0.3),
-    Stage("together", 0.25, 6e-4, 32, 0.5),
+    Stage("tower", 0.4, 1.2e-3, 32, 0.65, 0.0, False, (0.0, 0.385)),
+    Stage("language", 0.2, 1e-3, 32, 0.3, 0.0, True, (0.0, 0.385)),
+    Stage("together", 0.3, 6e-4, 32, 0.5, 0.65, False, (0.385, 0.69)),
+    Stage("strangers", 0.1, 5e-4, 32, 0.3, 0.65, True, (0.69, 1.0)),
 )
 
 
@@ -70,14 +87,10 @@ class Progress:
     steps_of: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
-def pools_of(pools: list[Path], stage: str) -> list[Path]:
-    """The pools of a stage: one half for the tower, the other for the language model, all for both.
-
-    Of the people it was trained on a tower knows the garments too well. A language model that learned to
-    rely on that compares unseen people worse than the tower's own embedding does.
-    """
-    half = max(len(pools) // 2, 1)
-    return {"tower": pools[:half], "language": pools[half:] or pools}.get(stage, pools)
+def pools_of(pools: list[Path], stage: Stage) -> list[Path]:
+    """The pools of a stage: no two of different stages where there are enough."""
+    start, stop = (round(share * len(pools)) for share in stage.pools)
+    return pools[start:stop] or pools
 
 
 class Trainer:
@@ -100,13 +113,14 @@ class Trainer:
 
     def begin_stage(self) -> None:
         """The stage's pictures and optimisers: Muon for matrices inside the blocks, AdamW for the rest."""
-        name = STAGES[self.progress.stage].name
-        self.pictures = Pictures(pools_of(self.pools, name))
+        stage = STAGES[self.progress.stage]
+        self.pictures = Pictures(pools_of(self.pools, stage))
         parts: list[nn.Module] = {
             "tower": [self.model.model.visual, self.heads],
             "language": [self.model.model.language_model, self.lessons],
             "together": [self.model.model, self.heads, self.lessons],
-        }[name]
+            "strangers": [self.model.model.language_model, self.lessons],
+        }[stage.name]
         every = [(key, weight) for part in parts for key, weight in part.named_parameters()]
         inner = [weight for key, weight in every if weight.ndim == 2 and (".mlp." in key or "attn." in key)]
         chosen = {id(weight) for weight in inner}
@@ -158,7 +172,7 @@ class Trainer:
         mirrored = random.random(len(numbers)) < 0.5
         facts = facts_of(self.pictures.truth, numbers, task, self.device)
         facts = mirror_facts(facts, mirrored, task)
-        resting = STAGES[self.progress.stage].name == "language"
+        resting = STAGES[self.progress.stage].resting
         if resting and task == "judge":
             if self.stored is None:
                 self.stored = self._store(task)
@@ -218,8 +232,8 @@ class Trainer:
 
     def _judge_terms(self, random: np.random.Generator, stage: Stage, part: float) -> dict[str, torch.Tensor]:
         # Easy pairs first: the share of hard ones grows to two thirds by the middle of the first stage.
-        hard = min(part * 1.3, 0.65) if stage.name == "language" else 0.65
-        if stage.name == "language":
+        hard = min(stage.hard + part * 1.3, _HARD)
+        if stage.resting:
             first, second = self.pictures.pairs(random, stage.batch, hard)
             tokens, facts = self.tokens("judge", np.concatenate([first, second]), random)
             places = np.arange(2 * stage.batch).reshape(2, -1)
