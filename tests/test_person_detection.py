@@ -1,21 +1,18 @@
 """People by ultralytics: real COCO weights on a real photo, and pose models of random weights."""
 
-import os
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from curation.errors import ConfigError
 from curation.people.detect_ultralytics import UltralyticsDetector
 from curation.people.protocols import Detections
+from curation.people.quiet_ultralytics import quiet_ultralytics
 from curation.settings.people import UltralyticsSettings
 from tests.real_weights import model_at, photo_at, real_models
-
-# Read by ultralytics when it is imported.
-os.environ["YOLO_OFFLINE"] = "true"
-os.environ["YOLO_VERBOSE"] = "false"
 
 IMAGE_PX = 160
 # Where the four people of bus.jpg stand, read off the photo: the last is cut by its left border.
@@ -24,6 +21,7 @@ PEOPLE_OF_BUS = [(50, 398, 244, 902), (223, 408, 345, 860), (670, 392, 810, 878)
 
 @pytest.fixture(scope="module")
 def assets() -> Path:
+    quiet_ultralytics()
     from ultralytics.utils import ASSETS
 
     return Path(ASSETS)
@@ -39,6 +37,7 @@ def photos(assets: Path) -> list[np.ndarray]:
 @pytest.fixture(scope="module")
 def pose_weights(tmp_path_factory: pytest.TempPathFactory, photos: list[np.ndarray]) -> Path:
     """yolo11n-pose with random weights, made to find people everywhere and nothing else."""
+    quiet_ultralytics()
     import cv2
     import torch
     from ultralytics import YOLO
@@ -139,6 +138,7 @@ def test_a_photo_is_answered_the_same_alone_and_among_photos_of_other_sizes(
 def test_a_decoded_photo_is_answered_as_ultralytics_answers_the_file(
     pose_weights: Path, photos: list[np.ndarray], tmp_path: Path
 ) -> None:
+    quiet_ultralytics()
     from ultralytics import YOLO
 
     Image.fromarray(photos[2]).save(tmp_path / "photo.png")
@@ -160,6 +160,7 @@ def test_a_decoded_photo_is_answered_as_ultralytics_answers_the_file(
 def test_an_exported_pose_model_keeps_its_joints_under_any_file_name(
     pose_weights: Path, photos: list[np.ndarray], tmp_path: Path
 ) -> None:
+    quiet_ultralytics()
     from ultralytics import YOLO
 
     exported = Path(YOLO(str(pose_weights)).export(format="torchscript", imgsz=IMAGE_PX))
@@ -173,3 +174,9 @@ def test_a_file_that_is_no_model_is_refused_in_one_line_before_any_photo(tmp_pat
     with pytest.raises(ConfigError, match=file) as error:
         detector(tmp_path / file)
     assert "\n" not in str(error.value)
+
+
+def test_ultralytics_does_not_change_how_a_broken_photo_is_told() -> None:
+    quiet_ultralytics()
+    with pytest.raises(UnidentifiedImageError):
+        Image.open(io.BytesIO(b"no picture"))

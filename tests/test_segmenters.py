@@ -10,15 +10,12 @@ import numpy as np
 import pytest
 
 from curation.errors import ConfigError
+from curation.people.quiet_ultralytics import quiet_ultralytics
 from curation.people.segment_grabcut import Grabcut
 from curation.people.segment_sam import SegmentAnything, build_sam
 from curation.people.segment_ultralytics import UltralyticsSam
 from curation.settings.people import GrabcutSettings, SegmentAnythingSettings, UltralyticsSamSettings
 from tests.real_weights import model_at
-
-# Read by ultralytics when it is imported.
-os.environ["YOLO_OFFLINE"] = "true"
-os.environ["YOLO_VERBOSE"] = "false"
 
 TINY: dict[str, Any] = {
     "embed_dim": 32,
@@ -170,6 +167,7 @@ def test_weights_that_would_run_code_are_refused_without_running_it(tmp_path: Pa
 @pytest.fixture(scope="module")
 def mobile_sam(tmp_path_factory: pytest.TempPathFactory, photo: np.ndarray) -> Path:
     """MobileSAM of random weights that trusts its masks of BOXES between 0.1 and 0.9."""
+    quiet_ultralytics()
     import torch
     from ultralytics import SAM
     from ultralytics.models.sam.build import build_mobile_sam

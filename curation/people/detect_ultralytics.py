@@ -1,6 +1,5 @@
 """People by ultralytics: any weights that `YOLO()` loads, boxes or pose. AGPL-3.0."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from curation.errors import ConfigError, one_line
 from curation.models import Models
 from curation.people.protocols import Detections
+from curation.people.quiet_ultralytics import quiet_ultralytics
 from curation.settings.people import UltralyticsSettings
 from curation.torch_device import torch_device
 
@@ -19,18 +19,14 @@ class UltralyticsDetector:
     """A PersonDetector."""
 
     def __init__(self, settings: UltralyticsSettings, models: Models) -> None:
-        os.environ.setdefault("YOLO_OFFLINE", "true")
-        os.environ.setdefault("YOLO_AUTOINSTALL", "false")
-        os.environ.setdefault("YOLO_VERBOSE", "false")
-        from ultralytics import YOLO
-
         path = Path(models[settings.model].path)
         self._device = torch_device()
         self._settings = settings
         self._floor = 0.01
         self._batched = path.suffix in _BATCHED
         try:
-            self._yolo = YOLO(str(path))  # an export carries its task; one that does not is a detector
+            # An export carries its task; one that does not is a detector.
+            self._yolo = quiet_ultralytics().YOLO(str(path))
             self._predict([np.zeros((64, 64, 3), np.uint8)])  # exports are opened by the first call
         except Exception as error:  # every format has errors of its own
             raise ConfigError(

@@ -1,11 +1,10 @@
 """Masks by the SAM models of ultralytics (SAM, SAM 2, MobileSAM). AGPL-3.0."""
 
-import os
-
 import numpy as np
 
 from curation.errors import ConfigError, one_line
 from curation.models import Models
+from curation.people.quiet_ultralytics import quiet_ultralytics
 from curation.settings.people import UltralyticsSamSettings
 from curation.torch_device import torch_device
 
@@ -14,15 +13,10 @@ class UltralyticsSam:
     """A Segmenter; ultralytics tells the architecture by the file's name (sam_b.pt, mobile_sam.pt)."""
 
     def __init__(self, settings: UltralyticsSamSettings, models: Models) -> None:
-        os.environ.setdefault("YOLO_OFFLINE", "true")
-        os.environ.setdefault("YOLO_AUTOINSTALL", "false")
-        os.environ.setdefault("YOLO_VERBOSE", "false")
-        from ultralytics import SAM
-
         self._device = torch_device()
         path = models[settings.model].path
         try:
-            self._sam = SAM(path)
+            self._sam = quiet_ultralytics().SAM(path)
         except Exception as error:  # an unknown file name, or what torch raises for wrong weights
             raise ConfigError(f"model {settings.model}: {path}: {one_line(error)}") from None
 

@@ -26,12 +26,15 @@ from ultralytics import __version__ as ultralytics_version
 from ultralytics.nn.tasks import PoseModel
 from ultralytics.utils.loss import v8PoseLoss
 
+from curation.people.quiet_ultralytics import quiet_ultralytics
 from demo.train.card import write_card
 from demo.train.command import Options, autocast, options
 from demo.train.data import TRAINING_SEED, Photo, photos
 from demo.train.loop import train
 from demo.train.muon import muon
 from demo.train.unseen import measure_detector, unseen_photos
+
+quiet_ultralytics()
 
 IMAGE_PX = 384
 # Most is learned small and cheaply: (share of the budget from which on, px).
