@@ -90,8 +90,7 @@ def test_a_batch_without_a_field_is_one_clear_line(name: str) -> None:
 def test_a_step_reads_nothing_back_from_the_device(name: str) -> None:
     # A tensor without data cannot be read: whatever waited for a value would raise here.
     recipe = tiny(name, denoising=ALL_LEVERS)
-    with torch.device("meta"):
-        module = recipe.build(torch.bfloat16)
+    module = recipe.build(torch.bfloat16).to("meta")
     batch = samples(recipe, PEOPLE).to(torch.device("meta"))
     loss = module(batch.fields, batch.streams)
     loss.mean().backward()
