@@ -35,11 +35,12 @@ class JudgePair:
 
 
 def judge_measures(run: str, truth_folder: str, pairs: int, judge: PairJudge) -> list[Measure]:
-    """judge_accuracy, judge_hard_accuracy, judge_yes, judge_no, judge_errors.
+    """judge_accuracy, judge_hard_accuracy, judge_yes, judge_no, judge_hard_no, judge_errors.
 
-    judge_accuracy is over all pairs, as many same as not. judge_hard_accuracy is over the hard pairs
-    alone, which are all pairs of two outfits: a judge that always says no has 1 there and 0.5 in the
-    other. An answer that is no yes or no is a wrong one.
+    judge_accuracy is over all pairs, as many same as not. judge_hard_accuracy is over the hard pairs,
+    which are all of two outfits, and the first of as many pairs of one outfit: a judge that always says
+    the same has 0.5 in both. judge_hard_no is over the hard pairs alone. An answer that is no yes or no
+    is a wrong one.
     """
     truth = read_truth(truth_folder)
     true = read_answers(run, truth).truth_of()
@@ -54,15 +55,18 @@ def judged(drawn: Sequence[JudgePair], answers: Sequence[Answer]) -> list[Measur
     right = [answer.same is pair.same for pair, answer in zip(drawn, answers, strict=True)]
     hard = [pair.hard for pair in drawn]
     same = [pair.same for pair in drawn]
+    beside = [place for place, one in enumerate(same) if one][: sum(hard)]
+    hard_and_same = [one or place in beside for place, one in enumerate(hard)]
 
     def of(key: str, says: str, chosen: list[bool]) -> Measure:
         return share(key, says, sum(r for r, c in zip(right, chosen, strict=True) if c), sum(chosen))
 
     return [
         of("judge_accuracy", "judge, balanced pairs of the world", [True] * len(drawn)),
-        of("judge_hard_accuracy", "judge, outfits that share a garment", hard),
+        of("judge_hard_accuracy", "judge, balanced pairs; the unequal ones share a garment", hard_and_same),
         of("judge_yes", "judge, pairs in one outfit", same),
         of("judge_no", "judge, pairs in two outfits", [not one for one in same]),
+        of("judge_hard_no", "judge, pairs in two outfits that share a garment", hard),
         Measure("judge_errors", "pairs without an answer", sum(a.same is None for a in answers), len(drawn)),
     ]
 

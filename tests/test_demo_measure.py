@@ -65,9 +65,10 @@ def test_a_judge_is_measured_on_all_pairs_and_on_the_hard_ones() -> None:
     found = {measure.key: (measure.value, measure.count) for measure in judged(pairs, answers)}
     assert found == {
         "judge_accuracy": (0.5, 4),
-        "judge_hard_accuracy": (0.0, 1),
+        "judge_hard_accuracy": (0.5, 2),
         "judge_yes": (0.5, 2),
         "judge_no": (0.5, 2),
+        "judge_hard_no": (0.0, 1),
         "judge_errors": (1, 4),
     }
 

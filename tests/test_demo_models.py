@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from curation.evaluation.boxes import match_boxes
+from curation.models import find_models
 from curation.people.atr import REGIONS, encode_map
 from curation.people.face import align_face
 from curation.people.face_keypoints import KeypointsFaceFinder
@@ -19,6 +20,7 @@ from curation.people.face_onnx import OnnxFaceEmbedder
 from curation.people.parse_segformer import SegformerParser
 from curation.people.protocols import Detections, PersonView
 from curation.people.segment_sam import SegmentAnything, build_sam
+from curation.pipeline_file import load_pipeline
 from curation.settings.people import (
     KeypointsFaceSettings,
     OnnxEmbedderSettings,
@@ -93,6 +95,13 @@ def test_the_card_of_a_model_is_that_of_the_stored_weights(name: str) -> None:
     hashes = re.findall(r"`([^`]+)` ([0-9a-f]{64})", text)
     assert hashes == [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
     assert "never trained on" in text
+
+
+def test_the_pipeline_pins_the_stored_weights() -> None:
+    pipeline = load_pipeline(str(WEIGHTS.parents[1] / "pipelines.yaml"), "demo", [f"models.path={WEIGHTS}"])
+    assert pipeline.models is not None
+    assert all(card.sha256 for card in pipeline.models.cards.values())
+    find_models(pipeline)  # raises where one differs
 
 
 def test_the_detector_finds_people_of_an_unseen_world_and_no_posters(

@@ -8,18 +8,20 @@ import numpy as np
 import pytest
 import torch
 
+from curation.pipeline_file import load_pipeline
 from curation.vlm.prompts import PROMPTS
 from demo.vlm.architecture import build_model
 from demo.vlm.forward import patches_of, see
 from demo.vlm.language import Lessons, corpus, layout
 from demo.vlm.measure import Asked, caption_accuracy, judge_accuracy, stated_facts
 from demo.vlm.pictures import Pictures
-from demo.vlm.pool import JUDGE_CANVAS, SLOTS, draw_pool
+from demo.vlm.pool import JUDGE_CANVAS, SCENE_CANVAS, SCENE_MARGIN, SLOTS, draw_pool
 from demo.vlm.tokenizer import train_tokenizer
 from demo.vlm.train import VOCABULARY, Trainer
 from demo.world import FACTS, caption_of
 
-WEIGHTS = Path(__file__).parents[1] / "demo" / "weights" / "vlm"
+ROOT = Path(__file__).parents[1]
+WEIGHTS = ROOT / "demo" / "weights" / "vlm"
 UNSEEN = 961000
 
 
@@ -135,3 +137,11 @@ def test_training_that_was_stopped_goes_on_with_the_same_weights(tmp_path, pool)
     resumed.step(0.5)
     for name, weight in whole.model.state_dict().items():
         assert torch.allclose(weight, resumed.model.state_dict()[name], atol=1e-6), name
+
+
+def test_the_pipeline_shows_the_model_pictures_as_it_learned_from() -> None:
+    pipeline = load_pipeline(str(ROOT / "pipelines.yaml"), "demo", [])
+    judge, captioner = pipeline.outfits.judge, pipeline.captions.by
+    assert (tuple(judge.canvas_px), judge.margin, judge.background) == (JUDGE_CANVAS, 0.0, "grey")
+    assert (tuple(captioner.canvas_px), captioner.margin) == (SCENE_CANVAS, SCENE_MARGIN)
+    assert (judge.prompt, captioner.prompt) == ("outfit-brief", "caption-brief")
