@@ -4,8 +4,10 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
+
+from shards.command_line import add_command
 
 _EXAMPLES = """examples:
   persona curate real-photos --set source.path=photos --set models.path=weights --out runs/first
@@ -47,7 +49,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    curate = _command(
+    curate = add_command(
         commands,
         "curate",
         _curate,
@@ -60,7 +62,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     _engine_options(curate)
     curate.add_argument("--commercial", action="store_true", help="refuse licences that forbid it")
 
-    retry = _command(
+    retry = add_command(
         commands,
         "retry",
         _retry,
@@ -70,11 +72,13 @@ def _parser(command: str) -> argparse.ArgumentParser:
     retry.add_argument("folder", metavar="RUN")
     _engine_options(retry)
 
-    status = _command(commands, "status", _status, "what a run has done", "persona status runs/first --json")
+    status = add_command(
+        commands, "status", _status, "what a run has done", "persona status runs/first --json"
+    )
     status.add_argument("folder", metavar="RUN")
     status.add_argument("--json", action="store_true")
 
-    why = _command(
+    why = add_command(
         commands,
         "why",
         _why,
@@ -86,7 +90,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     why.add_argument("--failed", action="store_true", help="list all rows that failed")
     why.add_argument("--json", action="store_true")
 
-    evaluate = _command(
+    evaluate = add_command(
         commands,
         "eval",
         _eval,
@@ -97,7 +101,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     evaluate.add_argument("--truth", required=True, metavar="DIR", help="folder of docs/operating.md#truth")
     evaluate.add_argument("--json", action="store_true", help="only the last line, one object")
 
-    schema = _command(
+    schema = add_command(
         commands,
         "schema",
         _schema,
@@ -108,7 +112,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
     models = commands.add_parser("models", help="weights of a pipeline")
     actions = models.add_subparsers(metavar="ACTION", required=True)
-    listing = _command(
+    listing = add_command(
         actions,
         "list",
         _models_list,
@@ -119,7 +123,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     _config_options(listing)
     listing.add_argument("--json", action="store_true")
 
-    serve = _command(
+    serve = add_command(
         commands,
         "serve-vlm",
         _serve_vlm,
@@ -135,7 +139,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
     judge = commands.add_parser("judge", help="the judge of outfits")
     actions = judge.add_subparsers(metavar="ACTION", required=True)
-    calibrate = _command(
+    calibrate = add_command(
         actions,
         "calibrate",
         _calibrate,
@@ -162,17 +166,6 @@ def _parser(command: str) -> argparse.ArgumentParser:
     from training.commands import mount as mount_training
 
     mount_training(commands)
-    return parser
-
-
-def _command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], int], says: str, example: str
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=says, description=says, epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.set_defaults(run=run)
     return parser
 
 

@@ -9,11 +9,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from shards.command_line import Run, add_command
 from shards.copying import MAX_MIB, MAX_SAMPLES
 from shards.folder import DatasetError
 
 _SMALL_BYTES = 2**30  # of shards: less is read sooner than processes start
-_Run = Callable[[argparse.Namespace], int]
 
 
 class UsageError(Exception):
@@ -138,17 +138,13 @@ def _add_writing(commands: Any) -> None:
     forget.add_argument("--dry-run", action="store_true", help="tell what would go")
 
 
-def _command(commands: Any, name: str, run: _Run, says: str, example: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=says, description=says, epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+def _command(commands: Any, name: str, run: Run, says: str, example: str) -> argparse.ArgumentParser:
+    parser = add_command(commands, name, lambda options: _guarded(run, options), says, example)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.set_defaults(run=lambda options: _guarded(run, options))
     return parser
 
 
-def _guarded(run: _Run, options: argparse.Namespace) -> int:
+def _guarded(run: Run, options: argparse.Namespace) -> int:
     """Errors of the tools as one line and an exit code."""
     try:
         return run(options)

@@ -3,17 +3,16 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
+from shards.command_line import add_command
 
 
 def mount(commands: Any) -> None:
     """Adds both to a parser's commands. Each sets `run`, which returns 0, 1 (it ran, the result is bad)
     or 2 (bad usage or config)."""
-    train = _command(
+    train = add_command(
         commands,
         "train",
         _train,
@@ -27,7 +26,7 @@ def mount(commands: Any) -> None:
     train.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", help="as loop.steps=100; may be repeated"
     )
-    export = _command(
+    export = add_command(
         commands,
         "export",
         _export,
@@ -40,17 +39,6 @@ def mount(commands: Any) -> None:
         "--last", action="store_true", help="the last step's weights, not their moving averages"
     )
     export.add_argument("--verify", action="store_true", help="read it back strictly and compare")
-
-
-def _command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], int], says: str, example: str
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=says, description=says, epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.set_defaults(run=run)
-    return parser
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -101,6 +89,8 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _assignment(text: str) -> tuple[str, Any]:
+    import yaml
+
     path, equals, value = text.partition("=")
     if not equals or not path:
         raise ValueError(f"--set {text}: must be PATH=VALUE, as loop.steps=100")
