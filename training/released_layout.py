@@ -109,6 +109,26 @@ def check_released(found: Mapping[str, Tensor], expected: Shapes, where: str) ->
         raise LayoutError(f"{where}: {'; '.join(faults[:3])}{more}")
 
 
+def copy_exactly(own: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], where: str) -> None:
+    """Copies tensors into the parameters of the very same keys and shapes. Raises LayoutError."""
+    check_released(tensors, {name: tuple(p.shape) for name, p in own.items()}, where)
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(tensors[name])
+
+
+def load_released(identity: nn.Module, unet: nn.Module, path: Path) -> None:
+    """Reads a published file strictly: image_proj, ip_adapter by place, unet where it is tuned.
+
+    Raises LayoutError.
+    """
+    tensors = read_released(path)
+    load_group(identity, tensors, "image_proj")
+    load_by_place(unet, tensors)
+    if any(name.startswith("unet.") for name in tensors):
+        load_group(unet, tensors, "unet")
+
+
 def load_by_place(unet: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Loads the group ip_adapter as its publishers do: into the list of all attention processors in the
     order in which diffusers lists them, strictly. Raises LayoutError.

@@ -24,10 +24,8 @@ from training.recipes.denoising import (
     transformer_blocks,
 )
 from training.released_layout import (
-    check_released,
-    load_by_place,
-    load_group,
-    read_released,
+    copy_exactly,
+    load_released,
     released_names,
     write_released,
 )
@@ -134,11 +132,7 @@ class IpAdapter:
 
     def load_adapter(self, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         """Keys and shapes must be this module's."""
-        own = self.adapter(module)
-        check_released(tensors, {name: tuple(p.shape) for name, p in own.items()}, "adapter")
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(tensors[name])
+        copy_exactly(self.adapter(module), tensors, "adapter")
 
     def blocks(self, module: nn.Module) -> list[nn.Module]:
         """The UNet's transformer blocks and CLIP's."""
@@ -151,11 +145,7 @@ class IpAdapter:
 
     def load_export(self, module: nn.Module, path: Path) -> None:
         """Reads that layout, strictly."""
-        tensors = read_released(path)
-        load_group(module.identity, tensors, "image_proj")
-        load_by_place(module.denoiser.unet, tensors)
-        if any(name.startswith("unet.") for name in tensors):
-            load_group(module.denoiser.unet, tensors, "unet")
+        load_released(module.identity, module.denoiser.unet, path)
 
 
 def _build_clip(settings: ClipVisionSettings) -> nn.Module:

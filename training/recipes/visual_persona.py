@@ -31,11 +31,9 @@ from training.recipes.denoising import (
 )
 from training.released_layout import (
     Shapes,
-    check_released,
-    load_by_place,
-    load_group,
+    copy_exactly,
+    load_released,
     processor_shapes,
-    read_released,
     released_names,
     write_released,
 )
@@ -151,10 +149,7 @@ class VisualPersona:
         if "identity.pos_embed" in given and "identity.new_pos_embed" in own:
             shared = given["identity.pos_embed"]
             given.setdefault("identity.new_pos_embed", _copies(shared, self.settings.decoder.regions))
-        check_released(given, {name: tuple(p.shape) for name, p in own.items()}, "adapter")
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(given[name])
+        copy_exactly(own, given, "adapter")
 
     def blocks(self, module: nn.Module) -> list[nn.Module]:
         """The UNet's transformer blocks, the decoder's and DINOv2's."""
@@ -171,11 +166,7 @@ class VisualPersona:
 
     def load_export(self, module: nn.Module, path: Path) -> None:
         """Reads the authors' layout strictly: image_proj, ip_adapter by place, unet where it is tuned."""
-        tensors = read_released(path)
-        load_group(module.identity, tensors, "image_proj")
-        load_by_place(module.denoiser.unet, tensors)
-        if any(name.startswith("unet.") for name in tensors):
-            load_group(module.denoiser.unet, tensors, "unet")
+        load_released(module.identity, module.denoiser.unet, path)
 
 
 def visual_persona_layout(settings: DecoderSettings, widths: Sequence[int]) -> Shapes:
