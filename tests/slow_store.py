@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import boto3
 from botocore.config import Config
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from s3fs import S3FileSystem  # type: ignore[import-untyped]
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from benchmarks.object_store_server import Faults
@@ -92,6 +93,8 @@ def slow_store() -> Iterator[tuple[SlowStore, dict[str, str]]]:
     server = make_server("127.0.0.1", 0, store, threaded=True, request_handler=_Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
+    # fsspec keeps clients by their arguments, and the endpoint is none of them.
+    S3FileSystem.clear_instance_cache()
     try:
         yield (
             store,
@@ -104,6 +107,7 @@ def slow_store() -> Iterator[tuple[SlowStore, dict[str, str]]]:
             },
         )
     finally:
+        S3FileSystem.clear_instance_cache()
         server.shutdown()
         thread.join()
         server.server_close()

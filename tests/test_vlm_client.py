@@ -473,7 +473,6 @@ def test_however_a_run_is_ended_its_server_ends_too(
     )
     program = (
         "import time, tests.fake_vlm as fake\n"
-        "fake.friendly.__defaults__\n"
         "class Slow(fake.FakeVlm):\n"
         "    def __init__(self, name):\n"
         "        super().__init__(name, lambda n, request: (time.sleep(60), (200, {}))[1])\n"
@@ -482,9 +481,12 @@ def test_however_a_run_is_ended_its_server_ends_too(
     words = command(
         "curate", "drawn", "--config", config, "--out", tmp_path / "run", "--engine", "inline", "--quiet"
     )
+    # A shell that starts the tests in its background has them ignore SIGINT, and their children too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     run = subprocess.Popen(
         words, cwd=ROOT, env=fake_vllm(tmp_path / "path", program), stderr=subprocess.DEVNULL
     )
+    signal.signal(signal.SIGINT, before)
     log = tmp_path / "run" / "vllm.log"
     eventually(lambda: log.exists() and "serving at" in log.read_text(), 60)
     assert processes_of(tmp_path)
