@@ -1,7 +1,7 @@
-"""The parts of Stable Diffusion XL: UNet, VAE and the two text encoders, from a folder or from sizes."""
+"""The parts of Stable Diffusion XL: UNet and the two text encoders, from a folder or from sizes."""
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -85,37 +85,6 @@ def build_unet(settings: SdxlSettings) -> nn.Module:
         projection_class_embeddings_input_dim=6 * settings.time_id_width + settings.text_2.projection,
     )
     return freeze(unet)
-
-
-def build_vae(settings: SdxlSettings) -> nn.Module:
-    """AutoencoderKL, frozen. Raises WeightsError where the folder cannot be read."""
-    if settings.vae_folder is not None:
-        return freeze(from_folder(AutoencoderKL.from_pretrained, settings.vae_folder))
-    if settings.folder is not None:
-        return freeze(from_folder(AutoencoderKL.from_pretrained, settings.folder, "vae"))
-    blocks = len(settings.vae_channels)
-    vae = AutoencoderKL(
-        down_block_types=["DownEncoderBlock2D"] * blocks,
-        up_block_types=["UpDecoderBlock2D"] * blocks,
-        block_out_channels=settings.vae_channels,
-        layers_per_block=settings.vae_layers,
-        latent_channels=settings.latent_channels,
-        norm_num_groups=min(settings.norm_groups, *settings.vae_channels),
-        scaling_factor=settings.latent_scale,
-    )
-    return freeze(vae)
-
-
-def latents_of(vae: nn.Module, pixels: Tensor, noise: Tensor) -> Tensor:
-    """uint8 [B, H, W, 3] → float32 latents [B, C, H/8, W/8], drawn with `noise` and scaled for the UNet.
-
-    Computed in the VAE's own dtype: SDXL's first VAE overflows in float16, so give it bfloat16, float32
-    or its repaired weights.
-    """
-    with torch.no_grad(), own_precision(pixels.device):
-        image = pixels.movedim(-1, 1).to(vae.dtype) / 127.5 - 1
-        drawn = vae.encode(image).latent_dist
-        return (drawn.mean.float() + drawn.std.float() * noise) * vae.config.scaling_factor
 
 
 class TextEncoders(nn.Module):

@@ -17,9 +17,8 @@ from training.models.sdxl import (
     SdxlSettings,
     TextEncoders,
     build_unet,
-    build_vae,
-    latents_of,
 )
+from training.models.vae import build_vae, latent_scale, moments_of
 from training.randomness import Purpose, integers, normal
 from training.settings import Settings
 
@@ -30,9 +29,13 @@ class DenoisingSettings(Settings):
     min_snr: float | None = Setting(None, gt=0, description="γ of Min-SNR weighting (arXiv 2303.09556); 5")
     noise_offset: float = Setting(0.0, ge=0, description="noise of a whole channel besides; 0.05 is usual")
     person_weight: float = Setting(1.0, ge=0, description="of an error on the person, background being 1")
-    cached_latents: bool = Setting(False, description="read target_latents instead of encoding target")
+    cached_latents: bool = Setting(False, description="read target_latents; there is no VAE then")
     tune_unet: bool = Setting(False, description="train the UNet too")
     checkpoint_activations: bool = Setting(False, description="compute the UNet's activations twice")
+
+    def with_latents(self) -> "DenoisingSettings":
+        """The same, reading latents."""
+        return self.model_copy(update={"cached_latents": True})
 
 
 class Denoiser(nn.Module):
@@ -45,6 +48,7 @@ class Denoiser(nn.Module):
         self.settings = settings
         self.schedule = NoiseSchedule()
         self.texts = cast(TextEncoders(sdxl), frozen_dtype)
+        self.latent_scale = latent_scale(sdxl)
         self.vae = None if settings.cached_latents else cast(build_vae(sdxl), frozen_dtype)
         self.unet = build_unet(sdxl)
         if settings.tune_unet:
@@ -100,12 +104,13 @@ class Denoiser(nn.Module):
             ).sample
 
     def _latents(self, fields: Mapping[str, Tensor], streams: Tensor) -> Tensor:
+        """Drawn from what the VAE gave, now or when the dataset was made, and scaled for the UNet."""
         if self.vae is None:
-            return fields["target_latents"].float()
-        target = fields["target"]
-        height, width = target.shape[1] // VAE_FACTOR, target.shape[2] // VAE_FACTOR
-        noise = normal(streams, Purpose.LATENT, (self.vae.config.latent_channels, height, width))
-        return latents_of(self.vae, target, noise)
+            mean, std = fields["target_latents"].unbind(1)
+        else:
+            mean, std = moments_of(self.vae, fields["target"])
+        noise = normal(streams, Purpose.LATENT, mean.shape[1:])
+        return (mean + std * noise) * self.latent_scale
 
     def _loss(self, epsilon: Tensor, noise: Tensor, timesteps: Tensor, person: Tensor | None) -> Tensor:
         error = (epsilon.float() - noise) ** 2
@@ -128,14 +133,14 @@ def denoising_fields(
     caption_ids      both tokenizers' ids of the caption
     time_ids         height and width of the source, top and left of the crop, height and width of the
                      target, px (SDXL's micro-conditioning)
-    target           RGB; or target_latents, as the VAE made them and scaled for the UNet
+    target           RGB; or target_latents: mean and standard deviation as the VAE gave them, not scaled
     person           share of each latent pixel that is the person, 0 to 1
     """
     height, width = height_px // VAE_FACTOR, width_px // VAE_FACTOR
     fields = [
         Field("caption_ids", (2, TEXT_TOKENS), torch.int64),
         Field("time_ids", (6,), torch.float32),
-        Field("target_latents", (sdxl.latent_channels, height, width), torch.bfloat16)
+        Field("target_latents", (2, sdxl.latent_channels, height, width), torch.float32)
         if settings.cached_latents
         else Field("target", (height_px, width_px, 3), torch.uint8),
     ]

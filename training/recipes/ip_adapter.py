@@ -15,6 +15,7 @@ from training.models.local_weights import cast, freeze, from_folder
 from training.models.own_precision import own_precision
 from training.models.region_crops import Normalise
 from training.models.sdxl import SdxlSettings
+from training.models.vae import VaeIdentity, vae_identity
 from training.recipes.condition_dropout import NO_DROPOUT, DropoutSettings, keep_conditions
 from training.recipes.denoising import (
     Denoiser,
@@ -89,11 +90,23 @@ class IpAdapterModule(nn.Module):
         """Each sample's loss, float32 [B]. A dropped identity is an embedding of zeros."""
         dropout = self.settings.dropout if drop else NO_DROPOUT
         keep_identity, keep_text = keep_conditions(dropout, streams)
-        with torch.no_grad(), own_precision(keep_text.device):
-            pixels = self.normalise(fields["reference"], torch.ones_like(keep_identity))
-            embedding = self.encoder(pixel_values=pixels.to(self.encoder.dtype)).image_embeds
-        tokens = self.identity((embedding * keep_identity[:, None]).to(self.identity.proj.weight.dtype))
+        tokens = self.tokens(fields["reference"], keep_identity)
         return self.denoiser(fields, streams, tokens, keep_text)
+
+    def tokens(self, reference: Tensor, keep: Tensor) -> Tensor:
+        """uint8 [B, px, px, 3], bool [B] → identity tokens [B, tokens, width]."""
+        with torch.no_grad(), own_precision(keep.device):
+            pixels = self.normalise(reference, torch.ones_like(keep))
+            embedding = self.encoder(pixel_values=pixels.to(self.encoder.dtype)).image_embeds
+        return self._project(embedding * keep[:, None])
+
+    def unconditional_tokens(self) -> Tensor:
+        """[1, tokens, width]: nobody's."""
+        width = self.encoder.config.projection_dim
+        return self._project(torch.zeros(1, width, device=self.normalise.mean.device))
+
+    def _project(self, embedding: Tensor) -> Tensor:
+        return self.identity(embedding.to(self.identity.proj.weight.dtype))
 
 
 class IpAdapter:
@@ -117,6 +130,15 @@ class IpAdapter:
         """SDXL's, or hashed words for text encoders with random weights."""
         return tokeniser_of(self.settings.sdxl)
 
+    def vae(self) -> VaeIdentity:
+        """SDXL's, or the one with random weights."""
+        return vae_identity(self.settings.sdxl)
+
+    def with_latents(self) -> "IpAdapter":
+        """Reads what `persona shards precompute` wrote, and builds no VAE."""
+        denoising = self.settings.denoising.with_latents()
+        return IpAdapter(self.settings.model_copy(update={"denoising": denoising}))
+
     def reconstruction_share(self, progress: float) -> float:
         """The same all the time."""
         return self.settings.reconstruction
@@ -137,6 +159,20 @@ class IpAdapter:
     def blocks(self, module: nn.Module) -> list[nn.Module]:
         """The UNet's transformer blocks and CLIP's."""
         return [*transformer_blocks(module), *module.encoder.vision_model.encoder.layers]
+
+    def identity(self, module: nn.Module, fields: Mapping[str, Tensor]) -> Tensor:
+        """Tokens of the reference picture."""
+        reference = fields["reference"]
+        everyone = torch.ones(len(reference), dtype=torch.bool, device=reference.device)
+        return module.tokens(reference, everyone)
+
+    def nobody(self, module: nn.Module) -> Tensor:
+        """Tokens of an embedding of zeros."""
+        return module.unconditional_tokens()
+
+    def reference_pictures(self, fields: Mapping[str, Tensor]) -> Tensor:
+        """The references themselves."""
+        return fields["reference"]
 
     def export(self, adapter: Mapping[str, Tensor], path: Path) -> None:
         """The layout of IP-Adapter's own releases."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from training.batch import Field
 from training.captions import Tokenise
+from training.models.vae import VaeIdentity
 from training.settings import Settings
 
 
@@ -17,7 +18,8 @@ class Recipe(Protocol):
 
     The module that it builds is called as `module(fields, streams, drop=True)` and gives each sample's
     loss, float32 [B]; `drop` says whether conditions are left out at random, as they are in training.
-    Its parameters that require gradients are what is trained. Reduction, precision, ranks,
+    Its parameters that require gradients are what is trained; `module.denoiser` is a `Denoiser`, from
+    which generation draws (denoising.py). Reduction, precision, ranks,
     compilation and optimisation belong to the loop.
     """
 
@@ -34,6 +36,14 @@ class Recipe(Protocol):
 
     def fields(self, height_px: int, width_px: int) -> Sequence[Field]:
         """What a batch must hold for targets of this size."""
+        ...
+
+    def vae(self) -> VaeIdentity:
+        """Which VAE makes latents of `target`. Raises ValueError, one line, where its files cannot be had."""
+        ...
+
+    def with_latents(self) -> "Recipe":
+        """The same method with the field `target_latents` instead of `target`: nothing is encoded."""
         ...
 
     def reconstruction_share(self, progress: float) -> float:
@@ -57,6 +67,18 @@ class Recipe(Protocol):
 
     def blocks(self, module: nn.Module) -> list[nn.Module]:
         """The repeated layers, each of which is compiled by itself."""
+        ...
+
+    def identity(self, module: nn.Module, fields: Mapping[str, Tensor]) -> Tensor:
+        """The references' fields → identity tokens [B, tokens, width], nothing dropped."""
+        ...
+
+    def nobody(self, module: nn.Module) -> Tensor:
+        """Identity tokens [1, tokens, width] of no reference: what guidance leads away from."""
+        ...
+
+    def reference_pictures(self, fields: Mapping[str, Tensor]) -> Tensor:
+        """uint8 [B, H, W, 3]: what to show as the reference beside a generated picture."""
         ...
 
     def export(self, adapter: Mapping[str, Tensor], path: Path) -> None:

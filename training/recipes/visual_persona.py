@@ -21,6 +21,7 @@ from training.captions import Tokenise, tokeniser_of
 from training.models.region_decoder import DecoderSettings, RegionDecoder
 from training.models.region_encoder import DinoSettings, RegionEncoder
 from training.models.sdxl import SdxlSettings
+from training.models.vae import VaeIdentity, vae_identity
 from training.recipes.condition_dropout import NO_DROPOUT, DropoutSettings, keep_conditions, keep_regions
 from training.recipes.denoising import (
     Denoiser,
@@ -127,6 +128,15 @@ class VisualPersona:
         """SDXL's, or hashed words for text encoders with random weights."""
         return tokeniser_of(self.settings.sdxl)
 
+    def vae(self) -> VaeIdentity:
+        """SDXL's, or the one with random weights."""
+        return vae_identity(self.settings.sdxl)
+
+    def with_latents(self) -> "VisualPersona":
+        """Reads what `persona shards precompute` wrote, and builds no VAE."""
+        denoising = self.settings.denoising.with_latents()
+        return VisualPersona(self.settings.model_copy(update={"denoising": denoising}))
+
     def reconstruction_share(self, progress: float) -> float:
         """Falls linearly to zero, which it is from `reconstruction_until` on."""
         settings = self.settings
@@ -155,6 +165,18 @@ class VisualPersona:
         """The UNet's transformer blocks, the decoder's and DINOv2's."""
         dino = list(module.encoder.dino.encoder.layer)
         return [*transformer_blocks(module), *module.identity.transformer.layers, *dino]
+
+    def identity(self, module: nn.Module, fields: Mapping[str, Tensor]) -> Tensor:
+        """Tokens of the regions that are visible."""
+        return module.tokens(fields["crops"], fields["visible"])
+
+    def nobody(self, module: nn.Module) -> Tensor:
+        """Tokens of five missing regions."""
+        return module.unconditional_tokens()
+
+    def reference_pictures(self, fields: Mapping[str, Tensor]) -> Tensor:
+        """The crops of the full body."""
+        return fields["crops"][:, REGION_NAMES.index("full_body")]
 
     def export(self, adapter: Mapping[str, Tensor], path: Path) -> None:
         """The authors' layout. Shared queries are written as the five sets that they stand for."""
