@@ -11,6 +11,7 @@ import torch
 from curation.pipeline_file import load_pipeline
 from curation.vlm.prompts import PROMPTS
 from demo.vlm.architecture import build_model
+from demo.vlm.dye import dyed_families
 from demo.vlm.forward import patches_of, see
 from demo.vlm.language import Lessons, corpus, layout
 from demo.vlm.measure import Asked, caption_accuracy, judge_accuracy, stated_facts
@@ -19,6 +20,7 @@ from demo.vlm.pool import JUDGE_CANVAS, SCENE_CANVAS, SCENE_MARGIN, SLOTS, draw_
 from demo.vlm.tokenizer import train_tokenizer
 from demo.vlm.train import VOCABULARY, Trainer
 from demo.world import FACTS, caption_of
+from demo.world.outfits import LEAST_DIFFERENCE
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "demo" / "weights" / "vlm"
@@ -145,3 +147,34 @@ def test_the_pipeline_shows_the_model_pictures_as_it_learned_from() -> None:
     assert (tuple(judge.canvas_px), judge.margin, judge.background) == (JUDGE_CANVAS, 0.0, "grey")
     assert (tuple(captioner.canvas_px), captioner.margin) == (SCENE_CANVAS, SCENE_MARGIN)
     assert (judge.prompt, captioner.prompt) == ("outfit-brief", "caption-brief")
+
+
+def test_a_family_dyed_anew_agrees_with_its_truth(pictures):
+    random = np.random.default_rng(4)
+    families = np.concatenate(
+        [pictures.families(random, 4, 0.65), pictures.families_of_one_outfit(random, 4)]
+    )
+    alone = np.arange(8) >= 4
+    dyed = dyed_families(random, pictures, families, alone)
+    numbers = families.ravel()
+    truth = pictures.truth
+    before, shows = pictures.pixels("judge", numbers).astype(float), pictures.labels(numbers)
+    arms = [cv2.erode((label == 13).astype(np.uint8), np.ones((3, 3))) > 0 for label in shows]
+    for arm, now, then in zip(arms, dyed.pixels, before, strict=True):
+        assert (now[arm] == then[arm]).all()
+    slot_of = {4: ("outer", "upper"), 6: ("lower",), 7: ("dress",)}
+    for row, number in enumerate(numbers):
+        assert (dyed.outfit[row] == dyed.outfit[row ^ 1]).all()  # the two that were photographed alike
+        for label, slots in slot_of.items():
+            worn = [SLOTS.index(slot) for slot in slots if truth.garments[number, SLOTS.index(slot), 0] >= 0]
+            inside = cv2.erode((shows[row] == label).astype(np.uint8), np.ones((5, 5))) > 0
+            if len(worn) == 1 and inside.sum() > 200:
+                (slot,) = worn
+                change = np.abs(dyed.pixels[row][inside] - before[row][inside]).mean()
+                same = np.allclose(dyed.shades[row, slot], truth.shades[number, slot])
+                assert change < 1 if same else change > 2
+    for first in range(16, 32, 4):  # one garment apart, as far as the world's outfits are
+        apart = np.linalg.norm(50 * (dyed.shades[first] - dyed.shades[first + 2])[:, :3], axis=-1)
+        if dyed.outfit[first] != dyed.outfit[first + 2]:
+            assert apart.max() >= LEAST_DIFFERENCE - 0.5
+    assert (dyed.outfit[16:32:4] != dyed.outfit[18:32:4]).sum() >= 3

@@ -24,9 +24,9 @@ class Pictures:
         if not folders:
             raise ValueError("no pools of pictures: draw some with python -m demo.vlm.pool")
         self.worlds = [folder.name for folder in folders]
-        self._pixels = {
-            task: [np.load(folder / f"{task}.npy", mmap_mode="r") for folder in folders]
-            for task in ("judge", "scene")
+        self._arrays = {
+            name: [np.load(folder / f"{name}.npy", mmap_mode="r") for folder in folders]
+            for name in ("judge", "scene", "labels")
         }
         truths = [load_truth(folder) for folder in folders]
         persons = outfits = 0
@@ -41,14 +41,24 @@ class Pictures:
         self._start = np.cumsum([0, *(len(truth.person) for truth in truths)])
         order = np.argsort(self.truth.person, kind="stable")
         self._of_person = np.split(order, np.flatnonzero(np.diff(self.truth.person[order])) + 1)
+        order = np.argsort(self.truth.outfit, kind="stable")
+        of_outfit = np.split(order, np.flatnonzero(np.diff(self.truth.outfit[order])) + 1)
+        self._of_outfit = [own for own in of_outfit if len(own) >= 4]
 
     def __len__(self) -> int:
         return len(self.truth.person)
 
     def pixels(self, task: str, numbers: np.ndarray) -> np.ndarray:
         """uint8 [B, 224, 112 or 224, 3]: pictures of a task ("judge" or "scene")."""
+        return self._stored(task, numbers)
+
+    def labels(self, numbers: np.ndarray) -> np.ndarray:
+        """uint8 [B, 224, 112]: the ATR label of each pixel of judge pictures."""
+        return self._stored("labels", numbers)
+
+    def _stored(self, name: str, numbers: np.ndarray) -> np.ndarray:
         pool = np.searchsorted(self._start, numbers, side="right") - 1
-        parts = self._pixels[task]
+        parts = self._arrays[name]
         return np.stack([parts[p][n - self._start[p]] for p, n in zip(pool, numbers, strict=True)])
 
     def group(self, random: np.random.Generator, size: int) -> np.ndarray:
@@ -87,6 +97,11 @@ class Pictures:
                     found.append([a, b, c, d])
                     break
         return np.array(found)
+
+    def families_of_one_outfit(self, random: np.random.Generator, persons: int) -> np.ndarray:
+        """int64 [persons, 4]: four pictures of a person in one outfit."""
+        chosen = random.integers(len(self._of_outfit), size=persons)
+        return np.stack([random.permutation(self._of_outfit[number])[:4] for number in chosen])
 
     def pairs(self, random: np.random.Generator, count: int, hard: float) -> tuple[np.ndarray, np.ndarray]:
         """`count` pairs of pictures of one person each, first and second; every other pair has one outfit.

@@ -2,6 +2,7 @@
 
 A pool is a folder of one world:
   judge.npy      uint8 [N, 224, 112, 3]   pictures as the judge sees them: the person on grey
+  labels.npy     uint8 [N, 224, 112]      ATR label of each pixel of judge.npy
   scene.npy      uint8 [N, 224, 224, 3]   pictures as the captioner sees them: with surroundings
   truth.npz      the arrays of `Truth`
 It is written under a temporary name and renamed: a folder that exists is whole.
@@ -90,6 +91,7 @@ def draw_pool(seed: int, photos: int, out: Path, processes: int) -> int:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     np.save(part / "judge.npy", np.stack([row["judge"] for row in rows]))
+    np.save(part / "labels.npy", np.stack([row["labels"] for row in rows]))
     np.save(part / "scene.npy", np.stack([row["scene"] for row in rows]))
     truth: dict[str, Any] = {
         field.name: np.stack([row[field.name] for row in rows]) for field in fields(Truth)
@@ -107,10 +109,12 @@ def load_truth(folder: Path) -> Truth:
 
 @dataclass(frozen=True)
 class Drawn:
-    """One person on a canvas: the picture uint8 [h, w, 3], label of each token, and joints [17, 2]."""
+    """One person on a canvas: the picture uint8 [h, w, 3], label of each pixel [h, w] and of each token,
+    and joints [17, 2]."""
 
     picture: np.ndarray
     labels: np.ndarray
+    token_labels: np.ndarray
     joints: np.ndarray
 
 
@@ -135,7 +139,7 @@ def picture_of(photo: np.ndarray, person: PersonTruth, task: str, random: np.ran
         picture = person_picture(photo, box, mask, canvas, "grey", margin)
     sent = cv2.imdecode(np.frombuffer(jpeg(picture), np.uint8), cv2.IMREAD_COLOR_RGB)
     placed, joints = _placed(labels, person.keypoints, box, canvas, margin)
-    return Drawn(np.asarray(sent), _token_labels(placed), joints)
+    return Drawn(np.asarray(sent), placed, _token_labels(placed), joints)
 
 
 def _draw(plan: PhotoPlan) -> list[dict[str, Any]]:
@@ -159,14 +163,15 @@ def _draw(plan: PhotoPlan) -> list[dict[str, Any]]:
         rows.append(
             {
                 "judge": judge.picture,
+                "labels": judge.labels,
                 "scene": scene.picture,
                 "person": person.identity,
                 "outfit": person.outfit,
                 "garments": garments,
                 "shades": shades,
                 "seen": counts / max(counts.sum(), 1),
-                "judge_labels": judge.labels,
-                "scene_labels": scene.labels,
+                "judge_labels": judge.token_labels,
+                "scene_labels": scene.token_labels,
                 "judge_joints": judge.joints,
                 "scene_joints": scene.joints,
                 "facts": np.array(

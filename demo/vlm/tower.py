@@ -82,6 +82,12 @@ def chosen(facts: Facts, places: torch.Tensor) -> Facts:
     return Facts(**{name: value[places] for name, value in vars(facts).items()})
 
 
+def equal_slots(one: Facts, two: Facts) -> torch.Tensor:
+    """bool [B, slots]: whether two people each wear the very same, or nothing, in a slot."""
+    dyes = (one.shades - two.shades).abs().amax(-1) < 1e-4
+    return (one.garments == two.garments).all(-1) & dyes
+
+
 class TowerHeads(nn.Module):
     """Linear readings of merged tokens [B, T, 256], one by one and of their mean."""
 

@@ -5,6 +5,7 @@ Stages, with their shares of the core minutes:
   language   the tower rests; the language model learns to caption and to compare from stored tokens
   together   all weights, from pixels
   strangers  the tower rests; the language model learns on people that the tower was never trained on
+  dyed       all weights, from pixels, on new people in clothes dyed anew each time (dye.py)
 Every batch is a function of (seed, stage, step), so a run that was stopped goes on as if it had not been.
 """
 
@@ -26,12 +27,13 @@ from transformers import PreTrainedTokenizerFast, Qwen2VLForConditionalGeneratio
 
 from demo.vlm.architecture import build_model
 from demo.vlm.augment import mirror_facts, mirror_pixels, relight
+from demo.vlm.dye import dyed_families
 from demo.vlm.forward import see
 from demo.vlm.language import WORDINGS, Lessons, corpus
 from demo.vlm.pictures import Pictures
 from demo.vlm.pool import FACT_NAMES
 from demo.vlm.tokenizer import save_serving_files, train_tokenizer
-from demo.vlm.tower import Facts, TowerHeads, chosen, facts_of
+from demo.vlm.tower import Facts, TowerHeads, chosen, equal_slots, facts_of
 from demo.world import FACTS
 
 VOCABULARY = 640
@@ -68,12 +70,14 @@ class Stage:
 
 
 # Of the people it was trained on a tower knows the garments too well, and a language model that learned
-# on the same people relies on that. So the last stage shows people that are new to both.
+# on the same people relies on that. So later stages show people that are new to both, and the last one
+# clothes that nobody wore before.
 STAGES = (
-    Stage("tower", 0.4, 1.2e-3, 32, 0.65, 0.0, False, (0.0, 0.385)),
-    Stage("language", 0.2, 1e-3, 32, 0.3, 0.0, True, (0.0, 0.385)),
-    Stage("together", 0.3, 6e-4, 32, 0.5, 0.65, False, (0.385, 0.69)),
-    Stage("strangers", 0.1, 5e-4, 32, 0.3, 0.65, True, (0.69, 1.0)),
+    Stage("tower", 0.25, 1.2e-3, 32, 0.65, 0.0, False, (0.0, 0.25)),
+    Stage("language", 0.125, 1e-3, 32, 0.3, 0.0, True, (0.0, 0.25)),
+    Stage("together", 0.19, 6e-4, 32, 0.5, 0.65, False, (0.25, 0.45)),
+    Stage("strangers", 0.06, 5e-4, 32, 0.3, 0.65, True, (0.45, 0.65)),
+    Stage("dyed", 0.375, 6e-4, 32, 0.35, 0.65, False, (0.65, 1.0)),
 )
 
 
@@ -120,6 +124,7 @@ class Trainer:
             "language": [self.model.model.language_model, self.lessons],
             "together": [self.model.model, self.heads, self.lessons],
             "strangers": [self.model.model.language_model, self.lessons],
+            "dyed": [self.model.model, self.heads, self.lessons],
         }[stage.name]
         every = [(key, weight) for part in parts for key, weight in part.named_parameters()]
         inner = [weight for key, weight in every if weight.ndim == 2 and (".mlp." in key or "attn." in key)]
@@ -178,9 +183,26 @@ class Trainer:
                 self.stored = self._store(task)
             chosen = self.stored[torch.from_numpy(mirrored.astype(np.int64)), torch.from_numpy(numbers)]
             return chosen.to(self.device), facts
-        pixels = relight(mirror_pixels(self.pictures.pixels(task, numbers), mirrored), random)
-        with torch.set_grad_enabled(not resting):
-            return see(self.model, torch.from_numpy(pixels).to(self.device)), facts
+        return self._seen(self.pictures.pixels(task, numbers), mirrored, random), facts
+
+    def dyed_tokens(
+        self, families: np.ndarray, alone: np.ndarray, random: np.random.Generator
+    ) -> tuple[torch.Tensor, Facts]:
+        """Like `tokens`, of families of judge pictures in clothes dyed anew (`dye.dyed_families`)."""
+        dyed = dyed_families(random, self.pictures, families, alone)
+        mirrored = random.random(len(dyed.pixels)) < 0.5
+        facts = dataclasses.replace(
+            facts_of(self.pictures.truth, families.ravel(), "judge", self.device),
+            garments=torch.from_numpy(dyed.garments).to(self.device),
+            shades=torch.from_numpy(dyed.shades).to(self.device),
+            outfit=torch.from_numpy(dyed.outfit).to(self.device),
+        )
+        return self._seen(dyed.pixels, mirrored, random), mirror_facts(facts, mirrored, "judge")
+
+    def _seen(self, pixels: np.ndarray, mirrored: np.ndarray, random: np.random.Generator) -> torch.Tensor:
+        lit = relight(mirror_pixels(pixels, mirrored), random)
+        with torch.set_grad_enabled(not STAGES[self.progress.stage].resting):
+            return see(self.model, torch.from_numpy(lit).to(self.device))
 
     def save(self) -> None:
         """Write the checkpoint, and the model as it would be served; either replaces the last in one move."""
@@ -234,18 +256,24 @@ class Trainer:
         # Easy pairs first: the share of hard ones grows to two thirds by the middle of the first stage.
         hard = min(stage.hard + part * 1.3, _HARD)
         if stage.resting:
-            first, second = self.pictures.pairs(random, stage.batch, hard)
-            tokens, facts = self.tokens("judge", np.concatenate([first, second]), random)
+            pairs = self.pictures.pairs(random, stage.batch, hard)
+            tokens, facts = self.tokens("judge", np.concatenate(pairs), random)
             places = np.arange(2 * stage.batch).reshape(2, -1)
-        else:
+        elif stage.name == "together":
             family = self.pictures.families(random, stage.batch // 4, hard)
             tokens, facts = self.tokens("judge", family.ravel(), random)
             places = _pairs_of_families(random, len(family))
-            first, second = family.ravel()[places]
-        equal = torch.from_numpy(self.pictures.equal_slots(first, second)).to(self.device)
+        else:
+            two_outfits = self.pictures.families(random, stage.batch // 8, hard)
+            one_outfit = self.pictures.families_of_one_outfit(random, stage.batch // 8)
+            family = np.concatenate([two_outfits, one_outfit])
+            alone = np.arange(len(family)) >= len(two_outfits)
+            tokens, facts = self.dyed_tokens(family, alone, random)
+            places = _pairs_of_families(random, len(family))
         with torch.no_grad():
             embedded = self.heads.embed(tokens)
         one, two = torch.from_numpy(places).to(self.device)
+        equal = equal_slots(chosen(facts, one), chosen(facts, two))
         dimmed = _dimmed(tokens)
         terms = self.lessons.judge_losses(
             self.model,
@@ -269,7 +297,7 @@ class Trainer:
 
     def _reminder(self, tokens: torch.Tensor, facts: Facts, task: str) -> dict[str, torch.Tensor]:
         """The tower's own lessons beside those of language, while both are trained."""
-        if STAGES[self.progress.stage].name != "together":
+        if STAGES[self.progress.stage].resting:
             return {}
         terms = self.heads.losses(tokens, facts, task)
         return {
