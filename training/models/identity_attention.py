@@ -45,18 +45,33 @@ class IdentityCrossAttention(nn.Module):
         """
         if encoder_hidden_states is None or attention_mask is not None:
             raise ValueError("identity attention needs encoder_hidden_states and takes no attention mask")
-        text, identity = encoder_hidden_states.tensor_split([-self.tokens], dim=1)
+        return self.attend(attn, hidden_states, *self.keys_and_values(attn, encoder_hidden_states))
+
+    def keys_and_values(self, attn: nn.Module, context: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """[B, text + tokens, context_width] → keys and values of the text, then of identity, each
+        [B, heads, N, C / heads]. Raises ValueError where there is no text before the identity tokens."""
+        text, identity = context.tensor_split([-self.tokens], dim=1)
         if text.shape[1] == 0 or identity.shape[1] != self.tokens:
-            raise ValueError(
-                f"{encoder_hidden_states.shape[1]} tokens: text must come before {self.tokens} of identity"
-            )
-        query = _heads(attn.to_q(hidden_states), attn.heads)
-        out = scaled_dot_product_attention(
-            query, _heads(attn.to_k(text), attn.heads), _heads(attn.to_v(text), attn.heads)
-        )
+            raise ValueError(f"{context.shape[1]} tokens: text must come before {self.tokens} of identity")
         # The weights are float32 while they are trained, whatever the UNet computes in.
         key, value = (linear(identity, w.weight.to(identity.dtype)) for w in (self.to_k_ip, self.to_v_ip))
-        own = scaled_dot_product_attention(query, _heads(key, attn.heads), _heads(value, attn.heads))
+        made = (attn.to_k(text), attn.to_v(text), key, value)
+        text_key, text_value, identity_key, identity_value = (_heads(x, attn.heads) for x in made)
+        return text_key, text_value, identity_key, identity_value
+
+    def attend(
+        self,
+        attn: nn.Module,
+        hidden_states: Tensor,
+        k_text: Tensor,
+        v_text: Tensor,
+        k_id: Tensor,
+        v_id: Tensor,
+    ) -> Tensor:
+        """[B, H·W, C] and the keys and values → [B, H·W, C]."""
+        query = _heads(attn.to_q(hidden_states), attn.heads)
+        out = scaled_dot_product_attention(query, k_text, v_text)
+        own = scaled_dot_product_attention(query, k_id, v_id)
         joined = (out + self.scale.to(own.dtype) * own).transpose(1, 2).flatten(2)
         return attn.to_out[1](attn.to_out[0](joined))
 

@@ -1,6 +1,7 @@
 """Pretrained parts: from a local folder, or built from settings with random weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,18 @@ def from_folder(load: Callable[..., Any], folder: str, part: str | None = None) 
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "cannot be read")
         raise WeightsError(f"{place}: {reason}") from None
+
+
+@contextmanager
+def same_random_weights() -> Iterator[None]:
+    """Inside, random weights are a function of the sizes alone.
+
+    No checkpoint holds what is frozen: a model that has learned from random features needs the very
+    same ones again.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 def freeze(module: nn.Module) -> nn.Module:

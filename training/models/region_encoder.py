@@ -5,7 +5,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model
 
-from training.models.local_weights import cast, freeze, from_folder
+from training.models.local_weights import cast, freeze, from_folder, same_random_weights
 from training.models.own_precision import own_precision
 from training.models.region_crops import Normalise
 from training.settings import Settings
@@ -51,7 +51,8 @@ def build_dino(settings: DinoSettings) -> nn.Module:
         patch_size=settings.patch_px,
         image_size=settings.trained_px,
     )
-    return freeze(Dinov2Model(config))
+    with same_random_weights():
+        return freeze(Dinov2Model(config))
 
 
 class RegionEncoder(nn.Module):

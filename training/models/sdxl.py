@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from training.models.local_weights import freeze, from_folder
+from training.models.local_weights import freeze, from_folder, same_random_weights
 from training.models.own_precision import own_precision
 from training.settings import Settings, Sizes
 
@@ -67,23 +67,24 @@ def build_unet(settings: SdxlSettings) -> nn.Module:
     if settings.folder is not None:
         return freeze(from_folder(UNet2DConditionModel.from_pretrained, settings.folder, "unet"))
     depths = settings.transformer_depths
-    unet = UNet2DConditionModel(
-        in_channels=settings.latent_channels,
-        out_channels=settings.latent_channels,
-        down_block_types=["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in depths],
-        up_block_types=["CrossAttnUpBlock2D" if depth else "UpBlock2D" for depth in reversed(depths)],
-        block_out_channels=settings.channels,
-        layers_per_block=settings.layers_per_block,
-        transformer_layers_per_block=[max(depth, 1) for depth in depths],
-        # diffusers calls the number of heads attention_head_dim.
-        attention_head_dim=[max(width // settings.head_width, 1) for width in settings.channels],
-        norm_num_groups=settings.norm_groups,
-        cross_attention_dim=settings.token_width,
-        use_linear_projection=True,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=settings.time_id_width,
-        projection_class_embeddings_input_dim=6 * settings.time_id_width + settings.text_2.projection,
-    )
+    with same_random_weights():
+        unet = UNet2DConditionModel(
+            in_channels=settings.latent_channels,
+            out_channels=settings.latent_channels,
+            down_block_types=["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in depths],
+            up_block_types=["CrossAttnUpBlock2D" if depth else "UpBlock2D" for depth in reversed(depths)],
+            block_out_channels=settings.channels,
+            layers_per_block=settings.layers_per_block,
+            transformer_layers_per_block=[max(depth, 1) for depth in depths],
+            # diffusers calls the number of heads attention_head_dim.
+            attention_head_dim=[max(width // settings.head_width, 1) for width in settings.channels],
+            norm_num_groups=settings.norm_groups,
+            cross_attention_dim=settings.token_width,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=settings.time_id_width,
+            projection_class_embeddings_input_dim=6 * settings.time_id_width + settings.text_2.projection,
+        )
     return freeze(unet)
 
 
@@ -98,8 +99,9 @@ class TextEncoders(nn.Module):
                 CLIPTextModelWithProjection.from_pretrained, settings.folder, "text_encoder_2"
             )
         else:
-            first = CLIPTextModel(_clip_config(settings.text))
-            second = CLIPTextModelWithProjection(_clip_config(settings.text_2))
+            with same_random_weights():
+                first = CLIPTextModel(_clip_config(settings.text))
+                second = CLIPTextModelWithProjection(_clip_config(settings.text_2))
         self.first, self.second = freeze(first), freeze(second)
 
     @torch.no_grad()

@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from training.models.local_weights import WeightsError, freeze, from_folder
+from training.models.local_weights import WeightsError, freeze, from_folder, same_random_weights
 from training.models.own_precision import own_precision
 from training.models.sdxl import SdxlSettings
 
@@ -34,8 +34,7 @@ def build_vae(settings: SdxlSettings) -> nn.Module:
     if folder is not None:
         return freeze(from_folder(AutoencoderKL.from_pretrained, str(folder)))
     blocks = len(settings.vae_channels)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with same_random_weights():
         vae = AutoencoderKL(
             down_block_types=["DownEncoderBlock2D"] * blocks,
             up_block_types=["UpDecoderBlock2D"] * blocks,

@@ -11,7 +11,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from training.batch import Field
 from training.captions import Tokenise, tokeniser_of
-from training.models.local_weights import cast, freeze, from_folder
+from training.models.local_weights import cast, freeze, from_folder, same_random_weights
 from training.models.own_precision import own_precision
 from training.models.region_crops import Normalise
 from training.models.sdxl import SdxlSettings
@@ -197,4 +197,5 @@ def _build_clip(settings: ClipVisionSettings) -> nn.Module:
         patch_size=settings.patch_px,
         image_size=settings.crop_px,
     )
-    return freeze(CLIPVisionModelWithProjection(config))
+    with same_random_weights():
+        return freeze(CLIPVisionModelWithProjection(config))

@@ -1,0 +1,136 @@
+"""Generation: the same picture for the same seed, cached or not, from a checkpoint or a published file."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.drawn_pairs import drawn_photo
+from tests.drawn_training import built, tiny
+from tests.train_tiny import training
+from training.export import adapter_of, last_checkpoint
+from training.generation.pipeline import PersonaPipeline
+from training.generation.references import LabelledPhoto
+from training.generation.sampler import SamplingSettings
+from training.ranks import Ranks
+
+FAST = SamplingSettings(steps=3, guidance=4.0)
+
+
+@pytest.fixture(scope="module")
+def references() -> list[LabelledPhoto]:
+    """Two photos of a person; the second shows no shoes."""
+    random = np.random.default_rng(1)
+    return [LabelledPhoto(*drawn_photo(random, number)) for number in range(2)]
+
+
+@pytest.fixture(scope="module", params=["visual_persona", "ip_adapter"])
+def pipeline(request: pytest.FixtureRequest) -> PersonaPipeline:
+    recipe = tiny(request.param)
+    return PersonaPipeline(recipe, built(recipe).eval())
+
+
+@pytest.fixture(scope="module")
+def persona() -> PersonaPipeline:
+    recipe = tiny("visual_persona")
+    return PersonaPipeline(recipe, built(recipe).eval())
+
+
+def picture(pipeline: PersonaPipeline, references: list[LabelledPhoto], **changed) -> np.ndarray:
+    arguments = {"height": 64, "width": 64, "sampling": FAST, "seeds": (7,), **changed}
+    return np.stack([np.asarray(one) for one in pipeline("A woman waves.", references, **arguments)])
+
+
+def test_cached_keys_and_values_give_the_same_picture(
+    pipeline: PersonaPipeline, references: list[LabelledPhoto]
+) -> None:
+    cached = picture(pipeline, references, cache=True)
+    assert cached.shape == (1, 64, 64, 3)
+    assert np.array_equal(cached, picture(pipeline, references, cache=False))
+
+
+def test_a_seed_gives_its_picture_alone_or_among_others(
+    pipeline: PersonaPipeline, references: list[LabelledPhoto]
+) -> None:
+    both = picture(pipeline, references, seeds=(7, 8))
+    again = picture(pipeline, references)
+    assert np.array_equal(again, picture(pipeline, references))
+    # Sums of a larger batch are rounded otherwise.
+    assert np.abs(both[0].astype(int) - again[0]).max() <= 1
+    assert np.abs(both[1].astype(int) - both[0]).max() > 1
+
+
+def test_without_identity_scale_the_reference_does_not_matter(
+    pipeline: PersonaPipeline, references: list[LabelledPhoto]
+) -> None:
+    without = FAST.model_copy(update={"identity_scale": 0.0})
+    first, second = ([photo] for photo in references)
+    assert np.array_equal(
+        picture(pipeline, first, sampling=without), picture(pipeline, second, sampling=without)
+    )
+    assert not np.array_equal(picture(pipeline, first), picture(pipeline, second))
+
+
+def test_a_generation_leaves_the_model_as_it_was(
+    persona: PersonaPipeline, references: list[LabelledPhoto]
+) -> None:
+    def state() -> dict[str, torch.Tensor]:
+        return {name: tensor.clone() for name, tensor in persona.module.named_buffers()}
+
+    before, names = state(), list(persona.module.state_dict())
+    picture(persona, references)
+    assert names == list(persona.module.state_dict())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state().items())
+
+
+def test_regions_are_taken_from_the_photos_that_are_named(
+    persona: PersonaPipeline, references: list[LabelledPhoto]
+) -> None:
+    assert not np.array_equal(
+        picture(persona, references, regions=("head",)), picture(persona, references, regions=("legs",))
+    )
+    # Only the first photo shows shoes; both show legs.
+    only = picture(persona, references[:1], regions=("shoes",))
+    assert np.array_equal(only, picture(persona, references, regions=("shoes",)))
+    assert np.array_equal(only, picture(persona, references[::-1], regions={"shoes": 1}))
+    dressed = picture(persona, references, regions={"head": 0, "legs": 1})
+    assert not np.array_equal(dressed, picture(persona, references, regions={"head": 0, "legs": 0}))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"regions": ("hands",)}, "unknown region 'hands': there are full_body, head"),
+        ({"regions": {"shoes": 1}}, "region shoes: photo 1 does not show it"),
+        ({"regions": {"head": 2}}, "region head: there is no photo 2"),
+        ({"height": 100}, "100 × 64 px: height and width must be multiples of 64"),
+    ],
+)
+def test_what_cannot_be_generated_is_said(
+    changed: dict, message: str, persona: PersonaPipeline, references: list[LabelledPhoto]
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        picture(persona, references, **changed)
+
+
+def test_a_negative_prompt_changes_where_guidance_leads(
+    persona: PersonaPipeline, references: list[LabelledPhoto]
+) -> None:
+    plain = picture(persona, references)
+    assert not np.array_equal(plain, picture(persona, references, negative_prompt="blurred"))
+
+
+@pytest.mark.parametrize("recipe", ["visual_persona", "ip_adapter"])
+def test_a_checkpoint_and_its_published_file_generate_the_same_picture(
+    recipe: str, references: list[LabelledPhoto], tmp_path: Path
+) -> None:
+    run = training(tmp_path / "run", Ranks(), recipe=recipe, steps=2)
+    run.run()
+    weights = tmp_path / "weights.safetensors"
+    run.recipe.export(adapter_of(last_checkpoint(tmp_path / "run"), averaged=True), weights)
+    from_run = PersonaPipeline.from_pretrained(tmp_path / "run")
+    torch.manual_seed(9)  # what is frozen is no matter of the generator's state
+    method = run.recipe.settings.model_dump(mode="json")
+    published = PersonaPipeline.from_pretrained(weights, recipe=recipe, method=method)
+    assert np.array_equal(picture(from_run, references), picture(published, references))
