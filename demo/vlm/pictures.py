@@ -24,10 +24,8 @@ class Pictures:
         if not folders:
             raise ValueError("no pools of pictures: draw some with python -m demo.vlm.pool")
         self.worlds = [folder.name for folder in folders]
-        self._arrays = {
-            name: [np.load(folder / f"{name}.npy", mmap_mode="r") for folder in folders]
-            for name in ("judge", "scene", "labels")
-        }
+        self._folders = folders
+        self._arrays: dict[str, list[np.ndarray]] = {}
         truths = [load_truth(folder) for folder in folders]
         persons = outfits = 0
         for truth in truths:
@@ -57,6 +55,8 @@ class Pictures:
         return self._stored("labels", numbers)
 
     def _stored(self, name: str, numbers: np.ndarray) -> np.ndarray:
+        if name not in self._arrays:
+            self._arrays[name] = [np.load(folder / f"{name}.npy", mmap_mode="r") for folder in self._folders]
         pool = np.searchsorted(self._start, numbers, side="right") - 1
         parts = self._arrays[name]
         return np.stack([parts[p][n - self._start[p]] for p, n in zip(pool, numbers, strict=True)])
