@@ -96,11 +96,16 @@ def kernel(folder: str, threads: int, seconds: float) -> dict[str, float]:
 
 
 def raw(folder: str) -> dict[str, float]:
-    """All samples in the order of an epoch, in this thread, with checksums and without."""
+    """All samples in this thread: as they lie in the tars, with checksums and without, and shuffled."""
     found = {}
-    for name, verify in (("rate", True), ("rate_unchecked", False)):
+    for name, verify, shuffled in (
+        ("rate", True, False),
+        ("rate_unchecked", False, False),
+        ("rate_shuffled", True, True),
+    ):
         data = DatasetFolder(folder, verify=verify)
-        order = EpochOrder(len(data), 0, 0)(np.arange(len(data))).tolist()
+        numbers = np.arange(len(data))
+        order = (EpochOrder(len(data), 0, 0)(numbers) if shuffled else numbers).tolist()
         began = time.perf_counter()
         for number in order:
             data.read(number)
