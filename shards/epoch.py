@@ -39,6 +39,21 @@ class Epoch(Protocol):
 
 
 @runtime_checkable
+class HasRuns(Protocol):
+    """An Epoch whose samples come in runs of one kind: a batch lies in one run, and each kind has a decoder
+    of its own.
+
+    ends   int64 [runs], ascending: the place behind each run
+    """
+
+    ends: np.ndarray
+
+    def kind(self, place: int) -> int:
+        """Of the sample at a place: which decoder."""
+        ...
+
+
+@runtime_checkable
 class HasEpochs(Protocol):
     """A source that has an order of its own, or reads other things in each epoch."""
 

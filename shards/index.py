@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 
 from shards.atomic_file import AtomicFile
 
@@ -101,6 +102,21 @@ class Place(NamedTuple):
     checksum: bytes
 
 
+class Photos(NamedTuple):
+    """All photos of an index.
+
+    hashes    uint64 [samples], xxh3-64 of their keys
+    starts    int64 [samples + 1]: the photos of sample n are those from starts[n] to starts[n + 1]
+    regions   uint8 [photos], bits of the visible regions
+    aspects   float32 [photos], width / height of the upright photo; 0 where it is not known
+    """
+
+    hashes: np.ndarray
+    starts: np.ndarray
+    regions: np.ndarray
+    aspects: np.ndarray
+
+
 class _Batch:
     """Columns of one batch over mapped memory: arrays, and memoryviews where single rows are read."""
 
@@ -115,6 +131,7 @@ class _Batch:
         regions = batch.column("regions")
         self.region_start = _mapped(regions.offsets)
         self.region = _mapped(regions.values)
+        self.aspect = _mapped(batch.column("aspect").values)
         members = batch.column("members")
         self.first = _mapped(members.offsets).data
         member = members.values
@@ -199,6 +216,24 @@ class Index:
         self._touch(2)
         start, stop = batch.region_start.item(row), batch.region_start.item(row + 1)
         return batch.region[start:stop].tolist()
+
+    def photos(self) -> "Photos":
+        """What the index says of all photos of all samples; read once, 13 bytes a photo."""
+        hashes, counts, regions, aspects = [], [np.zeros(1, np.int64)], [], []
+        for number in range(self._reader.num_record_batches):
+            batch = self._batch(number)
+            starts, text = batch.key_start.tolist(), batch.key_bytes
+            hashes += [xxhash.xxh3_64_intdigest(text[start:stop]) for start, stop in pairwise(starts)]
+            counts.append(np.diff(batch.region_start))
+            first, last = batch.region_start[0], batch.region_start[-1]
+            regions.append(batch.region[first:last])
+            aspects.append(batch.aspect[first:last])
+        return Photos(
+            np.array(hashes, np.uint64),
+            np.cumsum(np.concatenate(counts)),
+            np.concatenate([np.empty(0, np.uint8), *regions]),
+            np.concatenate([np.empty(0, np.float32), *aspects]),
+        )
 
     def members(self, sample: int) -> list[Place]:
         """All members of a sample, in the order of the shard."""

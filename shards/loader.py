@@ -6,7 +6,7 @@ into the batch's own arrays: nothing is pickled, copied or sent.
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -14,8 +14,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from shards.epoch import Epoch, SkippedSampleError, Source, epoch_of, revisions_of
+from shards.epoch import Epoch, HasRuns, SkippedSampleError, Source, epoch_of, revisions_of
 from shards.plan import Plan, Position, Step, Tail
+from shards.run_plan import RunPlan
 
 _LOOK_UP = 1024  # places of which the samples are looked up together, which is faster
 _LOG = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class TooManyBrokenError(RuntimeError):
 class Loader:
     """Iterates over the batches of one rank, from `position` to the end of its epoch.
 
+    decoder      of samples; of a source whose samples come in runs (epoch.HasRuns), one for each kind
     tail         what becomes of the last samples that fill no step of all ranks (plan.Plan). With
                  `drop`, `dropped` counts them, and a warning says so where there are any
     threads      that read and decode
@@ -80,7 +82,7 @@ class Loader:
     """
 
     source: Source
-    decoder: Decoder
+    decoder: Decoder | Sequence[Decoder]
     batch: int
     position: Position = field(default_factory=Position)
     rank: int = 0
@@ -121,6 +123,10 @@ class Loader:
             state.get("revision", 0),
             state.get("began", 0),
         )
+        if ("source" in state) != isinstance(self.source, Stateful) and position.consumed:
+            raise ValueError(
+                "the state is of data in another order (in buckets, or not): go on as it was begun"
+            )
         if "source" in state and isinstance(self.source, Stateful):
             self.source.load_state(state["source"], position)
         elif "samples" in state:
@@ -138,7 +144,7 @@ class Loader:
     def steps(self, first: int = 0, stride: int = 1) -> Iterator[Batch]:
         """Every `stride`-th batch of the epoch, for workers that share a rank's batches among them."""
         epoch = epoch_of(self.source, self.position)
-        plan = Plan(epoch.samples, epoch.position, self.batch, self.rank, self.world, self.tail)
+        plan = self._plan(epoch)
         self.broken.clear()
         self.skipped, self.dropped = 0, plan.dropped
         if first == 0:
@@ -164,6 +170,11 @@ class Loader:
             finally:
                 work.stopped = True
 
+    def _plan(self, epoch: Epoch) -> Plan | RunPlan:
+        if isinstance(epoch, HasRuns):
+            return RunPlan(epoch.ends, epoch.position, self.batch, self.rank, self.world, self.tail)
+        return Plan(epoch.samples, epoch.position, self.batch, self.rank, self.world, self.tail)
+
     def _finish(self, batch: Batch, parts: list[Future[list[str]]]) -> Batch:
         for problem in (problem for part in parts for problem in part.result()):
             self.broken.append(problem)
@@ -175,10 +186,10 @@ class Loader:
         self.position = batch.after
         return batch
 
-    def _say_what_is_dropped(self, epoch: Epoch, plan: Plan) -> None:
+    def _say_what_is_dropped(self, epoch: Epoch, plan: Plan | RunPlan) -> None:
         if plan.dropped and self.rank == 0:
             _LOG.warning(
-                "epoch %d: the last %d of %d samples fill no step of %d × %d and are left out (tail 'drop')",
+                "epoch %d: %d of %d samples fill no step of %d × %d and are left out (tail 'drop')",
                 epoch.position.epoch,
                 plan.dropped,
                 epoch.samples,
@@ -208,14 +219,21 @@ class _Work:
     ) -> tuple[Batch, list[Future[list[str]]]]:
         """A batch that is being filled, and what to wait for."""
         loader = self._loader
-        batch = Batch(loader.decoder.allocate(loader.batch), samples, step.weight.copy(), step.after)
+        decoder = self._decoder_of(step)
+        batch = Batch(decoder.allocate(loader.batch), samples, step.weight.copy(), step.after)
         # Threads take slots from one iterator: handing each over by itself would cost more.
         slots = iter(list(enumerate(samples.tolist())))
-        return batch, [pool.submit(self._fill, batch, slots) for _ in range(loader.threads)]
+        return batch, [pool.submit(self._fill, decoder, batch, slots) for _ in range(loader.threads)]
 
-    def _fill(self, batch: Batch, slots: Iterator[tuple[int, int]]) -> list[str]:
+    def _decoder_of(self, step: Step) -> Decoder:
+        decoder = self._loader.decoder
+        if not isinstance(decoder, Sequence):
+            return decoder
+        return decoder[self._epoch.kind(int(step.places[0])) if isinstance(self._epoch, HasRuns) else 0]
+
+    def _fill(self, decoder: Decoder, batch: Batch, slots: Iterator[tuple[int, int]]) -> list[str]:
         """Fills slots until there are no more; returns what could not be had."""
-        read, decode, arrays = self._epoch.read, self._loader.decoder.decode, batch.arrays
+        read, decode, arrays = self._epoch.read, decoder.decode, batch.arrays
         problems = []
         for slot, number in slots:
             if self.stopped:

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import xxhash
 
-from shards.epoch import ShuffledEpoch, SkippedSampleError
+from shards.epoch import Epoch, ShuffledEpoch, SkippedSampleError
 from shards.facets import IMAGE_SUFFIXES, bits_of
 from shards.folder import DatasetFolder
-from shards.permutation import key_of
+from shards.permutation import key_of, keys_of
 from shards.plan import Position
 
 
@@ -41,11 +41,29 @@ def draw_pair(seed: int, epoch: int, key: str, photos: Sequence[int]) -> tuple[i
     return photos[reference], photos[target + (target >= reference)]
 
 
+def draw_pairs(
+    seed: int, epoch: int, hashes: np.ndarray, photos: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`draw_pair` for many groups at once: places of reference and target among the photos, int64 [k].
+
+    hashes   uint64 [k], xxh3-64 of the groups' keys
+    photos   int64 [k], how many there are to choose from, at least 2
+    """
+    drawn = keys_of(key_of(seed, epoch), hashes)
+    ways = (photos * (photos - 1)).astype(np.uint64)
+    # The upper 64 bits of a product of 128, from its halves.
+    low = (drawn & np.uint64(2**32 - 1)) * ways >> np.uint64(32)
+    chosen = ((drawn >> np.uint64(32)) * ways + low >> np.uint64(32)).astype(np.int64)
+    reference, target = np.divmod(chosen, photos - 1)
+    return reference, target + (target >= reference)
+
+
 class Pairs:
     """A Source of `Pair`s out of a dataset of groups. Only the two photos are read.
 
-    regions   names that must be visible in both photos ("full_body", "head", "torso", "legs", "shoes")
-    kinds     members of a photo that are read, besides its picture
+    regions        names that must be visible in both photos: full_body, head, torso, legs, shoes
+    kinds          members of a photo that are read, besides its picture
+    target_kinds   all members of a target that are read, where it is not as the reference is
 
     A group in which fewer than two photos will do is skipped: its slot has weight 0.
     """
@@ -56,11 +74,13 @@ class Pairs:
         *,
         regions: Sequence[str] = (),
         kinds: Sequence[str] = ("json", "regions.png"),
+        target_kinds: Sequence[str] | None = None,
     ) -> None:
         self.folder = folder
         self.revisions = folder.revisions
         self._needed = bits_of(regions)
         self._kinds = (*IMAGE_SUFFIXES, *kinds)
+        self._target_kinds = self._kinds if target_kinds is None else tuple(target_kinds)
 
     def __len__(self) -> int:
         return len(self.folder)
@@ -69,7 +89,7 @@ class Pairs:
         """The pair of epoch 0 of seed 0."""
         return self.read_in(sample, Position())
 
-    def epoch(self, position: Position) -> "_PairsEpoch":
+    def epoch(self, position: Position) -> Epoch:
         """A pass that draws each group's pair by the position's seed and epoch."""
         return _PairsEpoch(self, position)
 
@@ -86,7 +106,8 @@ class Pairs:
         if len(fit) < 2:
             raise SkippedSampleError(f"group {key}: {len(fit)} photos have what is asked for, a pair needs 2")
         pair = draw_pair(position.seed, position.epoch, key, fit)
-        wanted = {f"{photo:03d}.{kind}" for photo in pair for kind in self._kinds}
+        both = ((pair[0], self._kinds), (pair[1], self._target_kinds))
+        wanted = {f"{photo:03d}.{kind}" for photo, kinds in both for kind in kinds}
         return Pair(sample, key, *pair, self.folder.read(sample, wanted).members)
 
 

@@ -73,6 +73,11 @@ class CutOrder:
         places = self._order.place_of(numbers + np.searchsorted(kept, numbers, side="right"))
         return places - np.searchsorted(self._gone, places)
 
+    def carry(self, places: np.ndarray) -> np.ndarray:
+        """int64 [k] places of the whole order → where those that are left stand in this one."""
+        left = places[~np.isin(places, self._gone)]
+        return left - np.searchsorted(self._gone, left)
+
     def consumed(self, places: int) -> int:
         """Of the first `places` places of the whole order: how many are left of them."""
         return places - int(np.searchsorted(self._gone, places))
@@ -136,6 +141,15 @@ class Revisions:
             order = CutOrder(order, step.removed)
             consumed = order.consumed(consumed)
         return replace(position, revision=self.current, consumed=consumed)
+
+    def map_places(self, position: Position, places: np.ndarray) -> np.ndarray:
+        """int64 [k] places of the order of a position's revision → in that of the present one, without the
+        places of samples that were forgotten."""
+        order = self._order(position, position.revision)
+        for step in self.past[position.revision :]:
+            order = CutOrder(order, step.removed)
+            places = order.carry(places)
+        return places
 
     def order(self, position: Position) -> Order:
         """The order of the epoch that a position lies in, over the samples of its revision."""
