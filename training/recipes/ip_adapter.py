@@ -15,7 +15,6 @@ from training.models.local_weights import cast, freeze, from_folder, same_random
 from training.models.own_precision import own_precision
 from training.models.region_crops import Normalise
 from training.models.sdxl import SdxlSettings
-from training.models.vae import VaeIdentity, vae_identity
 from training.recipes.condition_dropout import NO_DROPOUT, DropoutSettings, keep_conditions
 from training.recipes.denoising import (
     Denoiser,
@@ -130,9 +129,9 @@ class IpAdapter:
         """SDXL's, or hashed words for text encoders with random weights."""
         return tokeniser_of(self.settings.sdxl)
 
-    def vae(self) -> VaeIdentity:
-        """SDXL's, or the one with random weights."""
-        return vae_identity(self.settings.sdxl)
+    def sdxl(self) -> SdxlSettings:
+        """The base that the method is trained on."""
+        return self.settings.sdxl
 
     def with_latents(self) -> "IpAdapter":
         """Reads what `persona shards precompute` wrote, and builds no VAE."""

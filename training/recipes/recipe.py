@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from training.batch import Field
 from training.captions import Tokenise
-from training.models.vae import VaeIdentity
+from training.models.sdxl import SdxlSettings
 from training.settings import Settings
 
 
@@ -38,8 +38,8 @@ class Recipe(Protocol):
         """What a batch must hold for targets of this size."""
         ...
 
-    def vae(self) -> VaeIdentity:
-        """Which VAE makes latents of `target`. Raises ValueError, one line, where its files cannot be had."""
+    def sdxl(self) -> SdxlSettings:
+        """Whose VAE (models/vae.py) makes latents of `target`."""
         ...
 
     def with_latents(self) -> "Recipe":

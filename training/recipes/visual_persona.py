@@ -21,7 +21,6 @@ from training.captions import Tokenise, tokeniser_of
 from training.models.region_decoder import DecoderSettings, RegionDecoder
 from training.models.region_encoder import DinoSettings, RegionEncoder
 from training.models.sdxl import SdxlSettings
-from training.models.vae import VaeIdentity, vae_identity
 from training.recipes.condition_dropout import NO_DROPOUT, DropoutSettings, keep_conditions, keep_regions
 from training.recipes.denoising import (
     Denoiser,
@@ -128,9 +127,9 @@ class VisualPersona:
         """SDXL's, or hashed words for text encoders with random weights."""
         return tokeniser_of(self.settings.sdxl)
 
-    def vae(self) -> VaeIdentity:
-        """SDXL's, or the one with random weights."""
-        return vae_identity(self.settings.sdxl)
+    def sdxl(self) -> SdxlSettings:
+        """The base that the method is trained on."""
+        return self.settings.sdxl
 
     def with_latents(self) -> "VisualPersona":
         """Reads what `persona shards precompute` wrote, and builds no VAE."""
