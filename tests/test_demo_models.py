@@ -231,7 +231,7 @@ def test_a_segmenter_is_trained_by_what_the_library_computes(photos: list[Photo]
     library = build_sam(sam_training.ARCHITECTURE)
     library.load_state_dict(model.sam.state_dict())
     with torch.inference_mode():
-        masks, ious, _ = model(batch["images"], batch["boxes"], batch["photo"])
+        masks, ious, _ = model(batch["images"], batch["boxes"])
         for crop in range(4):
             mine = slice(crop, crop + 1)
             sparse, dense = library.prompt_encoder(points=None, boxes=batch["boxes"][mine], masks=None)

@@ -73,13 +73,13 @@ class Asked(nn.Module):
         self.parts = nn.Conv2d(channels, _PARTS * (16 // _PART_PX) ** 2, 1)
 
     def forward(
-        self, images: torch.Tensor, boxes: torch.Tensor, photo: torch.Tensor
+        self, images: torch.Tensor, boxes: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """images [b, 3, px, px] normalised; boxes [n, 4] in px of the image photo[n].
+        """images [n, 3, px, px] normalised; boxes [n, 4] in px, one of each image.
 
-        Returns mask logits [n, 1, px / 4, px / 4], predicted IoUs [n], logits of the parts [b, 6,
-        px / 4, px / 4]. The same as MaskDecoder with multimask_output=False, but for the boxes of
-        several images at once, and without the masks that nobody asked for.
+        Returns mask logits [n, 1, px / 4, px / 4], predicted IoUs [n], logits of the parts [n, 6,
+        px / 4, px / 4]. The same as MaskDecoder with multimask_output=False, but for several images
+        at once, and without the masks that nobody asked for.
         """
         embedded = self._embed(images)
         # The prompt encoder is told the size that it is asked at.
@@ -88,7 +88,7 @@ class Asked(nn.Module):
         sparse, dense = prompts(points=None, boxes=boxes, masks=None)
         own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
         tokens = torch.cat([own.expand(len(boxes), -1, -1), sparse], dim=1)
-        source = embedded[photo] + dense
+        source = embedded + dense
         places = prompts.get_dense_pe().expand(len(boxes), -1, -1, -1)
         answers, source = decoder.transformer(source, places, tokens)
         large = decoder.output_upscaling(source.transpose(1, 2).reshape(dense.shape))
@@ -115,7 +115,7 @@ def batch_of(collection: list[Photo], step: int, seed: int, px: int) -> dict[str
     """Crops of people, half mirrored, with jittered boxes and what is true inside them.
 
     images float32 [16, 3, px, px] normalised; parts int64 [16, px / 4, px / 4]; boxes [16, 4] in px of
-    their crop; photo [16]: 0 to 15; masks float32 [16, 96, 64]: the true mask at the middles of a grid
+    their crop; masks float32 [16, 96, 64]: the true mask at the middles of a grid
     over the box.
     """
     random = np.random.default_rng((seed, step))
@@ -154,7 +154,6 @@ def batch_of(collection: list[Photo], step: int, seed: int, px: int) -> dict[str
         "parts": torch.from_numpy(parts),
         "boxes": torch.from_numpy(boxes),
         "masks": torch.from_numpy(masks),
-        "photo": torch.arange(_BATCH),
     }
 
 
@@ -254,7 +253,7 @@ def main(chosen: Options) -> None:
         batch = batch_of(collection, step, chosen.seed, px)
         batch = {name: value.to(chosen.device) for name, value in batch.items()}
         with autocast(chosen):
-            masks, ious, parts = model(batch["images"], batch["boxes"], batch["photo"])
+            masks, ious, parts = model(batch["images"], batch["boxes"])
         loss, reached = loss_of_masks(masks.float(), ious.float(), batch["boxes"], batch["masks"], px)
         return loss + cross_entropy(parts.float(), batch["parts"]), {"mask_iou": float(reached)}
 
