@@ -1,14 +1,20 @@
 """Reference photos → the fields of a recipe that are made from references, as training makes them."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from shards.decode import cut_of, place
+from shards.decode import cut_of, decode_photo, place
 from shards.facets import REGION_NAMES
+from shards.folder import DatasetFolder
+from shards.label_maps import decode_labels
+from shards.photo_batches import picture_of
 from training.batch import Field
 from training.models.region_crops import REGION_LABELS, cut_regions
 
@@ -22,6 +28,14 @@ class LabelledPhoto:
 
     photo: np.ndarray
     labels: np.ndarray
+
+
+class ParsePhotos(Protocol):
+    """Finds and parses people on photos; whoever has the models for it gives one to the command."""
+
+    def __call__(self, photos: Sequence[Path]) -> list[LabelledPhoto]:
+        """The largest person of each photo. Raises ValueError, one line, where there is none."""
+        ...
 
 
 def reference_fields(
@@ -40,8 +54,9 @@ def reference_fields(
             made["crops"], made["visible"] = crops[None], visible[None]
         elif field.name == "reference":
             photo = photos[min(sources.values())].photo
+            rows, columns, _ = field.shape
             square = np.empty(field.shape, np.uint8)
-            place(photo, square, cut_of(photo.shape[1], photo.shape[0], square.shape[:2], "cover"))
+            place(photo, square, cut_of(photo.shape[1], photo.shape[0], (rows, columns), "cover"))
             made["reference"] = torch.from_numpy(square)[None]
     return made
 
@@ -79,3 +94,25 @@ def _crops(
         place = REGION_NAMES.index(name)
         crops[place], visible[place] = cut[number][0][place], cut[number][1][place]
     return torch.from_numpy(crops), torch.from_numpy(visible)
+
+
+def sample_photos(dataset: str, key: str) -> list[LabelledPhoto]:
+    """All photos of one sample of a dataset. Raises ValueError, one line, where it has no such sample."""
+    folder = DatasetFolder(dataset)
+    number = next((n for n in range(len(folder)) if folder.index.key(n) == key), None)
+    if number is None:
+        raise ValueError(f"{dataset}: no sample {key}; the first of {len(folder)} is {folder.index.key(0)}")
+    return photos_of(folder.read(number).members)
+
+
+def photos_of(members: Mapping[str, bytes]) -> list[LabelledPhoto]:
+    """The photos of a sample's members, upright, in their order. Raises ValueError or OSError."""
+    stems = sorted(name.removesuffix("regions.png") for name in members if name.endswith(".regions.png"))
+    found = []
+    for stem in stems:
+        labels = decode_labels(members[f"{stem}regions.png"])
+        photo = np.empty((*labels.shape, 3), np.uint8)
+        record = json.loads(members[f"{stem}json"])
+        decode_photo(picture_of(members, stem), photo, record.get("orientation"))
+        found.append(LabelledPhoto(photo, labels))
+    return found

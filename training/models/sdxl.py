@@ -1,5 +1,7 @@
 """The parts of Stable Diffusion XL: UNet and the two text encoders, from a folder or from sizes."""
 
+from typing import Any
+
 import torch
 from diffusers import UNet2DConditionModel
 from pydantic import Field, model_validator
@@ -65,7 +67,7 @@ class SdxlSettings(Settings):
 def build_unet(settings: SdxlSettings) -> nn.Module:
     """UNet2DConditionModel, frozen. Raises WeightsError where the folder cannot be read."""
     if settings.folder is not None:
-        return freeze(from_folder(UNet2DConditionModel.from_pretrained, settings.folder, "unet"))
+        return freeze(from_folder(_load_unet, settings.folder, "unet"))
     depths = settings.transformer_depths
     with same_random_weights():
         unet = UNet2DConditionModel(
@@ -86,6 +88,11 @@ def build_unet(settings: SdxlSettings) -> nn.Module:
             projection_class_embeddings_input_dim=6 * settings.time_id_width + settings.text_2.projection,
         )
     return freeze(unet)
+
+
+def _load_unet(folder: str, **options: Any) -> nn.Module:
+    # diffusers' default asks for accelerate, and warns where it is not installed.
+    return UNet2DConditionModel.from_pretrained(folder, low_cpu_mem_usage=False, **options)
 
 
 class TextEncoders(nn.Module):

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import AutoencoderKL
@@ -18,7 +18,8 @@ _RANDOM = "random weights"
 
 
 class VaeIdentity(NamedTuple):
-    """Which VAE: its folder's name, sha256 of its weights (hex), and its latents' factor for the UNet."""
+    """Which VAE: the end of its folder's path, sha256 of its weights (hex), and what its latents are
+    multiplied by for the UNet."""
 
     name: str
     sha256: str
@@ -32,7 +33,7 @@ def build_vae(settings: SdxlSettings) -> nn.Module:
     """
     folder = _folder(settings)
     if folder is not None:
-        return freeze(from_folder(AutoencoderKL.from_pretrained, str(folder)))
+        return freeze(from_folder(_load_vae, str(folder)))
     blocks = len(settings.vae_channels)
     with same_random_weights():
         vae = AutoencoderKL(
@@ -55,11 +56,10 @@ def vae_identity(settings: SdxlSettings) -> VaeIdentity:
     folder = _folder(settings)
     if folder is None:
         return VaeIdentity(_RANDOM, _sha256_of_tensors(build_vae(settings)), settings.latent_scale)
-    named = Path(settings.vae_folder) if settings.vae_folder is not None else folder.parent
     try:
         with (folder / _WEIGHTS).open("rb") as weights:
             digest = hashlib.file_digest(weights, "sha256").hexdigest()
-        return VaeIdentity(named.resolve().name, digest, latent_scale(settings))
+        return VaeIdentity("/".join(folder.resolve().parts[-2:]), digest, latent_scale(settings))
     except OSError as error:
         raise WeightsError(f"{folder / _WEIGHTS}: {error.strerror}") from None
 
@@ -85,6 +85,11 @@ def moments_of(vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
         image = pixels.movedim(-1, 1).to(vae.dtype) / 127.5 - 1
         drawn = vae.encode(image).latent_dist
         return drawn.mean.float(), drawn.std.float()
+
+
+def _load_vae(folder: str, **options: Any) -> nn.Module:
+    # diffusers' default asks for accelerate, and warns where it is not installed.
+    return AutoencoderKL.from_pretrained(folder, low_cpu_mem_usage=False, **options)
 
 
 def _folder(settings: SdxlSettings) -> Path | None:

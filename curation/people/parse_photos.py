@@ -1,0 +1,96 @@
+"""Photos outside of a run → their largest person, by the very stages of a pipeline's phase `people`.
+
+For whoever needs what the shards hold of a photo that is in no shard: a reference for a generation, a
+generated picture whose face is to be compared. All people are measured, whatever a threshold would say.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curation.call_counter import CallCounter
+from curation.errors import PersonaError
+from curation.models import Models
+from curation.people.atr import decode_map
+from curation.people.boxes import whole_box
+from curation.people.person_stage import ChainContext
+from curation.people.phase import people_stages
+from curation.photos.pixels import Pixels
+from curation.photos.read import Read
+from curation.settings import PipelineSettings
+from curation.sources.photo_bytes import PhotoBytes
+from curation.sources.rows import SOURCE_SCHEMA
+from curation.stage import Stage, with_columns
+
+
+class NobodyError(PersonaError):
+    """A photo on which no person could be parsed; `str()` is one line that names it."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class ParsedPerson:
+    """The largest person of a photo.
+
+    photo       uint8 [h, w, 3], RGB, upright
+    labels      uint8 [h, w], ATR labels of this person, 0 elsewhere
+    embedding   float32 [n] of the face, of length 1; None where no face was found
+    """
+
+    photo: np.ndarray
+    labels: np.ndarray
+    embedding: np.ndarray | None
+
+
+class PhotoParser:
+    """The stages of one pipeline; a model is loaded when it is first asked."""
+
+    def __init__(self, pipeline: PipelineSettings, models: Models) -> None:
+        calls = CallCounter(None)
+        people = pipeline.people.model_copy(update={"measure": "all"})
+        self._pixels = Pixels(pipeline.source)
+        chain = ChainContext(self._pixels, calls, "all")
+        read = Read(pipeline.photos.screen, pipeline.source, PhotoBytes(pipeline.source), calls)
+        stages = people_stages(pipeline.model_copy(update={"people": people}), models, chain)
+        self._stages: list[Stage] = [read, *stages]
+
+    def parse(self, files: Sequence[Path]) -> list[ParsedPerson]:
+        """One person for each file. Raises NobodyError for a file that cannot be read or shows nobody."""
+        rows = [
+            {"source_key": str(number), "uri": str(file.absolute()), "file_name": file.name}
+            for number, file in enumerate(files)
+        ]
+        columns = {
+            field.name: pa.array([row.get(field.name) for row in rows], field.type) for field in SOURCE_SCHEMA
+        }
+        table = pa.table(columns, schema=SOURCE_SCHEMA)
+        try:
+            for stage in self._stages:
+                table = stage(with_columns(table, stage.fills))
+            rows = table.to_pylist()
+            return [self._person(row, file) for row, file in zip(rows, files, strict=True)]
+        finally:
+            self._pixels.close()
+
+    def _person(self, row: dict[str, Any], file: Path) -> ParsedPerson:
+        errors = [row[name] for name in row if name.endswith("_error") and row[name] is not None]
+        if row["undecoded"] is not None:
+            errors.append(f"{row['undecoded'].replace('_', ' ')}: over a limit of photos.screen")
+        if errors:
+            raise NobodyError(f"{file}: {errors[0]}")
+        parsed = [i for i, labels in enumerate(row["labels"] or []) if labels is not None]
+        if not parsed:
+            raise NobodyError(f"{file}: no person was found on it")
+        boxes = [whole_box(np.array(box), row["width"], row["height"]) for box in row["boxes"]]
+        largest = max(parsed, key=lambda i: int(np.prod(boxes[i][2:] - boxes[i][:2])))
+        x0, y0, x1, y1 = boxes[largest]
+        labels = np.zeros((row["height"], row["width"]), np.uint8)
+        labels[y0:y1, x0:x1] = decode_map(row["labels"][largest])
+        face = row["faces"][largest]
+        embedding = np.frombuffer(face["embedding"], "<f4") if face and face["found"] else None
+        return ParsedPerson(self._pixels.rgb(row), labels, embedding)
