@@ -165,7 +165,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
     from training.commands import mount as mount_training
 
-    mount_training(commands)
+    mount_training(commands, _photo_parser)
     return parser
 
 
@@ -182,6 +182,16 @@ def _engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ray-address", metavar="ADDRESS", help="an existing cluster, or 'auto'")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+
+def _photo_parser(options: argparse.Namespace) -> Any:
+    """What `persona generate` parses photos with: the stages of a pipeline. Training may not know them."""
+    from curation.people.parse_photos import PhotoParser
+    from curation.pipeline_file import load_pipeline
+    from training.generation.references import LabelledPhoto
+
+    parser = PhotoParser(load_pipeline(options.pipelines, options.pipeline, []))
+    return lambda photos: [LabelledPhoto(found.photo, found.labels) for found in parser.parse(photos)]
 
 
 def _curate(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`persona train` and `persona export`."""
+"""`persona train` and `persona export`; `generate` and `evaluate` have files of their own."""
 
 import argparse
 import json
@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from shards.command_line import add_command
+from training.generation.command import ParserOf, mount_generate
 
 
-def mount(commands: Any) -> None:
-    """Adds both to a parser's commands. Each sets `run`, which returns 0, 1 (it ran, the result is bad)
-    or 2 (bad usage or config)."""
+def mount(commands: Any, parser_of: ParserOf | None = None) -> None:
+    """Adds all to a parser's commands. Each sets `run`, which returns 0, 1 (it ran, the result is bad)
+    or 2 (bad usage or config).
+
+    parser_of   makes what `generate` parses photos with; the front door knows curation's stages
+    """
+    mount_generate(commands, parser_of)
     train = add_command(
         commands,
         "train",

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from curation.call_counter import CallCounter
 from curation.errors import PersonaError
-from curation.models import Models
+from curation.models import find_model
 from curation.people.atr import decode_map
 from curation.people.boxes import whole_box
 from curation.people.person_stage import ChainContext
@@ -22,6 +22,7 @@ from curation.people.phase import people_stages
 from curation.photos.pixels import Pixels
 from curation.photos.read import Read
 from curation.settings import PipelineSettings
+from curation.settings.base import model_names
 from curation.sources.photo_bytes import PhotoBytes
 from curation.sources.rows import SOURCE_SCHEMA
 from curation.stage import Stage, with_columns
@@ -48,9 +49,14 @@ class ParsedPerson:
 
 
 class PhotoParser:
-    """The stages of one pipeline; a model is loaded when it is first asked."""
+    """The stages of one pipeline; a model is loaded when it is first asked.
 
-    def __init__(self, pipeline: PipelineSettings, models: Models) -> None:
+    Raises ConfigError where weights of the phase are not found.
+    """
+
+    def __init__(self, pipeline: PipelineSettings) -> None:
+        names = model_names(pipeline.people)
+        models = {name: find_model(pipeline, f"people.{path}", name) for path, name in names}
         calls = CallCounter(None)
         people = pipeline.people.model_copy(update={"measure": "all"})
         self._pixels = Pixels(pipeline.source)
