@@ -35,10 +35,12 @@ class PersonaPipeline:
     """Pictures of a person out of text and reference photos.
 
     recipe, module   as `recipe.build` made it, with its adapter loaded, on its device
+    vae              where the module has none, because it trains on cached latents
     """
 
-    def __init__(self, recipe: Recipe, module: nn.Module) -> None:
+    def __init__(self, recipe: Recipe, module: nn.Module, vae: nn.Module | None = None) -> None:
         self.recipe, self.module = recipe, module
+        self.vae = vae or module.denoiser.vae
         self.device = next(module.parameters()).device
         self._tokenise = recipe.tokeniser()
         self._nobody: Tensor | None = None
@@ -102,9 +104,9 @@ class PersonaPipeline:
         fields = reference_fields(self.recipe.fields(height, width), references, regions)
         identity = self.identity({name: tensor.to(self.device) for name, tensor in fields.items()})
         conditions = self.conditions(
-            [prompt] * len(seeds),
+            self.caption_ids([prompt] * len(seeds)),
             identity.expand(len(seeds), -1, -1),
-            negative_prompt=negative_prompt,
+            no_caption_ids=self.caption_ids([negative_prompt] * len(seeds)) if negative_prompt else None,
         )
         made = self.generate(conditions, seeds, height, width, sampling or SamplingSettings(), cache=cache)
         return [Image.fromarray(picture) for picture in made.cpu().numpy()]
@@ -116,16 +118,24 @@ class PersonaPipeline:
 
     @torch.no_grad()
     def conditions(
-        self, prompts: Sequence[str], identity: Tensor, *, negative_prompt: str | None = None
+        self, caption_ids: Tensor, identity: Tensor, *, no_caption_ids: Tensor | None = None
     ) -> Conditions:
-        """Conditions of B pictures. Tokens of nobody are computed once for the life of the pipeline."""
+        """int64 [B, 2, 77] and [B, tokens, width] → conditions of B pictures.
+
+        Tokens of nobody are computed once for the life of the pipeline.
+        """
         if self._nobody is None:
             self._nobody = self.recipe.nobody(self.module)
-        text = self._encode(prompts)
+        texts = self.module.denoiser.texts
+        text = texts(caption_ids.to(self.device))
         away = (torch.zeros_like(text[0]), torch.zeros_like(text[1]))
-        if negative_prompt:
-            away = self._encode([negative_prompt] * len(prompts))
+        if no_caption_ids is not None:
+            away = texts(no_caption_ids.to(self.device))
         return Conditions(text, away, identity, self._nobody)
+
+    def caption_ids(self, prompts: Sequence[str]) -> Tensor:
+        """int64 [B, 2, 77]."""
+        return torch.stack([torch.from_numpy(self._tokenise(prompt)) for prompt in prompts])
 
     def generate(
         self,
@@ -144,11 +154,7 @@ class PersonaPipeline:
         shape = (denoiser.unet.config.in_channels, height // VAE_FACTOR, width // VAE_FACTOR)
         noise = initial_noise(seeds, shape, self.device)
         latents = sample_latents(denoiser, conditions, noise, sampling, cache=cache)
-        return pictures_of(denoiser.vae, latents / denoiser.latent_scale)
-
-    def _encode(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        ids = torch.stack([torch.from_numpy(self._tokenise(prompt)) for prompt in prompts])
-        return self.module.denoiser.texts(ids.to(self.device))
+        return pictures_of(self.vae, latents / denoiser.latent_scale)
 
 
 def _for_generation(method: dict[str, Any]) -> dict[str, Any]:

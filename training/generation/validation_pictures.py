@@ -1,0 +1,72 @@
+"""Pictures during a training: held-out references, their targets, and what the model makes of them.
+
+    OUT/pictures/step-00001000.jpg     a row for each person: reference, target, generated
+
+The same people, captions and noise each time, so that two grids differ by the weights alone. The
+recipe says what to show as reference; nothing here knows the method.
+"""
+
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from training.batch import Batch
+from training.generation.grid import picture_grid
+from training.generation.pipeline import PersonaPipeline
+from training.generation.sampler import SamplingSettings, pictures_of
+from training.models.local_weights import cast
+from training.recipes.recipe import Recipe
+from training.settings import Settings
+
+
+class PictureSettings(Settings):
+    """Of grids that a training writes."""
+
+    people: int = Field(4, ge=1, description="rows, from the first batch of held-out people")
+    sampling: SamplingSettings = SamplingSettings(steps=25, guidance=5.0, identity_scale=1.0)
+
+
+class ValidationPictures:
+    """Writes a grid a call; takes the module as it is, weights of the last step.
+
+    batch   of held-out people, as the recipe reads it
+    """
+
+    def __init__(self, recipe: Recipe, batch: Batch, folder: Path, settings: PictureSettings) -> None:
+        self._recipe, self._folder, self._settings = recipe, folder, settings
+        self._batch = batch
+        self._vae: nn.Module | None = None
+
+    @torch.no_grad()
+    def __call__(self, module: nn.Module, step: int) -> Path:
+        """Returns the file."""
+        count = min(self._settings.people, len(self._batch))
+        pipeline = self.pipeline(module)
+        fields = {name: tensor[:count].to(pipeline.device) for name, tensor in self._batch.fields.items()}
+        targets = self._targets(pipeline, fields)
+        conditions = pipeline.conditions(fields["caption_ids"], pipeline.identity(fields))
+        made = pipeline.generate(
+            conditions, range(count), targets.shape[1], targets.shape[2], self._settings.sampling
+        )
+        columns = (self._recipe.reference_pictures(fields), targets, made)
+        file = self._folder / f"step-{step:08d}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        picture_grid([column.cpu().numpy() for column in columns]).save(file, quality=90)
+        return file
+
+    def pipeline(self, module: nn.Module) -> PersonaPipeline:
+        """Of the module, with a VAE of its own where the training has none."""
+        if module.denoiser.vae is None and self._vae is None:
+            weight = module.denoiser.unet.conv_in.weight
+            self._vae = cast(self._recipe.build_vae(), weight.dtype).to(weight.device)
+        return PersonaPipeline(self._recipe, module, self._vae)
+
+    def _targets(self, pipeline: PersonaPipeline, fields: dict[str, Tensor]) -> Tensor:
+        """uint8 [B, H, W, 3]; cached latents as the VAE decodes them."""
+        if "target" in fields:
+            return fields["target"]
+        mean = fields["target_latents"][:, 0]
+        assert pipeline.vae is not None
+        return pictures_of(pipeline.vae, mean)
