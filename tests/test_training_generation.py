@@ -104,7 +104,7 @@ def test_regions_are_taken_from_the_photos_that_are_named(
         ({"regions": ("hands",)}, "unknown region 'hands': there are full_body, head"),
         ({"regions": {"shoes": 1}}, "region shoes: photo 1 does not show it"),
         ({"regions": {"head": 2}}, "region head: there is no photo 2"),
-        ({"height": 100}, "100 × 64 px: height and width must be multiples of 64"),
+        ({"height": 100}, "100 × 64 px: height and width must be multiples of 16"),
     ],
 )
 def test_what_cannot_be_generated_is_said(

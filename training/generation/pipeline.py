@@ -97,7 +97,7 @@ class PersonaPipeline:
         references   one photo of a person, or several of one person in one outfit
         regions      names of the regions to take; {name: number of a reference, or None for the one that
                      shows most of it}. Regions of different people dress one in the other's clothes
-        height, width   px, multiples of 64
+        height, width   px, multiples of 32 (of what the UNet halves its latents by)
 
         Raises ValueError, one line, for a size, a region or references that will not do.
         """
@@ -148,9 +148,10 @@ class PersonaPipeline:
         cache: bool = True,
     ) -> Tensor:
         """RGB, uint8 [B, height, width, 3], a seed for each. Raises ValueError for sizes that will not do."""
-        if height % 64 or width % 64 or not (height and width):
-            raise ValueError(f"{height} × {width} px: height and width must be multiples of 64")
         denoiser = self.module.denoiser
+        side = VAE_FACTOR * 2 ** (len(denoiser.unet.config.block_out_channels) - 1)
+        if height < side or width < side or height % side or width % side:
+            raise ValueError(f"{height} × {width} px: height and width must be multiples of {side}")
         shape = (denoiser.unet.config.in_channels, height // VAE_FACTOR, width // VAE_FACTOR)
         noise = initial_noise(seeds, shape, self.device)
         latents = sample_latents(denoiser, conditions, noise, sampling, cache=cache)

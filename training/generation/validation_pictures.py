@@ -17,6 +17,7 @@ from training.generation.grid import picture_grid
 from training.generation.pipeline import PersonaPipeline
 from training.generation.sampler import SamplingSettings, pictures_of
 from training.models.local_weights import cast
+from training.models.vae import build_vae
 from training.recipes.recipe import Recipe
 from training.settings import Settings
 
@@ -60,7 +61,7 @@ class ValidationPictures:
         """Of the module, with a VAE of its own where the training has none."""
         if module.denoiser.vae is None and self._vae is None:
             weight = module.denoiser.unet.conv_in.weight
-            self._vae = cast(self._recipe.build_vae(), weight.dtype).to(weight.device)
+            self._vae = cast(build_vae(self._recipe.sdxl()), weight.dtype).to(weight.device)
         return PersonaPipeline(self._recipe, module, self._vae)
 
     def _targets(self, pipeline: PersonaPipeline, fields: dict[str, Tensor]) -> Tensor:

@@ -133,10 +133,6 @@ class IpAdapter:
         """The base that the method is trained on."""
         return self.settings.sdxl
 
-    def build_vae(self) -> nn.Module:
-        """The one that `vae` says."""
-        return build_vae(self.settings.sdxl)
-
     def with_latents(self) -> "IpAdapter":
         """Reads what `persona shards precompute` wrote, and builds no VAE."""
         denoising = self.settings.denoising.with_latents()

@@ -42,10 +42,6 @@ class Recipe(Protocol):
         """Whose VAE (models/vae.py) makes latents of `target`."""
         ...
 
-    def build_vae(self) -> nn.Module:
-        """That VAE, frozen, in float32. Raises ValueError, one line, where it cannot be had."""
-        ...
-
     def with_latents(self) -> "Recipe":
         """The same method with the field `target_latents` instead of `target`: nothing is encoded."""
         ...

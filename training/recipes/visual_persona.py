@@ -131,10 +131,6 @@ class VisualPersona:
         """The base that the method is trained on."""
         return self.settings.sdxl
 
-    def build_vae(self) -> nn.Module:
-        """The one that `vae` says."""
-        return build_vae(self.settings.sdxl)
-
     def with_latents(self) -> "VisualPersona":
         """Reads what `persona shards precompute` wrote, and builds no VAE."""
         denoising = self.settings.denoising.with_latents()
