@@ -6,7 +6,6 @@ record what `shards.sample` states for a photo. All of it is drawn anew for each
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -15,10 +14,9 @@ from typing import Any
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image
 
 from shards.dataset_writer import DatasetWriter
-from shards.sample import PALETTE
+from shards.sample import label_png
 
 PHOTO_PX = 512
 QUALITY = 85
@@ -38,7 +36,7 @@ def samples(count: int, seed: int = 7) -> Iterator[tuple[str, dict[str, bytes]]]
             f"{number:08d}",
             {
                 "000.jpg": simplejpeg.encode_jpeg(photo, QUALITY, "RGB", "420"),
-                "000.regions.png": _palette_png(labels),
+                "000.regions.png": label_png(labels, compress_level=1),
                 "000.json": _record(random, number),
             },
         )
@@ -81,15 +79,6 @@ def _labels(random: np.random.Generator) -> np.ndarray:
         axes = [int(value) for value in random.integers(10, 90, 2)]
         cv2.ellipse(labels, centre, axes, float(random.uniform(0, 180)), 0, 360, label, -1)
     return labels
-
-
-def _palette_png(labels: np.ndarray) -> bytes:
-    """As shards.sample writes it, at the fastest level of compression."""
-    image = Image.fromarray(labels, mode="P")
-    image.putpalette([channel for colour in PALETTE for channel in colour])
-    sink = io.BytesIO()
-    image.save(sink, format="PNG", compress_level=1)
-    return sink.getvalue()
 
 
 def _record(random: np.random.Generator, number: int) -> bytes:

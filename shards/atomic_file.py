@@ -109,3 +109,10 @@ class AtomicFile:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         self.discard()
+
+
+def write_whole(url: str | Path, data: bytes) -> None:
+    """Writes a file that is there whole or not at all. Raises OSError."""
+    with AtomicFile(str(url)) as file:
+        file.write(data)
+        file.commit()

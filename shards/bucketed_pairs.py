@@ -38,7 +38,7 @@ class BucketedPairs(Pairs):
         if not sizes:
             raise ValueError("targets need at least one size")
         self.sizes, self.length = list(sizes), length
-        photos = folder.index.photos()
+        photos = folder.index.photos
         fit = photos.regions & self._needed == self._needed
         # The photos that will do, one group behind the other, and where those of each group begin.
         self._size_of = nearest_sizes(photos.aspects[fit], self.sizes)

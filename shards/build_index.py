@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from shards.atomic_file import write_whole
 from shards.census import Census
 from shards.dataset import dataset_bytes
-from shards.dataset_files import index_name, read_json, remove_temporaries, write_whole
+from shards.dataset_files import index_name, read_json, remove_temporaries
 from shards.folder import DatasetError, read_dataset_json
 from shards.index import IndexWriter
 from shards.processes import in_order

@@ -20,15 +20,19 @@ class UsageError(Exception):
     """What was asked for makes no sense; `str()` is one line."""
 
 
-def mount(parser: argparse.ArgumentParser) -> None:
-    """Adds the commands. Each sets `run`, which returns 0, 1 (it ran, the result is bad) or 2 (bad usage)."""
+def mount(parser: argparse.ArgumentParser) -> Any:
+    """Adds the commands. Each sets `run`, which returns 0, 1 (it ran, the result is bad) or 2 (bad usage).
+
+    Returns the subparsers, for actions on datasets that are not made here.
+    """
     commands = parser.add_subparsers(metavar="ACTION", required=True)
     _add_reading(commands)
     _add_writing(commands)
+    return commands
 
 
 def _add_reading(commands: Any) -> None:
-    index = _command(
+    index = add_action(
         commands, "index", _index,
         "make the index of a folder of WebDataset tars, or a lost one of ours",
         "persona shards index /data/some-webdataset",
@@ -36,7 +40,7 @@ def _add_reading(commands: Any) -> None:
     index.add_argument("folder", metavar="DIR")
     _processes_option(index)
 
-    verify = _command(
+    verify = add_action(
         commands, "verify", _verify,
         "prove that a dataset is what was written, or name what is not",
         "persona shards verify runs/demo/shards",
@@ -45,12 +49,12 @@ def _add_reading(commands: Any) -> None:
     verify.add_argument("--fast", action="store_true", help="sizes and checksums of whole files only")
     _processes_option(verify)
 
-    stats = _command(
+    stats = add_action(
         commands, "stats", _stats, "count what a dataset holds", "persona shards stats runs/demo/shards"
     )
     stats.add_argument("folder", metavar="DIR")
 
-    cat = _command(
+    cat = add_action(
         commands, "cat", _cat,
         "print the record of a sample, or get its members",
         "persona shards cat runs/demo/shards b7107ebf3d24952e-a 000.jpg --out photo.jpg",
@@ -60,7 +64,7 @@ def _add_reading(commands: Any) -> None:
     cat.add_argument("member", metavar="MEMBER", nargs="?", help="its suffix, as 000.jpg")
     cat.add_argument("--out", metavar="PATH", help="a file for MEMBER, a folder for all members")
 
-    diff = _command(
+    diff = add_action(
         commands, "diff", _diff,
         "keys that only one of two datasets has, and members that differ; exit code 1 where there are any",
         "persona shards diff runs/first/shards runs/second/shards",
@@ -70,7 +74,7 @@ def _add_reading(commands: Any) -> None:
 
 
 def _add_writing(commands: Any) -> None:
-    merge = _command(
+    merge = add_action(
         commands, "merge", _merge,
         "put datasets together, in the order of their keys",
         "persona shards merge runs/first/shards runs/second/shards --out all",
@@ -78,9 +82,9 @@ def _add_writing(commands: Any) -> None:
     merge.add_argument("folders", metavar="DIR", nargs="+")
     merge.add_argument("--out", metavar="DIR", required=True)
     merge.add_argument("--on-duplicate", choices=("error", "keep-first"), default="error")
-    _limits(merge)
+    limit_options(merge)
 
-    split = _command(
+    split = add_action(
         commands, "split", _split,
         "cut a dataset into several, with nobody in two of them",
         "persona shards split all --out train held-out --by 0.9,0.1",
@@ -91,18 +95,18 @@ def _add_writing(commands: Any) -> None:
     how.add_argument("--by", metavar="F,F", help="fractions, one for each OUT, by a hash of the identity")
     how.add_argument("--keys", metavar="FILE", help="keys, one a line, that go to the first of two OUT")
     split.add_argument("--allow-shared-identities", action="store_true", help="with --keys")
-    _limits(split)
+    limit_options(split)
 
-    reshard = _command(
+    reshard = add_action(
         commands, "reshard", _reshard,
         "write a dataset with shards of another size; order and positions of trainings stay",
         "persona shards reshard all --out larger --max-samples 5000 --max-mib 2048",
     )  # fmt: skip
     reshard.add_argument("folder", metavar="DIR")
     reshard.add_argument("--out", metavar="DIR", required=True)
-    _limits(reshard)
+    limit_options(reshard)
 
-    export = _command(
+    export = add_action(
         commands, "export", _export,
         "write a dataset in a form that other tools want",
         "persona shards export runs/demo/shards --to parquet --out demo-parquet",
@@ -114,7 +118,7 @@ def _add_writing(commands: Any) -> None:
     )  # fmt: skip
     export.add_argument("--out", metavar="DIR", required=True)
 
-    forget = _command(
+    forget = add_action(
         commands, "forget", _forget,
         "take people or photos out of a dataset, in its place; only shards that hold them are rewritten",
         "persona shards forget all --identity b7107ebf3d24952e --photo 9f86d081884c7d65…",
@@ -138,7 +142,8 @@ def _add_writing(commands: Any) -> None:
     forget.add_argument("--dry-run", action="store_true", help="tell what would go")
 
 
-def _command(commands: Any, name: str, run: Run, says: str, example: str) -> argparse.ArgumentParser:
+def add_action(commands: Any, name: str, run: Run, says: str, example: str) -> argparse.ArgumentParser:
+    """A command whose errors (UsageError 2, DatasetError 1) are one line, and that has --json."""
     parser = add_command(commands, name, lambda options: _guarded(run, options), says, example)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
@@ -162,7 +167,8 @@ def _processes_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _limits(parser: argparse.ArgumentParser) -> None:
+def limit_options(parser: argparse.ArgumentParser) -> None:
+    """How large shards become."""
     parser.add_argument(
         "--max-samples", type=int, default=MAX_SAMPLES, metavar="N", help="of a shard (default %(default)s)"
     )
@@ -174,10 +180,10 @@ def _limits(parser: argparse.ArgumentParser) -> None:
 def _index(options: argparse.Namespace) -> int:
     from shards.build_index import build_index
 
-    folder = _folder(options.folder)
-    about = build_index(folder, processes=_processes(options), progress=_progress(options))
+    folder = folder_of(options.folder)
+    about = build_index(folder, processes=_processes(options), progress=progress_of(options))
     counts = {name: about[name] for name in ("groups", "photos", "bytes")} | {"shards": len(about["shards"])}
-    _say(
+    say(
         options,
         counts,
         [f"{counts['groups']} samples in {counts['shards']} shards, {counts['photos']} photos"],
@@ -188,26 +194,26 @@ def _index(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from shards.verify import verify
 
-    folder = options.folder if "://" in options.folder else _folder(options.folder)
-    report = verify(folder, fast=options.fast, processes=_processes(options), progress=_progress(options))
+    folder = options.folder if "://" in options.folder else folder_of(options.folder)
+    report = verify(folder, fast=options.fast, processes=_processes(options), progress=progress_of(options))
     read = f"{report.shards} shards, {report.members} members, {report.bytes} bytes"
     state = f"{len(report.problems)} problems" if report.problems else "all as it was written"
-    _say(options, report.to_json(), [*map(str, report.problems), f"{read}: {state}"])
+    say(options, report.to_json(), [*map(str, report.problems), f"{read}: {state}"])
     return 1 if report.problems else 0
 
 
 def _stats(options: argparse.Namespace) -> int:
     from shards.stats import stats, stats_lines
 
-    found = stats(_folder(options.folder))
-    _say(options, found, stats_lines(found))
+    found = stats(folder_of(options.folder))
+    say(options, found, stats_lines(found))
     return 0
 
 
 def _cat(options: argparse.Namespace) -> int:
     from shards.cat import find_sample, member_of, record_of, write_members
 
-    sample = find_sample(_folder(options.folder), options.key)
+    sample = find_sample(folder_of(options.folder), options.key)
     if options.member is not None:
         data = member_of(sample, options.member)
         if options.out is None:
@@ -217,31 +223,31 @@ def _cat(options: argparse.Namespace) -> int:
             Path(options.out).write_bytes(data)
     elif options.out is not None:
         written = write_members(sample, Path(options.out))
-        _say(options, {"written": list(map(str, written))}, map(str, written))
+        say(options, {"written": list(map(str, written))}, map(str, written))
     else:
         record = record_of(sample)
-        _say(options, record, [json.dumps(record, indent=1, ensure_ascii=False)])
+        say(options, record, [json.dumps(record, indent=1, ensure_ascii=False)])
     return 0
 
 
 def _diff(options: argparse.Namespace) -> int:
     from shards.diff import diff
 
-    found = diff(_folder(options.a), _folder(options.b))
-    _say(options, found.to_json(), found.lines())
+    found = diff(folder_of(options.a), folder_of(options.b))
+    say(options, found.to_json(), found.lines())
     return 1 if found else 0
 
 
 def _merge(options: argparse.Namespace) -> int:
     from shards.merge import merge
 
-    folders = [_folder(folder) for folder in options.folders]
+    folders = [folder_of(folder) for folder in options.folders]
     about = merge(
         folders,
         options.out,
         on_duplicate=options.on_duplicate,
-        progress=_progress(options),
-        **_checked_limits(options),
+        progress=progress_of(options),
+        **limits_of(options),
     )
     return _say_written(options, options.out, about)
 
@@ -249,7 +255,7 @@ def _merge(options: argparse.Namespace) -> int:
 def _split(options: argparse.Namespace) -> int:
     from shards.split import split_by_identity, split_by_keys
 
-    folder, limits = _folder(options.folder), _checked_limits(options)
+    folder, limits = folder_of(options.folder), limits_of(options)
     if options.keys is not None:
         if len(options.out) != 2:
             raise UsageError(f"split --keys writes two datasets: --out A B, not {len(options.out)}")
@@ -259,13 +265,15 @@ def _split(options: argparse.Namespace) -> int:
             options.out,
             keys,
             allow_shared=options.allow_shared_identities,
-            progress=_progress(options),
+            progress=progress_of(options),
             **limits,
         )
     else:
         try:
             fractions = [float(part) for part in options.by.split(",")]
-            abouts = split_by_identity(folder, options.out, fractions, progress=_progress(options), **limits)
+            abouts = split_by_identity(
+                folder, options.out, fractions, progress=progress_of(options), **limits
+            )
         except DatasetError:
             raise
         except ValueError as error:
@@ -278,16 +286,16 @@ def _split(options: argparse.Namespace) -> int:
 def _reshard(options: argparse.Namespace) -> int:
     from shards.reshard import reshard
 
-    folder = _folder(options.folder)
-    about = reshard(folder, options.out, progress=_progress(options), **_checked_limits(options))
+    folder = folder_of(options.folder)
+    about = reshard(folder, options.out, progress=progress_of(options), **limits_of(options))
     return _say_written(options, options.out, about)
 
 
 def _export(options: argparse.Namespace) -> int:
     from shards.export import export
 
-    written = export(_folder(options.folder), options.out, options.to, _progress(options))
-    _say(options, written, [f"{options.out}: {written['samples']} samples, {written['photos']} photos"])
+    written = export(folder_of(options.folder), options.out, options.to, progress_of(options))
+    say(options, written, [f"{options.out}: {written['samples']} samples, {written['photos']} photos"])
     return 0
 
 
@@ -296,7 +304,7 @@ def _forget(options: argparse.Namespace) -> int:
     from shards.forget_plan import Request, read_request
     from shards.tombstones import Tombstones
 
-    folder = _folder(options.folder)
+    folder = folder_of(options.folder)
     photos = [photo.lower() for photo in options.photo]
     request = Request(frozenset(options.identity), frozenset(options.key), frozenset(photos))
     if options.file is not None:
@@ -311,7 +319,7 @@ def _forget(options: argparse.Namespace) -> int:
         min_photos=options.min_photos,
         missing_ok=options.missing_ok,
         dry_run=options.dry_run,
-        progress=_progress(options),
+        progress=progress_of(options),
     )
     would = "would be " if options.dry_run else ""
     says = (
@@ -319,14 +327,14 @@ def _forget(options: argparse.Namespace) -> int:
         f"dropped, {done.groups_edited} groups with fewer photos, {done.shards_rewritten} shards "
         f"{would}rewritten"
     )
-    _say(options, asdict(done), [says])
+    say(options, asdict(done), [says])
     return 0
 
 
 def _say_written(options: argparse.Namespace, out: str, about: dict[str, Any]) -> int:
     counts = {name: about[name] for name in ("groups", "photos", "identities", "bytes")}
     counts |= {"out": out, "shards": len(about["shards"])}
-    _say(
+    say(
         options,
         counts,
         [f"{out}: {about['groups']} groups, {about['photos']} photos, {counts['shards']} shards"],
@@ -334,7 +342,8 @@ def _say_written(options: argparse.Namespace, out: str, about: dict[str, Any]) -
     return 0
 
 
-def _say(options: argparse.Namespace, found: dict[str, Any], lines: Any) -> None:
+def say(options: argparse.Namespace, found: dict[str, Any], lines: Any) -> None:
+    """Prints the result: as JSON, or lines for people."""
     if options.json:
         print(json.dumps(found))
         return
@@ -342,7 +351,8 @@ def _say(options: argparse.Namespace, found: dict[str, Any], lines: Any) -> None
         print(line)
 
 
-def _progress(options: argparse.Namespace) -> Callable[[int, int], None] | None:
+def progress_of(options: argparse.Namespace) -> Callable[[int, int], None] | None:
+    """Shows "3 of 10" to people at a terminal; None for others."""
     if options.json or not sys.stderr.isatty():
         return None
 
@@ -352,7 +362,8 @@ def _progress(options: argparse.Namespace) -> Callable[[int, int], None] | None:
     return show
 
 
-def _folder(folder: str) -> str:
+def folder_of(folder: str) -> str:
+    """A local folder that is there. Raises UsageError."""
     if "://" in folder:
         raise UsageError(f"{folder}: only verify reads a URL; copy the dataset to a disk first")
     if not Path(folder).is_dir():
@@ -371,7 +382,8 @@ def _processes(options: argparse.Namespace) -> int:
     return 1 if size < _SMALL_BYTES else os.cpu_count() or 1
 
 
-def _checked_limits(options: argparse.Namespace) -> dict[str, int]:
+def limits_of(options: argparse.Namespace) -> dict[str, int]:
+    """max_samples and max_bytes of shards. Raises UsageError."""
     if options.max_samples < 1 or options.max_mib <= 0:
         raise UsageError("--max-samples and --max-mib must be positive")
     return {"max_samples": options.max_samples, "max_bytes": max(int(options.max_mib * 2**20), 1)}

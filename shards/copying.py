@@ -13,7 +13,7 @@ their checksums on the way; headers are written anew.
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from shards.atomic_file import AtomicFile
+from shards.atomic_file import AtomicFile, write_whole
 from shards.census import Census
 from shards.dataset import card_bytes, dataset_bytes
-from shards.dataset_files import parent_of, read_json, remove_temporaries, write_whole
+from shards.dataset_files import parent_of, read_json, remove_temporaries
 from shards.dataset_rows import DatasetRows, numbers_of
-from shards.folder import DatasetError
+from shards.folder import DatasetError, Sample
 from shards.index import IndexWriter
 from shards.indexed_shard import FACETS, IndexedShard, WrittenShard
 from shards.tombstones import Tombstones
@@ -44,6 +44,8 @@ class Copy:
     source, number   int64 [k]: which dataset, which of its samples
     operation        of `lineage` in dataset.json, with its settings
     about            further keys of dataset.json, such as `history`
+    through          what is done to the samples of a shard, in their order; members may be added
+    added            int64 [k], bytes of members that it adds to each; None: none
     """
 
     sources: Sequence[DatasetRows]
@@ -51,6 +53,8 @@ class Copy:
     number: np.ndarray
     operation: Mapping[str, Any]
     about: Mapping[str, Any]
+    through: Callable[[Iterator[Sample]], Iterator[Sample]] = iter
+    added: np.ndarray | None = None
 
 
 def copy_samples(
@@ -119,7 +123,7 @@ def _sizes(copy: Copy) -> np.ndarray:
     for number, known in enumerate(per_source):
         mine = copy.source == number
         sizes[mine] = known[copy.number[mine]]
-    return sizes
+    return sizes if copy.added is None else sizes + copy.added
 
 
 def _sample_sizes(table: pa.Table) -> np.ndarray:
@@ -147,9 +151,9 @@ def _cuts(sizes: np.ndarray, max_samples: int, max_bytes: int) -> list[int]:
 def _write_shard(copy: Copy, folder: Path, shard: int, start: int, stop: int) -> tuple[WrittenShard, Census]:
     census = Census()
     with IndexedShard(str(folder), f"{shard:06d}.tar", shard, census) as writer:
-        for place in range(start, stop):
-            source, number = copy.sources[copy.source[place]], int(copy.number[place])
-            sample = source.read(number)
+        places = [(copy.sources[copy.source[n]], int(copy.number[n])) for n in range(start, stop)]
+        read = (source.read(number) for source, number in places)
+        for (source, number), sample in zip(places, copy.through(read), strict=True):
             writer.add(
                 sample.key, sample.members, {name: source.table[name][number].as_py() for name in FACETS}
             )
@@ -220,4 +224,7 @@ def _shared(abouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         values = {str(about.get(name) or "") for about in abouts}
         if len(values) == 1 and "" not in values:
             said[name] = values.pop()
+    latents = abouts[0].get("latents") if abouts else None
+    if latents is not None and all(about.get("latents") == latents for about in abouts):
+        said["latents"] = latents
     return said

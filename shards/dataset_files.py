@@ -1,4 +1,4 @@
-"""Which files make up a dataset, as its dataset.json names them, and writing small ones whole."""
+"""Which files make up a dataset, as its dataset.json names them, and reading small ones."""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +7,6 @@ from typing import Any
 
 import xxhash
 
-from shards.atomic_file import AtomicFile
 from shards.folder import DatasetError
 
 
@@ -43,13 +42,6 @@ def parent_of(folder: str, about: Mapping[str, Any]) -> dict[str, Any]:
         "groups": about["groups"],
         **said,
     }
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file that is there whole or not at all."""
-    with AtomicFile(str(path)) as file:
-        file.write(data)
-        file.commit()
 
 
 def read_json(path: Path) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from shards.atomic_file import AtomicFile
+from shards.atomic_file import write_whole
 from shards.census import Census
 from shards.dataset import card_bytes, dataset_bytes
 from shards.index import IndexWriter
@@ -67,9 +67,7 @@ class DatasetWriter:
             ("README.md", card_bytes(title, self._entries, said)),
             ("dataset.json", dataset_bytes(self._entries, said)),
         ):
-            with AtomicFile(f"{self._folder}/{name}") as file:
-                file.write(data)
-                file.commit()
+            write_whole(f"{self._folder}/{name}", data)
 
     def _end_shard(self) -> None:
         assert self._shard is not None

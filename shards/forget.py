@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from shards.atomic_file import write_whole
 from shards.census import Census
 from shards.copying import write_tombstones
 from shards.dataset import card_bytes, dataset_bytes
@@ -30,7 +31,6 @@ from shards.dataset_files import (
     files_of,
     is_indexed_as_found,
     remove_temporaries,
-    write_whole,
 )
 from shards.dataset_rows import DatasetRows
 from shards.folder import DatasetError, read_dataset_json

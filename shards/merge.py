@@ -42,6 +42,7 @@ def merge(
         )
     kept = [here for place, here in enumerate(keys) if place == 0 or keys[place - 1][0] != here[0]]
     _check_forgotten(sources)
+    _check_latents(sources)
     if on_duplicate == "error":  # then their order says nothing
         place = {number: rank for rank, number in enumerate(_by_content(sources))}
         sources = [sources[number] for number in _by_content(sources)]
@@ -62,6 +63,17 @@ def _by_content(sources: Sequence[DatasetRows]) -> list[int]:
         range(len(sources)),
         key=lambda number: [shard["checksum"] for shard in sources[number].about["shards"]],
     )
+
+
+def _check_latents(sources: Sequence[DatasetRows]) -> None:
+    """A dataset's latents are all of one VAE and one choice of sizes."""
+    stated = [source.about.get("latents") for source in sources]
+    other = next((number for number, latents in enumerate(stated) if latents != stated[0]), None)
+    if other is not None:
+        raise DatasetError(
+            f"{sources[0].folder} and {sources[other].folder} have not the same latents (`latents` of "
+            "dataset.json); `persona shards precompute` gives both the same, or merge what they were made of"
+        )
 
 
 def _check_forgotten(sources: Sequence[DatasetRows]) -> None:

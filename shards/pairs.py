@@ -63,7 +63,7 @@ class Pairs:
 
     regions        names that must be visible in both photos: full_body, head, torso, legs, shoes
     kinds          members of a photo that are read, besides its picture
-    target_kinds   all members of a target that are read, where it is not as the reference is
+    members        instead of `kinds`: all members of a reference and of a target that are read
 
     A group in which fewer than two photos will do is skipped: its slot has weight 0.
     """
@@ -74,13 +74,12 @@ class Pairs:
         *,
         regions: Sequence[str] = (),
         kinds: Sequence[str] = ("json", "regions.png"),
-        target_kinds: Sequence[str] | None = None,
+        members: tuple[Sequence[str], Sequence[str]] | None = None,
     ) -> None:
         self.folder = folder
         self.revisions = folder.revisions
         self._needed = bits_of(regions)
-        self._kinds = (*IMAGE_SUFFIXES, *kinds)
-        self._target_kinds = self._kinds if target_kinds is None else tuple(target_kinds)
+        self._members = members or ((*IMAGE_SUFFIXES, *kinds),) * 2
 
     def __len__(self) -> int:
         return len(self.folder)
@@ -106,7 +105,7 @@ class Pairs:
         if len(fit) < 2:
             raise SkippedSampleError(f"group {key}: {len(fit)} photos have what is asked for, a pair needs 2")
         pair = draw_pair(position.seed, position.epoch, key, fit)
-        both = ((pair[0], self._kinds), (pair[1], self._target_kinds))
+        both = zip(pair, self._members, strict=True)
         wanted = {f"{photo:03d}.{kind}" for photo, kinds in both for kind in kinds}
         return Pair(sample, key, *pair, self.folder.read(sample, wanted).members)
 

@@ -4,6 +4,7 @@
     KEY.000.jpg             the photo's bytes as they were collected (or .png, .webp)
     KEY.000.regions.png     palette map of the 18 ATR labels, of the size of the upright photo
     KEY.000.json            the photo: boxes, joints, face points, caption, sizes, scores, source
+    KEY.000.latent          what a VAE gives for the photo (training/latents.py); most datasets have none
 
 Coordinates are px of the upright photo: where `orientation` is not 1, a reader turns the photo by
 its EXIF tag first. Equal content gives equal bytes.
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"  # 1.1: latents may be there
 MAX_PHOTOS = 1000  # of one group: their numbers have three digits
 _SUFFIX = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 # One fixed colour a label, so that a map can be looked at; label 0 is black.
@@ -73,10 +74,10 @@ def json_bytes(record: dict[str, Any]) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-def label_png(labels: np.ndarray) -> bytes:
-    """A palette PNG of uint8 labels 0 to 17."""
+def label_png(labels: np.ndarray, compress_level: int = 6) -> bytes:
+    """A palette PNG of uint8 labels 0 to 17; levels of compression are those of zlib, 1 to 9."""
     image = Image.fromarray(labels, mode="P")
     image.putpalette([channel for colour in PALETTE for channel in colour])
     sink = io.BytesIO()
-    image.save(sink, format="PNG", compress_level=6)
+    image.save(sink, format="PNG", compress_level=compress_level)
     return sink.getvalue()

@@ -46,6 +46,7 @@ def stats(folder: str) -> dict[str, Any]:
         "members": dict(sorted(counted.members.items())),
         "bytes": {"shards": about["bytes"], "contents": dict(sorted(counted.content_bytes.items()))},
         "licences": about.get("licences", {}),
+        "latents": about.get("latents"),
     }
 
 
@@ -128,6 +129,8 @@ def stats_lines(found: dict[str, Any]) -> list[str]:
     lines += _block("width / height", found["aspect"])
     lines.append(f"{'caption words':<17} {words}")
     lines += _block("licences", found["licences"])
+    if found["latents"] is not None:
+        lines.append(f"{'latents':<17} " + "  ".join(f"{name}: {v}" for name, v in found["latents"].items()))
     for kind, number in found["members"].items():
         lines.append(f"{'members ' + kind:<25} {number:>10,}  {found['bytes']['contents'][kind]:>16,} bytes")
     return lines

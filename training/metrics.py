@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from shards.atomic_file import AtomicFile
+from shards.atomic_file import write_whole
 
 
 class Metrics(Protocol):
@@ -29,9 +29,7 @@ class JsonLines:
     def __init__(self, path: Path, first_step: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = [line for line in _whole_lines(path) if json.loads(line)["step"] < first_step]
-        with AtomicFile(str(path)) as file:
-            file.write("".join(f"{line}\n" for line in kept).encode())
-            file.commit()
+        write_whole(path, "".join(f"{line}\n" for line in kept).encode())
         self._stream = path.open("a")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
