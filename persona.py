@@ -160,8 +160,9 @@ def _parser(command: str) -> argparse.ArgumentParser:
     shards = commands.add_parser("shards", help="verify, count, merge, split, export and change datasets")
     if command == "shards":
         from shards.commands import mount
+        from training.latent_commands import mount as mount_latents
 
-        mount(shards)
+        mount_latents(mount(shards))
 
     from training.commands import mount as mount_training
 

@@ -182,7 +182,7 @@ class Targets:
 
 
 def loader_of(dataset: Path, batch: int, position: Position | None = None, **settings: Any) -> Loader:
-    chosen = {"length": 8, "regions": ["full_body"], "sizes": SIZES}
+    chosen: dict[str, Any] = {"length": 8, "regions": ["full_body"], "sizes": SIZES}
     chosen |= {name: settings.pop(name) for name in ("length", "regions", "sizes") if name in settings}
     source = BucketedPairs(DatasetFolder(str(dataset)), kinds=("json",), **chosen)
     decoders = [Targets(size) for size in range(len(source.sizes))]
@@ -218,7 +218,7 @@ def pairs_there_are(dataset: Path, seed: int = 3, epoch: int = 0) -> dict[str, i
 
 def test_a_batch_has_one_size_and_it_is_the_one_of_its_targets(dataset: Path) -> None:
     found = read([loader_of(dataset, 4)])
-    aspects = DatasetFolder(str(dataset)).index.photos()
+    aspects = DatasetFolder(str(dataset)).index.photos
     for key, target, size in found:
         photo = aspects.starts[int(key[:16], 16)] + target
         assert nearest_sizes(aspects.aspects[[photo]], SIZES)[0] == size

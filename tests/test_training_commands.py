@@ -94,7 +94,7 @@ def test_the_second_stage_starts_from_a_checkpoint_or_a_published_file(dataset: 
         (["--set", "data.batch=64"], "has 12 samples; a step of 1 ranks × 64 needs 64"),
         (
             ["--set", "method.denoising.cached_latents=true"],
-            "the field target_latents cannot be made from photos",
+            "the run reads latents only, and",
         ),
         (["--set", "method.dino.folder=/nowhere"], "/nowhere: no config.json"),
         (["--set", "start_from=/nowhere/adapter.safetensors"], "start_from: /nowhere/adapter.safetensors"),

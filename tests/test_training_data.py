@@ -38,7 +38,10 @@ def batches_of(
 ) -> ShardBatches:
     fields = recipe.fields(TARGET_PX, TARGET_PX)
     decoder = PairFields(fields, TOKENS, reconstruct=recipe.reconstruction_share(0) > 0)
-    source = Pairs(DatasetFolder(str(folder)), kinds=members_for(fields))
+    source = Pairs(
+        DatasetFolder(str(folder)),
+        members=members_for(fields, reconstruct=recipe.reconstruction_share(0) > 0),
+    )
     loader.setdefault("position", Position(seed=3))
     return ShardBatches(
         Loader(source, decoder, batch, **loader),

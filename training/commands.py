@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,7 @@ def _train(options: argparse.Namespace) -> int:
 
     with join_ranks() as ranks:
         try:
-            changes = dict(_assignment(text) for text in options.set)
-            settings = read_settings(options.config, changes)
+            settings = read_settings(options.config, assignments(options.set))
             training = prepare(settings, options.shards, Path(options.out), ranks, options.validation)
         except ValueError as error:
             return _refused(error, 2)
@@ -93,13 +93,20 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
-def _assignment(text: str) -> tuple[str, Any]:
+def assignments(words: Sequence[str]) -> dict[str, Any]:
+    """{path: value} of PATH=VALUE words. Raises ValueError, one line."""
     import yaml
 
-    path, equals, value = text.partition("=")
-    if not equals or not path:
-        raise ValueError(f"--set {text}: must be PATH=VALUE, as loop.steps=100")
-    return path, yaml.safe_load(value)
+    found = {}
+    for word in words:
+        path, equals, value = word.partition("=")
+        if not equals or not path:
+            raise ValueError(f"--set {word}: must be PATH=VALUE, as loop.steps=100")
+        try:
+            found[path] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ValueError(f"--set {word}: {value!r} is no value of YAML") from None
+    return found
 
 
 def _refused(error: Exception, code: int) -> int:

@@ -6,6 +6,7 @@ more. Names of fields and what they hold:
     crops, visible   the reference's body regions and which are there (models/region_crops.py)
     reference        the reference, its middle square
     target           the target, cut to the size of the batch
+    target_latents   what a VAE gave for that (latents.py); the target is not decoded then
     time_ids         SDXL's sizes: of the target's photo, what the cut left out above and left in px of
                      the resized photo, and of the batch; height before width
     caption_ids      the target's caption
@@ -14,7 +15,7 @@ more. Names of fields and what they hold:
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -22,20 +23,24 @@ import orjson
 import torch
 
 from shards.batch_memory import BatchMemory
-from shards.decode import Cut, decode_photo, place
+from shards.decode import Box, Cut, decode_photo, place
+from shards.facets import IMAGE_SUFFIXES
 from shards.label_maps import decode_labels
 from shards.pairs import Pair
 from shards.photo_batches import Memory, picture_of
 from training.batch import Field
 from training.captions import Tokenise
+from training.latents import MEMBER, unpack_latent
 from training.models.region_crops import REGION_LABELS, cut_regions
+from training.models.sdxl import VAE_FACTOR
 
-# Which members of a photo each field is made from, besides its picture.
+# Which members of its photo each field is made from.
 SOURCES: dict[str, tuple[str, ...]] = {
-    "crops": ("json", "regions.png"),
+    "crops": ("json", "regions.png", *IMAGE_SUFFIXES),
     "visible": ("json", "regions.png"),
-    "reference": ("json",),
-    "target": ("json",),
+    "reference": ("json", *IMAGE_SUFFIXES),
+    "target": ("json", *IMAGE_SUFFIXES),
+    "target_latents": ("json", MEMBER),
     "time_ids": ("json",),
     "caption_ids": ("json",),
     "person": ("json", "regions.png"),
@@ -48,12 +53,27 @@ _BODY = np.zeros(256, bool)
 _BODY[list(REGION_LABELS["full_body"])] = True
 
 
-def members_for(fields: Sequence[Field]) -> tuple[str, ...]:
-    """Members of a photo that these fields need. Raises ValueError, one line, for one with no source."""
+class Members(NamedTuple):
+    """Members of a pair's two photos that are read."""
+
+    reference: tuple[str, ...]
+    target: tuple[str, ...]
+
+
+def members_for(fields: Sequence[Field], *, reconstruct: bool = False) -> Members:
+    """What these fields need; `reconstruct`: the target as reference too.
+
+    Raises ValueError, one line, for a field with no source.
+    """
+    of: dict[bool, set[str]] = {True: set(), False: set()}
     for field in fields:
         if field.name not in SOURCES:
             raise ValueError(f"the field {field.name} cannot be made from photos: {', '.join(SOURCES)} can")
-    return tuple(sorted({member for field in fields for member in SOURCES[field.name]}))
+        is_of_reference = field.name in OF_REFERENCE
+        of[is_of_reference].update(SOURCES[field.name])
+        if is_of_reference and reconstruct:
+            of[False].update(SOURCES[field.name])
+    return Members(tuple(sorted(of[True])), tuple(sorted(of[False])))
 
 
 class PairFields:
@@ -107,15 +127,26 @@ class PairFields:
             )
         if "caption_ids" in self._fields:
             arrays["caption_ids"][slot] = self._tokenise(target.record.get("caption") or "")
+        cut = self._fill_target(target, arrays, slot)
+        if cut is None:
+            return
+        *_, right, low = cut.target  # the target fills its slot
+        if "time_ids" in self._fields:
+            _, _, left, top = cut.affine()
+            arrays["time_ids"][slot] = (*cut.size[::-1], max(-top, 0), max(-left, 0), low, right)
+        if "person" in self._fields:
+            arrays["person"][slot, 0] = _share(target, cut, low, right, arrays["person"].shape[2:])
+
+    def _fill_target(self, photo: "_Photo", arrays: dict[str, Any], slot: int) -> Cut | None:
+        """The target's picture or its latent; returns how it was cut."""
         if "target" in self._fields:
-            cut = decode_photo(target.data, arrays["target"][slot], target.orientation)
-            height, width = arrays["target"].shape[1:3]
-            if "time_ids" in self._fields:
-                _, _, left, top = cut.affine()
-                sizes = (cut.size[1], cut.size[0], max(-top, 0), max(-left, 0), height, width)
-                arrays["time_ids"][slot] = sizes
-            if "person" in self._fields:
-                arrays["person"][slot, 0] = _share(target, cut, height, width, arrays["person"].shape[2:])
+            return decode_photo(photo.data, arrays["target"][slot], photo.orientation)
+        if "target_latents" not in self._fields:
+            return None
+        moments = arrays["target_latents"][slot]
+        source = photo.latent(moments)
+        height, width = (VAE_FACTOR * side for side in moments.shape[2:])
+        return Cut(photo.size, source, (0, 0, width, height))
 
     def _fill_reference(self, photo: "_Photo", prefix: str, arrays: dict[str, Any], slot: int) -> None:
         if "reference" in self._fields:
@@ -146,6 +177,15 @@ class _Photo:
     @property
     def orientation(self) -> int | None:
         return self.record.get("orientation")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the upright photo, as its record says."""
+        return int(self.record["width"]), int(self.record["height"])
+
+    def latent(self, moments: np.ndarray) -> Box:
+        """Fills float32 [2, C, h, w]; returns the part of the photo that they are of."""
+        return unpack_latent(self._member(MEMBER), moments)
 
     @cached_property
     def labels(self) -> np.ndarray:

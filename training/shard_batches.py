@@ -3,14 +3,17 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from shards.facets import IMAGE_SUFFIXES, REGION_NAMES, bits_of
 from shards.folder import DatasetFolder
 from shards.loader import Batch as LoadedBatch
 from shards.loader import Loader
 from shards.torch_dataset import as_tensor
 from training.batch import Batch, Field
+from training.latents import MEMBER, STATED
 from training.pair_fields import RECONSTRUCTED, members_for
 from training.randomness import Purpose, streams, uniform
 
@@ -100,21 +103,43 @@ class ShardBatches:
         return fields
 
 
-def check_dataset(dataset: DatasetFolder, fields: Sequence[Field], *, batch: int, world: int) -> None:
+def check_dataset(
+    dataset: DatasetFolder,
+    fields: Sequence[Field],
+    *,
+    batch: int,
+    world: int,
+    regions: Sequence[str] = (),
+) -> None:
     """Raises ValueError, one line, where a dataset cannot serve a recipe; reads the index alone.
 
-    It must hold the members that the fields are made from, groups of two photos, and a step's samples.
+    It must hold the members that the fields are made from, groups with two photos that show the regions,
+    and a step's samples.
     """
     if len(dataset) < batch * world:
         raise ValueError(
             f"the dataset has {len(dataset)} samples; a step of {world} ranks × {batch} needs {batch * world}"
         )
+    members = members_for(fields)
+    for member in sorted({*members.reference, *members.target} - {*IMAGE_SUFFIXES}):
+        _check_member(dataset, member)
+    unknown = [name for name in regions if name not in REGION_NAMES]
+    if unknown:
+        raise ValueError(f"data.regions: there is no region {unknown[0]!r}: {', '.join(REGION_NAMES)}")
+    photos = dataset.index.photos
+    fit = np.concatenate([[0], np.cumsum(photos.regions & bits_of(regions) == bits_of(regions))])
+    if not (np.diff(fit[photos.starts]) > 1).any():
+        shown = f" that show {', '.join(regions)}" if regions else ""
+        raise ValueError(f"no group of the dataset has two photos{shown}: there are no pairs to train on")
+
+
+def _check_member(dataset: DatasetFolder, member: str) -> None:
+    """By the first sample; latents by dataset.json, for photos that could not be read have none."""
     suffixes = {place.suffix for place in dataset.index.members(0)}
-    for member in members_for(fields):
-        if f"000.{member}" not in suffixes:
-            raise ValueError(
-                f"the dataset's samples have no 000.{member}, which the recipe's fields are made from: "
-                f"sample {dataset.index.key(0)} has {', '.join(sorted(suffixes))}"
-            )
-    if not any(dataset.index.people(sample) > 1 for sample in range(min(len(dataset), 10_000))):
-        raise ValueError("no group of the dataset has two photos: there are no pairs to train on")
+    if member == MEMBER and STATED in dataset.about:
+        return
+    if f"000.{member}" not in suffixes:
+        raise ValueError(
+            f"the dataset's samples have no 000.{member}, which the recipe's fields are made from: "
+            f"sample {dataset.index.key(0)} has {', '.join(sorted(suffixes))}"
+        )

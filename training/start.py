@@ -9,34 +9,13 @@ import yaml
 from pydantic import Field, ValidationError
 from safetensors.torch import load_file
 
-from shards.folder import DatasetFolder
-from shards.loader import Loader
-from shards.pairs import Pairs
-from shards.plan import Position
-from shards.torch_dataset import PinnedMemory
-from training.batch import Batch
 from training.compilation import compile_blocks
+from training.data import DataSettings, open_data
 from training.loop import LoopSettings, Training
-from training.pair_fields import PairFields, members_for
 from training.ranks import Ranks
 from training.recipes import recipe_of
 from training.recipes.recipe import Recipe
 from training.settings import Settings
-from training.shard_batches import ShardBatches, check_dataset, no_reconstruction
-
-
-class DataSettings(Settings):
-    """What is read, and how."""
-
-    height_px: int = Field(1024, ge=64, multiple_of=64)
-    width_px: int = Field(1024, ge=64, multiple_of=64)
-    batch: int = Field(8, ge=1, description="samples of one rank in one batch")
-    regions: list[str] = Field(default_factory=list, description="that both photos of a pair must show")
-    threads: int = Field(2, ge=1, description="that read and decode, of each rank")
-    ahead: int = Field(2, ge=1, description="batches in work besides the one in use")
-    seed: int = Field(0, ge=0)
-    max_broken: int = Field(100, ge=0, description="samples of an epoch that may be unreadable")
-    validation_batches: int = Field(4, ge=1, description="of each rank")
 
 
 class RunSettings(Settings):
@@ -96,35 +75,12 @@ def prepare(
 ) -> Training:
     """Checks all that can be wrong, then builds. Raises ValueError, one line."""
     recipe = recipe_of(settings.recipe, settings.method)
-    data, loop = settings.data, settings.loop
-    folders = [DatasetFolder(folder) for folder in (shards, validation) if folder is not None]
-    fields = recipe.fields(data.height_px, data.width_px)
-    for folder in folders:
-        check_dataset(folder, fields, batch=data.batch, world=ranks.world)
-    tokenise = recipe.tokeniser()
-
-    def loader(folder: DatasetFolder, *, reconstruct: bool) -> Loader:
-        memory = PinnedMemory(pinned=ranks.device.type == "cuda")
-        decoder = PairFields(fields, tokenise, reconstruct=reconstruct, memory=memory)
-        pairs = Pairs(folder, regions=data.regions, kinds=members_for(fields))
-        return Loader(
-            pairs, decoder, data.batch, Position(data.seed), ranks.rank, ranks.world,
-            threads=data.threads, ahead=data.ahead, max_broken=data.max_broken,
-        )  # fmt: skip
-
-    run_samples = loop.steps * loop.accumulate * data.batch * ranks.world
-    batches = ShardBatches(
-        loader(folders[0], reconstruct=recipe.reconstruction_share(0) > 0),
-        run_samples=run_samples,
-        reconstruction=recipe.reconstruction_share,
-    )
-    held_out: list[Batch] = []
-    if len(folders) > 1:
-        fixed = ShardBatches(
-            loader(folders[1], reconstruct=False), run_samples=1, reconstruction=no_reconstruction
-        )
-        held_out = [next(fixed) for _ in range(data.validation_batches)]
-    torch.manual_seed(data.seed)
+    loop = settings.loop
+    data = open_data(settings.data, recipe, ranks, shards, validation)
+    recipe = data.recipe
+    batches = data.batches(loop.steps * loop.accumulate * settings.data.batch * ranks.world)
+    held_out = data.validation()
+    torch.manual_seed(settings.data.seed)
     module = recipe.build(loop.frozen_dtype).to(ranks.device)
     if settings.start_from is not None:
         _begin_with(recipe, module, Path(settings.start_from))

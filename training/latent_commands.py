@@ -1,0 +1,139 @@
+"""`persona shards precompute`: a tool for datasets that needs the trainer's VAE, so it stands here."""
+
+import argparse
+import os
+import sys
+from typing import Any
+
+from shards.commands import UsageError, add_action, folder_of, limit_options, limits_of, progress_of, say
+from shards.folder import DatasetError
+
+
+def mount(actions: Any) -> None:
+    """Adds it to the actions of `persona shards`. Its `run` returns 0, 1 (the dataset is bad) or 2 (bad
+    usage)."""
+    parser = add_action(
+        actions,
+        "precompute",
+        _precompute,
+        "write a dataset anew with VAE latents of its photos, which training then reads instead of encoding",
+        "persona shards precompute all --config visual_persona_stage_b --out all-latents",
+    )
+    parser.add_argument("folder", metavar="DIR")
+    parser.add_argument("--out", metavar="DIR", required=True)
+    parser.add_argument(
+        "--config", metavar="NAME", help="of a training: its VAE and its sizes; a name or a path to a .yaml"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", help="in the config; may be repeated"
+    )
+    parser.add_argument("--vae", metavar="FOLDER", help="a diffusers VAE, instead of the config's")
+    parser.add_argument(
+        "--size",
+        metavar="HEIGHTxWIDTH",
+        nargs="+",
+        help="instead of the config's; a photo has the nearest one",
+    )
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16"), default="fp32", help="of the VAE (default %(default)s)"
+    )
+    parser.add_argument(
+        "--dtype", choices=("float16", "float32"), default="float16", help="stored (default %(default)s)"
+    )
+    parser.add_argument(
+        "--mean-only", action="store_true", help="no standard deviations: half the bytes, latents not drawn"
+    )
+    parser.add_argument("--batch", type=int, default=8, metavar="N", help="photos (default %(default)s)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="that decode (default %(default)s)",
+    )
+    limit_options(parser)
+
+
+def _precompute(options: argparse.Namespace) -> int:
+    try:
+        return _run(options)
+    except DatasetError:
+        raise
+    except ValueError as error:
+        raise UsageError(" ".join(str(error).split())[:1000]) from None
+
+
+def _run(options: argparse.Namespace) -> int:
+    import torch
+
+    from training.latents import LatentStatement
+    from training.models.local_weights import cast
+    from training.models.vae import build_vae, vae_identity
+    from training.precompute import Encoder, precompute
+
+    folder, limits = folder_of(options.folder), limits_of(options)
+    if options.batch < 1 or options.threads < 1:
+        raise ValueError(f"--batch {options.batch} --threads {options.threads}: at least 1 each")
+    sdxl, sizes = _vae_and_sizes(options)
+    who, vae = vae_identity(sdxl), build_vae(sdxl)
+    statement = LatentStatement(
+        vae=who.name,
+        sha256=who.sha256,
+        scaling_factor=who.scaling_factor,
+        channels=vae.config.latent_channels,
+        sizes=tuple(sizes),
+        precision=options.precision,
+        dtype=options.dtype,
+        moments="mean" if options.mean_only else "mean and std",
+    )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    vae = cast(vae, torch.bfloat16 if options.precision == "bf16" else torch.float32).to(device)
+    encoder = Encoder(vae, statement, batch=options.batch, threads=options.threads)
+    try:
+        about = precompute(folder, options.out, statement, encoder, progress=progress_of(options), **limits)
+    finally:
+        encoder.close()
+    found = {"out": options.out, "photos": about["photos"], "shards": len(about["shards"])}
+    found |= {"bytes": about["bytes"], "without_latent": len(encoder.broken), "latents": about["latents"]}
+    for line in encoder.broken[:20]:
+        print(f"persona: no latent: {line}", file=sys.stderr)
+    line = (
+        f"{options.out}: {about['photos']} photos, {len(encoder.broken)} of them without a latent; VAE "
+        f"{who.name} ({who.sha256[:12]}), {options.precision}, stored as {options.dtype}, {len(sizes)} sizes"
+    )
+    say(options, found, [line])
+    return 0
+
+
+def _vae_and_sizes(options: argparse.Namespace) -> tuple[Any, list[tuple[int, int]]]:
+    """SdxlSettings that name the VAE, and the sizes."""
+    from training.commands import assignments
+    from training.models.sdxl import SdxlSettings
+    from training.recipes import recipe_of
+    from training.start import read_settings
+
+    sdxl, sizes = None, None
+    if options.config is not None:
+        settings = read_settings(options.config, assignments(options.set))
+        sdxl, sizes = recipe_of(settings.recipe, settings.method).sdxl(), settings.data.sizes
+    elif options.set:
+        raise ValueError("--set changes a config: name one with --config")
+    if options.vae is not None:
+        sdxl = SdxlSettings(vae_folder=options.vae)
+    if options.size is not None:
+        sizes = [_size(text) for text in options.size]
+    if sdxl is None or sizes is None:
+        raise ValueError("precompute needs --config NAME, or --vae FOLDER and --size HEIGHTxWIDTH")
+    return sdxl, sizes
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    if (
+        not (height.isdecimal() and width.isdecimal())
+        or int(height) % 8
+        or int(width) % 8
+        or "0" in (height, width)
+    ):
+        raise ValueError(f"--size {text}: must be HEIGHTxWIDTH in multiples of 8 px, as 1152x896")
+    return int(height), int(width)
