@@ -20,17 +20,15 @@ def sizes_around(height: int, width: int, *, step: int = 64, most: float = 2.0) 
 
     most   the longer side is at most so many times the shorter one
 
-    One for each shorter side, as long as the area allows, lying and standing. At 1024 × 1024 these are
-    eleven, from 704 × 1408 to 1408 × 704. Raises ValueError where the area has no room for one.
+    One for each shorter side, as long as the area allows, lying and standing, and height × width itself,
+    lying and standing. At 1024 × 1024 these are eleven, from 704 × 1408 to 1408 × 704.
     """
     area = height * width
-    found = set()
+    found = {(height, width), (width, height)}
     for short in range(step, math.isqrt(area) + 1, step):
         long = min(area // short, int(most * short)) // step * step
         if long >= short and short * long >= _LEAST_AREA * area:
             found |= {(short, long), (long, short)}
-    if not found:
-        raise ValueError(f"no size in steps of {step} px has the area of {height} × {width} px")
     return sorted(found)
 
 
