@@ -1,6 +1,7 @@
 """Small datasets of people of rectangles, in pairs and threes, for tests of training on shards."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,21 +26,22 @@ def drawn_photo(random: np.random.Generator, number: int) -> tuple[np.ndarray, n
     return blocks.repeat(8, axis=0).repeat(8, axis=1), labels
 
 
-def write_people(folder: Path) -> Path:
-    """GROUPS groups of two and three photos, losslessly."""
+def write_people(folder: Path, shapes: Sequence[tuple[int, int]] = ((HEIGHT, WIDTH),), **limits: int) -> Path:
+    """GROUPS groups of two and three photos, losslessly, cut to one height and width after the other."""
     random = np.random.default_rng(0)
     samples = {}
     for person in range(GROUPS):
         key = f"{person:016x}-a"
         members = {"json": json_bytes({"group": key})}
         for number in range(2 + person % 2):
-            photo, labels = drawn_photo(random, number)
+            height, width = shapes[(person + number) % len(shapes)]
+            photo, labels = (drawn[:height, :width] for drawn in drawn_photo(random, number))
             sink = io.BytesIO()
             Image.fromarray(photo).save(sink, "PNG")
             record = {
                 "photo_id": f"{person}-{number}",
-                "width": WIDTH,
-                "height": HEIGHT,
+                "width": width,
+                "height": height,
                 "orientation": 1,
                 "caption": f"A woman waves {number} hands at {person}.",
                 "regions": ["full_body", "head", "torso", "legs"] + ["shoes"] * (number % 2 == 0),
@@ -48,4 +50,4 @@ def write_people(folder: Path) -> Path:
             members |= {f"{stem}.png": sink.getvalue(), f"{stem}.regions.png": label_png(labels)}
             members[f"{stem}.json"] = json_bytes(record)
         samples[key] = members
-    return write_dataset(folder, samples)
+    return write_dataset(folder, samples, **limits)
