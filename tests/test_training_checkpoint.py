@@ -4,6 +4,7 @@ import multiprocessing
 import random
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.write_checkpoints", "tests.train_tiny"])
 
 
-def write(folder: Path, *steps: int, **rotation: int) -> list[str]:
+def write(folder: Path, *steps: int, **rotation: Any) -> list[str]:
     checkpoints = CheckpointFolder(folder, **rotation)
     for step in steps:
         tensors = {"adapter": {"a.weight": torch.full((2, 3), float(step))}, "optimiser": {}}

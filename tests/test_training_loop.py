@@ -1,13 +1,10 @@
 """The loop: resume to the bit, ranks that agree, NaN that is named, and no method's name in it."""
 
 import json
-import multiprocessing
 import random
 import re
 import signal
-import socket
 import time
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +13,13 @@ import torch
 
 from tests.drawn_pipeline import ROOT
 from tests.drawn_training import DrawnBatches, built, samples, tiny
-from tests.train_tiny import train_in_process, training
+from tests.tiny_processes import ended, free_port, start
+from tests.train_tiny import training
 from training.batch import Batch
 from training.checkpoint import CheckpointError, checkpoints_in, load_checkpoint
 from training.flops import step_flops
-from training.loop import LoopSettings, Training
+from training.loop import Training
+from training.loop_settings import LoopSettings
 from training.optimiser import OptimiserSettings, learning_rate
 from training.ranks import Ranks
 from training.recipes import CATALOGUE
@@ -35,22 +34,6 @@ def lines(folder: Path) -> list[dict[str, float]]:
 
 def curve(folder: Path) -> list[tuple[float, float, float]]:
     return [(line["step"], line["loss"], line["grad_norm"]) for line in lines(folder)]
-
-
-# Processes of their own, forked from one that has imported the libraries once.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.train_tiny"])
-
-
-def start(folder: Path, rank: int = 0, world: int = 1, port: int = 0, **settings: Any) -> ForkServerProcess:
-    process = PROCESSES.Process(target=train_in_process, args=(folder, rank, world, port, settings))
-    process.start()
-    return process
-
-
-def ended(process: ForkServerProcess) -> int | None:
-    process.join(120)
-    return process.exitcode
 
 
 def same_tensors(first: Path, second: Path) -> bool:
@@ -86,9 +69,7 @@ def test_a_run_killed_at_a_random_step_resumes_to_the_same_curve_bit_for_bit(und
 
 
 def test_two_ranks_agree_with_one_rank_at_the_same_global_batch(tmp_path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     settings: dict[str, Any] = {"steps": 5, "accumulate": 2}
     two = [start(tmp_path / "two", rank, 2, port, batch=1, **settings) for rank in range(2)]
     training(tmp_path / "one", Ranks(), batch=2, **settings).run()

@@ -6,14 +6,17 @@ been asked for.
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 from tests.drawn_training import DrawnBatches, built, tiny
 from training.batch import Batch
-from training.loop import LoopSettings, Training
+from training.loop import Training
+from training.loop_settings import LoopSettings
 from training.ranks import Ranks, join_ranks
 from training.recipes import ip_adapter, visual_persona  # noqa: F401  imported once, before forking
+from training.stop_signals import StopSignals
 
 OPTIMISER = {"lr": 1e-3, "warmup_steps": 3, "schedule": "cosine"}
 
@@ -32,6 +35,18 @@ class Killed(DrawnBatches):
         return super().__next__()
 
 
+class Slow(DrawnBatches):
+    """Batches that take their time."""
+
+    def __init__(self, *args: Any, step_s: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._step_s = step_s
+
+    def __next__(self) -> Batch:
+        time.sleep(self._step_s)
+        return super().__next__()
+
+
 def training(
     folder: Path,
     ranks: Ranks,
@@ -39,17 +54,19 @@ def training(
     recipe: str = "visual_persona",
     batch: int = 2,
     kill_at: int | None = None,
+    tune_unet: bool = False,
+    step_s: float = 0.0,
     **loop: Any,
 ) -> Training:
-    """A run over drawn people in float32; `loop` are settings of the loop."""
-    method = tiny(recipe)
+    """A run over drawn people in float32; `loop` are settings of the loop, `step_s` what a batch takes."""
+    method = tiny(recipe, denoising={"tune_unet": tune_unet})
     module = built(method, seed=5)
     shared: dict[str, Any] = {"rank": ranks.rank, "world": ranks.world}
-    batches = (
-        DrawnBatches(method, batch, **shared)
-        if kill_at is None
-        else Killed(method, batch, kill_at=kill_at, **shared)
-    )
+    batches: DrawnBatches = DrawnBatches(method, batch, **shared)
+    if kill_at is not None:
+        batches = Killed(method, batch, kill_at=kill_at, **shared)
+    elif step_s:
+        batches = Slow(method, batch, step_s=step_s, **shared)
     settings = LoopSettings.model_validate({"precision": "fp32", "optimiser": OPTIMISER, **loop})
     return Training(method, module, batches, settings, folder, ranks)
 
@@ -58,5 +75,5 @@ def train_in_process(folder: Path, rank: int, world: int, port: int, settings: d
     """One rank, with the variables that torchrun would give it."""
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    with join_ranks(timeout_s=60) as ranks:
-        training(folder, ranks, **settings).run()
+    with join_ranks(timeout_s=60) as ranks, StopSignals() as stop:
+        training(folder, ranks, **settings).run(stop)

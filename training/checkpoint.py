@@ -25,6 +25,8 @@ import xxhash
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from training.sharding import whole
+
 _NAME = re.compile(r"step-(\d{8})")
 _RECORD = "checkpoint.json"
 _CHUNK = 8 * 2**20
@@ -49,10 +51,16 @@ class Checkpoint:
 
 
 class CheckpointFolder:
-    """Checkpoints of one run. Only rank 0 writes; `keep` of them stay, besides every `keep_every` steps."""
+    """Checkpoints of one run; `keep` of them stay, besides every `keep_every` steps.
 
-    def __init__(self, folder: Path, keep: int = 3, keep_every: int | None = None) -> None:
+    All ranks save together, so that sharded tensors are gathered; the one that `writes` does so.
+    """
+
+    def __init__(
+        self, folder: Path, keep: int = 3, keep_every: int | None = None, *, writes: bool = True
+    ) -> None:
         self._folder, self._keep, self._keep_every = folder, keep, keep_every
+        self._writes = writes
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
@@ -62,11 +70,16 @@ class CheckpointFolder:
         Raises what that one raised.
         """
         self.wait()
-        copied = {
-            part: {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in named.items()}
-            for part, named in tensors.items()
-        }
-        self._writing = self._pool.submit(self._write, step, copied, record)
+        copied: dict[str, dict[str, Tensor]] = {}
+        for part, named in tensors.items():
+            copied[part] = {}
+            for name, tensor in named.items():
+                # One by one: there is room for one whole tensor, not for all.
+                gathered = whole(tensor.detach())
+                if self._writes:
+                    copied[part][name] = gathered.to("cpu", copy=True).contiguous()
+        if self._writes:
+            self._writing = self._pool.submit(self._write, step, copied, record)
 
     def wait(self) -> None:
         """Until nothing is being written. Raises what the last write raised."""

@@ -1,52 +1,22 @@
 """The loop: batches in, checkpoints and metrics out. It names no method."""
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
-import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from training.batch import Batch, Batches
 from training.checkpoint import Checkpoint, CheckpointError, CheckpointFolder, checkpoints_in, load_checkpoint
-from training.ema import Ema
+from training.loop_settings import LoopSettings
 from training.metrics import JsonLines, Metrics
-from training.optimiser import (
-    OptimiserSettings,
-    learning_rate,
-    load_optimiser_tensors,
-    make_optimiser,
-    optimiser_tensors,
-    set_learning_rate,
-)
+from training.optimiser import learning_rate
 from training.ranks import Ranks
 from training.rates import Rates
 from training.recipes.recipe import Recipe
-from training.settings import Settings
+from training.step import Step
 from training.step_record import StepRecord
 from training.validation import validation_loss
-
-
-class LoopSettings(Settings):
-    """How long, how often, and in which precision."""
-
-    steps: int = Field(ge=1, description="optimiser steps of the whole run, resumed parts included")
-    accumulate: int = Field(1, ge=1, description="batches of each rank in one step")
-    precision: Literal["bf16", "fp32"] = "bf16"
-    optimiser: OptimiserSettings = OptimiserSettings()
-    ema_decay: float = Field(0.9999, ge=0, lt=1)
-    read_every: int = Field(50, ge=1, description="steps between two reads of what lies on the device")
-    checkpoint_every: int = Field(1000, ge=1, description="steps")
-    keep_checkpoints: int = Field(3, ge=1)
-    keep_every: int | None = Field(None, ge=1, description="steps; checkpoints of their multiples stay")
-    validate_every: int = Field(1000, ge=1, description="steps")
-
-    @property
-    def frozen_dtype(self) -> torch.dtype:
-        """Of what is not trained."""
-        return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
 
 class Training:
@@ -74,44 +44,52 @@ class Training:
         self.recipe, self.module, self.batches, self.settings = recipe, module, batches, settings
         self.ranks = ranks or Ranks()
         self.validation = validation
-        self.trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        self.optimiser = make_optimiser(self.trained, settings.optimiser)
-        self.ema = Ema(self.trained, settings.ema_decay)
         self.step = 0
         self._folder = folder
         found = checkpoints_in(folder / "checkpoints")
-        if found:
-            self._resume(load_checkpoint(found[-1]), found[-1])
-        # Rank 0's parameters go to all ranks here, so after they are loaded.
-        self._model = self.ranks.wrap(module)
+        last = self.ranks.gather(found[-1] if found else None)[0]  # all go on from the same one
+        checkpoint = load_checkpoint(last) if last else None
+        if checkpoint is not None:
+            self._load_adapter(checkpoint, last)
+        self._rates = Rates(module, self.ranks)
+        self._one_step = Step(module, recipe.blocks(module), settings, self.ranks)
+        if checkpoint is not None:
+            self._go_on(checkpoint, last)
         self._record = StepRecord(self.ranks)
-        self._rates = Rates(self.ranks.device)
 
-    def run(self) -> int:
+    def run(self, stop: Callable[[], bool] = lambda: False) -> int:
         """Trains to the last step. Returns how many steps are done in all.
 
-        Raises NonFiniteError where a loss or gradient was not finite, and what the batches raise.
+        Where `stop` says so on one rank, all ranks end a step that is under way, the same one, and write
+        a checkpoint. Raises NonFiniteError where a loss or gradient was not finite, and what the batches
+        raise.
         """
         settings = self.settings
         metrics = JsonLines(self._folder / "metrics.jsonl", self.step + 1) if self.ranks.first else None
         checkpoints = CheckpointFolder(
-            self._folder / "checkpoints", settings.keep_checkpoints, settings.keep_every
+            self._folder / "checkpoints",
+            settings.keep_checkpoints,
+            settings.keep_every,
+            writes=self.ranks.first,
         )
         stream = iter(self.batches)
         try:
-            while self.step < settings.steps:
+            stopping = False
+            while self.step < settings.steps and not stopping:
+                to_stop = self.ranks.anyone(stop)
                 self._rates.begin()
                 batches = [next(stream) for _ in range(settings.accumulate)]
                 self._rates.got(batches)
-                self._one_step(batches)
+                self._one_step(self.step, batches, self._record)
                 self.step += 1
+                stopping = to_stop()
                 last = self.step == settings.steps
-                due = last or self.step % settings.checkpoint_every == 0
+                due = last or stopping or self.step % settings.checkpoint_every == 0
                 if due or self.step % settings.read_every == 0:
                     self._report(metrics)
                 if self.validation and (last or self.step % settings.validate_every == 0):
                     self._validate(metrics)
-                if due and self.ranks.first:
+                if due:
                     self._save(checkpoints)
         finally:
             checkpoints.close()
@@ -119,31 +97,10 @@ class Training:
                 metrics.close()
         return self.step
 
-    def _one_step(self, batches: Sequence[Batch]) -> None:
-        """Gradients of all micro-batches of all ranks, then one update. Reads nothing from the device."""
-        settings, ranks = self.settings, self.ranks
-        self._record.begin(self.step + 1)
-        moved = [batch.to(ranks.device) for batch in batches]
-        # The mean is over the samples that count of all ranks and micro-batches, not a mean of means.
-        total = ranks.sum(torch.stack([batch.weight.sum() for batch in moved]).sum()).clamp(min=1)
-        for number, batch in enumerate(moved):
-            with ranks.averaging(self._model, last=number == len(moved) - 1):
-                with self._autocast():
-                    losses = self._model(batch.fields, batch.streams)
-                share = torch.where(batch.weight > 0, losses * batch.weight, 0).sum() / total
-                (share * ranks.world).backward()
-            self._record.add(batch.keys, losses, batch.weight, share)
-        norm = nn.utils.clip_grad_norm_(self.trained.values(), settings.optimiser.clip_norm)
-        set_learning_rate(self.optimiser, learning_rate(settings.optimiser, self.step, settings.steps))
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-        self.ema.update(self.step)
-        self._record.end(norm)
-
     def _report(self, metrics: Metrics | None) -> None:
         """Waits for the device, raises if a step was not finite, writes what the steps gave."""
         results = self._record.read()
-        rates = self._rates.since_last(self.module, self.ranks)
+        rates = self._rates.since_last()
         for result in results:
             values = {
                 "loss": result.loss,
@@ -154,7 +111,7 @@ class Training:
                 metrics.write(result.step, values | (rates if result is results[-1] else {}))
 
     def _validate(self, metrics: Metrics | None) -> None:
-        with self._autocast():
+        with self._one_step.autocast():
             loss = validation_loss(self.module, self.validation, self.ranks).item()
         if metrics is not None:
             metrics.write(self.step, {"validation_loss": loss})
@@ -163,8 +120,7 @@ class Training:
     def _save(self, checkpoints: CheckpointFolder) -> None:
         tensors: dict[str, dict[str, Tensor]] = {
             "adapter": dict(self.recipe.adapter(self.module)),
-            "ema": self.ema.tensors,
-            "optimiser": optimiser_tensors(self.optimiser, self.trained),
+            **self._one_step.state(),
         }
         record = {
             "recipe": self.recipe.name,
@@ -174,20 +130,24 @@ class Training:
         }
         checkpoints.save(self.step, tensors, record)
 
-    def _resume(self, checkpoint: Checkpoint, folder: Path) -> None:
+    def _load_adapter(self, checkpoint: Checkpoint, folder: Path) -> None:
         made_by = checkpoint.record.get("recipe")
         if made_by != self.recipe.name:
             raise CheckpointError(f"{folder}: made by the recipe {made_by}, this one is {self.recipe.name}")
-        try:
+        with _named(folder):
             self.recipe.load_adapter(self.module, checkpoint.tensors["adapter"])
-            self.ema.load(checkpoint.tensors["ema"])
-            load_optimiser_tensors(self.optimiser, self.trained, checkpoint.tensors["optimiser"])
-        except (ValueError, KeyError) as error:
-            raise CheckpointError(f"{folder}: {str(error).splitlines()[0]}") from None
+
+    def _go_on(self, checkpoint: Checkpoint, folder: Path) -> None:
+        with _named(folder):
+            self._one_step.load_state(checkpoint.tensors)
         self.batches.load_state_dict(checkpoint.record["batches"])
         self.step = checkpoint.step
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self.settings.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.ranks.device.type, torch.bfloat16)
+
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Errors of tensors that do not fit, as one line with the checkpoint's folder."""
+    try:
+        yield
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(f"{folder}: {str(error).splitlines()[0]}") from None

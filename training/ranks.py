@@ -1,7 +1,7 @@
 """The processes that train together: who one is, and what they do in common."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,11 +15,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class Ranks:
-    """One of `world` processes. With a world of 1 nothing is sent and no group is needed."""
+    """One of `world` processes. With a world of 1 nothing is sent and no group is needed.
+
+    hosts    a group for what hosts tell one another; None: the default one
+    """
 
     rank: int = 0
     world: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    hosts: Any = None
 
     @property
     def first(self) -> bool:
@@ -33,14 +37,34 @@ class Ranks:
         return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
 
     def averaging(self, model: nn.Module, *, last: bool) -> AbstractContextManager[object]:
-        """Around a micro-batch's forward and backward: gradients travel after the last one only."""
-        return nullcontext() if self.world == 1 or last else model.no_sync()
+        """Around a micro-batch's forward and backward: gradients travel after the last one only.
+
+        Those of a sharded model travel each time: a whole gradient lies nowhere.
+        """
+        waits = not last and isinstance(model, DistributedDataParallel)
+        return model.no_sync() if waits else nullcontext()
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The tensor summed over ranks, in place. Waits for the other ranks, not for the host."""
         if self.world > 1:
             dist.all_reduce(tensor)
         return tensor
+
+    def anyone(self, mine: Callable[[], bool]) -> Callable[[], bool]:
+        """Starts to ask all ranks; what is returned waits for the answer, which is the same on each.
+
+        It travels from host to host, beside the device's work. Alone, `mine` is asked when the answer is.
+        """
+        if self.world == 1:
+            return mine
+        said = torch.tensor([int(mine())])
+        sent = dist.all_reduce(said, dist.ReduceOp.MAX, group=self.hosts, async_op=True)
+
+        def answer() -> bool:
+            sent.wait()
+            return bool(said.item())
+
+        return answer
 
     def gather(self, mine: Any) -> list[Any]:
         """Every rank's small object, by rank."""
@@ -67,6 +91,7 @@ def join_ranks(timeout_s: float = 600) -> Iterator[Ranks]:
         return
     dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(seconds=timeout_s))
     try:
-        yield Ranks(rank, world, device)
+        # A group of its own: answers must not stand in line with gradients.
+        yield Ranks(rank, world, device, dist.new_group(backend="gloo"))
     finally:
         dist.destroy_process_group()

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from training.batch import Batch
-from training.flops import peak_flops, step_flops
+from training.flops import on_meta, peak_flops, step_flops
 from training.ranks import Ranks
 
 _Shapes = tuple[tuple[int, ...], ...]
@@ -18,9 +18,11 @@ class Rates:
     """`begin` before the batches of a step are asked for, `got` when they are there, `since_last` when
     the device has been waited for."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._peak = peak_flops(device)
+    def __init__(self, module: nn.Module, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self._peak = peak_flops(ranks.device)
+        # Now, because FLOPs of a module cannot be counted any more when it is sharded.
+        self._shapes = on_meta(module) if self._peak is not None else None
         self._examples: dict[_Shapes, Batch] = {}  # on the meta device: shapes, and no memory
         self._flops: dict[_Shapes, float] = {}
         self.restart()
@@ -44,7 +46,7 @@ class Rates:
                 self._examples[shapes] = batch.to(torch.device("meta"))
             self._seen[shapes] += len(batch)
 
-    def since_last(self, module: nn.Module, ranks: Ranks) -> dict[str, float]:
+    def since_last(self) -> dict[str, float]:
         """samples_per_s of all ranks, data_wait as a share of the time; on a GPU that is known, mfu (model
         FLOPs of forward and backward by the maker's peak) and memory_gib. Empty where nothing has gathered.
         """
@@ -52,13 +54,15 @@ class Rates:
         if not self._seen:
             return {}
         rates = {
-            "samples_per_s": ranks.world * self._seen.total() / spent,
+            "samples_per_s": self._ranks.world * self._seen.total() / spent,
             "data_wait": self._waited / spent,
         }
-        if self._peak is not None:
-            flops = sum(count * self._per_sample(module, shapes) for shapes, count in self._seen.items())
+        if self._peak is not None and self._shapes is not None:
+            flops = sum(
+                count * self._per_sample(self._shapes, shapes) for shapes, count in self._seen.items()
+            )
             rates["mfu"] = flops / spent / self._peak
-            rates["memory_gib"] = torch.cuda.max_memory_allocated(self._device) / 2**30
+            rates["memory_gib"] = torch.cuda.max_memory_allocated(self._ranks.device) / 2**30
         self.restart()
         return rates
 

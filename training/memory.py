@@ -1,0 +1,167 @@
+"""Memory that a step will take, from shapes alone, before anything is allocated.
+
+The step that the loop runs is run here on fake tensors (torch's FakeTensorMode): every operation gives
+shapes, dtypes and lifetimes, and no numbers. What lives at one time is summed. So autocast's copies,
+activations that are computed twice, accumulation and the optimiser's own state are all counted as they
+are. Not seen are scratch buffers inside a kernel, and what compiled blocks save by fusing: for them
+the prediction is an upper bound.
+"""
+
+import copy
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from training.batch import Field
+from training.flops import shape_of
+from training.loop_settings import LoopSettings
+from training.random_batch import random_batch
+from training.ranks import Ranks
+from training.sharding import is_sharded
+from training.step import Step
+from training.step_record import StepRecord
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes on one rank's device at the fullest moment of a step."""
+
+    weights: int
+    averages: int
+    optimiser: int
+    batch: int
+    gradients: int
+    activations: int
+
+    @property
+    def peak(self) -> int:
+        """All together."""
+        return sum(getattr(self, part.name) for part in fields(self))
+
+    def line(self) -> str:
+        """For people, in GiB."""
+        parts = ", ".join(f"{part.name} {_gib(getattr(self, part.name))}" for part in fields(self))
+        return f"predicted memory: {_gib(self.peak)} GiB ({parts})"
+
+
+def predict_memory(
+    module: nn.Module,
+    blocks: Sequence[nn.Module],
+    wanted: Sequence[Field],
+    samples: int,
+    settings: LoopSettings,
+    ranks: Ranks,
+) -> MemoryPlan:
+    """Of a step with batches of `samples` that have the fields `wanted`.
+
+    module    before it is sharded or wrapped; it is not changed
+    blocks    its repeated layers, which are what is gathered at a time where it is sharded
+
+    Of sharded parts the mean over ranks is counted, and two blocks that are whole at a time.
+    """
+    sharded = is_sharded(module, settings.shard, ranks)
+    largest = max((_bytes(p for p in block.parameters() if p.requires_grad) for block in blocks), default=0)
+    alone = Ranks(device=ranks.device)
+    with FakeTensorMode():
+        copies: dict[int, Any] = {
+            id(tensor): shape_of(tensor, ranks.device) for tensor in [*module.parameters(), *module.buffers()]
+        }
+        step = Step(copy.deepcopy(module, copies), (), settings, alone)
+        for parameter in step.trained.values():
+            parameter.grad = torch.empty_like(parameter)
+        step.optimiser.step()
+        step.optimiser.zero_grad(set_to_none=True)
+        batch = random_batch(wanted, samples).to(ranks.device)
+        # A second micro-batch comes when all gradients are there; a third is as the second.
+        batches = [batch] * min(settings.accumulate, 2)
+        with _LiveBytes(ranks.device, step.trained.values()) as live:
+            step(0, batches, StepRecord(alone))
+        trained = _bytes(step.trained.values())
+        frozen = _bytes([*step.module.parameters(), *step.module.buffers()]) - trained
+        state = [part for parts in step.optimiser.state.values() for part in parts.values()]
+        resident = {
+            "averages": _bytes(step.ema.tensors.values()),
+            "optimiser": _bytes(part for part in state if isinstance(part, Tensor)),
+            "batch": settings.accumulate * _bytes([*batch.fields.values(), batch.streams, batch.weight]),
+        }
+    if sharded:
+        share = {name: resident[name] // ranks.world for name in ("averages", "optimiser")}
+        weights, gathered = frozen + trained // ranks.world, 2 * 2 * largest
+        return MemoryPlan(
+            weights,
+            **(resident | share),
+            gradients=trained // ranks.world,
+            activations=live.besides + gathered,
+        )
+    if ranks.world > 1:  # DDP's buckets hold all gradients all the time
+        return MemoryPlan(frozen + trained, **resident, gradients=trained, activations=live.besides)
+    return MemoryPlan(
+        frozen + trained, **resident, gradients=live.gradients, activations=live.peak - live.gradients
+    )
+
+
+class _LiveBytes(TorchDispatchMode):
+    """Bytes of what operations make and nothing has let go of.
+
+    peak        at most, gradients included
+    gradients   of which, at that moment
+    besides     at most, gradients left out
+    """
+
+    def __init__(self, device: torch.device, trained: Any) -> None:
+        super().__init__()
+        self.peak = self.gradients = self.besides = 0
+        self._device = device.type
+        self._bytes = self._in_gradients = 0
+        self._alive: dict[int, weakref.ref[Any]] = {}
+        self._with_gradient: set[int] = set()
+        self._hooks = [p.register_post_accumulate_grad_hook(self._has_gradient) for p in trained]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor) and tensor.device.type == self._device:
+                self._count(tensor.untyped_storage())
+        return out
+
+    def __exit__(self, *error: Any) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        super().__exit__(*error)
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key = id(storage)
+        if key in self._alive:
+            return
+        size = storage.nbytes()
+
+        def gone(_: Any) -> None:
+            self._bytes -= size
+            del self._alive[key]
+
+        self._alive[key] = weakref.ref(storage, gone)
+        self._bytes += size
+        self.besides = max(self.besides, self._bytes - self._in_gradients)
+        if self._bytes > self.peak:
+            self.peak, self.gradients = self._bytes, self._in_gradients
+
+    def _has_gradient(self, parameter: Tensor) -> None:
+        # Its later gradients are added to the first one in place.
+        if id(parameter) not in self._with_gradient:
+            self._with_gradient.add(id(parameter))
+            self._in_gradients += _bytes([parameter.grad])
+
+
+def _bytes(tensors: Any) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.2f}"
