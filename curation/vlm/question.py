@@ -2,28 +2,16 @@
 
 import hashlib
 import json
-import threading
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from curation.models import Model
-from curation.people.atr import decode_map
-from curation.photos.decode import decode_rgb
 from curation.settings.source import SourceSettings
 from curation.settings.vlm import VlmSettings
-from curation.sources.photo_bytes import PhotoBytes
-from curation.vlm.picture import JPEG_QUALITY, VERSION, data_url, jpeg, person_picture
+from curation.vlm.person_pictures import COLUMNS, Person, PersonPictures
+from curation.vlm.picture import JPEG_QUALITY, VERSION, data_url
 from curation.vlm.prompts import PROMPTS, Prompt
-
-# The columns of a person that a picture is made of.
-COLUMNS = ("person_id", "photo_id", "source_key", "uri", "offset", "length", "row", "box", "mask")
-_OPEN_BYTES = 128 * 2**20  # of finished pictures; one person is often shown several times in a row
-
-Person = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -41,10 +29,8 @@ class Questions:
     def __init__(self, settings: VlmSettings, model: Model, source: SourceSettings) -> None:
         self._settings = settings
         self.prompt: Prompt = PROMPTS[settings.prompt]  # type: ignore[attr-defined]
-        self._bytes = PhotoBytes(source)
-        self._reading = threading.Lock()
-        self._pictures: OrderedDict[str, bytes] = OrderedDict()
-        self._n_bytes = 0
+        canvas = (settings.canvas_px[0], settings.canvas_px[1])
+        self._pictures = PersonPictures(source, canvas, settings.background, settings.margin)
         self._asked_with = json.dumps(
             [
                 settings.backend,  # type: ignore[attr-defined]
@@ -67,7 +53,7 @@ class Questions:
         """
         digest = hashlib.sha256(self._asked_with.encode())
         for person in people:
-            digest.update(self._recipe(person).encode())
+            digest.update(self._pictures.recipe(person).encode())
         return Question(digest.hexdigest(), "|".join(p["person_id"] for p in people), tuple(people))
 
     def payload(self, question: Question, served_name: str) -> dict[str, Any]:
@@ -95,32 +81,7 @@ class Questions:
 
     def jpeg(self, person: Person) -> bytes:
         """The picture of a person as JPEG."""
-        recipe = self._recipe(person)
-        with self._reading:
-            if recipe in self._pictures:
-                self._pictures.move_to_end(recipe)
-                return self._pictures[recipe]
-            data = self._bytes.read(person)
-        if hashlib.sha256(data).hexdigest() != person["photo_id"]:
-            raise ValueError("the photo has changed since it was read")
-        settings = self._settings
-        mask = None if person["mask"] is None else decode_map(person["mask"]) > 0
-        if mask is None and settings.background == "grey":
-            raise ValueError("the person has no mask")
-        canvas = (settings.canvas_px[0], settings.canvas_px[1])
-        box = np.array(person["box"], np.float64)
-        picture = jpeg(
-            person_picture(decode_rgb(data), box, mask, canvas, settings.background, settings.margin)
-        )
-        with self._reading:
-            if recipe not in self._pictures:
-                self._pictures[recipe] = picture
-                self._n_bytes += len(picture)
-            while self._n_bytes > _OPEN_BYTES:
-                self._n_bytes -= len(self._pictures.popitem(last=False)[1])
-        return picture
+        return self._pictures.jpeg(person)
 
-    def _recipe(self, person: Person) -> str:
-        mask = b"" if self._settings.background == "keep" or person["mask"] is None else person["mask"]
-        parts = [person["photo_id"], list(person["box"]), hashlib.sha256(mask).hexdigest()]
-        return json.dumps(parts)
+
+__all__ = ["COLUMNS", "Person", "Question", "Questions"]
