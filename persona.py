@@ -166,7 +166,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
     from training.commands import mount as mount_training
 
-    mount_training(commands, _photo_parser)
+    mount_training(commands, _photo_parser, _face_embedder)
     return parser
 
 
@@ -185,14 +185,28 @@ def _engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
+# What `persona generate` and `persona evaluate` know of photos: training may not import curation's stages.
+
+
 def _photo_parser(options: argparse.Namespace) -> Any:
-    """What `persona generate` parses photos with: the stages of a pipeline. Training may not know them."""
-    from curation.people.parse_photos import PhotoParser
-    from curation.pipeline_file import load_pipeline
+    """Files → their largest person, parsed by the stages of a pipeline."""
     from training.generation.references import LabelledPhoto
 
-    parser = PhotoParser(load_pipeline(options.pipelines, options.pipeline, []))
+    parser = _people_parser(options)
     return lambda photos: [LabelledPhoto(found.photo, found.labels) for found in parser.parse(photos)]
+
+
+def _face_embedder(options: argparse.Namespace) -> tuple[Any, str]:
+    """Files → faces' embeddings by the stages of a pipeline; and a key of the models that make them."""
+    parser = _people_parser(options)
+    return parser.faces, parser.key
+
+
+def _people_parser(options: argparse.Namespace) -> Any:
+    from curation.people.parse_photos import PhotoParser
+    from curation.pipeline_file import load_pipeline
+
+    return PhotoParser(load_pipeline(options.pipelines, options.pipeline, []))
 
 
 def _curate(options: argparse.Namespace) -> int:

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from shards.command_line import add_command
+from training.evaluation.command import FacesOf, mount_evaluate
 from training.generation.command import ParserOf, mount_generate
 
 
-def mount(commands: Any, parser_of: ParserOf | None = None) -> None:
+def mount(commands: Any, parser_of: ParserOf | None = None, faces_of: FacesOf | None = None) -> None:
     """Adds all to a parser's commands. Each sets `run`, which returns 0, 1 (it ran, the result is bad)
     or 2 (bad usage or config).
 
-    parser_of   makes what `generate` parses photos with; the front door knows curation's stages
+    parser_of, faces_of   make what photos are parsed with, and what finds faces; the front door knows
+                          curation's stages
     """
     mount_generate(commands, parser_of)
+    mount_evaluate(commands, faces_of)
     train = add_command(
         commands,
         "train",

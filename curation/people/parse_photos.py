@@ -14,9 +14,11 @@ import pyarrow as pa
 
 from curation.call_counter import CallCounter
 from curation.errors import PersonaError
+from curation.fingerprint import fingerprint
 from curation.models import find_model
 from curation.people.atr import decode_map
 from curation.people.boxes import whole_box
+from curation.people.face import FaceStage
 from curation.people.person_stage import ChainContext
 from curation.people.phase import people_stages
 from curation.photos.pixels import Pixels
@@ -51,12 +53,15 @@ class ParsedPerson:
 class PhotoParser:
     """The stages of one pipeline; a model is loaded when it is first asked.
 
+    key   changes with the settings of the phase and its weights
+
     Raises ConfigError where weights of the phase are not found.
     """
 
     def __init__(self, pipeline: PipelineSettings) -> None:
         names = model_names(pipeline.people)
         models = {name: find_model(pipeline, f"people.{path}", name) for path, name in names}
+        self.key = fingerprint([pipeline.people.ruling(), {name: m.sha256 for name, m in models.items()}])
         calls = CallCounter(None)
         people = pipeline.people.model_copy(update={"measure": "all"})
         self._pixels = Pixels(pipeline.source)
@@ -67,21 +72,30 @@ class PhotoParser:
 
     def parse(self, files: Sequence[Path]) -> list[ParsedPerson]:
         """One person for each file. Raises NobodyError for a file that cannot be read or shows nobody."""
-        rows = [
-            {"source_key": str(number), "uri": str(file.absolute()), "file_name": file.name}
-            for number, file in enumerate(files)
-        ]
-        columns = {
-            field.name: pa.array([row.get(field.name) for row in rows], field.type) for field in SOURCE_SCHEMA
-        }
-        table = pa.table(columns, schema=SOURCE_SCHEMA)
         try:
-            for stage in self._stages:
-                table = stage(with_columns(table, stage.fills))
-            rows = table.to_pylist()
+            rows = self._measured(files, self._stages)
             return [self._person(row, file) for row, file in zip(rows, files, strict=True)]
         finally:
             self._pixels.close()
+
+    def faces(self, files: Sequence[Path]) -> list[np.ndarray | None]:
+        """float32 [n] of length 1, the face of the largest person with one; None where none was found."""
+        last = next(n for n, stage in enumerate(self._stages) if isinstance(stage, FaceStage))
+        try:
+            return [_largest_face(row) for row in self._measured(files, self._stages[: last + 1])]
+        finally:
+            self._pixels.close()
+
+    def _measured(self, files: Sequence[Path], stages: Sequence[Stage]) -> list[dict[str, Any]]:
+        listed = [
+            {"source_key": str(number), "uri": str(file.absolute()), "file_name": file.name}
+            for number, file in enumerate(files)
+        ]
+        table = pa.Table.from_pylist(listed, SOURCE_SCHEMA)
+        for stage in stages:
+            table = stage(with_columns(table, stage.fills))
+        rows: list[dict[str, Any]] = table.to_pylist()
+        return rows
 
     def _person(self, row: dict[str, Any], file: Path) -> ParsedPerson:
         errors = [row[name] for name in row if name.endswith("_error") and row[name] is not None]
@@ -100,3 +114,15 @@ class PhotoParser:
         face = row["faces"][largest]
         embedding = np.frombuffer(face["embedding"], "<f4") if face and face["found"] else None
         return ParsedPerson(self._pixels.rgb(row), labels, embedding)
+
+
+def _largest_face(row: dict[str, Any]) -> np.ndarray | None:
+    faces = [face for face in row["faces"] or [] if face and face["found"]]
+    if not faces:
+        return None
+    return np.frombuffer(max(faces, key=_face_area)["embedding"], "<f4")
+
+
+def _face_area(face: dict[str, Any]) -> float:
+    x0, y0, x1, y1 = face["box"]
+    return float((x1 - x0) * (y1 - y0))

@@ -70,10 +70,8 @@ def _generate_checked(options: argparse.Namespace, parser_of: ParserOf | None) -
         raise ValueError(f"--pictures {options.pictures}: must be at least 1")
     regions = regions_of(options.regions)
 
-    import torch
     from pydantic import ValidationError
 
-    from training.generation.pipeline import PersonaPipeline
     from training.generation.references import sample_photos
     from training.generation.sampler import SamplingSettings
 
@@ -84,14 +82,7 @@ def _generate_checked(options: argparse.Namespace, parser_of: ParserOf | None) -
     except ValidationError as error:
         fault = error.errors()[0]
         raise ValueError(f"--{str(fault['loc'][0]).replace('_', '-')}: {fault['msg']}") from None
-    cuda = torch.cuda.is_available()
-    pipeline = PersonaPipeline.from_pretrained(
-        options.checkpoint or options.weights,
-        **_method_of(options),
-        averaged=not options.last,
-        device="cuda" if cuda else "cpu",
-        dtype=torch.bfloat16 if cuda else torch.float32,
-    )
+    pipeline = pipeline_of(options)
     if options.sample is not None:
         dataset, _, key = options.sample.rpartition(":")
         if not dataset:
@@ -132,6 +123,23 @@ def regions_of(text: str) -> dict[str, int | None]:
             raise ValueError(f"--regions {part.strip()}: must be NAME or NAME=NUMBER OF A PHOTO")
         found[name] = int(number) if equals else None
     return found
+
+
+def pipeline_of(options: argparse.Namespace) -> Any:
+    """The `PersonaPipeline` that --checkpoint, or --weights and --config, name; on a GPU where there is one,
+    in bfloat16. Raises ValueError."""
+    import torch
+
+    from training.generation.pipeline import PersonaPipeline
+
+    cuda = torch.cuda.is_available()
+    return PersonaPipeline.from_pretrained(
+        options.checkpoint or options.weights,
+        **_method_of(options),
+        averaged=not options.last,
+        device="cuda" if cuda else "cpu",
+        dtype=torch.bfloat16 if cuda else torch.float32,
+    )
 
 
 def _method_of(options: argparse.Namespace) -> dict[str, Any]:

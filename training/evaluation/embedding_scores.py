@@ -1,0 +1,150 @@
+"""Cosines of embeddings: CLIP-T, CLIP-I and DINO, from local folders of transformers' models."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from training.evaluation.scorer import MissingScorerError, Pictured
+
+_BATCH = 16
+
+
+class ClipText:
+    """CLIP-T: the generated picture with its prompt."""
+
+    name, says = "clip_t", "CLIP, picture with prompt"
+
+    def __init__(self, clip: "Clip") -> None:
+        self._clip = clip
+        self.key = f"clip_t {clip.digest}"
+
+    def score(self, pictured: Sequence[Pictured]) -> list[float | None]:
+        """Cosines, −1 to 1."""
+        prompts = [one.case.prompt for one in pictured]
+        return _cosines(self._clip.pictures([one.picture for one in pictured]), self._clip.texts(prompts))
+
+
+class ImageSimilarity:
+    """CLIP-I or DINO: the generated picture with the reference around the person."""
+
+    def __init__(
+        self, name: str, says: str, embed: Callable[[list[np.ndarray]], Tensor], digest: str
+    ) -> None:
+        self.name, self.says, self.key = name, says, f"{name} {digest}"
+        self._embed = embed
+
+    def score(self, pictured: Sequence[Pictured]) -> list[float | None]:
+        """Cosines, −1 to 1. A reference is embedded once for all its pictures."""
+        people = {one.case.person.digest: one.case.person.cut() for one in pictured}
+        embedded = dict(zip(people, self._embed(list(people.values())), strict=True))
+        references = torch.stack([embedded[one.case.person.digest] for one in pictured])
+        return _cosines(self._embed([one.picture for one in pictured]), references)
+
+
+class Clip:
+    """A CLIPModel folder with its processor, loaded when it is first asked. Raises MissingScorerError."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder, self.digest = folder, folder_digest(folder)
+
+    @cached_property
+    def _model(self) -> Any:
+        from transformers import CLIPModel
+
+        return _loaded(CLIPModel.from_pretrained, self._folder).eval()
+
+    @cached_property
+    def _processor(self) -> Any:
+        from transformers import CLIPProcessor
+
+        return _loaded(CLIPProcessor.from_pretrained, self._folder)
+
+    @torch.no_grad()
+    def pictures(self, pictures: list[np.ndarray]) -> Tensor:
+        """[n, width]."""
+        return _batched(
+            pictures,
+            lambda part: self._model.get_image_features(**self._processor(images=part, return_tensors="pt")),
+        )
+
+    @torch.no_grad()
+    def texts(self, texts: list[str]) -> Tensor:
+        """[n, width]; longer texts are cut to CLIP's 77 tokens."""
+        inputs = self._processor(text=texts, return_tensors="pt", padding=True, truncation=True)
+        return _tensor(self._model.get_text_features(**inputs))
+
+
+class Dino:
+    """A DINOv2 folder, loaded when it is first asked; embeddings are class tokens. Raises
+    MissingScorerError."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder, self.digest = folder, folder_digest(folder)
+
+    @cached_property
+    def _model(self) -> Any:
+        from transformers import AutoModel
+
+        return _loaded(AutoModel.from_pretrained, self._folder).eval()
+
+    @cached_property
+    def _processor(self) -> Any:
+        from transformers import AutoImageProcessor
+
+        return _loaded(AutoImageProcessor.from_pretrained, self._folder)
+
+    @torch.no_grad()
+    def pictures(self, pictures: list[np.ndarray]) -> Tensor:
+        """[n, width]."""
+        return _batched(
+            pictures,
+            lambda part: self._model(**self._processor(images=part, return_tensors="pt")).last_hidden_state[
+                :, 0
+            ],
+        )
+
+
+def folder_digest(folder: str) -> str:
+    """sha256 over names and sizes of a folder's files and the content of its configs.
+
+    Weights of gigabytes are told by their size: a rerun must not read them.
+    """
+    place = Path(folder)
+    if not (place / "config.json").is_file():
+        raise MissingScorerError(f"{folder}: no config.json: not a model's folder")
+    digest = hashlib.sha256()
+    for file in sorted(path for path in place.rglob("*") if path.is_file()):
+        digest.update(f"{file.relative_to(place).as_posix()} {file.stat().st_size}\n".encode())
+        if file.suffix == ".json":
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _loaded(load: Callable[..., Any], folder: str) -> Any:
+    try:
+        return load(folder, local_files_only=True)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "cannot be read")
+        raise MissingScorerError(f"{folder}: {reason}") from None
+
+
+def _batched(pictures: list[np.ndarray], embed: Callable[[list[Image.Image]], Any]) -> Tensor:
+    images = [Image.fromarray(picture) for picture in pictures]
+    parts = [_tensor(embed(images[start : start + _BATCH])) for start in range(0, len(images), _BATCH)]
+    return torch.cat(parts)
+
+
+def _tensor(found: Any) -> Tensor:
+    """transformers 5 wraps features in an output, 4 gave the tensor."""
+    return found if isinstance(found, Tensor) else found.pooler_output
+
+
+def _cosines(a: Tensor, b: Tensor) -> list[float | None]:
+    return [float(x) for x in torch.nn.functional.cosine_similarity(a.float(), b.float())]

@@ -1,0 +1,85 @@
+"""Identity and text scores by a vision-language model behind an OpenAI-compatible server."""
+
+import base64
+import hashlib
+import io
+import json
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image
+
+from training.evaluation.scorer import MissingScorerError, Pictured
+from training.evaluation.settings import VlmQuestion, VlmSettings
+
+_NUMBER = re.compile(r"\b(10|\d)\b")
+_YES = re.compile(r"\s*(yes|no)\b", re.IGNORECASE)
+
+
+class VlmScore:
+    """One question about each picture, at temperature 0; 0 to 10, None for an answer that is none.
+
+    Raises MissingScorerError where the server does not answer.
+    """
+
+    def __init__(self, name: str, says: str, question: VlmQuestion, settings: VlmSettings) -> None:
+        self.name, self.says = name, says
+        self._question, self._settings = question, settings
+        asked = [settings.model, settings.max_tokens, question.model_dump(mode="json")]
+        self.key = f"{name} {hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]}"
+
+    def score(self, pictured: Sequence[Pictured]) -> list[float | None]:
+        """Asks for all pictures, several at a time."""
+        with ThreadPoolExecutor(self._settings.requests) as pool:
+            return list(pool.map(self._ask, pictured))
+
+    def _ask(self, one: Pictured) -> float | None:
+        shown = {"reference": one.case.person.cut(), "generated": one.picture}
+        content: list[dict[str, object]] = [
+            {"type": "image_url", "image_url": {"url": _data_url(shown[name], self._question.side_px)}}
+            for name in self._question.pictures
+        ]
+        content.append({"type": "text", "text": self._question.text.replace("{prompt}", one.case.prompt)})
+        payload = {
+            "model": self._settings.model,
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": self._settings.max_tokens,
+            "temperature": 0,
+        }
+        return score_of(self._post(payload), self._question)
+
+    def _post(self, payload: dict[str, object]) -> str:
+        url = f"{self._settings.endpoint.rstrip('/')}/chat/completions"
+        request = urllib.request.Request(
+            url, json.dumps(payload).encode(), {"Content-Type": "application/json"}, method="POST"
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=self._settings.timeout_s) as answer:
+                said = json.load(answer)["choices"][0]["message"]["content"]
+        except urllib.error.HTTPError as error:
+            told = " ".join(error.read(500).decode("utf-8", "replace").split())
+            raise MissingScorerError(f"{url}: {error.code} {error.reason}: {told[:200]}") from None
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            raise MissingScorerError(f"{url}: {type(error).__name__}: {error}") from None
+        return said if isinstance(said, str) else ""
+
+
+def score_of(answer: str, question: VlmQuestion) -> float | None:
+    """0 to 10: the first whole number of the answer, or its first word."""
+    if question.answer == "yes_no":
+        word = _YES.match(answer)
+        return None if word is None else 10.0 * (word[1].lower() == "yes")
+    number = _NUMBER.search(answer)
+    return None if number is None else float(number[1])
+
+
+def _data_url(picture: np.ndarray, side_px: int) -> str:
+    image = Image.fromarray(picture)
+    image.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
+    sink = io.BytesIO()
+    image.save(sink, "PNG")
+    return "data:image/png;base64," + base64.b64encode(sink.getvalue()).decode()
