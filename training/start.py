@@ -1,17 +1,17 @@
 """A run from its settings: recipe, data and loop, checked before anything is built."""
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors.torch import load_file
 
 from training.compilation import compile_blocks
+from training.config_files import named_files, read_config
 from training.data import DataSettings, open_data
-from training.loop import LoopSettings, Training
+from training.loop import Training
+from training.loop_settings import LoopSettings
 from training.ranks import Ranks
 from training.recipes import recipe_of
 from training.recipes.recipe import Recipe
@@ -33,41 +33,12 @@ class RunSettings(Settings):
 
 def named_configs() -> list[str]:
     """Names of the configs that come with the project."""
-    return sorted(
-        file.name.removesuffix(".yaml")
-        for file in files("training.configs").iterdir()
-        if file.name.endswith(".yaml")
-    )
+    return named_files("training.configs")
 
 
 def read_settings(config: str, changes: dict[str, Any]) -> RunSettings:
     """A config by its name or path, with values set at dotted paths. Raises ValueError, one line."""
-    file = Path(config) if config.endswith((".yaml", ".yml")) else None
-    if file is None and config not in named_configs():
-        raise ValueError(
-            f"unknown config {config!r}: there are {', '.join(named_configs())}, or a path to a .yaml"
-        )
-    try:
-        text = file.read_text() if file else (files("training.configs") / f"{config}.yaml").read_text()
-        given = yaml.safe_load(text)
-    except (OSError, yaml.YAMLError) as error:
-        raise ValueError(f"{config}: {str(error).splitlines()[0]}") from None
-    if not isinstance(given, dict):
-        raise ValueError(f"{config}: must be a mapping with the keys {', '.join(RunSettings.model_fields)}")
-    for path, value in changes.items():
-        at = given
-        *parents, last = path.split(".")
-        for parent in parents:
-            at = at.setdefault(parent, {})
-            if not isinstance(at, dict):
-                raise ValueError(f"{config}: {parent} of {path} holds a value, no keys")
-        at[last] = value
-    try:
-        return RunSettings.model_validate(given)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise ValueError(f"{config}: {where}: {fault['msg']}") from None
+    return read_config(RunSettings, "training.configs", config, changes, "config")
 
 
 def prepare(
