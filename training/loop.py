@@ -7,9 +7,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from training.batch import Batch, Batches
-from training.checkpoint import Checkpoint, CheckpointError, CheckpointFolder, checkpoints_in, load_checkpoint
+from training.checkpoint import Checkpoint, CheckpointError, CheckpointFolder, load_checkpoint, place_of
 from training.loop_settings import LoopSettings
-from training.metrics import JsonLines, Metrics
+from training.metrics import JsonLines, Metrics, Together
 from training.optimiser import learning_rate
 from training.ranks import Ranks
 from training.rates import Rates
@@ -17,6 +17,7 @@ from training.recipes.recipe import Recipe
 from training.step import Step
 from training.step_record import StepRecord
 from training.validation import validation_loss
+from training.weights_and_biases import WeightsAndBiases
 
 
 class Training:
@@ -26,8 +27,9 @@ class Training:
     module       as `recipe.build` made it, on `ranks.device`; compiled or not
     batches      this rank's; their position is saved and restored
     validation   this rank's fixed batches; may be empty
+    pictures     called with the module and the step every `pictures_every` steps, on all ranks
 
-    The folder gets `checkpoints/` and `metrics.jsonl`. Raises CheckpointError where the last checkpoint
+    The folder gets `checkpoints/`, `metrics.jsonl` and `tensorboard/`. Raises CheckpointError where the last checkpoint
     is of another recipe or is damaged.
     """
 
@@ -40,21 +42,21 @@ class Training:
         folder: Path,
         ranks: Ranks | None = None,
         validation: Sequence[Batch] = (),
+        pictures: Callable[[nn.Module, int], object] | None = None,
     ) -> None:
         self.recipe, self.module, self.batches, self.settings = recipe, module, batches, settings
         self.ranks = ranks or Ranks()
-        self.validation = validation
+        self.validation, self._pictures = validation, pictures
         self.step = 0
         self._folder = folder
-        found = checkpoints_in(folder / "checkpoints")
-        last = self.ranks.gather(found[-1] if found else None)[0]  # all go on from the same one
-        checkpoint = load_checkpoint(last) if last else None
+        self._checkpoints = settings.checkpoints or folder / "checkpoints"
+        checkpoint = self._last_checkpoint()
         if checkpoint is not None:
-            self._load_adapter(checkpoint, last)
+            self._load_adapter(checkpoint)
         self._rates = Rates(module, self.ranks)
         self._one_step = Step(module, recipe.blocks(module), settings, self.ranks)
         if checkpoint is not None:
-            self._go_on(checkpoint, last)
+            self._go_on(checkpoint)
         self._record = StepRecord(self.ranks)
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> int:
@@ -65,9 +67,9 @@ class Training:
         raise.
         """
         settings = self.settings
-        metrics = JsonLines(self._folder / "metrics.jsonl", self.step + 1) if self.ranks.first else None
+        metrics = self._open_metrics() if self.ranks.first else None
         checkpoints = CheckpointFolder(
-            self._folder / "checkpoints",
+            self._checkpoints,
             settings.keep_checkpoints,
             settings.keep_every,
             writes=self.ranks.first,
@@ -89,6 +91,10 @@ class Training:
                     self._report(metrics)
                 if self.validation and (last or self.step % settings.validate_every == 0):
                     self._validate(metrics)
+                every = settings.pictures_every
+                if self._pictures is not None and every and (last or self.step % every == 0):
+                    self._pictures(self.module, self.step)
+                    self._rates.restart()
                 if due:
                     self._save(checkpoints)
         finally:
@@ -96,6 +102,23 @@ class Training:
             if metrics is not None:
                 metrics.close()
         return self.step
+
+    def _open_metrics(self) -> Metrics:
+        from training.tensorboard import TensorBoard  # here: it takes a second to import
+
+        first = self.step + 1
+        places: list[Metrics] = [
+            JsonLines(self._folder / "metrics.jsonl", first),
+            TensorBoard(self._folder / "tensorboard", first),
+        ]
+        if self.settings.wandb is not None:
+            config = {
+                "recipe": self.recipe.name,
+                "method": self.recipe.settings.model_dump(mode="json"),
+                "loop": self.settings.model_dump(mode="json"),
+            }
+            places.append(WeightsAndBiases(self.settings.wandb, self._folder.name, config))
+        return Together(places)
 
     def _report(self, metrics: Metrics | None) -> None:
         """Waits for the device, raises if a step was not finite, writes what the steps gave."""
@@ -130,24 +153,39 @@ class Training:
         }
         checkpoints.save(self.step, tensors, record)
 
-    def _load_adapter(self, checkpoint: Checkpoint, folder: Path) -> None:
+    def _last_checkpoint(self) -> Checkpoint | None:
+        place = place_of(self._checkpoints)
+        try:
+            found = place.names() if self.ranks.first else []
+        except OSError as error:
+            raise CheckpointError(str(error)) from None
+        name = self.ranks.gather(found[-1] if found else None)[0]  # all go on from the same one
+        if name is None:
+            return None
+        self._resumed = f"{self._checkpoints}/{name}"
+        with place.opened(name) as opened:
+            return load_checkpoint(opened, self._resumed)
+
+    def _load_adapter(self, checkpoint: Checkpoint) -> None:
         made_by = checkpoint.record.get("recipe")
         if made_by != self.recipe.name:
-            raise CheckpointError(f"{folder}: made by the recipe {made_by}, this one is {self.recipe.name}")
-        with _named(folder):
+            raise CheckpointError(
+                f"{self._resumed}: made by the recipe {made_by}, this one is {self.recipe.name}"
+            )
+        with _named(self._resumed):
             self.recipe.load_adapter(self.module, checkpoint.tensors["adapter"])
 
-    def _go_on(self, checkpoint: Checkpoint, folder: Path) -> None:
-        with _named(folder):
+    def _go_on(self, checkpoint: Checkpoint) -> None:
+        with _named(self._resumed):
             self._one_step.load_state(checkpoint.tensors)
         self.batches.load_state_dict(checkpoint.record["batches"])
         self.step = checkpoint.step
 
 
 @contextmanager
-def _named(folder: Path) -> Iterator[None]:
-    """Errors of tensors that do not fit, as one line with the checkpoint's folder."""
+def _named(checkpoint: str) -> Iterator[None]:
+    """Errors of tensors that do not fit, as one line with the checkpoint's place."""
     try:
         yield
     except (ValueError, KeyError) as error:
-        raise CheckpointError(f"{folder}: {str(error).splitlines()[0]}") from None
+        raise CheckpointError(f"{checkpoint}: {str(error).splitlines()[0]}") from None

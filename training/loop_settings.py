@@ -21,10 +21,15 @@ class LoopSettings(Settings):
     optimiser: OptimiserSettings = OptimiserSettings()
     ema_decay: float = Field(0.9999, ge=0, lt=1)
     read_every: int = Field(50, ge=1, description="steps between two reads of what lies on the device")
+    checkpoints: str | None = Field(None, description="folder or URL, instead of checkpoints/ of the run")
     checkpoint_every: int = Field(1000, ge=1, description="steps")
     keep_checkpoints: int = Field(3, ge=1)
     keep_every: int | None = Field(None, ge=1, description="steps; checkpoints of their multiples stay")
     validate_every: int = Field(1000, ge=1, description="steps")
+    wandb: str | None = Field(
+        None, min_length=1, description="project of Weights & Biases; none: nothing sent"
+    )
+    pictures_every: int | None = Field(None, ge=1, description="steps; grids of held-out people, or none")
 
     @property
     def frozen_dtype(self) -> torch.dtype:

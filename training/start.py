@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from training.compilation import compile_blocks
 from training.config_files import named_files, read_config
 from training.data import DataSettings, open_data
+from training.generation.validation_pictures import PictureSettings, ValidationPictures
 from training.loop import Training
 from training.loop_settings import LoopSettings
 from training.ranks import Ranks
@@ -25,6 +26,7 @@ class RunSettings(Settings):
     method: dict[str, Any] = Field(default_factory=dict, description="settings of the recipe")
     data: DataSettings = DataSettings()
     loop: LoopSettings
+    pictures: PictureSettings = PictureSettings()
     compile: bool = True
     start_from: str | None = Field(
         None, description="an adapter.safetensors, or a published file, to begin with"
@@ -57,7 +59,11 @@ def prepare(
         _begin_with(recipe, module, Path(settings.start_from))
     if settings.compile:
         compile_blocks(recipe.blocks(module))
-    return Training(recipe, module, batches, loop, out, ranks, held_out)
+    pictures = None
+    if held_out and loop.pictures_every:
+        place = out / "pictures" if ranks.first else None
+        pictures = ValidationPictures(recipe, held_out[0], place, settings.pictures)
+    return Training(recipe, module, batches, loop, out, ranks, held_out, pictures)
 
 
 def _begin_with(recipe: Recipe, module: torch.nn.Module, file: Path) -> None:

@@ -32,17 +32,18 @@ class PictureSettings(Settings):
 class ValidationPictures:
     """Writes a grid a call; takes the module as it is, weights of the last step.
 
-    batch   of held-out people, as the recipe reads it
+    batch    of held-out people, as the recipe reads it
+    folder   None writes nothing: all ranks make pictures, because a sharded model needs all, and one writes
     """
 
-    def __init__(self, recipe: Recipe, batch: Batch, folder: Path, settings: PictureSettings) -> None:
+    def __init__(self, recipe: Recipe, batch: Batch, folder: Path | None, settings: PictureSettings) -> None:
         self._recipe, self._folder, self._settings = recipe, folder, settings
         self._batch = batch
         self._vae: nn.Module | None = None
 
     @torch.no_grad()
-    def __call__(self, module: nn.Module, step: int) -> Path:
-        """Returns the file."""
+    def __call__(self, module: nn.Module, step: int) -> Path | None:
+        """Returns the file, if it writes one."""
         count = min(self._settings.people, len(self._batch))
         pipeline = self.pipeline(module)
         fields = {name: tensor[:count].to(pipeline.device) for name, tensor in self._batch.fields.items()}
@@ -52,6 +53,8 @@ class ValidationPictures:
             conditions, range(count), targets.shape[1], targets.shape[2], self._settings.sampling
         )
         columns = (self._recipe.reference_pictures(fields), targets, made)
+        if self._folder is None:
+            return None
         file = self._folder / f"step-{step:08d}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
         picture_grid([column.cpu().numpy() for column in columns]).save(file, quality=90)
