@@ -9,9 +9,10 @@ import pytest
 from curation.outfits.appearance_judge import AppearanceJudge
 from curation.outfits.calibrate import choose_cut, platt
 from curation.outfits.judge import Answer
-from curation.outfits.paper import Strategy, Verdicts, paper_protocol
+from curation.outfits.paper import paper_protocol
+from curation.outfits.strategy import Strategy, Verdicts
 from curation.people.appearance import BINS, CLOTHED
-from curation.settings.groups import AppearanceJudgeSettings, PaperStrategy
+from curation.settings.outfits import AppearanceJudgeSettings, PaperStrategy
 from tests.drawn_people import collection, write_folder
 from tests.drawn_pipeline import curate, persona, rows_of, settings, write_config
 
@@ -35,7 +36,7 @@ def _drive(strategy: Strategy, answer) -> Verdicts:
             pairs = strategy.send(said)  # type: ignore[arg-type]
         except StopIteration as stop:
             return stop.value
-        said = [answer(a, b) for a, b in pairs]
+        said = [answer(pair.a, pair.b) for pair in pairs]
 
 
 def test_a_person_in_one_outfit_is_kept_whole_with_one_question_a_photo() -> None:

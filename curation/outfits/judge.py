@@ -1,8 +1,11 @@
 """What a judge of pairs must do, whatever answers behind it: descriptors, or a VLM server."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
+
+from curation.settings.calibration import CalibrationSettings
 
 PersonRow = dict[str, Any]
 
@@ -15,6 +18,7 @@ class Answer:
     score      what `threshold` was applied to; None where nothing was measured
     error      why there is no answer: then we do not know, and the row is failed
     detail     for people to read, such as the similarity of each region
+    log_odds   of "same", natural logarithm, calibrated where the judge is; None where it cannot tell
     """
 
     same: bool | None
@@ -22,6 +26,7 @@ class Answer:
     threshold: float | None = None
     detail: str = ""
     error: str | None = None
+    log_odds: float | None = None
 
 
 class PairJudge(Protocol):
@@ -35,3 +40,52 @@ class PairJudge(Protocol):
     def ask(self, pairs: Sequence[tuple[PersonRow, PersonRow]]) -> list[Answer]:
         """One answer a pair; never raises for a pair, but answers with `error`."""
         ...
+
+
+@runtime_checkable
+class JudgesRegions(Protocol):
+    """A judge that can also be asked region by region: upper, lower, shoes, headwear, outer layer."""
+
+    def ask_regions(self, pairs: Sequence[tuple[PersonRow, PersonRow]]) -> list[Answer]:
+        """One answer a pair: no where any region differs, yes where two or more are the same and none
+        differs, else None. A region that one photo does not show is unknown, never "same"."""
+        ...
+
+
+def logit(probability: float) -> float:
+    """log p − log(1 − p), natural; p is kept 1e-6 away from 0 and 1, the precision of stored scores."""
+    p = min(max(probability, 1e-6), 1 - 1e-6)
+    return math.log(p) - math.log1p(-p)
+
+
+def probability(log_odds: float) -> float:
+    """The inverse of `logit`."""
+    return 1 / (1 + math.exp(-min(max(log_odds, -700.0), 700.0)))
+
+
+def calibrated(x: float, calibration: CalibrationSettings | None) -> float:
+    """slope · x + offset, or x itself."""
+    return x if calibration is None else calibration.slope * x + calibration.offset
+
+
+def from_regions(answers: dict[str, Answer]) -> Answer:
+    """The answer on a pair from those on its regions (`JudgesRegions`). A region's error is the pair's."""
+    broken = next((answer for answer in answers.values() if answer.error is not None), None)
+    if broken is not None:
+        return broken
+    words = {True: "same", False: "differs", None: "not seen"}
+    detail = ", ".join(f"{region} {words[answer.same]}" for region, answer in answers.items())
+    seen = [answer for answer in answers.values() if answer.same is not None]
+    if len(seen) >= 2 and all(answer.same for answer in seen):
+        same: bool | None = True
+    else:
+        same = False if any(answer.same is False for answer in seen) else None
+    # The least alike region speaks for the pair: two outfits may share all others.
+    worst = min((answer for answer in seen if answer.log_odds is not None), key=_log_odds, default=None)
+    if worst is None or same is None:
+        return Answer(None, detail=detail)
+    return Answer(same, worst.score, worst.threshold, detail, log_odds=worst.log_odds)
+
+
+def _log_odds(answer: Answer) -> float:
+    return answer.log_odds or 0.0

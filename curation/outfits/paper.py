@@ -3,34 +3,14 @@
 Two photos of a person drawn at random are shown to the judge; unless the clothes are the same, the
 person is dropped. Otherwise a sliding window of pairs goes over all photos of the person. The paper
 does not say how long the window is nor what its answers must be: `window` and `rule` are ours.
-
-A strategy is a generator: it yields the pairs that it wants judged and is sent their answers. So it
-knows no server, no batch and no thread, and many people can be judged side by side.
 """
-
-from collections.abc import Generator
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from curation.ledger import Outcome, at_least, failed, judged, kept
 from curation.outfits.judge import Answer
-from curation.settings.groups import PaperStrategy
-
-Pair = tuple[int, int]
-
-
-@dataclass
-class Verdicts:
-    """What a strategy found: the person as a whole, each photo, and the outfit letter of each."""
-
-    person: Outcome
-    photos: list[Outcome]
-    outfits: list[str | None]
-    asked: list[tuple[Pair, Answer]] = field(default_factory=list)
-
-
-Strategy = Generator[list[Pair], list[Answer], Verdicts]
+from curation.outfits.strategy import Ask, Strategy, Verdicts
+from curation.settings.outfits import PaperStrategy
 
 
 def paper_protocol(
@@ -41,10 +21,10 @@ def paper_protocol(
         alone = judged([at_least("too_few_photos", count, min_photos)])
         return Verdicts(alone, [alone] * count, [None] * count)
     order = [int(place) for place in random.permutation(count)]
-    asked: list[tuple[Pair, Answer]] = []
+    asked: list[tuple[Ask, Answer]] = []
     first, second = order[:2]
-    answer = (yield [(first, second)])[0]
-    asked.append(((first, second), answer))
+    answer = (yield [Ask(first, second)])[0]
+    asked.append((Ask(first, second), answer))
     if answer.same is not True:
         dropped = _no(answer, "outfit_differs", f"photos {first} and {second} of the person")
         return Verdicts(dropped, [dropped] * count, [None] * count, asked)
@@ -52,7 +32,7 @@ def paper_protocol(
     outcomes[first] = outcomes[second] = _yes(answer)
     window = [first, second]
     for photo in order[2:]:
-        pairs = [(other, photo) for other in window[-settings.window :]]
+        pairs = [Ask(other, photo) for other in window[-settings.window :]]
         answers = yield pairs
         asked += zip(pairs, answers, strict=True)
         outcomes[photo] = _by_rule(answers, settings.rule)

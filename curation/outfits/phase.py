@@ -16,17 +16,30 @@ from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
 from curation.ledger import DECISIONS, Counts, Outcome, Stamp, rule_people, rule_rows
 from curation.models import Model
+from curation.outfits.clusters import outfit_clusters
 from curation.outfits.gather import gather, read_bucket
-from curation.outfits.judge import Answer, PairJudge
-from curation.outfits.paper import Strategy, Verdicts, paper_protocol
+from curation.outfits.judge import Answer, JudgesRegions, PairJudge, PersonRow
+from curation.outfits.paper import paper_protocol
+from curation.outfits.similarity import similarities
+from curation.outfits.strategy import Ask, Strategy, Verdicts
 from curation.people.phase import used_models
-from curation.settings.groups import OutfitsSettings
+from curation.settings.outfits import OutfitsSettings, PaperStrategy
 from curation.stage import Stage
 from curation.step import Context, run_step, work_of
 from curation.storage import join
 
-VERSION = 1
-PAIR = pa.struct([("a", pa.string()), ("b", pa.string()), ("same", pa.bool_()), ("score", pa.float64())])
+VERSION = 2
+# What the judge was shown, in this order, and what it said; `log_odds` of "same" as strategies weigh it.
+PAIR = pa.struct(
+    [
+        ("a", pa.string()),
+        ("b", pa.string()),
+        ("same", pa.bool_()),
+        ("score", pa.float64()),
+        ("log_odds", pa.float64()),
+        ("by_regions", pa.bool_()),
+    ]
+)
 
 
 def run_outfits(
@@ -51,8 +64,8 @@ def run_outfits(
 class Outfits(Stage):
     """Stage `outfits` rules on identities, `outfit` on each photo of one.
 
-    Reads `identity` and `people` (list of structs with person_id and the judge's columns); fills
-    `person_ids`, `outfits` (a letter, or null), `pairs` (what the judge was asked and said).
+    Reads `identity` and `people` (list of structs with `columns`); fills `person_ids`, `outfits` (a letter,
+    or null), `pairs` (what the judge was asked and said).
     """
 
     name: ClassVar[str] = "outfits"
@@ -72,20 +85,26 @@ class Outfits(Stage):
         self._seed = seed
         self._calls = calls
         self._photo_stamp = Stamp("outfit", self.stamp.model, self.stamp.config)
+        self.columns = list(dict.fromkeys(["person_id", "appearance", *judge.columns]))
 
     def decide(self, table: pa.Table) -> pa.Table:
         """Judges all identities side by side: each round asks what every one of them wants next."""
         identities = table["identity"].to_pylist()
         people = table["people"].to_pylist()
-        runs = [
-            self._strategy(identity, len(photos)) for identity, photos in zip(identities, people, strict=True)
-        ]
+        runs = [self._strategy(identity, photos) for identity, photos in zip(identities, people, strict=True)]
         verdicts = self._run_all(runs, people)
         ids = [[person["person_id"] for person in photos] for photos in people]
         pairs = [
             [
-                {"a": ids[row][a], "b": ids[row][b], "same": answer.same, "score": answer.score}
-                for (a, b), answer in found.asked
+                {
+                    "a": ids[row][ask.a],
+                    "b": ids[row][ask.b],
+                    "same": answer.same,
+                    "score": answer.score,
+                    "log_odds": answer.log_odds,
+                    "by_regions": ask.by_regions,
+                }
+                for ask, answer in found.asked
             ]
             for row, found in enumerate(verdicts)
         ]
@@ -94,6 +113,9 @@ class Outfits(Stage):
                 "identity": table["identity"],
                 "person_ids": pa.array(ids, pa.list_(pa.string())),
                 "outfits": pa.array([v.outfits for v in verdicts], pa.list_(pa.string())),
+                "merged": pa.array(
+                    [v.merged or [False] * len(v.photos) for v in verdicts], pa.list_(pa.bool_())
+                ),
                 "pairs": pa.array(pairs, pa.list_(PAIR)),
                 "person_verdicts": pa.array([["kept"] * len(i) for i in ids], pa.list_(pa.string())),
                 "person_decisions": pa.array([[[] for _ in i] for i in ids], pa.list_(DECISIONS)),
@@ -103,27 +125,48 @@ class Outfits(Stage):
         persons: list[Outcome | None] = [found.person for found in verdicts]
         return rule_rows(out, self.stamp, persons)
 
-    def _strategy(self, identity: str, count: int) -> Strategy:
-        key = int(fingerprint(["outfits", self._seed, identity]), 16)
-        random = np.random.Generator(np.random.Philox(key=key))
-        return paper_protocol(count, random, self._settings.strategy, self._settings.min_photos)
+    def _strategy(self, identity: str, photos: list[PersonRow]) -> Strategy:
+        settings, least = self._settings.strategy, self._settings.min_photos
+        if isinstance(settings, PaperStrategy):
+            key = int(fingerprint(["outfits", self._seed, identity]), 16)
+            random = np.random.Generator(np.random.Philox(key=key))
+            return paper_protocol(len(photos), random, settings, least)
+        ids = [photo["person_id"] for photo in photos]
+        alike = similarities([photo["appearance"] for photo in photos])
+        return outfit_clusters(ids, alike, settings, least, isinstance(self._judge, JudgesRegions))
 
-    def _run_all(self, runs: list[Strategy], people: list[list[dict[str, Any]]]) -> list[Verdicts]:
+    def _run_all(self, runs: list[Strategy], people: list[list[PersonRow]]) -> list[Verdicts]:
         verdicts: dict[int, Verdicts] = {}
         answers: dict[int, list[Answer] | None] = dict.fromkeys(range(len(runs)))
         while answers:
-            wanted: list[tuple[int, list[tuple[int, int]]]] = []
+            wanted: list[tuple[int, list[Ask]]] = []
             for row, said in answers.items():
                 try:
                     wanted.append((row, runs[row].send(said)))  # type: ignore[arg-type]
                 except StopIteration as stop:
                     verdicts[row] = stop.value
-            pairs = [(people[row][a], people[row][b]) for row, asked in wanted for a, b in asked]
-            if self._judge.asks_model:
-                self._calls.asked(self.name, [f"{a['person_id']}|{b['person_id']}" for a, b in pairs])
-            said_all = iter(self._judge.ask(pairs) if pairs else [])
+            asks = [(people[row], ask) for row, asked in wanted for ask in asked]
+            said_all = iter(self._ask(asks))
             answers = {row: [next(said_all) for _ in asked] for row, asked in wanted}
         return [verdicts[row] for row in range(len(runs))]
+
+    def _ask(self, asks: list[tuple[list[PersonRow], Ask]]) -> list[Answer]:
+        """Whole pairs side by side, then regions side by side; answers in the order of `asks`."""
+        answers: dict[int, Answer] = {}
+        for by_regions in (False, True):
+            places = [place for place, (_, ask) in enumerate(asks) if ask.by_regions is by_regions]
+            pairs = [(asks[p][0][asks[p][1].a], asks[p][0][asks[p][1].b]) for p in places]
+            if not pairs:
+                continue
+            if self._judge.asks_model:
+                self._calls.asked(self.name, [f"{a['person_id']}|{b['person_id']}" for a, b in pairs])
+            if by_regions:
+                assert isinstance(self._judge, JudgesRegions)
+                said = self._judge.ask_regions(pairs)
+            else:
+                said = self._judge.ask(pairs)
+            answers |= zip(places, said, strict=True)
+        return [answers[place] for place in range(len(asks))]
 
 
 def open_outfits(job: Job) -> Work:
@@ -138,7 +181,7 @@ def open_outfits(job: Job) -> Work:
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
         people = read_bucket(join(job.run, "outfits", task.source), task.index)
-        table = stage(by_identity(people, list(dict.fromkeys(["person_id", *judge.columns]))))
+        table = stage(by_identity(people, stage.columns))
         counts = Counts()
         counts.count("identity", table["decisions"].to_pylist())
         photos = [person for row in table["person_decisions"].to_pylist() for person in row]

@@ -6,9 +6,9 @@ from curation.settings.base import Settings, model_names, resource
 from curation.settings.groups import (
     CaptionsSettings,
     IdentitiesSettings,
-    OutfitsSettings,
     ShardsSettings,
 )
+from curation.settings.outfits import OutfitsSettings
 from curation.settings.people import PeopleSettings
 from curation.settings.photos import PhotosSettings
 from curation.settings.source import ModelsSettings, SourceSettings

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from curation.call_counter import CallCounter
 from curation.engine import Job
 from curation.models import Models
-from curation.outfits.judge import Answer, PersonRow
+from curation.outfits.judge import Answer, PersonRow, calibrated, from_regions, logit
 from curation.settings.vlm import TransformersJudgeSettings, VllmJudgeSettings, VlmJudgeSettings
 from curation.storage import join
 from curation.vlm.cache import AnswerCache
 from curation.vlm.interview import Asker, Interview
+from curation.vlm.prompts import REGIONS
 from curation.vlm.question import COLUMNS, Questions
 from curation.vlm.reply import Reply
 from curation.vlm.serving import served
@@ -27,25 +28,47 @@ class VlmJudge:
         self._settings = settings
         self._model = models[settings.model]
         self._interview: Interview | None = None
+        self._about: dict[str, Interview] = {}
 
     def join_run(self, job: Job, phase: str, calls: CallCounter) -> None:
         """Finds the photos, the memory and the model of a run."""
-        questions = Questions(self._settings, self._model, job.pipeline.source)
         cache = AnswerCache(join(job.run, phase))
-        self._interview = Interview("outfits", questions, cache, calls, self._asker(job, questions))
+
+        def interview(settings: VlmJudgeSettings) -> Interview:
+            questions = Questions(settings, self._model, job.pipeline.source)
+            return Interview("outfits", questions, cache, calls, self._asker(job, questions))
+
+        self._interview = interview(self._settings)
+        if self._settings.regions:
+            for region in REGIONS:
+                self._about[region] = interview(
+                    self._settings.model_copy(update={"prompt": f"region-{region}"})
+                )
 
     def ask(self, pairs: Sequence[tuple[PersonRow, PersonRow]]) -> list[Answer]:
         """One answer a pair; all pairs that memory does not know are asked side by side."""
         assert self._interview is not None, "join_run comes first"
         return [self._answer(reply) for reply in self._interview.ask(pairs)]
 
+    def ask_regions(self, pairs: Sequence[tuple[PersonRow, PersonRow]]) -> list[Answer]:
+        """Five questions a pair; without the setting `regions` nothing is asked and nothing is known."""
+        if not self._about:
+            return [Answer(None, detail="regions are not asked about")] * len(pairs)
+        replies = {region: interview.ask(pairs) for region, interview in self._about.items()}
+        return [
+            from_regions({region: self._answer(said[place]) for region, said in replies.items()})
+            for place in range(len(pairs))
+        ]
+
     def _answer(self, reply: Reply) -> Answer:
         if reply.error is not None:
             return Answer(None, error=reply.error)
         assert reply.p_yes is not None
         cut = self._settings.cut
-        same = None if reply.answer == UNCLEAR else reply.p_yes >= cut
-        return Answer(same, reply.p_yes, cut, f"says {reply.answer}")
+        if reply.answer == UNCLEAR:
+            return Answer(None, reply.p_yes, cut, "says unclear")
+        log_odds = calibrated(logit(reply.p_yes), self._settings.calibration)
+        return Answer(reply.p_yes >= cut, reply.p_yes, cut, f"says {reply.answer}", log_odds=log_odds)
 
     def _asker(self, job: Job, questions: Questions) -> Asker:
         raise NotImplementedError

@@ -35,9 +35,32 @@ class Prompt:
         return f'{{"{self.key}":"'
 
 
+REGIONS = {
+    "upper": "the garment on the upper body",
+    "lower": "the garment on the legs, or the skirt of a dress",
+    "shoes": "the shoes",
+    "headwear": "what is worn on the head",
+    "outer": "the outermost layer, such as a jacket or a coat",
+}
+"""What the prompts `region-NAME` ask about."""
+
+
+def _about(name: str, what: str) -> Prompt:
+    return Prompt(
+        f"region-{name}",
+        f"Two photos of one person follow. Look only at {what}. Decide whether it is exactly the same piece "
+        "in both: kind, colour and pattern. If one photo has it and the other shows that part of the body "
+        "without it, the answer is no. Say unclear when a photo does not show that part. "
+        'Answer with JSON: {"same":"yes"}, {"same":"no"} or {"same":"unclear"}.',
+        "same",
+        ("yes", "no", "unclear"),
+    )
+
+
 PROMPTS = {
     prompt.name: prompt
     for prompt in (
+        *(_about(name, what) for name, what in REGIONS.items()),
         Prompt(
             "outfit-exact",
             "Two photos of one person follow. Decide whether the full-body appearance is exactly the same: "
