@@ -71,7 +71,7 @@ class ObjectStore:
         try:
             found = await obstore.get_range_async(self._store, key, start=start, end=stop)
         except Exception as error:
-            raise _explained(f"{self.url}/{key}", error) from None
+            raise explained(f"{self.url}/{key}", error) from None
         if len(found) != stop - start:
             raise OSError(f"{self.url}/{key}: ends at byte {start + len(found)}, wanted {stop}")
         return found
@@ -82,7 +82,7 @@ class ObjectStore:
         try:
             return await (await obstore.get_async(self._store, key)).bytes_async()
         except Exception as error:
-            raise _explained(f"{self.url}/{key}", error) from None
+            raise explained(f"{self.url}/{key}", error) from None
 
     async def size(self, key: str) -> int:
         """Bytes of an object. Raises as `get` does."""
@@ -90,7 +90,7 @@ class ObjectStore:
         try:
             return int((await obstore.head_async(self._store, key))["size"])
         except Exception as error:
-            raise _explained(f"{self.url}/{key}", error) from None
+            raise explained(f"{self.url}/{key}", error) from None
 
 
 def refuse_in_fork(url: str) -> None:
@@ -105,7 +105,8 @@ def refuse_in_fork(url: str) -> None:
         )
 
 
-def _explained(url: str, error: Exception) -> OSError:
+def explained(url: str, error: Exception) -> OSError:
+    """An error of the client as one line with the URL; a TransientError where another try may succeed."""
     text = str(error)
     found = _STATUS.search(text)
     status = int(found[1]) if found else 0

@@ -8,18 +8,20 @@
 
 There is no random state: draws are a function of the seed and the sample (randomness.py). A folder
 gets its name when all of it is on disk, so one from a killed write is never found; one whose files are
-not what was written is refused. Nothing is pickled.
+not what was written is refused. Nothing is pickled. They may lie in an object store too
+(checkpoint_store.py).
 """
 
 import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import xxhash
 from safetensors.torch import load_file, save_file
@@ -57,9 +59,9 @@ class CheckpointFolder:
     """
 
     def __init__(
-        self, folder: Path, keep: int = 3, keep_every: int | None = None, *, writes: bool = True
+        self, folder: Path | str, keep: int = 3, keep_every: int | None = None, *, writes: bool = True
     ) -> None:
-        self._folder, self._keep, self._keep_every = folder, keep, keep_every
+        self._place, self._keep, self._keep_every = place_of(folder), keep, keep_every
         self._writes = writes
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
@@ -95,30 +97,97 @@ class CheckpointFolder:
             self._pool.shutdown()
 
     def _write(self, step: int, tensors: dict[str, dict[str, Tensor]], record: dict[str, Any]) -> None:
-        final = self._folder / f"step-{step:08d}"
-        aside = self._folder / f".{final.name}.tmp"
+        with self._place.new_folder(name := f"step-{step:08d}") as aside:
+            files = {}
+            for part, named in tensors.items():
+                file = aside / f"{part}.safetensors"
+                save_file(named, file)
+                _sync(file)
+                files[file.name] = {"bytes": file.stat().st_size, "xxh3": _checksum(file)}
+            stated = {"step": step, "files": files, **record}
+            (aside / _RECORD).write_text(json.dumps(stated, indent=1, sort_keys=True) + "\n")
+            _sync(aside / _RECORD)
+            _sync(aside)
+            self._place.publish(aside, name)
+        for old in self._place.names()[: -self._keep]:
+            if self._keep_every is None or _step_of(old) % self._keep_every:
+                self._place.remove(old)
+
+
+class CheckpointPlace(Protocol):
+    """Where checkpoints of one run lie, by name."""
+
+    def names(self) -> list[str]:
+        """Of those that were written to their end, oldest first."""
+        ...
+
+    def new_folder(self, name: str) -> AbstractContextManager[Path]:
+        """An empty folder of this machine to write one in."""
+        ...
+
+    def publish(self, folder: Path, name: str) -> None:
+        """Makes what was written there the checkpoint of that name, whole or not at all."""
+        ...
+
+    def opened(self, name: str) -> AbstractContextManager[Path]:
+        """A folder of this machine that holds its files."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Deletes one."""
+        ...
+
+
+class LocalCheckpoints:
+    """Checkpoints in a folder of this machine, or of a file system that machines share."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def names(self) -> list[str]:
+        """Of those that were written to their end, oldest first."""
+        return [path.name for path in checkpoints_in(self._folder)]
+
+    @contextmanager
+    def new_folder(self, name: str) -> Iterator[Path]:
+        """Beside the others, under a temporary name."""
+        aside = self._folder / f".{name}.tmp"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        files = {}
-        for part, named in tensors.items():
-            file = aside / f"{part}.safetensors"
-            save_file(named, file)
-            _sync(file)
-            files[file.name] = {"bytes": file.stat().st_size, "xxh3": _checksum(file)}
-        stated = {"step": step, "files": files, **record}
-        (aside / _RECORD).write_text(json.dumps(stated, indent=1, sort_keys=True) + "\n")
-        _sync(aside / _RECORD)
-        _sync(aside)
+        yield aside
+
+    def publish(self, folder: Path, name: str) -> None:
+        """Renames it."""
+        final = self._folder / name
         # The same step is there already where a run was resumed from before it: the new one replaces it.
         shutil.rmtree(final, ignore_errors=True)
-        aside.rename(final)
+        folder.rename(final)
         _sync(self._folder)
-        self._rotate()
 
-    def _rotate(self) -> None:
-        for folder in checkpoints_in(self._folder)[: -self._keep]:
-            if self._keep_every is None or _step_of(folder) % self._keep_every:
-                shutil.rmtree(folder)
+    @contextmanager
+    def opened(self, name: str) -> Iterator[Path]:
+        """Its folder."""
+        yield self._folder / name
+
+    def remove(self, name: str) -> None:
+        """Deletes the folder."""
+        shutil.rmtree(self._folder / name)
+
+
+def place_of(where: Path | str) -> CheckpointPlace:
+    """Of a path, or of the URL of an object store. Raises CheckpointError for a URL that names none."""
+    if isinstance(where, Path) or "://" not in where:
+        return LocalCheckpoints(Path(where))
+    try:
+        from training.checkpoint_store import CheckpointStore
+
+        return CheckpointStore(where)
+    except ModuleNotFoundError as error:
+        raise CheckpointError(
+            f"{where}: needs the package {error.name}: pip install 'persona[object-stores]'"
+        ) from None
+    except OSError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
@@ -126,27 +195,33 @@ def checkpoints_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name) and (path / _RECORD).is_file()]
-    return sorted(found, key=_step_of)
+    return sorted(found, key=lambda path: _step_of(path.name))
 
 
-def load_checkpoint(folder: Path) -> Checkpoint:
-    """Reads and checks one. Raises CheckpointError where a file is missing or is not what was written."""
+def load_checkpoint(folder: Path, name: str | None = None) -> Checkpoint:
+    """Reads and checks one. Raises CheckpointError where a file is missing or is not what was written.
+
+    name    where it comes from, if its folder is a copy
+    """
+    said = name or str(folder)
     try:
         record = json.loads((folder / _RECORD).read_text())
         step, files = record.pop("step"), record.pop("files")
     except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{folder / _RECORD}: {str(error).splitlines()[0]}") from None
+        raise CheckpointError(f"{said}/{_RECORD}: {str(error).splitlines()[0]}") from None
     tensors = {}
     for name, stated in files.items():
         file = folder / name
         if not file.is_file() or file.stat().st_size != stated["bytes"] or _checksum(file) != stated["xxh3"]:
-            raise CheckpointError(f"{file}: not what was written: delete the folder to resume from before it")
+            raise CheckpointError(
+                f"{said}/{file.name}: not what was written: delete {said} to resume from before it"
+            )
         tensors[file.stem] = dict(load_file(file))
     return Checkpoint(step, record, tensors)
 
 
-def _step_of(folder: Path) -> int:
-    return int(folder.name.removeprefix("step-"))
+def _step_of(name: str) -> int:
+    return int(name.removeprefix("step-"))
 
 
 def _checksum(file: Path) -> str:

@@ -29,8 +29,8 @@ class Training:
     validation   this rank's fixed batches; may be empty
     pictures     called with the module and the step every `pictures_every` steps, on all ranks
 
-    The folder gets `checkpoints/`, `metrics.jsonl` and `tensorboard/`. Raises CheckpointError where the last checkpoint
-    is of another recipe or is damaged.
+    The folder gets `checkpoints/`, `metrics.jsonl` and `tensorboard/`. Raises CheckpointError where the
+    last checkpoint is of another recipe or is damaged.
     """
 
     def __init__(

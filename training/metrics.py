@@ -1,7 +1,7 @@
-"""Where metrics go: one line of JSON a step, which a resumed run continues without a seam."""
+"""Where metrics go: a line of JSON a step, which a resumed run continues without a seam, and others."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -40,6 +40,23 @@ class JsonLines:
     def close(self) -> None:
         """Closes the file."""
         self._stream.close()
+
+
+class Together:
+    """Several places, each of which gets everything."""
+
+    def __init__(self, places: Sequence[Metrics]) -> None:
+        self._places = places
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """To each."""
+        for place in self._places:
+            place.write(step, values)
+
+    def close(self) -> None:
+        """Each."""
+        for place in self._places:
+            place.close()
 
 
 def _whole_lines(path: Path) -> list[str]:
