@@ -1,6 +1,7 @@
 """`persona train` and `persona export`: from shards to a published file, and one line for what is wrong."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import yaml
 from safetensors.torch import load_file
 
 from persona import main
+from shards.folder import DatasetFolder
 from tests.drawn_pairs import write_people
+from tests.drawn_shards import write_dataset
 from tests.drawn_training import SETTINGS
 from training.checkpoint import checkpoints_in, load_checkpoint
 from training.recipes import recipe_of
@@ -87,9 +90,17 @@ def test_the_second_stage_starts_from_a_checkpoint_or_a_published_file(dataset: 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--set", "recipe=dreambooth"], "unknown recipe 'dreambooth'"),
+        (["--set", "recipe=dreambooth"], "unknown recipe 'dreambooth': there are ip_adapter, visual_persona"),
         (["--set", "method.stage=third"], "recipe visual_persona: stage: Input should be"),
-        (["--set", "loop.step=3"], "loop.step: Extra inputs are not permitted"),
+        (["--set", "loop.step=3"], "loop.step: there is no such setting; did you mean steps?"),
+        (["--set", "data.heigth_px=64"], "data.heigth_px: there is no such setting; did you mean height_px?"),
+        (["--set", "method.decoder.dept=1"], "decoder.dept: there is no such setting; did you mean depth?"),
+        (["--set", "recipe=visual_person"], "unknown recipe 'visual_person'; did you mean visual_persona?"),
+        (["--set", "data.regions=[hat]"], "data.regions: there is no region 'hat': full_body, head"),
+        (["--set", "data.bucket_run=5", "--set", "data.buckets=area"], "5 must be a multiple of batch 2"),
+        (["--set", "data.batch=[1"], "--set data.batch=[1: '[1' is no value of YAML"),
+        (["--recipe", "ip_adapter"], "is a config of the recipe visual_persona, not of ip_adapter"),
+        (["--config", "demo"], "two configs are named"),
         (["--set", "loop"], "must be PATH=VALUE"),
         (["--set", "data.batch=64"], "has 12 samples; a step of 1 ranks × 64 needs 64"),
         (
@@ -117,8 +128,75 @@ def test_an_unknown_config_and_a_folder_without_a_run_are_one_line(
 ) -> None:
     assert persona("train", "best", "--shards", dataset, "--out", tmp_path / "run") == 2
     assert "unknown config 'best': there are ip_adapter_demo, visual_persona_demo" in capsys.readouterr().err
+    assert persona("train", "visual_persona_dmo", "--shards", dataset, "--out", tmp_path / "run") == 2
+    assert "did you mean visual_persona_demo?" in capsys.readouterr().err
     assert persona("export", tmp_path, "--out", tmp_path / "weight.bin") == 2
     assert "no checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "name a config: ip_adapter_demo, "),
+        (["--recipe", "visual_persona"], "name a config: --config demo or stage_a or stage_b"),
+        (["--recipe", "visual_persona", "--config", "stage_c"], "no config 'stage_c' for the recipe"),
+        (["--recipe", "ip_adapter", "--config", "visual_persona_demo"], "not of ip_adapter"),
+    ],
+)
+def test_recipe_and_config_that_name_nothing_together_are_one_line(
+    words: list[str], message: str, dataset: Path, tmp_path: Path, capsys
+) -> None:
+    assert persona("train", "--shards", dataset, "--out", tmp_path / "run", *words) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+
+
+def test_recipe_and_config_name_a_config_together(dataset: Path, tmp_path: Path, capsys) -> None:
+    words = ["--shards", dataset, "--out", tmp_path / "run"]
+    file = config(tmp_path)
+    assert persona("train", "--recipe", "visual_persona", "--config", file, *words) == 0
+    # The config visual_persona_demo, of which this dataset is no step.
+    capsys.readouterr()
+    big = ["--set", "data.batch=640"]
+    for named in (["visual_persona_demo"], ["--recipe", "visual_persona", "--config", "demo"]):
+        assert persona("train", *named, *words, *big) == 2
+        assert "a step of 1 ranks × 640" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("newer", "has schema 2.0; this version of persona reads up to 1.x"),
+        ("empty", "the dataset has 0 samples; a step of 1 ranks × 2 needs 2"),
+        ("no records", "the dataset's samples have no 000.json, which the recipe's fields are made from"),
+        ("no index", "index.arrow"),
+    ],
+)
+def test_a_dataset_that_cannot_be_trained_on_is_one_line(
+    change: str, message: str, dataset: Path, tmp_path: Path, capsys
+) -> None:
+    folder = tmp_path / "shards"
+    shutil.copytree(dataset, folder)
+    about = json.loads((folder / "dataset.json").read_text())
+    if change == "newer":
+        (folder / "dataset.json").write_text(json.dumps({**about, "schema": "2.0"}))
+    elif change == "no index":
+        (folder / "index.arrow").unlink()
+    else:
+        groups = {s.key: s.members for s in map(DatasetFolder(str(dataset)).read, range(4))}
+        kept = {
+            key: {name: m for name, m in members.items() if name[3:] != ".json"}
+            for key, members in groups.items()
+        }
+        shutil.rmtree(folder)
+        write_dataset(folder, kept if change == "no records" else {})
+    out = tmp_path / "run"
+    assert persona("train", config(tmp_path), "--shards", folder, "--out", out) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("name", named_configs())

@@ -19,7 +19,8 @@ from tests.drawn_shards import write_dataset
 from tests.drawn_training import TARGET_PX, TEXT, built, tiny
 from training.batch import Batch, Field, check_fields
 from training.captions import HashedWords
-from training.loop import LoopSettings, Training
+from training.loop import Training
+from training.loop_settings import LoopSettings
 from training.models.region_crops import cut_regions
 from training.pair_fields import PairFields, members_for
 from training.recipes.recipe import Recipe

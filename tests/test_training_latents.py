@@ -79,9 +79,8 @@ def members(folder: Path, ending: str = "") -> dict[str, bytes]:
 def batches(folder: Path, number: int, latents: str = "auto", **method: Any) -> tuple[Any, list[Batch]]:
     """The recipe and the first batches of a run on this dataset."""
     settings = {**SETTINGS["visual_persona"], "denoising": {"person_weight": 2.0}, **method}
-    data = DataSettings(
-        height_px=64, width_px=64, batch=3, buckets=SIZES, bucket_run=6, latents=latents, seed=4
-    )
+    asked = {"height_px": 64, "width_px": 64, "batch": 3, "buckets": SIZES, "bucket_run": 6, "seed": 4}
+    data = DataSettings.model_validate({**asked, "latents": latents})
     run = open_data(data, recipe_of("visual_persona", settings), Ranks(), str(folder))
     stream = run.batches(1000)
     return run.recipe, [next(stream) for _ in range(number)]
@@ -162,7 +161,7 @@ def test_the_loss_is_that_of_encoding_online(
     folder = (
         latents if dtype == "float16" else precomputed(dataset, tmp_path / "l", tmp_path, "--dtype", dtype)
     )
-    method = {"stage": "shared_queries", "reconstruction": 0.5}
+    method: dict[str, Any] = {"stage": "shared_queries", "reconstruction": 0.5}
     online, pictures = batches(dataset, 8, **method)
     cached, drawn = batches(folder, 8, **method)
     modules = built(online), built(cached)

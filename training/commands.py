@@ -28,7 +28,9 @@ def mount(commands: Any, parser_of: ParserOf | None = None, faces_of: FacesOf | 
         "train a recipe on shards; goes on by itself where it stopped",
         "persona train visual_persona_demo --shards runs/demo/shards --out runs/training",
     )
-    train.add_argument("config", help="a config's name, or a path to a .yaml")
+    train.add_argument("name", metavar="CONFIG", nargs="?", help="a config's name, or a path to a .yaml")
+    train.add_argument("--recipe", metavar="RECIPE", help="with --config: RECIPE_CONFIG, or of that recipe")
+    train.add_argument("--config", metavar="CONFIG", help="as CONFIG; with --recipe its size, as demo")
     train.add_argument("--shards", required=True, metavar="DIR")
     train.add_argument("--validation", metavar="DIR", help="shards of held-out people")
     train.add_argument("--out", required=True, metavar="DIR")
@@ -53,13 +55,16 @@ def mount(commands: Any, parser_of: ParserOf | None = None, faces_of: FacesOf | 
 def _train(options: argparse.Namespace) -> int:
     from shards.folder import DatasetError
     from shards.loader import TooManyBrokenError
+    from training.config_choice import check_recipe, chosen_config
     from training.ranks import join_ranks
-    from training.start import prepare, read_settings
+    from training.start import named_configs, prepare, read_settings
     from training.step_record import NonFiniteError
 
     with join_ranks() as ranks:
         try:
-            settings = read_settings(options.config, assignments(options.set))
+            config = chosen_config(options.name, options.recipe, options.config, named_configs())
+            settings = read_settings(config, assignments(options.set))
+            check_recipe(settings.recipe, options.recipe, config)
             training = prepare(settings, options.shards, Path(options.out), ranks, options.validation)
         except ValueError as error:
             return _refused(error, 2)

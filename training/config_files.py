@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from training.settings import Settings
+from training.settings import Settings, first_fault, or_nearest
 
 _Kind = TypeVar("_Kind", bound=Settings)
 
@@ -29,8 +29,8 @@ def read_config(kind: type[_Kind], package: str, config: str, changes: dict[str,
     """
     path = Path(config) if config.endswith((".yaml", ".yml")) else None
     if path is None and config not in named_files(package):
-        known = ", ".join(named_files(package))
-        raise ValueError(f"unknown {what} {config!r}: there are {known}, or a path to a .yaml")
+        known = or_nearest(config, named_files(package))
+        raise ValueError(f"unknown {what} {config!r}{known} (or a path to a .yaml)")
     try:
         text = path.read_text() if path else (files(package) / f"{config}.yaml").read_text()
         given = yaml.safe_load(text)
@@ -49,6 +49,4 @@ def read_config(kind: type[_Kind], package: str, config: str, changes: dict[str,
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise ValueError(f"{config}: {where}: {fault['msg']}") from None
+        raise ValueError(f"{config}: {first_fault(error, kind)}") from None

@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+from pydantic import ValidationError
+
 from training.recipes.recipe import Recipe
+from training.settings import first_fault, or_nearest
 
 # name: (module, recipe, its settings). A method is added here and nowhere else.
 CATALOGUE = {
@@ -19,13 +22,11 @@ def recipe_of(name: str, settings: Mapping[str, Any]) -> Recipe:
     Raises ValueError, one line, for an unknown name and for settings that are not its own.
     """
     if name not in CATALOGUE:
-        raise ValueError(f"unknown recipe {name!r}: there are {', '.join(sorted(CATALOGUE))}")
+        raise ValueError(f"unknown recipe {name!r}{or_nearest(name, CATALOGUE)}")
     module, recipe, kind = CATALOGUE[name]
     code = import_module(module)
     try:
         read = getattr(code, kind).model_validate(dict(settings))
-    except ValueError as error:
-        fault = error.errors()[0] if hasattr(error, "errors") else {"loc": (), "msg": str(error)}
-        where = ".".join(str(part) for part in fault["loc"])
-        raise ValueError(f"recipe {name}: {where + ': ' if where else ''}{fault['msg']}") from None
+    except ValidationError as error:
+        raise ValueError(f"recipe {name}: {first_fault(error, getattr(code, kind))}") from None
     return getattr(code, recipe)(read)
