@@ -45,7 +45,7 @@ def read(url: str, name: str) -> Any:
 def test_a_run_goes_on_on_another_machine_from_what_lies_in_the_store(
     server: tuple[SlowStore, Any], tmp_path: Path
 ) -> None:
-    loop = {"checkpoints": "s3://runs/one", "checkpoint_every": 2, "keep_checkpoints": 2}
+    loop: dict[str, Any] = {"checkpoints": "s3://runs/one", "checkpoint_every": 2, "keep_checkpoints": 2}
     training(tmp_path / "undisturbed", Ranks(), steps=6).run()
     training(tmp_path / "first", Ranks(), steps=4, **loop).run()
     assert not (tmp_path / "first/checkpoints").exists()

@@ -37,6 +37,7 @@ def mount(commands: Any, parser_of: ParserOf | None = None, faces_of: FacesOf | 
     train.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", help="as loop.steps=100; may be repeated"
     )
+    train.add_argument("--plan", action="store_true", help="check, print the predicted memory, train nothing")
     export = add_command(
         commands,
         "export",
@@ -59,23 +60,32 @@ def _train(options: argparse.Namespace) -> int:
     from training.ranks import join_ranks
     from training.start import named_configs, prepare, read_settings
     from training.step_record import NonFiniteError
+    from training.stop_signals import StopSignals
 
     with join_ranks() as ranks:
         try:
             config = chosen_config(options.name, options.recipe, options.config, named_configs())
             settings = read_settings(config, assignments(options.set))
             check_recipe(settings.recipe, options.recipe, config)
-            training = prepare(settings, options.shards, Path(options.out), ranks, options.validation)
+            prepared = prepare(settings, options.shards, Path(options.out), ranks, options.validation)
+            if ranks.first:
+                memory = prepared.memory()
+                print(memory.line() if not options.plan else json.dumps(memory.in_gib()))
+            if options.plan:
+                return 0
+            training = prepared.training()
         except ValueError as error:
             return _refused(error, 2)
         if ranks.first and training.step:
             print(f"goes on from step {training.step} of {settings.loop.steps}")
         try:
-            steps = training.run()
+            with StopSignals() as stop:
+                steps = training.run(stop)
         except (DatasetError, NonFiniteError, TooManyBrokenError) as error:
             return _refused(error, 1)
         if ranks.first:
-            print(json.dumps({"steps": steps, "out": options.out}))
+            done = {"steps": steps, "out": options.out}
+            print(json.dumps(done if steps == settings.loop.steps else {**done, "of": settings.loop.steps}))
     return 0
 
 

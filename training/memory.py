@@ -45,10 +45,16 @@ class MemoryPlan:
         """All together."""
         return sum(getattr(self, part.name) for part in fields(self))
 
+    def in_gib(self) -> dict[str, float]:
+        """The parts by name, and `predicted_gib`, the peak."""
+        parts = {part.name: round(getattr(self, part.name) / 2**30, 3) for part in fields(self)}
+        return {"predicted_gib": round(self.peak / 2**30, 3), **parts}
+
     def line(self) -> str:
-        """For people, in GiB."""
-        parts = ", ".join(f"{part.name} {_gib(getattr(self, part.name))}" for part in fields(self))
-        return f"predicted memory: {_gib(self.peak)} GiB ({parts})"
+        """For people."""
+        peak, *parts = self.in_gib().items()
+        listed = ", ".join(f"{name} {gib:.2f}" for name, gib in parts)
+        return f"predicted memory: {peak[1]:.2f} GiB ({listed})"
 
 
 def predict_memory(
@@ -161,7 +167,3 @@ class _LiveBytes(TorchDispatchMode):
 
 def _bytes(tensors: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _gib(count: int) -> str:
-    return f"{count / 2**30:.2f}"

@@ -1,5 +1,7 @@
 """A run from its settings: recipe, data and loop, checked before anything is built."""
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +11,16 @@ from safetensors.torch import load_file
 
 from training.compilation import compile_blocks
 from training.config_files import named_files, read_config
-from training.data import DataSettings, open_data
+from training.data import DataSettings, RunData, open_data
 from training.generation.validation_pictures import PictureSettings, ValidationPictures
 from training.loop import Training
 from training.loop_settings import LoopSettings
+from training.memory import MemoryPlan, predict_memory
 from training.ranks import Ranks
 from training.recipes import recipe_of
 from training.recipes.recipe import Recipe
 from training.settings import Settings
+from training.weights_and_biases import check_wandb
 
 
 class RunSettings(Settings):
@@ -43,27 +47,51 @@ def read_settings(config: str, changes: dict[str, Any]) -> RunSettings:
     return read_config(RunSettings, "training.configs", config, changes, "config")
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A run that was checked and whose module is built, on the CPU; nothing of it is on a device yet."""
+
+    settings: RunSettings
+    data: RunData
+    module: torch.nn.Module
+    out: Path
+    ranks: Ranks
+
+    def memory(self) -> MemoryPlan:
+        """What a step will take on this rank's device, with targets of the largest size."""
+        recipe, data = self.data.recipe, self.settings.data
+        fields = recipe.fields(*max(data.sizes, key=math.prod))
+        blocks = recipe.blocks(self.module)
+        return predict_memory(self.module, blocks, fields, data.batch, self.settings.loop, self.ranks)
+
+    def training(self) -> Training:
+        """The run on its device. Raises ValueError, one line."""
+        settings, loop, ranks, recipe = self.settings, self.settings.loop, self.ranks, self.data.recipe
+        batches = self.data.batches(loop.steps * loop.accumulate * settings.data.batch * ranks.world)
+        held_out = self.data.validation()
+        module = self.module.to(ranks.device)
+        if settings.compile:
+            compile_blocks(recipe.blocks(module))
+        pictures = None
+        if held_out and loop.pictures_every:
+            place = self.out / "pictures" if ranks.first else None
+            pictures = ValidationPictures(recipe, held_out[0], place, settings.pictures)
+        return Training(recipe, module, batches, loop, self.out, ranks, held_out, pictures)
+
+
 def prepare(
     settings: RunSettings, shards: str, out: Path, ranks: Ranks, validation: str | None = None
-) -> Training:
+) -> Prepared:
     """Checks all that can be wrong, then builds. Raises ValueError, one line."""
+    if settings.loop.wandb is not None:
+        check_wandb()
     recipe = recipe_of(settings.recipe, settings.method)
-    loop = settings.loop
     data = open_data(settings.data, recipe, ranks, shards, validation)
-    recipe = data.recipe
-    batches = data.batches(loop.steps * loop.accumulate * settings.data.batch * ranks.world)
-    held_out = data.validation()
     torch.manual_seed(settings.data.seed)
-    module = recipe.build(loop.frozen_dtype).to(ranks.device)
+    module = data.recipe.build(settings.loop.frozen_dtype)
     if settings.start_from is not None:
-        _begin_with(recipe, module, Path(settings.start_from))
-    if settings.compile:
-        compile_blocks(recipe.blocks(module))
-    pictures = None
-    if held_out and loop.pictures_every:
-        place = out / "pictures" if ranks.first else None
-        pictures = ValidationPictures(recipe, held_out[0], place, settings.pictures)
-    return Training(recipe, module, batches, loop, out, ranks, held_out, pictures)
+        _begin_with(data.recipe, module, Path(settings.start_from))
+    return Prepared(settings, data, module, out, ranks)
 
 
 def _begin_with(recipe: Recipe, module: torch.nn.Module, file: Path) -> None:

@@ -1,0 +1,70 @@
+"""Memory of a step is predicted from shapes, and is what the allocator counts."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.drawn_training import built, tiny
+from training.loop_settings import LoopSettings
+from training.measured_memory import peak_memory
+from training.memory import MemoryPlan, predict_memory
+from training.random_batch import random_batch
+from training.ranks import Ranks
+from training.step import Step
+from training.step_record import StepRecord
+
+PX, SAMPLES = 128, 4
+
+
+def predicted(
+    recipe: Any, module: torch.nn.Module, settings: LoopSettings, ranks: Ranks | None = None
+) -> MemoryPlan:
+    fields = recipe.fields(PX, PX)
+    return predict_memory(module, recipe.blocks(module), fields, SAMPLES, settings, ranks or Ranks())
+
+
+@pytest.mark.parametrize(
+    ("denoising", "loop"),
+    [
+        ({}, {"precision": "fp32"}),
+        ({"tune_unet": True}, {"precision": "bf16", "accumulate": 2}),
+        ({"tune_unet": True, "checkpoint_activations": True}, {"precision": "fp32"}),
+    ],
+)
+def test_predicted_memory_is_within_15_percent_of_the_measured(
+    denoising: dict[str, Any], loop: dict[str, Any]
+) -> None:
+    recipe = tiny("visual_persona", denoising=denoising)
+    settings = LoopSettings.model_validate({"steps": 9, **loop})
+    module = built(recipe, dtype=settings.frozen_dtype)
+    plan = predicted(recipe, module, settings)
+
+    step, record = Step(module, (), settings, Ranks()), StepRecord(Ranks())
+    batches = [random_batch(recipe.fields(PX, PX), SAMPLES, seed=seed) for seed in range(settings.accumulate)]
+    step(0, batches, record)
+    state = [part for parts in step.optimiser.state.values() for part in parts.values()]
+    fields = [tensor for batch in batches for tensor in batch.fields.values()]
+    resident = [*module.parameters(), *module.buffers(), *step.ema.tensors.values(), *state, *fields]
+    with peak_memory(torch.device("cpu"), resident) as measured:
+        step(1, batches, record)
+    assert plan.peak == pytest.approx(measured.bytes, rel=0.15)
+
+
+def test_a_prediction_changes_nothing_and_grows_with_what_is_kept() -> None:
+    recipe = tiny("visual_persona", denoising={"tune_unet": True})
+    module = built(recipe)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    settings = LoopSettings(steps=9, precision="fp32")
+    alone = predicted(recipe, module, settings)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+    assert all(parameter.grad is None for parameter in module.parameters())
+    trained = sum(p.numel() * 4 for p in module.parameters() if p.requires_grad)
+    assert alone.averages == trained
+    assert alone.optimiser == pytest.approx(2 * trained, rel=0.01)
+
+    whole = predicted(recipe, module, settings, Ranks(0, 4))
+    assert whole.gradients == trained
+    sharded = predicted(recipe, module, settings.model_copy(update={"shard": True}), Ranks(0, 4))
+    assert sharded.optimiser == pytest.approx(whole.optimiser / 4, rel=0.01)
+    assert sharded.averages == pytest.approx(whole.averages / 4, rel=0.01)
