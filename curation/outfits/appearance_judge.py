@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from curation.models import Models
-from curation.outfits.judge import Answer, PersonRow, calibrated
+from curation.outfits.judge import Answer, PersonRow
 from curation.people.appearance import BINS, CLOTHED
 from curation.settings.outfits import AppearanceJudgeSettings
 
@@ -34,13 +34,8 @@ class AppearanceJudge:
         detail = ", ".join(f"{name} {value:.3f}" for name, value in similarity.items()) or "no region"
         if len(similarity) < self._settings.min_regions:
             return Answer(None, detail=f"seen on both: {detail}")
-        return self._rule(min(similarity.values()), detail)
-
-    def _rule(self, similarity: float, detail: str) -> Answer:
-        score, cut = round(similarity, 5), self._settings.cut
-        calibration = self._settings.calibration
-        log_odds = None if calibration is None else calibrated(score, calibration)
-        return Answer(score >= cut, score, cut, detail, log_odds=log_odds)
+        score = round(min(similarity.values()), 5)
+        return Answer(score >= self._settings.cut, score, self._settings.cut, detail)
 
 
 def vector_of(data: bytes) -> np.ndarray:

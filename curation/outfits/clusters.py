@@ -1,10 +1,11 @@
 """The strategy `clusters`: every outfit of a person is a group of its own.
 
 Photos are placed one after the other, those that look like a placed photo first. A photo is compared with
-the outfits found so far, the likeliest first; each comparison is decided by the mean of the judge's
-log-odds. An open comparison is asked again with the order swapped, because judges are swayed by order, then
-of another photo of the outfit, because a view may hide what differs, then region by region where the judge
-can. What no outfit takes begins an outfit of its own.
+the outfits found so far, the likeliest first; each comparison is decided by calibrated log-odds. An open
+comparison is asked again with the order swapped, because judges are swayed by order, then of another photo
+of the outfit, because a view may hide what differs, then region by region where the judge can. What no
+outfit takes begins an outfit of its own. Stored colours order, skip and speak against; alone they never
+accept, and a judge that says no is not overruled.
 """
 
 from collections.abc import Generator, Sequence
@@ -13,12 +14,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from curation.ledger import Outcome, at_least, failed, judged
+from curation.outfits.evidence import Weights, log_odds_of
 from curation.outfits.judge import Answer, logit, probability
 from curation.outfits.strategy import Ask, Strategy, Verdicts
 from curation.settings.outfits import ClustersStrategy
 
-# The log-odds of a judge that says only yes or no: of one that is right 19 times in 20.
-_PLAIN = logit(0.95)
 Asking = Generator[list[Ask], list[Answer], float | None]
 
 
@@ -82,6 +82,7 @@ class _Person:
         self._ids = ids
         self._alike = alike
         self._asks_regions = asks_regions
+        self._weights = Weights(settings.calibration)
         self._said: dict[tuple[int, int], list[float]] = {}
         self._error: dict[tuple[int, int], str] = {}
         self._placed = [_Placed() for _ in ids]
@@ -207,13 +208,18 @@ class _Person:
         return self._ids[photo][:10]
 
     def _likeliest(self, photo: int) -> list[list[int]]:
-        """The outfits to compare with, by their most similar photo; those below the low cut are left out."""
+        """The outfits to compare with, by their most similar photo.
+
+        Those below the low cut, or so unlike that no answer would be believed, are left out.
+        """
         near = []
         for number, outfit in enumerate(self.outfits):
             alike = self._alike[photo, outfit]
-            best = float(np.nanmax(alike)) if not np.isnan(alike).all() else None
-            if best is None or best >= (self.settings.low_cut or 0.0):
-                near.append((-(best if best is not None else 0.0), number, outfit))
+            best = None if np.isnan(alike).all() else float(np.nanmax(alike))
+            if best is None or (
+                best >= (self.settings.low_cut or 0.0) and self._weights.at_most(best) >= self._accept
+            ):
+                near.append((-(0.0 if best is None else best), number, outfit))
         return [outfit for _, _, outfit in sorted(near)[: self.settings.tries]]
 
     def _representative(self, outfit: list[int], photo: int) -> int:
@@ -239,7 +245,8 @@ class _Person:
         if self._is_open(log_odds) and self._asks_regions:
             by_regions = yield from self._ask(Ask(beside, photo, by_regions=True))
             if by_regions is not None:
-                log_odds = by_regions if by_regions < 0 else (log_odds + by_regions) / 2
+                regions = self._weights.of_pair(by_regions, float(self._alike[beside, photo]))
+                log_odds = regions if by_regions < 0 else (log_odds + regions) / 2
         return log_odds
 
     def _is_open(self, log_odds: float) -> bool:
@@ -253,11 +260,10 @@ class _Person:
             if first is None:
                 return None
             self._said[key] = [first]
-            if self._is_open(first):
+            if self._is_open(self._weigh(key)):
                 second = yield from self._ask(Ask(b, a))
                 self._said[key] += [] if second is None else [second]
-        said = self._said[key]
-        return sum(said) / len(said)
+        return self._weigh(key)
 
     def _ask(self, ask: Ask) -> Asking:
         answer = (yield [ask])[0]
@@ -265,11 +271,11 @@ class _Person:
         if answer.error is not None:
             self._error[min(ask.a, ask.b), max(ask.a, ask.b)] = answer.error
             return None
-        if answer.log_odds is not None:
-            return answer.log_odds
-        if answer.same is None:
-            return None if ask.by_regions else 0.0
-        return _PLAIN if answer.same else -_PLAIN
+        return None if ask.by_regions and answer.same is None else log_odds_of(answer)
+
+    def _weigh(self, pair: tuple[int, int]) -> float:
+        said = self._said[pair]
+        return self._weights.of_pair(sum(said) / len(said), float(self._alike[pair]))
 
 
 def letters(number: int) -> str:

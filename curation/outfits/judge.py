@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from curation.settings.calibration import CalibrationSettings
-
 PersonRow = dict[str, Any]
 
 
@@ -15,10 +13,9 @@ class Answer:
     """What a judge says of two photos of a person.
 
     same       True, False, or None where it cannot tell
-    score      what `threshold` was applied to; None where nothing was measured
+    score      0 to 1, what `threshold` was applied to; None where nothing was measured
     error      why there is no answer: then we do not know, and the row is failed
     detail     for people to read, such as the similarity of each region
-    log_odds   of "same", natural logarithm, calibrated where the judge is; None where it cannot tell
     """
 
     same: bool | None
@@ -26,7 +23,6 @@ class Answer:
     threshold: float | None = None
     detail: str = ""
     error: str | None = None
-    log_odds: float | None = None
 
 
 class PairJudge(Protocol):
@@ -63,11 +59,6 @@ def probability(log_odds: float) -> float:
     return 1 / (1 + math.exp(-min(max(log_odds, -700.0), 700.0)))
 
 
-def calibrated(x: float, calibration: CalibrationSettings | None) -> float:
-    """slope · x + offset, or x itself."""
-    return x if calibration is None else calibration.slope * x + calibration.offset
-
-
 def from_regions(answers: dict[str, Answer]) -> Answer:
     """The answer on a pair from those on its regions (`JudgesRegions`). A region's error is the pair's."""
     broken = next((answer for answer in answers.values() if answer.error is not None), None)
@@ -80,12 +71,14 @@ def from_regions(answers: dict[str, Answer]) -> Answer:
         same: bool | None = True
     else:
         same = False if any(answer.same is False for answer in seen) else None
-    # The least alike region speaks for the pair: two outfits may share all others.
-    worst = min((answer for answer in seen if answer.log_odds is not None), key=_log_odds, default=None)
-    if worst is None or same is None:
+    if same is None:
         return Answer(None, detail=detail)
-    return Answer(same, worst.score, worst.threshold, detail, log_odds=worst.log_odds)
+    # The least alike region speaks for the pair: two outfits may share all others.
+    worst = min((answer for answer in seen if answer.score is not None), key=_score, default=None)
+    if worst is None:
+        return Answer(same, detail=detail)
+    return Answer(same, worst.score, worst.threshold, detail)
 
 
-def _log_odds(answer: Answer) -> float:
-    return answer.log_odds or 0.0
+def _score(answer: Answer) -> float:
+    return answer.score or 0.0

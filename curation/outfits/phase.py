@@ -29,14 +29,13 @@ from curation.step import Context, run_step, work_of
 from curation.storage import join
 
 VERSION = 2
-# What the judge was shown, in this order, and what it said; `log_odds` of "same" as strategies weigh it.
+# What the judge was shown, in this order, and what it said.
 PAIR = pa.struct(
     [
         ("a", pa.string()),
         ("b", pa.string()),
         ("same", pa.bool_()),
         ("score", pa.float64()),
-        ("log_odds", pa.float64()),
         ("by_regions", pa.bool_()),
     ]
 )
@@ -101,7 +100,6 @@ class Outfits(Stage):
                     "b": ids[row][ask.b],
                     "same": answer.same,
                     "score": answer.score,
-                    "log_odds": answer.log_odds,
                     "by_regions": ask.by_regions,
                 }
                 for ask, answer in found.asked

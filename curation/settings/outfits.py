@@ -22,12 +22,15 @@ class PaperStrategy(Settings):
 class ClustersStrategy(Settings):
     """Every outfit of a person is a group of its own. Keys that are not set come from the preset.
 
-    Probabilities are the judge's, calibrated where the judge has a `calibration`.
+    Probabilities are the calibration's; without one they are the judge's own, which are often too sure.
     """
 
     backend: Literal["clusters"] = "clusters"
     preset: Literal["strict", "recall"] = threshold(
         "strict", description="strict loses pairs, recall mixes some"
+    )
+    calibration: CalibrationSettings | None = threshold(
+        None, description="of the judge's answers, as `persona judge calibrate` writes it; None: as they are"
     )
     accept: float | None = threshold(
         None, gt=0, lt=1, description="least probability of the same clothes that joins a photo to an outfit"
@@ -100,7 +103,6 @@ class AppearanceJudgeSettings(Settings):
     backend: Literal["appearance"] = "appearance"
     cut: float = threshold(0.85, ge=0, le=1, description="least similarity of the worst region")
     min_regions: int = threshold(1, ge=1, le=4, description="regions both photos must show")
-    calibration: CalibrationSettings | None = threshold(None)
 
 
 class OutfitsSettings(Settings):

@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from curation.settings.base import Settings, resource, threshold
-from curation.settings.calibration import CalibrationSettings
 
 CanvasPx = Annotated[list[Annotated[int, Field(ge=28, le=4096)]], Field(min_length=2, max_length=2)]
 
@@ -55,7 +54,6 @@ class VlmJudgeSettings(VlmSettings):
     margin: float = Field(0.0, ge=0, le=2)
     max_tokens: int = Field(24, ge=1, le=1024)
     cut: float = threshold(0.5, ge=0, le=1, description="least p(yes) / (p(yes) + p(no)) for 'same'")
-    calibration: CalibrationSettings | None = threshold(None)
     regions: bool = threshold(
         False, description="the strategy `clusters` asks of open pairs region by region too: five questions"
     )

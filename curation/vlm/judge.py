@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from curation.call_counter import CallCounter
 from curation.engine import Job
 from curation.models import Models
-from curation.outfits.judge import Answer, PersonRow, calibrated, from_regions, logit
+from curation.outfits.judge import Answer, PersonRow, from_regions
 from curation.settings.vlm import TransformersJudgeSettings, VllmJudgeSettings, VlmJudgeSettings
 from curation.storage import join
 from curation.vlm.cache import AnswerCache
@@ -67,8 +67,7 @@ class VlmJudge:
         cut = self._settings.cut
         if reply.answer == UNCLEAR:
             return Answer(None, reply.p_yes, cut, "says unclear")
-        log_odds = calibrated(logit(reply.p_yes), self._settings.calibration)
-        return Answer(reply.p_yes >= cut, reply.p_yes, cut, f"says {reply.answer}", log_odds=log_odds)
+        return Answer(reply.p_yes >= cut, reply.p_yes, cut, f"says {reply.answer}")
 
     def _asker(self, job: Job, questions: Questions) -> Asker:
         raise NotImplementedError
