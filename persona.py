@@ -90,6 +90,10 @@ def _parser(command: str) -> argparse.ArgumentParser:
     why.add_argument("--failed", action="store_true", help="list all rows that failed")
     why.add_argument("--json", action="store_true")
 
+    from curation.report.commands import mount as mount_report
+
+    mount_report(commands)
+
     evaluate = add_command(
         commands,
         "eval",

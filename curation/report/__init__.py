@@ -1,0 +1,1 @@
+"""`persona report`: what a run did, as one folder that a browser opens from disk."""

@@ -1,0 +1,61 @@
+"""`persona report`: on the command line."""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import asdict
+from typing import Any
+
+from shards.command_line import add_command
+
+
+def mount(commands: Any) -> None:
+    """Adds the command; what it needs is imported when it runs."""
+    report = add_command(
+        commands,
+        "report",
+        _report,
+        "what a run did, as a folder that a browser opens from disk",
+        "persona report runs/first --sweep people.detect.min_score",
+    )
+    report.add_argument("folder", metavar="RUN")
+    report.add_argument("--out", metavar="DIR", help="where to (default RUN/report)")
+    report.add_argument("--truth", metavar="DIR", help="also measure against a truth, as `persona eval` does")
+    report.add_argument(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="KEY[=LOW:HIGH[:STEP]]",
+        help="what if this threshold were elsewhere: from stored scores, no model is asked; may be repeated",
+    )
+    report.add_argument(
+        "--thumbnails", type=int, default=2000, metavar="N", help="at most (default %(default)s)"
+    )
+    report.add_argument("--json", action="store_true", help="print what was written as JSON")
+
+
+def _report(options: argparse.Namespace) -> int:
+    from curation.absolute import absolute_path
+    from curation.errors import ConfigError
+    from curation.report.sweep import sweep_lines
+    from curation.report.write import write_report
+    from curation.storage import join
+
+    if options.thumbnails < 0:
+        raise ConfigError("--thumbnails: must be 0 or more")
+    began = time.monotonic()
+    run = absolute_path(options.folder)
+    out = absolute_path(options.out) if options.out else join(run, "report")
+    found = write_report(run, out, options.truth, options.sweep, options.thumbnails)
+    if options.json:
+        print(json.dumps(asdict(found)))
+        return 0
+    for swept in found.sweeps:
+        print("\n".join([*sweep_lines(swept), ""]))
+    said = f"{found.photos} photos, {found.thumbnails} thumbnails, {found.bytes / 2**20:.1f} MiB"
+    if found.excluded:
+        said += f", {found.excluded} photos left out (opted out or forgotten)"
+    print(f"{said}, {time.monotonic() - began:.1f} s", file=sys.stderr)
+    print(found.page)
+    return 0

@@ -1,0 +1,70 @@
+"""The data of a report as scripts that a page loads on demand.
+
+A page that is opened from disk may not fetch files, but it may run scripts beside it. Each file calls
+`report.put(name, value)` with one JSON value; text of collections is inside JSON strings and nowhere else.
+"""
+
+import json
+from typing import Any
+
+from curation.storage import is_local, join, list_names, remove, write_bytes
+
+FOLDER = "data"
+_SUFFIX = ".js"
+
+
+class DataFiles:
+    """Writes `data/NAME.js` of a report; what an earlier report left there is removed first."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = join(folder, FOLDER)
+        for name in list_names(self._folder):
+            if name.endswith(_SUFFIX):
+                remove(join(self._folder, name))
+        self.bytes = 0
+
+    def put(self, name: str, value: Any) -> None:
+        """One value; `name` is a file name without suffix."""
+        self.put_json(name, json.dumps(value, ensure_ascii=True, separators=(",", ":")))
+
+    def put_json(self, name: str, text: str) -> None:
+        """One value that is JSON already, in ASCII."""
+        data = f'report.put("{name}",{text});\n'.encode("ascii")
+        write_bytes(join(self._folder, name + _SUFFIX), data)
+        self.bytes += len(data)
+
+
+class Pages:
+    """A long list in files NAME-0, NAME-1 … of `size` entries each, written as they come."""
+
+    def __init__(self, files: DataFiles, name: str, size: int) -> None:
+        self._files = files
+        self._name = name
+        self._size = size
+        self._waiting: list[str] = []
+        self._pages = 0
+        self.count = 0
+
+    def add(self, value: Any) -> None:
+        """One entry more."""
+        self._waiting.append(json.dumps(value, ensure_ascii=True, separators=(",", ":")))
+        self.count += 1
+        if len(self._waiting) == self._size:
+            self._flush()
+
+    def close(self) -> dict[str, Any]:
+        """What the page must know of the list: {name, size, count}."""
+        if self._waiting:
+            self._flush()
+        return {"name": self._name, "size": self._size, "count": self.count}
+
+    def _flush(self) -> None:
+        self._files.put_json(f"{self._name}-{self._pages}", "[" + ",\n".join(self._waiting) + "]")
+        self._waiting.clear()
+        self._pages += 1
+
+
+def is_ours(folder: str) -> bool:
+    """Whether a report may be written to `folder`: it is empty, absent, or holds a report."""
+    names = set(list_names(folder))
+    return not names or (FOLDER in names and "index.html" in names) or not is_local(folder)

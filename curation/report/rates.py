@@ -1,0 +1,50 @@
+"""How fast each phase was and how busy its workers: from what every committed fragment says of itself."""
+
+from typing import Any
+
+from curation.fragments import about, list_fragments
+from curation.run import PHASES
+from curation.run_folder import read_json
+from curation.settings import PipelineSettings
+from curation.storage import join
+
+
+def rate_entries(run: str, pipeline: PipelineSettings) -> list[dict[str, Any]]:
+    """For the page, per folder of a phase that has work.
+
+    rows, fragments; worker_s: seconds of workers on them, over all starts of the run; cpu_s: of their
+    process; rows_per_worker_s; cpu_share: cpu_s / worker_s, above 1 where a worker uses threads.
+    wall_s and busy (share of the workers' time in which they had a fragment) are of the last start, None
+    where it had nothing to do.
+    """
+    rates = (read_json(run, "summary.json") or {}).get("rates", {})
+    entries = []
+    for phase, folders in PHASES.items():
+        workers = getattr(pipeline, phase).resources.workers
+        for folder in folders:
+            place = join(run, *folder.split("/"))
+            said = [about(join(place, fragment.name)) for fragment in list_fragments(place)]
+            if not said:
+                continue
+            rows = sum(entry["rows"] for entry in said)
+            worker_s = sum(entry["seconds"] for entry in said)
+            cpu_s = sum(entry["cpu_seconds"] for entry in said)
+            last = rates.get(folder, {})
+            whole = last.get("rows_this_time") == rows and last.get("seconds", 0) > 0
+            wall_s = last.get("seconds") if last.get("rows_this_time") else None
+            entries.append(
+                {
+                    "phase": phase,
+                    "folder": folder,
+                    "rows": rows,
+                    "fragments": len(said),
+                    "workers": workers,
+                    "worker_s": round(worker_s, 3),
+                    "cpu_s": round(cpu_s, 3),
+                    "rows_per_worker_s": round(rows / worker_s, 2) if worker_s else None,
+                    "cpu_share": round(cpu_s / worker_s, 3) if worker_s else None,
+                    "wall_s": wall_s,
+                    "busy": round(min(worker_s / (wall_s * workers), 1.0), 3) if whole and wall_s else None,
+                }
+            )
+    return entries

@@ -1,0 +1,125 @@
+"""The rows of a report: every photo with its people, each with all decisions about it.
+
+Rows keep the order of the run's fragments, and stream: one fragment is in memory.
+"""
+
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from curation.ledger import KEPT
+from curation.report.decisions import Short, Words, short_decisions, stage_of, verdict_of
+from curation.report.fragment_rows import Numbered, list_array, numbered_tables, photos_folder
+from curation.report.later_phases import LaterPhases
+
+# Stages that rule on a photo as a whole before anybody on it is looked at.
+_PHOTO_STAGES = ("read", "screen", "copies", "detect")
+
+
+@dataclass(frozen=True)
+class PersonRow:
+    """A detected person: box in px of the upright photo, how many of the five regions are visible."""
+
+    person_id: str
+    box: list[int]
+    regions: int | None
+    identity: str | None
+    group: str | None
+    caption: str | None
+    decisions: list[Short]
+
+
+@dataclass(frozen=True)
+class PhotoRow:
+    """A photo of the collection. `number` is its place in the report; photo_id None: never read."""
+
+    number: int
+    photo_id: str | None
+    source_key: str
+    file_name: str
+    width: int | None
+    height: int | None
+    decisions: list[Short]
+    people: list[PersonRow]
+
+    def subjects(self) -> Iterator[tuple[int, list[Short]]]:
+        """(place of the person, its decisions); −1 for a photo that nobody on it was looked at."""
+        if not self.people:
+            yield -1, self.decisions
+        for place, person in enumerate(self.people):
+            yield place, person.decisions
+
+
+_PHOTO = ["source_key", "file_name", "photo_id", "width", "height", "decisions"]
+_PEOPLE = ["person_ids", "boxes", "regions", "person_decisions"]
+
+
+def read_rows(run: str, words: Words, later: LaterPhases, excluded: Container[str]) -> Iterator[PhotoRow]:
+    """Every photo that is not in `excluded` (photo_ids)."""
+    photos = numbered_tables(run, "people", [*_PHOTO, *_PEOPLE])
+    if len(photos) == 0:
+        photos = numbered_tables(run, photos_folder(run), _PHOTO)
+    persons = numbered_tables(run, "identities", ["person_id", "identity", "decisions"])
+    early = {words.number(stage) for stage in _PHOTO_STAGES}
+    number = 0
+    for index, table in photos.items():
+        decisions = short_decisions(table["decisions"], words)
+        columns = [table[name].to_pylist() for name in _PHOTO[:-1]]
+        people = _people(index, table, persons, words, later)
+        for key, name, photo_id, width, height, ruled, found in zip(*columns, decisions, people, strict=True):
+            if photo_id in excluded:
+                continue
+            ended_early = verdict_of(ruled[-1]) != KEPT and stage_of(ruled[-1]) in early
+            there = [] if ended_early else found
+            yield PhotoRow(number, photo_id, key, name, width, height, ruled, there)
+            number += 1
+
+
+def _people(
+    index: int, table: pa.Table, persons: Numbered, words: Words, later: LaterPhases
+) -> list[list[PersonRow]]:
+    """Per photo of a fragment: its people."""
+    if "person_ids" not in table.column_names:
+        return [[] for _ in range(table.num_rows)]
+    ids = table["person_ids"].to_pylist()
+    flat = [person_id for photo in ids for person_id in photo or []]
+    decisions, identities = _ruled(index, table, persons, words, flat)
+    boxes = [[round(value) for value in box] for box in list_array(table["boxes"]).flatten().to_pylist()]
+    regions: list[int | None] = [None] * len(flat)
+    if "regions" in table.column_names:
+        lists = list_array(table["regions"]).flatten()
+        counted = lists.value_lengths().to_pylist()
+        regions = counted if len(counted) == len(flat) else regions
+    rows: list[list[PersonRow]] = []
+    place = 0
+    for photo in ids:
+        mine = []
+        for person_id in photo or []:
+            more = later.people.get(person_id)
+            ruled = decisions[place]
+            mine.append(
+                PersonRow(
+                    person_id=person_id,
+                    box=boxes[place],
+                    regions=regions[place],
+                    identity=identities[place],
+                    group=None if more is None else more.group,
+                    caption=None if more is None else more.caption,
+                    decisions=ruled if more is None else [*ruled, *more.decisions],
+                )
+            )
+            place += 1
+        rows.append(mine)
+    return rows
+
+
+def _ruled(
+    index: int, table: pa.Table, persons: Numbered, words: Words, flat: list[str]
+) -> tuple[list[list[Short]], list[str | None]]:
+    """Decisions and identity of each person: of `identities/` where it is about the same people."""
+    identified = persons.get(index)
+    if identified is not None and identified["person_id"].to_pylist() == flat:
+        return short_decisions(identified["decisions"], words), identified["identity"].to_pylist()
+    lists = list_array(table["person_decisions"]).flatten()
+    return short_decisions(pa.chunked_array([lists]), words), [None] * len(flat)

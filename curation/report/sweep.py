@@ -1,0 +1,168 @@
+"""What if a threshold were elsewhere? Counts over its range from stored scores; no model is asked.
+
+    KEY                     a range around the threshold is chosen by the scores
+    KEY=LOW:HIGH[:STEP]     this one, both ends included
+
+Where a truth is given, each point has precision and recall, too.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from curation.errors import ConfigError
+from curation.evaluation.truth import Truth
+from curation.report.thresholds import THRESHOLDS, setting_of
+from curation.settings import PipelineSettings
+
+STEPS = 16
+_MOST_POINTS = 200
+_IDENTITIES = ("identities.link_cosine", "identities.merge_cosine", "identities.prototype_cosine")
+_PAIRS = "outfits.judge.cut"
+_BELOW = 0.75  # of the threshold: scores below it may have no one, and still be asked about
+_AROUND = 0.2  # of a cosine on either side, where no score tells the range
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of the threshold. Numbers that cannot be known are None.
+
+    kept        things of the sweep's unit that stay
+    unmeasured  of those, or besides them: what no model was asked about, since an earlier rule was stricter
+    """
+
+    value: float
+    kept: int
+    unmeasured: int = 0
+    precision: float | None = None
+    recall: float | None = None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Points of one threshold; `unit` is what is counted, `says` how, `current` what the run had."""
+
+    key: str
+    current: float
+    unit: str
+    says: str
+    seen: int
+    points: list[Point]
+
+
+Span = Callable[[str], tuple[float, float] | None]
+"""Where the stored scores lie that a key is compared with."""
+
+
+def sweep(run: str, pipeline: PipelineSettings, wanted: str, truth: Truth | None, span: Span) -> Sweep:
+    """Sweeps `KEY` or `KEY=LOW:HIGH[:STEP]`. Raises ConfigError for another key or range."""
+    key, _, text = wanted.partition("=")
+    current = setting_of(pipeline, key)
+    if not isinstance(current, int | float) or isinstance(current, bool) or not _is_swept(key):
+        raise ConfigError(
+            f"--sweep {key}: is no threshold that can be swept; choose of {', '.join(sweepable())}"
+        )
+    values = _given(key, text, current) if text else _chosen(key, current, span(key))
+    settings = [(value, found) for value in values if (found := _with(pipeline, key, value)) is not None]
+    if not settings:
+        raise ConfigError(f"--sweep {wanted}: no value of this range is one that {key} may have")
+    if key == _PAIRS:
+        from curation.report.sweep_pairs import sweep_pairs
+
+        return sweep_pairs(run, key, current, [value for value, _ in settings], truth, pipeline)
+    if key in _IDENTITIES:
+        from curation.report.sweep_identities import sweep_identities
+
+        return sweep_identities(run, key, current, settings, truth, pipeline)
+    from curation.report.sweep_rows import sweep_people, sweep_photos
+
+    by_rows = sweep_people if key.startswith("people.") else sweep_photos
+    return by_rows(run, key, current, settings, truth, pipeline)
+
+
+def sweepable() -> list[str]:
+    """Keys that `sweep` takes."""
+    keys = {threshold.key for threshold in THRESHOLDS.values()} | {*_IDENTITIES, _PAIRS}
+    keys |= {"people.full_body.min_joint_score", "people.regions.min_region_share"}
+    return sorted(key for key in keys if _is_swept(key))
+
+
+def _is_swept(key: str) -> bool:
+    # The list of opt-outs is no number to play with.
+    is_screen = key.startswith("photos.screen.") and not key.startswith("photos.screen.opt_out")
+    return key.startswith("people.") or is_screen or key in (*_IDENTITIES, _PAIRS)
+
+
+def _given(key: str, text: str, current: float) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split(":")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (2, 3) or numbers[0] > numbers[1] or not all(map(np.isfinite, numbers)):
+        raise ConfigError(f"--sweep {key}={text}: a range is LOW:HIGH or LOW:HIGH:STEP")
+    low, high = numbers[:2]
+    step = numbers[2] if len(numbers) == 3 else (high - low) / STEPS or 1.0
+    if step <= 0 or (high - low) / step > _MOST_POINTS:
+        raise ConfigError(f"--sweep {key}={text}: at most {_MOST_POINTS} steps, each above 0")
+    count = int((high - low) / step + 1e-9) + 1
+    return _distinct([low + i * step for i in range(count)], current)
+
+
+def _chosen(key: str, current: float, span: tuple[float, float] | None) -> list[float]:
+    if span is None:
+        low, high = (
+            (current - _AROUND, current + _AROUND) if key in _IDENTITIES else (0.0, 2 * current or 1.0)
+        )
+    else:
+        low, high = min(span[0], _BELOW * current), span[1]
+    return _distinct([*np.linspace(low, high, STEPS + 1).tolist(), current], current)
+
+
+def _distinct(values: Sequence[float], current: float) -> list[float]:
+    """In order, each once; whole numbers where the setting is one, otherwise with four digits."""
+    if isinstance(current, int):
+        return sorted({round(value) for value in values})
+    return sorted({float(f"{value:.4g}") if value != current else value for value in values})
+
+
+def _with(pipeline: PipelineSettings, key: str, value: float) -> PipelineSettings | None:
+    """The settings with one changed; None where it may not have this value."""
+    changed: dict[str, Any] = pipeline.model_dump(mode="json")
+    place = changed
+    *sections, name = key.split(".")
+    for section in sections:
+        place = place[section]
+    place[name] = value
+    try:
+        return PipelineSettings.model_validate(changed)
+    except ValidationError:
+        return None
+
+
+def share(part: int, whole: int) -> float | None:
+    """part / whole with four digits; None of nothing."""
+    return round(part / whole, 4) if whole else None
+
+
+def sweep_lines(found: Sweep) -> list[str]:
+    """For people: one line a point, the run's own value marked."""
+    with_truth = any(point.precision is not None or point.recall is not None for point in found.points)
+    lines = [f"{found.key}: {found.says}"]
+    heads = [found.key.rsplit(".", 1)[1], "kept", "unmeasured"] + ["precision", "recall"] * with_truth
+    rows = [heads]
+    for point in found.points:
+        row = [f"{point.value:g}", str(point.kept), str(point.unmeasured or "")]
+        if with_truth:
+            row += ["–" if score is None else f"{score:.4f}" for score in (point.precision, point.recall)]
+        rows.append(row)
+    if not any(point.unmeasured for point in found.points):
+        rows = [row[:2] + row[3:] for row in rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for number, row in enumerate(rows):
+        line = "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        is_current = number > 0 and found.points[number - 1].value == found.current
+        lines.append(line + ("  ← the run" if is_current else ""))
+    return lines
