@@ -75,9 +75,9 @@ class ClustersStrategy(Settings):
 
 CLUSTERS_PRESETS: dict[str, dict[str, Any]] = {
     "strict": {
-        "accept": 0.97,
-        "sure_same": 0.995,
-        "sure_other": 0.2,
+        "accept": 0.9,
+        "sure_same": 0.98,
+        "sure_other": 0.3,
         "low_cut": 0.3,
         "tries": 3,
         "second_member": True,
@@ -85,8 +85,8 @@ CLUSTERS_PRESETS: dict[str, dict[str, Any]] = {
         "merge": False,
     },
     "recall": {
-        "accept": 0.7,
-        "sure_same": 0.97,
+        "accept": 0.6,
+        "sure_same": 0.9,
         "sure_other": 0.2,
         "low_cut": 0.3,
         "tries": 4,
