@@ -8,6 +8,8 @@ from typing import Any
 from curation.evaluation.evaluate import reached, value_text
 from curation.evaluation.measure import Measure
 from demo.gallery import Shown
+from demo.training.short_run import ShortRun
+from demo.training_section import training_section
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1e21; --soft: #62676e; --line: #d9dce0; --page: #fbfbfa;
@@ -32,6 +34,10 @@ th { font-weight: 600; color: var(--soft); } td.n, th.n { text-align: right; whi
 figure { margin: 0; flex: none; width: min-content; }
 figure img, .none { height: 176px; border-radius: 4px; display: block; border: 1px solid var(--line); }
 .none { width: 132px; display: grid; place-items: center; color: var(--soft); font-size: .8rem; }
+svg { display: block; width: 100%; max-width: 46rem; height: auto; color: var(--soft); }
+svg .all { stroke: var(--line); } svg .mean { stroke: var(--ink); } svg .held { fill: var(--bad); }
+svg text { fill: var(--soft); font: 12px system-ui, sans-serif; }
+.grid { max-width: 100%; border-radius: 4px; }
 figcaption { font-size: .75rem; line-height: 1.35; color: var(--soft); min-width: 7rem;
   padding-top: .25rem; }
 """
@@ -46,6 +52,7 @@ def write_page(
     status: Mapping[str, Any],
     groups: Sequence[Shown],
     out: Sequence[Shown],
+    trained: ShortRun | None = None,
 ) -> None:
     """Writes the page. `status` is what `persona status --json` says; `about` are lines of text."""
     parts = [
@@ -58,6 +65,7 @@ def write_page(
         f"<h2>Groups in the shards ({status['groups']})</h2>",
         "<p>One person in one outfit, as the shards hold them: the largest groups.</p>",
         *(_shown(row, "photos") for row in groups),
+        *(training_section(trained) if trained is not None else []),
         "<h2>Ruled out</h2>",
         "<p>By stage and reason; the number is how many. A few of each.</p>",
         *(_shown(row, "") for row in out),

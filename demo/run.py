@@ -1,13 +1,15 @@
 """`make demo`, or `python -m demo`: the whole product on a rendered world, and how right it was.
 
-A world of about 400 photos → the six phases on Ray with the small models and vLLM → shards → a page of
-results and a table against the truth. The same command goes on where it stopped.
+A world of about 400 photos → the six phases on Ray with the small models and vLLM → shards → a training
+of the small configuration on them → a page of results and a table against the truth. The same command
+goes on where it stopped.
 """
 
 import argparse
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from curation.errors import PersonaError
@@ -16,11 +18,13 @@ from curation.status import read_status, summary_lines
 from demo.gallery import packed_groups, ruled_out
 from demo.results_page import write_page
 from demo.targets import TARGETS
+from demo.training.short_run import ShortRun, train_shortly
 from demo.whole_run import ROOT, Whole, run_world
 
 SEED = 20261121  # no model was trained on it
 PHOTOS = 400
 JUDGE_PAIRS = 300
+TRAIN_S = 90.0
 
 
 def main() -> int:
@@ -34,11 +38,12 @@ def main() -> int:
     parser.add_argument("--photos", type=int, default=PHOTOS)
     parser.add_argument("--judge-pairs", type=int, default=JUDGE_PAIRS, help="balanced pairs asked besides")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "demo")
+    parser.add_argument("--train-s", type=float, default=TRAIN_S, help="seconds of training; 0 for none")
     given = parser.parse_args()
     began = time.monotonic()
     try:
         whole = run_world(given.seed, given.photos, given.out, given.judge_pairs, say)
-        page = write_results(whole, given.out)
+        page = write_results(whole, given.out, _trained(whole, given.out, given.train_s))
     except PersonaError as error:
         print(f"demo: {error}", file=sys.stderr)
         return error.exit_code
@@ -62,7 +67,18 @@ def main() -> int:
     return 0
 
 
-def write_results(whole: Whole, out: Path) -> Path:
+def _trained(whole: Whole, out: Path, seconds: float) -> ShortRun | None:
+    """None where no training was asked for, and, with a line, where a small world has too few groups."""
+    if seconds <= 0:
+        return None
+    try:
+        return train_shortly(whole.run / "shards", out.absolute() / "training", seconds, say)
+    except ValueError as error:
+        say(f"no training: {error}")
+        return None
+
+
+def write_results(whole: Whole, out: Path, trained: ShortRun | None = None) -> Path:
     """results.html and results.json; returns the page."""
     status = read_status(str(whole.run))
     about = [
@@ -74,8 +90,10 @@ def write_results(whole: Whole, out: Path) -> Path:
     ]
     page = out.absolute() / "results.html"
     groups, reasons = packed_groups(whole.run, 12, 6), ruled_out(whole.run, 6)
-    write_page(page, "persona demo", about, whole.measures, TARGETS, status, groups, reasons)
+    write_page(page, "persona demo", about, whole.measures, TARGETS, status, groups, reasons, trained)
     record = {"measures": to_json(whole.measures), "vlm": whole.vlm, "seconds": whole.seconds}
+    if trained is not None:
+        record["training"] = asdict(trained)
     (out / "results.json").write_text(json.dumps(record, indent=1) + "\n")
     return page
 
