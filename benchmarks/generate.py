@@ -9,6 +9,7 @@ there is a GPU. Last line: JSON.
 import argparse
 import json
 import time
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ def seconds(steps: int, rounds: int, config: str) -> dict[str, float]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     # Full size has random weights, so that no folder is needed.
-    random = {"method.sdxl": {}, "method.dino": {}} if device.type == "cuda" else {}
+    random: dict[str, Any] = {"method.sdxl": {}, "method.dino": {}} if device.type == "cuda" else {}
     settings = read_settings(config, random)
     recipe = recipe_of(settings.recipe, settings.method)
     module = recipe.build(dtype).to(device, dtype).eval()

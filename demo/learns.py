@@ -126,8 +126,9 @@ def learn(out: Path, people: int, held_out: int, steps: int, changes: dict[str, 
         add_latents(out / "drawn-held-out", out / "held-out", CONFIG)
     with timed(seconds, "train"):
         _say(f"training {CONFIG} for {steps} steps of {batch} pairs")
-        prepared = prepare(settings, str(out / "shards"), out / "training", Ranks(), str(out / "held-out"))
-        training = prepared.training().training()
+        held_out_shards = str(out / "held-out")
+        prepared = prepare(settings, str(out / "shards"), out / "training", Ranks(), held_out_shards)
+        training = prepared.training()
         training.run()
     with timed(seconds, "measure"):
         _say("measuring on the others")
