@@ -39,7 +39,7 @@ from demo.world import make_identity, make_outfits, make_world, render, snapshot
 from demo.world.render import Rendered
 
 UNSEEN = 990_000
-OURS = ("yolo_pose.pt", "sam.pth", "segformer", "face.onnx")
+OURS = ("yolo_pose.pt", "sam.pth", "segformer", "face.onnx", "vae")
 
 
 def as_photo(rendered: Rendered, seed: int) -> Photo:
