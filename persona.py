@@ -141,25 +141,11 @@ def _parser(command: str) -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=8000, help="default %(default)s")
     serve.add_argument("--log", metavar="FILE", help="default ~/.cache/persona/vllm-MODEL-PORT.log")
 
-    judge = commands.add_parser("judge", help="the judge of outfits")
-    actions = judge.add_subparsers(metavar="ACTION", required=True)
-    calibrate = add_command(
-        actions,
-        "calibrate",
-        _calibrate,
-        "choose the appearance judge's cut from labelled pairs",
-        "persona judge calibrate runs/first --pairs labels.csv --precision 0.97",
-    )
-    calibrate.add_argument("folder", metavar="RUN")
-    calibrate.add_argument(
-        "--pairs",
-        required=True,
-        metavar="FILE",
-        help="CSV or Parquet with columns a, b (person_id or file name) and same (1 or 0)",
-    )
-    calibrate.add_argument("--precision", type=float, default=0.95, help="wanted among accepted pairs")
-    calibrate.add_argument("--out", metavar="FILE", help="default RUN/judge-calibration.json")
-    calibrate.add_argument("--json", action="store_true")
+    judge = commands.add_parser("judge", help="the judge of outfits: label pairs, calibrate it")
+    if command == "judge":
+        from curation.outfits.commands import mount as mount_judge
+
+        mount_judge(judge)
 
     shards = commands.add_parser("shards", help="verify, count, merge, split, export and change datasets")
     if command == "shards":
@@ -331,16 +317,6 @@ def _serve_vlm(options: argparse.Namespace) -> int:
     return serve_vlm(
         pipeline, options.role, options.host, options.port, options.log, partial(print, flush=True)
     )
-
-
-def _calibrate(options: argparse.Namespace) -> int:
-    from curation.outfits.calibrate import calibrate_run, calibration_lines
-
-    result = calibrate_run(options.folder, options.pairs, options.precision, options.out)
-    if not options.json:
-        print("\n".join(calibration_lines(result)))
-    print(json.dumps(result))
-    return 0 if result["cut"] is not None else 1
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from curation.outfits.appearance_judge import AppearanceJudge
-from curation.outfits.calibrate import choose_cut, platt
+from curation.outfits.fit import choose_cut, platt
 from curation.outfits.judge import Answer
 from curation.outfits.paper import paper_protocol
 from curation.outfits.strategy import Strategy, Verdicts

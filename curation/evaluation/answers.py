@@ -99,7 +99,7 @@ def read_answers(run: str, truth: Truth) -> Answers:
             f"{run}: none of its {len(answers.photos)} photos is in the truth; another collection?"
         )
     answers.looked_at = list(_looked_at(run, truth, pipeline.people.detect.min_score))
-    answers.identified = list(_identified(run))
+    answers.identified = list(read_identified(run))
     for row in _rows(run, "outfits", ["pairs"]):
         answers.pairs += [(pair["a"], pair["b"], pair["same"]) for pair in row["pairs"] or []]
     for row in _rows(run, "captions", ["person_id", "photo_caption", "verdict"]):
@@ -111,6 +111,13 @@ def read_answers(run: str, truth: Truth) -> Answers:
             if row["verdict"] == KEPT:
                 answers.groups[row["group"]] = row["person_ids"]
     return answers
+
+
+def read_matches(run: str, truth: Truth) -> dict[str, dict[str, Any] | None]:
+    """{person_id: the matched row of people.parquet, or None} of a run that has at least its people."""
+    _, pipeline = pipeline_of(run)
+    photos = _looked_at(run, truth, pipeline.people.detect.min_score)
+    return {person.person_id: person.truth for photo in photos for person in photo.people}
 
 
 def _rows(run: str, folder: str, columns: list[str]) -> Iterator[dict[str, Any]]:
@@ -161,7 +168,8 @@ def _person(row: dict[str, Any], i: int, box: np.ndarray, truth: dict[str, Any] 
     )
 
 
-def _identified(run: str) -> Iterator[Identified]:
+def read_identified(run: str) -> Iterator[Identified]:
+    """Everyone who reached the phase `identities`."""
     for row in _rows(run, "identities", ["person_id", "identity", "verdict"]):
         if row["identity"] is not None:
             yield Identified(row["person_id"], row["identity"], row["verdict"] == KEPT)

@@ -4,6 +4,7 @@ True is a pair of one identity in one outfit. A person that is nobody in the tru
 """
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -17,7 +18,7 @@ Person = dict[str, Any]
 def outfits(answers: Answers, truth: Truth) -> list[Measure]:
     """judge_run_*, pair_precision, pair_recall, pairs_kept and groups_kept."""
     true = answers.truth_of()
-    return [*_judge(answers, true), *_final_pairs(answers, truth, true)]
+    return [*_judge(answers, true), *final_pairs(answers.groups, truth, true)]
 
 
 def same_outfit(a: Person | None, b: Person | None) -> bool:
@@ -48,8 +49,10 @@ def _judge(answers: Answers, true: dict[str, Person | None]) -> list[Measure]:
     ]
 
 
-def _final_pairs(answers: Answers, truth: Truth, true: dict[str, Person | None]) -> list[Measure]:
-    """Pairs of photos in one packed group, against all that the collection holds.
+def final_pairs(
+    groups: Mapping[str, Sequence[str]], truth: Truth, true: Mapping[str, Person | None]
+) -> list[Measure]:
+    """Pairs of photos in one group ({group: person_ids}), against all that the collection holds.
 
     The recall is over the pairs of main people on photos that decode and are no copies. A photo and its
     copies count as one, whichever of them the run kept.
@@ -57,7 +60,7 @@ def _final_pairs(answers: Answers, truth: Truth, true: dict[str, Person | None])
     kept = right = 0
     found: set[frozenset[tuple[str, str]]] = set()
     wanted = _wanted_pairs(truth)
-    for people in answers.groups.values():
+    for people in groups.values():
         for a, b in combinations(people, 2):
             kept += 1
             first, second = true.get(a), true.get(b)
@@ -68,7 +71,7 @@ def _final_pairs(answers: Answers, truth: Truth, true: dict[str, Person | None])
         share("pair_precision", "final pairs that are one person in one outfit", right, kept),
         share("pair_recall", "true pairs of the collection that came out", len(found & wanted), len(wanted)),
         Measure("pairs_kept", "final pairs", kept, None),
-        Measure("groups_kept", "groups packed", len(answers.groups), None),
+        Measure("groups_kept", "groups packed", len(groups), None),
     ]
 
 

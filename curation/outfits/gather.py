@@ -6,7 +6,7 @@ enough to be sorted in memory; then every bucket is written once, in order.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,20 @@ def bucket_name(bucket: int) -> str:
 def read_bucket(folder: str, bucket: int) -> pa.Table:
     """The people of a bucket, by identity and person_id."""
     return read_table(join(folder, bucket_name(bucket)))
+
+
+def read_people(run: str, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """{person_id: its columns} of everyone that a run brought together; empty before its phase `outfits`."""
+    rows: dict[str, dict[str, Any]] = {}
+    wanted = list(dict.fromkeys(["person_id", *columns]))
+    outfits = join(run, "outfits")
+    for name in list_names(outfits):
+        if name.startswith("_gathered-"):
+            buckets = sum(file.startswith("bucket-") for file in list_names(join(outfits, name)))
+            for bucket in range(buckets):
+                table = read_bucket(join(outfits, name), bucket).select(wanted)
+                rows |= {row["person_id"]: row for row in table.to_pylist()}
+    return rows
 
 
 def _identity_codes(folder: str, identities: list[Fragment]) -> tuple[np.ndarray, int]:

@@ -18,10 +18,11 @@ from curation.ledger import DECISIONS, Counts, Outcome, Stamp, rule_people, rule
 from curation.models import Model
 from curation.outfits.clusters import outfit_clusters
 from curation.outfits.gather import gather, read_bucket
-from curation.outfits.judge import Answer, JudgesRegions, PairJudge, PersonRow
+from curation.outfits.judge import JudgesRegions, PairJudge, PersonRow
 from curation.outfits.paper import paper_protocol
+from curation.outfits.side_by_side import judge_side_by_side
 from curation.outfits.similarity import similarities
-from curation.outfits.strategy import Ask, Strategy, Verdicts
+from curation.outfits.strategy import Strategy, Verdicts
 from curation.people.phase import used_models
 from curation.settings.outfits import OutfitsSettings, PaperStrategy
 from curation.stage import Stage
@@ -91,7 +92,8 @@ class Outfits(Stage):
         identities = table["identity"].to_pylist()
         people = table["people"].to_pylist()
         runs = [self._strategy(identity, photos) for identity, photos in zip(identities, people, strict=True)]
-        verdicts = self._run_all(runs, people)
+        verdicts = judge_side_by_side(runs, people, self._judge)
+        self._count(verdicts, people)
         ids = [[person["person_id"] for person in photos] for photos in people]
         pairs = [
             [
@@ -123,6 +125,12 @@ class Outfits(Stage):
         persons: list[Outcome | None] = [found.person for found in verdicts]
         return rule_rows(out, self.stamp, persons)
 
+    def _count(self, verdicts: list[Verdicts], people: list[list[PersonRow]]) -> None:
+        if self._judge.asks_model:
+            for found, photos in zip(verdicts, people, strict=True):
+                ids = [photo["person_id"] for photo in photos]
+                self._calls.asked(self.name, [f"{ids[ask.a]}|{ids[ask.b]}" for ask, _ in found.asked])
+
     def _strategy(self, identity: str, photos: list[PersonRow]) -> Strategy:
         settings, least = self._settings.strategy, self._settings.min_photos
         if isinstance(settings, PaperStrategy):
@@ -132,39 +140,6 @@ class Outfits(Stage):
         ids = [photo["person_id"] for photo in photos]
         alike = similarities([photo["appearance"] for photo in photos])
         return outfit_clusters(ids, alike, settings, least, isinstance(self._judge, JudgesRegions))
-
-    def _run_all(self, runs: list[Strategy], people: list[list[PersonRow]]) -> list[Verdicts]:
-        verdicts: dict[int, Verdicts] = {}
-        answers: dict[int, list[Answer] | None] = dict.fromkeys(range(len(runs)))
-        while answers:
-            wanted: list[tuple[int, list[Ask]]] = []
-            for row, said in answers.items():
-                try:
-                    wanted.append((row, runs[row].send(said)))  # type: ignore[arg-type]
-                except StopIteration as stop:
-                    verdicts[row] = stop.value
-            asks = [(people[row], ask) for row, asked in wanted for ask in asked]
-            said_all = iter(self._ask(asks))
-            answers = {row: [next(said_all) for _ in asked] for row, asked in wanted}
-        return [verdicts[row] for row in range(len(runs))]
-
-    def _ask(self, asks: list[tuple[list[PersonRow], Ask]]) -> list[Answer]:
-        """Whole pairs side by side, then regions side by side; answers in the order of `asks`."""
-        answers: dict[int, Answer] = {}
-        for by_regions in (False, True):
-            places = [place for place, (_, ask) in enumerate(asks) if ask.by_regions is by_regions]
-            pairs = [(asks[p][0][asks[p][1].a], asks[p][0][asks[p][1].b]) for p in places]
-            if not pairs:
-                continue
-            if self._judge.asks_model:
-                self._calls.asked(self.name, [f"{a['person_id']}|{b['person_id']}" for a, b in pairs])
-            if by_regions:
-                assert isinstance(self._judge, JudgesRegions)
-                said = self._judge.ask_regions(pairs)
-            else:
-                said = self._judge.ask(pairs)
-            answers |= zip(places, said, strict=True)
-        return [answers[place] for place in range(len(asks))]
 
 
 def open_outfits(job: Job) -> Work:

@@ -1,0 +1,73 @@
+"""`persona judge …`: label pairs, and fit what the judge's answers are worth, on the command line."""
+
+import argparse
+import json
+
+from curation.errors import ConfigError
+from shards.command_line import add_command
+
+
+def mount(parser: argparse.ArgumentParser) -> None:
+    """Adds the actions. Each sets `run`, which returns 0 or 1 (it ran, the result is bad)."""
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    calibrate = add_command(
+        actions,
+        "calibrate",
+        _calibrate,
+        "fit cuts and probabilities of a run's judge from labelled pairs",
+        "persona judge calibrate runs/first --pairs labels.csv --precision 0.97",
+    )
+    calibrate.add_argument("folder", metavar="RUN")
+    calibrate.add_argument(
+        "--pairs",
+        metavar="FILE",
+        help="CSV or Parquet with columns a, b (person_id or file name) and same (1, 0 or unknown)",
+    )
+    calibrate.add_argument("--truth", metavar="DIR", help="instead: the truth of the run's collection")
+    calibrate.add_argument(
+        "--limit", type=int, default=2000, help="pairs drawn from --truth (default %(default)s)"
+    )
+    calibrate.add_argument("--precision", type=float, default=0.95, help="wanted among accepted pairs")
+    calibrate.add_argument("--endpoint", metavar="URL", help="a running server of the judge's model")
+    calibrate.add_argument("--out", metavar="FILE", help="default RUN/judge-calibration.json")
+    calibrate.add_argument("--json", action="store_true")
+
+    label = add_command(
+        actions,
+        "label",
+        _label,
+        "serve a page of this machine on which people say which pairs show the same clothes",
+        "persona judge label runs/first --out labels.csv",
+    )
+    label.add_argument("folder", metavar="RUN")
+    label.add_argument(
+        "--out", metavar="FILE", default="labels.csv", help="goes on where it is (default %(default)s)"
+    )
+    label.add_argument("--pairs", type=int, default=200, help="how many to ask for (default %(default)s)")
+    label.add_argument("--port", type=int, default=8765, help="0: any that is free (default %(default)s)")
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    from curation.outfits.calibrate import calibrate_run, calibration_lines
+
+    if options.limit < 2:
+        raise ConfigError(f"--limit {options.limit}: must be at least 2")
+    result = calibrate_run(
+        options.folder,
+        options.precision,
+        options.pairs,
+        options.truth,
+        options.limit,
+        options.endpoint,
+        options.out,
+    )
+    if not options.json:
+        print("\n".join(calibration_lines(result)))
+    print(json.dumps(result))
+    return 0 if result["cut"] is not None or result["accept"] is not None else 1
+
+
+def _label(options: argparse.Namespace) -> int:
+    from curation.outfits.label_server import serve_labels
+
+    return serve_labels(options.folder, options.out, options.pairs, options.port)

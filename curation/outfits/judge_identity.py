@@ -1,0 +1,40 @@
+"""Of which judge a calibration is: the model, the prompt and the layout, as one short hash."""
+
+from curation.errors import ConfigError
+from curation.fingerprint import fingerprint
+from curation.models import Models
+from curation.settings import PipelineSettings
+from curation.settings.outfits import ClustersStrategy
+from curation.settings.vlm import VlmJudgeSettings
+
+
+def judge_identity(pipeline: PipelineSettings, models: Models) -> str:
+    """16 hex digits over all that the scores depend on: weights, prompt, layout, stored colours.
+
+    Whether vLLM or transformers runs the weights is left out: their scores differ by rounding.
+    """
+    judge = pipeline.outfits.judge
+    colours = pipeline.people.appearance.measurement()
+    if isinstance(judge, VlmJudgeSettings):
+        from curation.vlm.picture import JPEG_QUALITY, VERSION
+        from curation.vlm.prompts import PROMPTS
+
+        prompt = PROMPTS[judge.prompt]
+        layout = [VERSION, JPEG_QUALITY, judge.canvas_px, judge.background, judge.margin]
+        return fingerprint(["vlm", models[judge.model].sha256, prompt.text, prompt.schema, layout, colours])
+    model = getattr(judge, "model", None)
+    weights = models[model].sha256 if model else None
+    return fingerprint([judge.backend, weights, judge.measurement(), colours])
+
+
+def check_calibration(pipeline: PipelineSettings, models: Models) -> None:
+    """Raises ConfigError where the strategy's calibration is of another judge than the pipeline's."""
+    strategy = pipeline.outfits.strategy
+    if not isinstance(strategy, ClustersStrategy) or strategy.calibration is None:
+        return
+    mine = judge_identity(pipeline, models)
+    if strategy.calibration.of != mine:
+        raise ConfigError(
+            f"outfits.strategy.calibration.of: {strategy.calibration.of} is of another judge: model, prompt "
+            f"and layout of this pipeline are {mine}; fit it anew with `persona judge calibrate`"
+        )
