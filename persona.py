@@ -147,6 +147,12 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
         mount_judge(judge)
 
+    identities = commands.add_parser("identities", help="an identity index: what it holds, merges of identities")
+    if command == "identities":
+        from curation.identities.commands import mount as mount_identities
+
+        mount_identities(identities)
+
     shards = commands.add_parser("shards", help="verify, count, merge, split, export and change datasets")
     if command == "shards":
         from shards.commands import mount
@@ -235,6 +241,10 @@ def _run(run: str, name: str, pipeline: Any, options: argparse.Namespace, commer
     models = find_models(pipeline, commercial)
     OptOuts(pipeline.photos.screen.opt_out)
     list_units(pipeline.source)
+    if pipeline.identities.index is not None:
+        from curation.identities.index import open_index
+
+        open_index(pipeline, models)
     engine: Engine = InlineEngine()
     if options.engine == "ray":
         phases = ("photos", "people", "identities", "outfits", "captions", "shards")

@@ -12,14 +12,16 @@ def absolute_path(path: str) -> str:
 
 
 def with_absolute_paths(pipeline: PipelineSettings) -> PipelineSettings:
-    """The pipeline with absolute source.path, models.path and photos.screen.opt_out."""
+    """The pipeline with absolute source.path, models.path, photos.screen.opt_out and identities.index."""
     source, models, photos = pipeline.source, pipeline.models, pipeline.photos
     paths = source.path
     absolute = absolute_path(paths) if isinstance(paths, str) else [absolute_path(p) for p in paths]
     opt_out = photos.screen.opt_out and absolute_path(photos.screen.opt_out)
     screen = photos.screen.model_copy(update={"opt_out": opt_out})
+    index = pipeline.identities.index and absolute_path(pipeline.identities.index)
     return pipeline.model_copy(
         update={
+            "identities": pipeline.identities.model_copy(update={"index": index}),
             "source": source.model_copy(update={"path": absolute}),
             "models": models.model_copy(update={"path": models.path and absolute_path(models.path)}),
             "photos": photos.model_copy(update={"screen": screen}),

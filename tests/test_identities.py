@@ -1,13 +1,25 @@
 """Identities: linked by more than a threshold, told apart inside a photo, in any order the same."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
-from curation.identities.cluster import agglomerate, prototype_cosines
-from curation.identities.graph import build_edges
-from curation.settings.groups import IdentitiesSettings
+from curation.engine import InlineEngine, Job
+from curation.identities.control import prototype_cosines
+from curation.identities.false_match import fit_curve
+from curation.identities.graph import build_edges, link_cosines
+from curation.identities.grouping import FaceSet, Grouping, group_faces
+from curation.identities.search import find_pairs
+from curation.identities.vectors import Vectors, write_vectors
+from curation.settings.base import Resources
+from curation.settings.identities import IdentitiesSettings, SearchSettings
 
-SETTINGS = IdentitiesSettings(neighbours=8, link_cosine=0.5, merge_cosine=0.5, prototype_cosine=0.5)
+SETTINGS = IdentitiesSettings(
+    neighbours=8, link_cosine=0.5, merge_cosine=0.5, prototype_cosine=0.5, false_links=None
+)
+NO_PIPELINE: Any = None
 
 
 def faces(seed: int, people: int, each: int, noise: float, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
@@ -15,99 +27,220 @@ def faces(seed: int, people: int, each: int, noise: float, size: int = 64) -> tu
     random = np.random.default_rng(seed)
     middles = random.normal(size=(people, size))
     vectors = np.repeat(middles, each, axis=0) + noise * random.normal(size=(people * each, size))
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors.astype(np.float32), np.repeat(np.arange(people), each)
+    return units(vectors), np.repeat(np.arange(people), each)
 
 
-def clusters(
-    vectors: np.ndarray,
-    photos: np.ndarray | None = None,
-    hints: np.ndarray | None = None,
-    settings: IdentitiesSettings = SETTINGS,
-) -> np.ndarray:
-    """Cluster of each face; by default every face is on a photo of its own, without a hint."""
-    count = len(vectors)
-    photos = np.arange(count) if photos is None else photos
-    given = np.full(count, -1) if hints is None else hints
-    edges = build_edges(vectors, photos, given, settings)
-    separate = given if settings.hints == "separate" else None
-    return agglomerate(vectors, photos, separate, edges, settings.merge_cosine)
+def units(vectors: np.ndarray) -> np.ndarray:
+    found: np.ndarray = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return found
+
+
+def on_arc(*degrees: float) -> np.ndarray:
+    angles = np.radians(degrees)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> "Store":
+    return Store(tmp_path)
+
+
+class Store:
+    """Groups vectors in a folder of the test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder / "faces")
+        self.job = Job(str(folder), NO_PIPELINE, {})
+
+    def write(self, vectors: np.ndarray) -> Vectors:
+        return write_vectors(self.folder, iter([vectors]), len(vectors), vectors.shape[1])
+
+    def group(
+        self,
+        vectors: np.ndarray,
+        photos: np.ndarray | None = None,
+        hints: np.ndarray | None = None,
+        settings: IdentitiesSettings = SETTINGS,
+        **given: np.ndarray,
+    ) -> Grouping:
+        """By default every face is a seed on a photo of its own, without a hint, in one collection."""
+        count = len(vectors)
+        return group_faces(
+            InlineEngine(),
+            self.job,
+            self.folder,
+            FaceSet(
+                self.write(vectors),
+                np.arange(count) if photos is None else photos,
+                np.full(count, -1) if hints is None else hints,
+                given.get("blocks", np.zeros(count, int)),
+                given.get("seeds", np.ones(count, bool)),
+                given.get("strangers", np.zeros(0)),
+            ),
+            settings,
+        )
+
+    def clusters(self, vectors: np.ndarray, *words: Any, **named: Any) -> np.ndarray:
+        return self.group(vectors, *words, **named).label
 
 
 def partition(labels: np.ndarray) -> set[frozenset[int]]:
     return {frozenset(np.flatnonzero(labels == label).tolist()) for label in np.unique(labels)}
 
 
-def test_people_are_found_as_they_are() -> None:
+def with_settings(**changed: Any) -> IdentitiesSettings:
+    return SETTINGS.model_copy(update=changed)
+
+
+def test_people_are_found_as_they_are(store: Store) -> None:
     vectors, person = faces(1, people=40, each=6, noise=0.5)
-    assert partition(clusters(vectors)) == partition(person)
+    assert partition(store.clusters(vectors)) == partition(person)
 
 
-def test_shuffled_faces_give_the_same_partition() -> None:
+def test_people_are_found_as_they_are_when_only_cells_are_searched(store: Store) -> None:
+    vectors, person = faces(1, people=120, each=6, noise=0.5, size=160)
+    cells = with_settings(search=SearchSettings(exact_faces=1, cell_faces=32))
+    assert partition(store.clusters(vectors, settings=cells)) == partition(person)
+
+
+def test_cells_find_nearly_all_pairs_that_comparing_all_finds_and_no_others(store: Store) -> None:
+    vectors, _ = faces(5, people=150, each=5, noise=0.6, size=160)
+    written = store.write(vectors)
+
+    def pairs(exact_faces: int) -> set[tuple[int, int]]:
+        settings = SearchSettings(exact_faces=exact_faces, cell_faces=64)
+        found = find_pairs(InlineEngine(), store.job, store.folder, written, 0.6, settings, Resources())
+        assert (found.left < found.right).all()
+        return set(zip(found.left.tolist(), found.right.tolist(), strict=True))
+
+    every = {(i, j) for i, j in np.argwhere(np.triu(np.round(vectors @ vectors.T, 5) >= 0.6, 1)).tolist()}
+    assert pairs(10_000) == every
+    assert pairs(1) <= every
+    assert len(pairs(1)) >= 0.97 * len(every)
+
+
+@pytest.mark.parametrize("exact_faces", [10_000, 1])
+def test_shuffled_faces_give_the_same_partition(store: Store, exact_faces: int) -> None:
+    """Faces are numbered by their ids, so a shuffled collection is the same faces with the same numbers; here
+    the numbers themselves are shuffled, which moves nothing but ties and, by cells, the sample."""
     vectors, _ = faces(2, people=30, each=5, noise=0.9)
+    settings = with_settings(search=SearchSettings(exact_faces=exact_faces, probes=8, cell_faces=16))
     order = np.random.default_rng(0).permutation(len(vectors))
-    straight = partition(clusters(vectors))
-    shuffled = {frozenset(int(order[i]) for i in group) for group in partition(clusters(vectors[order]))}
-    assert shuffled == straight
+    straight = partition(store.clusters(vectors, settings=settings))
+    again = partition(store.clusters(vectors[order], settings=settings))
+    assert {frozenset(int(order[i]) for i in group) for group in again} == straight
 
 
-def test_two_faces_of_one_photo_are_never_one_person_however_alike() -> None:
+def test_two_faces_of_one_photo_are_never_one_person_however_alike(store: Store) -> None:
     vectors, _ = faces(3, people=1, each=4, noise=0.1)
-    photos = np.array([0, 0, 1, 2])
-    labels = clusters(vectors, photos)
+    labels = store.clusters(vectors, np.array([0, 0, 1, 2]))
     assert labels[0] != labels[1]
     # And no third face joins the two.
     assert len(partition(labels)) == 2
 
 
-def test_hints_separate_people_only_where_the_pipeline_says_so() -> None:
+def test_hints_separate_people_only_where_the_pipeline_says_so(store: Store) -> None:
     vectors, _ = faces(4, people=1, each=4, noise=0.1)
     hints = np.array([0, 0, 1, -1])
-    separate = SETTINGS.model_copy(update={"hints": "separate"})
-    assert len(partition(clusters(vectors, hints=hints))) == 1
-    labels = clusters(vectors, hints=hints, settings=separate)
+    assert len(partition(store.clusters(vectors, hints=hints))) == 1
+    labels = store.clusters(vectors, hints=hints, settings=with_settings(hints="separate"))
     assert labels[0] == labels[1]
     assert labels[2] != labels[0]
 
 
-def test_a_chain_of_likenesses_is_no_person() -> None:
+def test_a_chain_of_likenesses_is_no_person(store: Store) -> None:
     """Neighbours on an arc are alike and its ends are strangers: components would join them all."""
-    angles = np.linspace(0, np.pi, 13)
-    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    labels = clusters(vectors, settings=SETTINGS.model_copy(update={"link_cosine": 0.9}))
+    vectors = on_arc(*np.linspace(0, 180, 13).tolist())
+    labels = store.clusters(vectors, settings=with_settings(link_cosine=0.9))
     assert labels[0] != labels[-1]
     for group in partition(labels):
         members = vectors[sorted(group)]
         assert float((members @ members.T).mean()) > 0.4
 
 
-def test_one_sided_neighbours_without_shared_ones_are_not_linked() -> None:
+def test_one_sided_neighbours_without_shared_ones_are_not_linked(store: Store) -> None:
     """A hub is in everybody's list; those who are not in the hub's list need shared neighbours."""
-    settings = SETTINGS.model_copy(update={"neighbours": 2, "link_cosine": 0.6, "min_shared": 1})
     hub = np.array([1.0, 0, 0, 0, 0, 0])
     spokes = np.eye(6)[1:] * np.array([0.6, 0.62, 0.64, 0.66, 0.68])[:, None]
-    vectors = np.concatenate([hub[None], spokes + hub * 1.0])
-    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    strict = build_edges(vectors, np.arange(6), np.full(6, -1), settings.model_copy(update={"min_shared": 9}))
-    loose = build_edges(vectors, np.arange(6), np.full(6, -1), settings)
-    assert len(strict.left) < len(loose.left)
+    written = store.write(units(np.concatenate([hub[None], spokes + hub * 1.0])))
+    pairs = find_pairs(InlineEngine(), store.job, store.folder, written, 0.6, SearchSettings(), Resources())
+
+    def edges(min_shared: int) -> int:
+        settings = with_settings(neighbours=2, link_cosine=0.6, min_shared=min_shared)
+        zeros = np.zeros(6, int)
+        cosines = link_cosines(None, zeros, settings)
+        return len(build_edges(pairs, np.arange(6), zeros - 1, zeros, np.ones(6, bool), cosines, settings))
+
+    assert edges(min_shared=9) < edges(min_shared=1)
 
 
-def test_the_prototype_is_that_of_the_others() -> None:
-    vectors = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
+def test_the_prototype_is_that_of_the_others(store: Store) -> None:
+    vectors = store.write(np.array([[1, 0], [1, 0], [0, 1]], np.float32))
     cosines = prototype_cosines(vectors, np.array([0, 0, 0]))
     assert cosines[2] == pytest.approx(0.0)
     assert cosines[0] == pytest.approx(np.cos(np.pi / 4), abs=1e-4)
     assert prototype_cosines(vectors, np.array([0, 0, 2]))[2] == 1.0
 
 
-def test_average_linkage_is_the_mean_over_all_pairs() -> None:
+def test_average_linkage_is_the_mean_over_all_pairs(store: Store) -> None:
     """Two tight pairs are joined by the mean of the four cosines between them, not by the best."""
-    angles = np.radians([0, 8, 50, 58])
-    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    vectors = on_arc(0, 8, 50, 58)
     between = float(np.mean(vectors[:2] @ vectors[2:].T))
     assert float(np.max(vectors[:2] @ vectors[2:].T)) > between + 0.02
-    below = SETTINGS.model_copy(update={"merge_cosine": between + 0.01})
-    above = SETTINGS.model_copy(update={"merge_cosine": between - 0.01})
-    assert partition(clusters(vectors, settings=below)) == {frozenset({0, 1}), frozenset({2, 3})}
-    assert partition(clusters(vectors, settings=above)) == {frozenset({0, 1, 2, 3})}
+    below, above = with_settings(merge_cosine=between + 0.01), with_settings(merge_cosine=between - 0.01)
+    strict = with_settings(merge_cosine=between + 0.01, attach_margin=2.0)
+    assert partition(store.clusters(vectors, settings=below)) == {frozenset({0, 1}), frozenset({2, 3})}
+    assert partition(store.clusters(vectors, settings=strict)) == {frozenset({0, 1}), frozenset({2, 3})}
+    assert partition(store.clusters(vectors, settings=above)) == {frozenset({0, 1, 2, 3})}
+
+
+def test_two_tight_halves_are_parted_and_a_loose_person_is_not(store: Store) -> None:
+    random = np.random.default_rng(6)
+    first, second = random.normal(size=(2, 64))
+    alike = units(np.stack([first, 0.55 * first + 0.83 * second]))
+    halves = units(np.repeat(alike, 5, axis=0) + 0.03 * random.normal(size=(10, 64)))
+    generous = with_settings(link_cosine=0.3, merge_cosine=0.3)
+    assert partition(store.clusters(halves, settings=generous)) == {
+        frozenset(range(5)),
+        frozenset(range(5, 10)),
+    }
+    found = store.group(halves, settings=generous.model_copy(update={"split_gap": 0.6}))
+    assert len(partition(found.label)) == 1
+    assert [suspect.kind for suspect in found.suspects] == ["one_of_two"]
+    loose, _ = faces(7, people=1, each=10, noise=0.8)
+    assert len(partition(store.clusters(loose, settings=generous))) == 1
+
+
+def test_a_face_that_is_no_seed_links_nobody_and_is_attached_only_beyond_doubt(store: Store) -> None:
+    vectors = units(
+        np.array([[1, 0, 0], [1, 0.1, 0], [0, 1, 0], [0, 1, 0.1], [1, 0.2, 0], [1, 1, 0]], np.float64)
+    )
+    seeds = np.array([1, 1, 1, 1, 0, 0], bool)
+    found = store.group(vectors, seeds=seeds, settings=with_settings(link_cosine=0.6, merge_cosine=0.6))
+    assert found.label[4] == found.label[0]
+    assert found.label[5] not in (found.label[0], found.label[2])
+    assert found.best[5] - found.second[5] < SETTINGS.attach_margin
+
+
+def test_more_faces_ask_for_a_higher_cosine_and_blocks_for_a_lower_one_inside() -> None:
+    random = np.random.default_rng(8)
+    curve = fit_curve(random.normal(0.05, 0.1, 20_000), "one photo")
+    settings = IdentitiesSettings(link_cosine=0.2, false_links=0.01)
+    few, many = (link_cosines(curve, np.zeros(n, int), settings) for n in (1000, 100_000))
+    assert 0.2 < few.between < many.between
+    # N(0.05, 0.1) exceeds 0.05 + 5.2 · 0.1 with a probability of 1e-7.
+    assert many.between == pytest.approx(0.57, abs=0.04)
+    blocks = link_cosines(curve, np.repeat([0, 1], 500), settings)
+    assert blocks.inside[0] < blocks.between == few.between
+    off = link_cosines(curve, np.zeros(1000, int), settings.model_copy(update={"false_links": None}))
+    assert off.between == 0.2
+
+
+def test_strangers_of_one_photo_raise_the_cosine_that_links(store: Store) -> None:
+    vectors, _ = faces(9, people=1, each=2, noise=0.75)
+    cosine = float(vectors[0] @ vectors[1])
+    assert 0.5 < cosine < 0.8
+    unlike = np.random.default_rng(0).normal(0.3, 0.2, 2000)
+    settings = with_settings(false_links=0.01)
+    assert len(partition(store.clusters(vectors, settings=settings))) == 1
+    assert len(partition(store.clusters(vectors, settings=settings, strangers=unlike))) == 2

@@ -6,7 +6,7 @@ from curation.evaluation.answers import read_answers
 from curation.evaluation.identities import pair_counts
 from curation.evaluation.truth import Truth
 from curation.fragments import list_fragments
-from curation.identities.phase import assign
+from curation.identities.assign import assign
 from curation.report.sweep import Point, Sweep, share
 from curation.settings import PipelineSettings
 from curation.storage import join

@@ -5,9 +5,9 @@ from pydantic import Field, model_validator
 from curation.settings.base import Settings, model_names, resource
 from curation.settings.groups import (
     CaptionsSettings,
-    IdentitiesSettings,
     ShardsSettings,
 )
+from curation.settings.identities import IdentitiesSettings
 from curation.settings.outfits import OutfitsSettings
 from curation.settings.people import PeopleSettings
 from curation.settings.photos import PhotosSettings

@@ -1,0 +1,108 @@
+"""From embeddings to clusters: the steps in their order, on one set of faces."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from curation.engine import Engine, Job
+from curation.identities.attach import attach
+from curation.identities.cluster import Start, agglomerate
+from curation.identities.control import Suspect, near_misses, part_clusters, prototype_cosines
+from curation.identities.false_match import FalseMatchCurve, measure_curve
+from curation.identities.graph import build_edges, link_cosines
+from curation.identities.search import find_pairs
+from curation.identities.vectors import Vectors
+from curation.settings.identities import IdentitiesSettings
+
+_BELOW = 0.1  # pairs this far below an edge's cosine still name the clusters that a lone face is held against
+_NEAR_MISS = 0.05  # of `merge_cosine`
+
+
+@dataclass(frozen=True)
+class FaceSet:
+    """Faces in an order that their names give; every array has one entry a face.
+
+    photos   int: faces of one photo share a number
+    hints    int: the subject_hint, −1 for none
+    blocks   int, from 0: the collection
+    seeds    bool: good enough to link
+
+    `strangers` are cosines between two faces of one photo, of any number of pairs.
+    """
+
+    vectors: Vectors
+    photos: np.ndarray
+    hints: np.ndarray
+    blocks: np.ndarray
+    seeds: np.ndarray
+    strangers: np.ndarray
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Who is whom, and what was in doubt.
+
+    label      int [n]: the cluster of each face (its least member)
+    prototype  float64 [n]: cosine to the mean of the others of its cluster; 1 where it is alone
+    best, second  float64 [n]: of lone faces, cosines to the nearest two prototypes; nan for the others
+    least      float64: the cosine that attaches, and that links faces of different collections
+    refused    joins of two frozen clusters, as (face, face, mean cosine)
+    """
+
+    label: np.ndarray
+    prototype: np.ndarray
+    best: np.ndarray
+    second: np.ndarray
+    least: float
+    curve: FalseMatchCurve | None
+    suspects: list[Suspect]
+    refused: list[tuple[int, int, float]] = field(default_factory=list)
+
+    def report(self) -> dict[str, Any]:
+        """Numbers for people: counts, the curve, the threshold."""
+        sizes = np.bincount(self.label, minlength=len(self.label))
+        sizes = sizes[sizes > 0]
+        curve = self.curve
+        return {
+            "faces": len(self.label),
+            "clusters": len(sizes),
+            "alone": int((sizes == 1).sum()),
+            "largest": int(sizes.max(initial=0)),
+            "link_cosine": round(self.least, 4),
+            "strangers": None if curve is None else {"pairs": curve.pairs, "from": curve.source},
+            "suspects": len(self.suspects),
+        }
+
+
+def group_faces(
+    engine: Engine,
+    job: Job,
+    folder: str,
+    faces: FaceSet,
+    settings: IdentitiesSettings,
+    start: Start | None = None,
+    fresh: np.ndarray | None = None,
+) -> Grouping:
+    """Clusters the faces; `folder` holds their vectors and takes the working files of the search.
+
+    start   clusters that are there already (an index); they may grow and are never joined or parted
+    fresh   bool [n]: only these are linked anew, to each other and to what is there
+    """
+    curve = measure_curve(faces.strangers, faces.vectors, faces.photos, settings.neighbours)
+    cosines = link_cosines(curve, faces.blocks, settings)
+    floor = max(cosines.least() - _BELOW, -1.0)
+    pairs = find_pairs(engine, job, folder, faces.vectors, floor, settings.search, settings.resources, fresh)
+    hints = faces.hints if settings.hints == "separate" else None
+    edges = build_edges(pairs, faces.photos, faces.hints, faces.blocks, faces.seeds, cosines, settings)
+    clusters = agglomerate(faces.vectors, faces.photos, hints, edges, settings.merge_cosine, start)
+    fixed = None if start is None else start.frozen
+    label, suspects = part_clusters(faces.vectors, clusters.label, edges, settings.split_gap, fixed)
+    least = np.full(len(label), cosines.between)
+    attached = attach(faces.vectors, label, faces.photos, hints, pairs, least, settings.attach_margin)
+    suspects += near_misses(faces.vectors, attached.label, edges, settings.merge_cosine, _NEAR_MISS)
+    prototype = prototype_cosines(faces.vectors, attached.label)
+    return Grouping(
+        attached.label, prototype, attached.best, attached.second, cosines.between, curve, suspects,
+        clusters.refused,
+    )  # fmt: skip

@@ -1,0 +1,173 @@
+"""The identity index: who was whom in earlier collections, so that a new one extends them.
+
+A working file, apart from every shard: it holds embeddings, which are never packed, and forgets those of a
+collection `index_days` after they came in. An identity is frozen once given. Two that turn out to be one are
+joined by an entry of merges.json, never by rewriting, so that it can be reverted.
+
+Files: FOLDER/index.json (format, embedder), FOLDER/faces-KEY.parquet (one addition: person_id, identity,
+embedding ...; the footer holds its day), FOLDER/merges.json (curation/identities/merges.py).
+"""
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from curation.errors import ConfigError
+from curation.fingerprint import fingerprint, fingerprint_rows
+from curation.identities.collect import Collector, FaceRows
+from curation.identities.merges import Merges, read_merges
+from curation.identities.vectors import Vectors
+from curation.models import Models
+from curation.people.phase import used_models
+from curation.settings import PipelineSettings
+from curation.storage import (
+    exists,
+    join,
+    list_names,
+    parquet_footer,
+    read_bytes,
+    read_table,
+    remove,
+    write_bytes,
+    write_table,
+)
+
+FORMAT = 1
+_DAY = b"persona.day"
+_FACES = pa.schema(
+    [
+        ("person_id", pa.string()),
+        ("identity", pa.string()),
+        ("hint", pa.string()),
+        ("collection", pa.string()),
+        ("seed", pa.bool_()),
+        ("embedding", pa.binary()),
+    ]
+)
+
+
+class IdentityIndex:
+    """An index in a folder (path or URL). Raises ConfigError where the folder holds something else."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        path = join(folder, "index.json")
+        if not exists(path):
+            raise ConfigError(f"{folder}: is no identity index (it has no index.json)")
+        try:
+            about = json.loads(read_bytes(path))
+            self.embedder: str = about["embedder"]
+            self.embedder_name: str = about["embedder_name"]
+            known = about["format"] == FORMAT
+        except (ValueError, KeyError, TypeError):
+            raise ConfigError(f"{path}: is not the index.json of an identity index") from None
+        if not known:
+            raise ConfigError(f"{path}: format {about['format']!r} is not {FORMAT}; another version wrote it")
+
+    @property
+    def merges(self) -> Merges:
+        """The joins of identities, as they stand now."""
+        return read_merges(self.folder)
+
+    def aliases(self) -> dict[str, str]:
+        """{identity: the one that it is now part of}, of the accepted joins."""
+        return self.merges.aliases()
+
+    def additions(self) -> list[str]:
+        """Names of the files of faces."""
+        return [name for name in list_names(self.folder) if name.startswith("faces-")]
+
+    def day_of(self, name: str) -> date:
+        """When a file of faces came in."""
+        metadata = parquet_footer(join(self.folder, name)).metadata
+        return date.fromisoformat(metadata[_DAY].decode())
+
+    def expire(self, days: int, today: date | None = None) -> list[str]:
+        """Deletes the files of faces older than `days`. Returns their names."""
+        limit = (today or datetime.now(UTC).date()) - timedelta(days=days)
+        old = [name for name in self.additions() if self.day_of(name) < limit]
+        for name in old:
+            remove(join(self.folder, name))
+        return old
+
+    def load(self, into: Collector) -> dict[str, str]:
+        """Adds all faces to `into`; {person_id: the identity first given}, aliases not followed."""
+        given: dict[str, str] = {}
+        for name in self.additions():
+            table = read_table(join(self.folder, name))
+            # A kill between two writes may have put a face into two files.
+            new = [person_id not in given for person_id in table["person_id"].to_pylist()]
+            rows = table.filter(pa.array(new, pa.bool_())).to_pydict()
+            if not rows["person_id"]:
+                continue
+            given |= dict(zip(rows["person_id"], rows["identity"], strict=True))
+            count = len(rows["person_id"])
+            into.add(
+                FaceRows(rows["person_id"], [-1] * count, rows["hint"], rows["collection"], rows["seed"]),
+                np.stack([np.frombuffer(data, "<f4") for data in rows["embedding"]]),
+            )
+        return given
+
+    def add(self, rows: FaceRows, vectors: Vectors, at: np.ndarray, identities: list[str]) -> None:
+        """Adds the faces `at` these places with their identities; the file appears at once or not at all."""
+        if not len(at):
+            return
+        chosen = rows.in_order(at)
+        table = pa.table(
+            {
+                "person_id": chosen.person_id,
+                "identity": identities,
+                "hint": pa.array(chosen.hint, pa.string()),
+                "collection": pa.array(chosen.collection, pa.string()),
+                "seed": chosen.seed,
+                "embedding": [row.astype("<f4").tobytes() for row in vectors.take(at)],
+            },
+            schema=_FACES.with_metadata({_DAY: datetime.now(UTC).date().isoformat()}),
+        )
+        key = fingerprint_rows(zip(chosen.person_id, identities, strict=True))
+        write_table(join(self.folder, f"faces-{key}.parquet"), table)
+
+    def sizes(self) -> dict[str, int]:
+        """{identity: faces}, aliases followed."""
+        aliases = self.aliases()
+        found: dict[str, int] = {}
+        for name in self.additions():
+            for given in read_table(join(self.folder, name), ["identity"])["identity"].to_pylist():
+                identity = aliases.get(given, given)
+                found[identity] = found.get(identity, 0) + 1
+        return found
+
+
+def open_index(pipeline: PipelineSettings, models: Models) -> IdentityIndex:
+    """The index that the pipeline names, made if it is not there; what is too old in it is deleted.
+
+    Raises ConfigError where it was made with another embedder: cosines of two mean nothing.
+    """
+    folder = pipeline.identities.index
+    assert folder is not None
+    key, name = embedder_of(pipeline, models)
+    path = join(folder, "index.json")
+    if not exists(path):
+        if list_names(folder):
+            raise ConfigError(f"identities.index: {folder}: is not empty and no identity index")
+        about = {"format": FORMAT, "embedder": key, "embedder_name": name}
+        write_bytes(path, (json.dumps(about, indent=1) + "\n").encode())
+    index = IdentityIndex(folder)
+    if index.embedder != key:
+        raise ConfigError(
+            f"identities.index: {folder}: was made with the embedder {index.embedder_name}, this pipeline "
+            f"has {name}; their cosines cannot be compared, name another folder"
+        )
+    index.expire(pipeline.identities.index_days)
+    return index
+
+
+def embedder_of(pipeline: PipelineSettings, models: Models) -> tuple[str, str]:
+    """(hash of all that embeddings depend on, a name for people)."""
+    embed = pipeline.people.face.embed
+    weights: dict[str, Any] = {n: m.sha256 for n, m in used_models(embed, models).items()}
+    key = fingerprint(["embedder", embed.measurement(), sorted(weights.values())])
+    return key, ", ".join(m.revision for m in used_models(embed, models).values()) or embed.backend

@@ -1,0 +1,115 @@
+"""Joins of identities: proposed, accepted, reverted. Faces keep the identity that they were given.
+
+merges.json is a list of entries; an accepted one makes its two identities one. To revert it is to take it
+out of the union: the faces fall back to what they were given, and nothing is lost.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from curation.errors import ConfigError
+from curation.fingerprint import fingerprint
+from curation.storage import exists, join, read_bytes, write_bytes
+
+FILE = "merges.json"
+State = Literal["proposed", "accepted", "reverted"]
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Two identities that may be one.
+
+    into    the identity that remains when the join is accepted
+    other   the one that becomes part of it; both as they were first given
+    cosine  mean over the pairs of their faces when it was found
+    by      `search` (proposed), `rule` (accepted at once: one of them had one face), `person`
+    log     [time (UTC), state] of every change
+    """
+
+    into: str
+    other: str
+    cosine: float
+    state: State
+    by: str
+    log: list[list[str]] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        """8 hex digits that name it on the command line."""
+        return fingerprint(sorted([self.into, self.other]))[:8]
+
+    def put(self, state: State, by: str) -> "Merge":
+        """The entry in another state."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return replace(self, state=state, by=by, log=[*self.log, [now, state]])
+
+
+class Merges:
+    """The entries of an index, by id."""
+
+    def __init__(self, folder: str, entries: list[Merge]) -> None:
+        self._folder = folder
+        self.entries = {entry.id: entry for entry in entries}
+
+    def propose(self, into: str, other: str, cosine: float, by_rule: bool = False) -> bool:
+        """Adds a join, accepted at once by the rule; what was said of these two before stays. True: new."""
+        entry = Merge(into, other, round(cosine, 4), "proposed", "search")
+        entry = entry.put("accepted", "rule") if by_rule else entry.put("proposed", "search")
+        if into == other or entry.id in self.entries:
+            return False
+        self.entries[entry.id] = entry
+        return True
+
+    def accept(self, ids: list[str]) -> None:
+        """The two identities of each entry become one. Raises ConfigError for an unknown id."""
+        self._put(ids, "accepted")
+
+    def revert(self, ids: list[str]) -> None:
+        """They become two again. Raises ConfigError for an unknown id."""
+        self._put(ids, "reverted")
+
+    def aliases(self) -> dict[str, str]:
+        """{identity: the one that it is now part of}, for those that are part of another."""
+        parent: dict[str, str] = {}
+
+        def root(name: str) -> str:
+            while parent.get(name, name) != name:
+                name = parent[name]
+            return name
+
+        for _, entry in sorted(self.entries.items()):
+            if entry.state == "accepted":
+                into, other = root(entry.into), root(entry.other)
+                if into != other:
+                    parent[other] = into
+        return {name: root(name) for name in sorted(parent) if root(name) != name}
+
+    def save(self) -> None:
+        """Writes the file, by id, so that equal contents are equal bytes."""
+        entries: list[dict[str, Any]] = [
+            {"id": key, **asdict(self.entries[key])} for key in sorted(self.entries)
+        ]
+        write_bytes(join(self._folder, FILE), (json.dumps(entries, indent=1) + "\n").encode())
+
+    def _put(self, ids: list[str], state: State) -> None:
+        unknown = [key for key in ids if key not in self.entries]
+        if unknown:
+            raise ConfigError(
+                f"{self._folder}: has no merge {', '.join(unknown)}; see persona identities list"
+            )
+        for key in ids:
+            self.entries[key] = self.entries[key].put(state, "person")
+
+
+def read_merges(folder: str) -> Merges:
+    """The joins of an index; none where there is no file."""
+    path = join(folder, FILE)
+    if not exists(path):
+        return Merges(folder, [])
+    try:
+        rows = json.loads(read_bytes(path))
+        return Merges(folder, [Merge(**{k: v for k, v in row.items() if k != "id"}) for row in rows])
+    except (ValueError, TypeError, AttributeError):
+        raise ConfigError(f"{path}: is not the merges.json of an identity index") from None

@@ -1,0 +1,58 @@
+"""Looks through a whole index for identities that may be one: `persona identities propose`."""
+
+import tempfile
+
+import numpy as np
+
+from curation.engine import InlineEngine, Job
+from curation.identities.collect import Collector
+from curation.identities.index import IdentityIndex
+from curation.identities.search import find_pairs
+from curation.identities.vectors import write_vectors
+from curation.settings.base import Resources
+from curation.settings.identities import SearchSettings
+from curation.storage import join
+
+
+def propose_merges(index: IdentityIndex, merge_cosine: float, job: Job) -> int:
+    """Proposes every join of two identities whose mean cosine over all pairs reaches `merge_cosine`.
+
+    Identities with faces on one photo are two people. Returns how many proposals are new.
+    """
+    collector = Collector()
+    given = index.load(collector)
+    if not given:
+        return 0
+    aliases = index.aliases()
+    with tempfile.TemporaryDirectory(prefix="persona-") as folder:
+        rows, vectors = collector.close(join(folder, "faces"))
+        photos = rows.photos()
+        name_of = [aliases.get(given[person_id], given[person_id]) for person_id in rows.person_id]
+        names, code = np.unique(np.array(name_of), return_inverse=True)
+        order = np.argsort(code, kind="stable")
+        starts = np.searchsorted(code[order], np.arange(len(names) + 1))
+        means = np.empty((len(names), vectors.dimension), np.float32)
+        for i in range(len(names)):
+            means[i] = vectors.take(order[starts[i] : starts[i + 1]]).mean(axis=0, dtype=np.float64)
+        lengths = np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+        prototypes = write_vectors(join(folder, "means"), iter([means / lengths]), len(names), means.shape[1])
+        # Prototypes are shorter than 1 before they are made units, so none that matters is nearer than this.
+        found = find_pairs(
+            InlineEngine(),
+            job,
+            join(folder, "means"),
+            prototypes,
+            merge_cosine,
+            SearchSettings(),
+            Resources(),
+        )
+    merges, new = index.merges, 0
+    for a, b in zip(found.left.tolist(), found.right.tolist(), strict=True):
+        cosine = round(float(means[a].astype(np.float64) @ means[b]), 5)
+        shared = np.intersect1d(
+            photos[order[starts[a] : starts[a + 1]]], photos[order[starts[b] : starts[b + 1]]]
+        )
+        if cosine >= merge_cosine and not len(shared):
+            new += merges.propose(str(names[a]), str(names[b]), cosine)
+    merges.save()
+    return new

@@ -1,0 +1,213 @@
+"""Identities over collections: frozen ids, growth, births, merges that can be taken back."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curation.engine import InlineEngine, Job
+from curation.evaluation.identities import pair_counts
+from curation.fragments import Fragment
+from curation.identities.assign import assign_with
+from curation.identities.index import IdentityIndex
+from curation.settings.identities import IdentitiesSettings
+from persona import main
+
+SETTINGS = IdentitiesSettings(link_cosine=0.5, merge_cosine=0.5, false_links=None)
+NO_PIPELINE: Any = None
+FOUND = {"stage": "face", "verdict": "kept"}
+
+
+class Faces:
+    """Unit vectors of people; a face's person_id is a hash-like name that says nothing of the person."""
+
+    def __init__(self, seed: int, people: int, most: int, noise: float) -> None:
+        random = np.random.default_rng(seed)
+        each = random.integers(1, most + 1, people)
+        self.person = np.repeat(np.arange(people), each)
+        vectors = np.repeat(random.normal(size=(people, 64)), each, axis=0)
+        vectors += noise * random.normal(size=vectors.shape)
+        order = random.permutation(len(vectors))
+        self.person = self.person[order]
+        vectors = vectors[order]
+        self.vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype("<f4")
+
+    def __len__(self) -> int:
+        return len(self.person)
+
+
+def person_id(face: int) -> str:
+    return f"{face * 2654435761 % 2**32:064x}-0"
+
+
+def write_people(folder: Path, vectors: np.ndarray, faces: list[int]) -> list[Fragment]:
+    """A fragment of `people/` with one face a photo."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {
+            "subject_hint": None,
+            "collection": None,
+            "person_ids": [person_id(face)],
+            "person_verdicts": ["kept"],
+            "person_decisions": [[FOUND]],
+            "faces": [{"box": [0.0, 0.0, 60.0, 60.0], "score": 0.9, "embedding": vectors[face].tobytes()}],
+            "verdict": "kept",
+        }
+        for face in faces
+    ]
+    fragment = Fragment(0, "0" * 16)
+    types = pa.Table.from_pylist(rows).schema
+    types = types.set(0, pa.field("subject_hint", pa.string())).set(1, pa.field("collection", pa.string()))
+    pq.write_table(pa.Table.from_pylist(rows, schema=types), folder / fragment.name)
+    return [fragment]
+
+
+def new_index(folder: Path) -> IdentityIndex:
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {"format": 1, "embedder": "e", "embedder_name": "drawn@0"}
+    (folder / "index.json").write_text(json.dumps(about))
+    return IdentityIndex(str(folder))
+
+
+def curate_faces(
+    folder: Path, name: str, vectors: np.ndarray, faces: list[int], index: IdentityIndex | None
+) -> dict[str, str]:
+    """{person_id: identity} of a collection."""
+    people = write_people(folder / name / "people", vectors, faces)
+    found = assign_with(
+        InlineEngine(), Job(str(folder), NO_PIPELINE, {}), str(folder / name / "search"),
+        str(folder / name / "people"), people, SETTINGS, 0, index,
+    )  # fmt: skip
+    assert not (folder / name / "search").exists()
+    return dict(
+        zip(*(found.assigned[column].to_pylist() for column in ("person_id", "identity")), strict=True)
+    )
+
+
+def pairwise_f(found: dict[str, str], person: np.ndarray) -> float:
+    names = [person_id(face) for face in range(len(person))]
+    both, in_found, in_true = pair_counts([found[name] for name in names], [str(who) for who in person])
+    return 2 * both / (in_found + in_true)
+
+
+def test_five_collections_one_after_the_other_come_near_to_all_at_once(tmp_path: Path) -> None:
+    faces = Faces(1, people=150, most=8, noise=0.85)
+    batch = curate_faces(tmp_path, "batch", faces.vectors, list(range(len(faces))), None)
+    index = new_index(tmp_path / "index")
+    parts = np.array_split(np.arange(len(faces)), 5)
+    before: dict[str, str] = {}
+    for number, part in enumerate(parts):
+        now = curate_faces(tmp_path, f"part{number}", faces.vectors, part.tolist(), index)
+        assert set(now) == {person_id(face) for face in part.tolist()}
+        before |= now
+    given = {name: index.aliases().get(identity, identity) for name, identity in before.items()}
+    assert pairwise_f(batch, faces.person) > 0.95
+    assert abs(pairwise_f(given, faces.person) - pairwise_f(batch, faces.person)) <= 0.01
+    assert sum(index.sizes().values()) == len(faces)
+
+
+def test_identities_of_two_faces_keep_their_name_and_grow_and_others_are_born(tmp_path: Path) -> None:
+    faces = Faces(2, people=20, most=6, noise=0.4)
+    index = new_index(tmp_path / "index")
+    half = len(faces) // 2
+    first = curate_faces(tmp_path, "a", faces.vectors, list(range(half)), index)
+    sizes = index.sizes()
+    second = curate_faces(tmp_path, "b", faces.vectors, list(range(half, len(faces))), index)
+    now = index.sizes()
+    frozen = {name for name, size in sizes.items() if size > 1}
+    assert frozen <= set(now)
+    assert all(now[name] >= sizes[name] for name in frozen)
+    assert any(now[name] > sizes[name] for name in frozen)
+    assert set(second.values()) - set(first.values())
+
+
+def test_the_same_collection_again_changes_nothing(tmp_path: Path) -> None:
+    faces = Faces(3, people=15, most=5, noise=0.5)
+    index = new_index(tmp_path / "index")
+    everyone = list(range(len(faces)))
+    first = curate_faces(tmp_path, "a", faces.vectors, everyone, index)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "index").iterdir()}
+    assert curate_faces(tmp_path, "b", faces.vectors, everyone[::-1], index) == first
+    assert {path.name: path.read_bytes() for path in (tmp_path / "index").iterdir()} == files
+
+
+@pytest.fixture
+def tied(tmp_path: Path) -> tuple[Path, dict[str, str], dict[str, str]]:
+    """An index where a second collection ties two identities of the first together: a merge is proposed."""
+    angles = np.radians([0, 4, 76, 80, 30, 38, 46, 50])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype("<f4")
+    index = new_index(tmp_path / "index")
+    first = curate_faces(tmp_path, "a", vectors, [0, 1, 2, 3], index)
+    second = curate_faces(tmp_path, "b", vectors, [4, 5, 6, 7], index)
+    return tmp_path, first, second
+
+
+def test_two_frozen_identities_are_never_joined_but_proposed(
+    tied: tuple[Path, dict[str, str], dict[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, first, second = tied
+    assert len(set(first.values())) == 2
+    assert set(second.values()) <= set(first.values())
+    assert main(["identities", "list", str(folder / "index"), "--json"]) == 0
+    (merge,) = json.loads(capsys.readouterr().out)["merges"]
+    assert merge["state"] == "proposed"
+    assert {merge["into"], merge["other"]} == set(first.values())
+
+
+def test_an_accepted_merge_makes_them_one_and_a_reverted_one_two_again(
+    tied: tuple[Path, dict[str, str], dict[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _, _ = tied
+    index = IdentityIndex(str(folder / "index"))
+    (merge,) = index.merges.entries
+    before = index.sizes()
+    assert main(["identities", "accept", str(folder / "index"), merge]) == 0
+    assert list(index.sizes().values()) == [8]
+    assert main(["identities", "revert", str(folder / "index"), merge]) == 0
+    assert index.sizes() == before
+    assert [state for _, state in index.merges.entries[merge].log] == ["proposed", "accepted", "reverted"]
+    assert main(["identities", "accept", str(folder / "index"), "ffffffff"]) == 2
+    assert "has no merge ffffffff" in capsys.readouterr().err
+
+
+def test_propose_finds_alike_identities_and_repeats_none(tmp_path: Path) -> None:
+    angles = np.radians([0, 1, 20, 21, 120, 121])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype("<f4")
+    index = new_index(tmp_path / "index")
+    for number in range(3):
+        # Each pair comes alone, and a face of its own is far from what is there.
+        people = write_people(tmp_path / f"{number}", vectors, [2 * number, 2 * number + 1])
+        strict = SETTINGS.model_copy(update={"link_cosine": 0.99, "merge_cosine": 0.99})
+        job = Job(str(tmp_path), NO_PIPELINE, {})
+        scratch, source = str(tmp_path / "search"), str(tmp_path / f"{number}")
+        assign_with(InlineEngine(), job, scratch, source, people, strict, 0, index)
+    assert len(index.sizes()) == 3
+    where = str(tmp_path / "index")
+    assert main(["identities", "propose", where, "--merge-cosine", "0.9"]) == 0
+    assert [entry.state for entry in index.merges.entries.values()] == ["proposed"]
+    assert main(["identities", "propose", where, "--merge-cosine", "0.9"]) == 0
+    assert len(index.merges.entries) == 1
+
+
+def test_embeddings_are_deleted_by_their_age(tmp_path: Path) -> None:
+    faces = Faces(4, people=5, most=3, noise=0.3)
+    index = new_index(tmp_path / "index")
+    curate_faces(tmp_path, "a", faces.vectors, list(range(len(faces))), index)
+    today = datetime.now(UTC).date()
+    assert index.expire(90, today + timedelta(days=90)) == []
+    assert len(index.expire(90, today + timedelta(days=91))) == 1
+    assert index.sizes() == {}
+
+
+def test_a_folder_that_is_no_index_is_one_line_and_exit_code_two(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "index.json").write_text("[]")
+    for folder in (tmp_path, tmp_path / "absent"):
+        assert main(["identities", "list", str(folder)]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
