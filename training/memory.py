@@ -91,7 +91,7 @@ def predict_memory(
             step(0, batches, StepRecord(alone))
         trained = _bytes(step.trained.values())
         frozen = _bytes([*step.module.parameters(), *step.module.buffers()]) - trained
-        state = [part for parts in step.optimiser.state.values() for part in parts.values()]
+        state = tree_leaves(list(step.optimiser.state.values()))
         resident = {
             "averages": _bytes(step.ema.tensors.values()),
             "optimiser": _bytes(part for part in state if isinstance(part, Tensor)),

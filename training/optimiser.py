@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from training.adamw_8bit import AdamW8bit
 from training.settings import Numbers, Settings
 
 _STATE = ("step", "exp_avg", "exp_avg_sq")
@@ -21,26 +22,27 @@ class OptimiserSettings(Settings):
     eps: float = Field(1e-8, gt=0)
     weight_decay: float = Field(1e-2, ge=0, description="of matrices; biases, norms and queries have none")
     clip_norm: float = Field(1.0, gt=0)
+    eight_bit: bool = Field(
+        False, description="moments of matrices in 8 bits: a quarter of the memory, slower"
+    )
     warmup_steps: int = Field(500, ge=0)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     last_lr_share: float = Field(0.0, ge=0, le=1, description="of lr, at the end of linear or cosine")
 
 
-def make_optimiser(trained: Mapping[str, nn.Parameter], settings: OptimiserSettings) -> torch.optim.AdamW:
-    """Fused AdamW: one kernel for all parameters, and nothing read back from the device."""
+def make_optimiser(trained: Mapping[str, nn.Parameter], settings: OptimiserSettings) -> torch.optim.Optimizer:
+    """Fused AdamW: one kernel for all parameters, and nothing read back from the device. Or its 8-bit kin."""
     decayed = [parameter for parameter in trained.values() if parameter.ndim == 2]
     others = [parameter for parameter in trained.values() if parameter.ndim != 2]
     groups = [
         {"params": decayed, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=settings.lr,
-        betas=tuple(settings.betas),
-        eps=settings.eps,
-        fused=True,
-    )
+    some = [group for group in groups if group["params"]]
+    first, second = settings.betas
+    if settings.eight_bit:
+        return AdamW8bit(some, lr=settings.lr, betas=(first, second), eps=settings.eps)
+    return torch.optim.AdamW(some, lr=settings.lr, betas=(first, second), eps=settings.eps, fused=True)
 
 
 def learning_rate(settings: OptimiserSettings, step: int, steps: int) -> float:
@@ -63,12 +65,12 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
 def optimiser_tensors(
     optimiser: torch.optim.Optimizer, trained: Mapping[str, nn.Parameter]
 ) -> dict[str, Tensor]:
-    """Its whole state: {parameter name + '.' + part: tensor}. Empty before the first step."""
+    """Its whole state, in float32: {parameter name + '.' + part: tensor}. Empty before the first step."""
     return {
-        f"{name}.{part}": optimiser.state[parameter][part]
+        f"{name}.{part}": tensor
         for name, parameter in trained.items()
         if parameter in optimiser.state
-        for part in _STATE
+        for part, tensor in zip(_STATE, _moments(optimiser, parameter), strict=True)
     }
 
 
@@ -80,6 +82,14 @@ def load_optimiser_tensors(
         raise ValueError("the optimiser's state is that of other parameters than are trained now")
     for name, parameter in trained.items():
         # Every part lies where its parameter lies, the count of steps too: the fused kernel reads it there.
-        optimiser.state[parameter] = {
-            part: tensors[f"{name}.{part}"].to(parameter.device).clone() for part in _STATE
-        }
+        count, *moments = (tensors[f"{name}.{part}"].to(parameter.device).clone() for part in _STATE)
+        if isinstance(optimiser, AdamW8bit):
+            optimiser.set_moments(parameter, count, *moments)
+        else:
+            optimiser.state[parameter] = dict(zip(_STATE, (count, *moments), strict=True))
+
+
+def _moments(optimiser: torch.optim.Optimizer, parameter: nn.Parameter) -> tuple[Tensor, ...]:
+    if isinstance(optimiser, AdamW8bit):
+        return optimiser.moments(parameter)
+    return tuple(optimiser.state[parameter][part] for part in _STATE)
