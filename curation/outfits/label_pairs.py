@@ -36,7 +36,7 @@ def draw_pairs(identities: dict[str, str], asked: Sequence[Pair], count: int, se
 
 
 class LabelFile:
-    """A CSV with columns a, b, same (1, 0 or unknown), whole after every label; goes on with what is in it."""
+    """A CSV of a, b, same (1, 0 or unknown), whole after every label; goes on with what is in it."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)

@@ -1,0 +1,343 @@
+"""Ways of finding outfits, on one world with one judge: python benchmarks/outfits.py --seed 909001
+
+Draws the world, runs the phases before `outfits` once, and lets each way ask the same judge, whose answers
+are remembered: a pair is put to the model once in each order, however many ways ask it. Weights and cuts are
+fitted on one half of the people and used on the other half, and the other way round. `clusters` and `paper`
+are the strategies of the product; the rest is in benchmarks/outfit_baselines.py.
+
+Prints a table and, last, one line of JSON: figures of `clusters` with the preset strict; `recall_vs_paper` is
+its recall over that of the paper's protocol. --out keeps everything and goes on from what is there.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.outfit_baselines import all_pairs, colours_only, known_outfits, random_leader  # noqa: E402
+from curation.backends import JoinsRun, build_backend  # noqa: E402
+from curation.call_counter import CallCounter  # noqa: E402
+from curation.engine import InlineEngine, Job, RayEngine  # noqa: E402
+from curation.errors import PersonaError  # noqa: E402
+from curation.evaluation.answers import read_identified, read_matches  # noqa: E402
+from curation.evaluation.identities import identities  # noqa: E402
+from curation.evaluation.outfits import final_pairs, same_outfit  # noqa: E402
+from curation.evaluation.truth import Truth, read_truth  # noqa: E402
+from curation.fingerprint import fingerprint  # noqa: E402
+from curation.identities.phase import run_identities  # noqa: E402
+from curation.models import find_models  # noqa: E402
+from curation.outfits.clusters import outfit_clusters  # noqa: E402
+from curation.outfits.evidence import Weights, closeness, log_odds_of  # noqa: E402
+from curation.outfits.fit import choose_cut, platt  # noqa: E402
+from curation.outfits.gather import gather, read_people  # noqa: E402
+from curation.outfits.judge import Answer, PairJudge, PersonRow  # noqa: E402
+from curation.outfits.judge_identity import judge_identity  # noqa: E402
+from curation.outfits.paper import paper_protocol  # noqa: E402
+from curation.outfits.side_by_side import judge_side_by_side  # noqa: E402
+from curation.outfits.similarity import similarities  # noqa: E402
+from curation.outfits.strategy import Strategy, Verdicts  # noqa: E402
+from curation.people.phase import run_people  # noqa: E402
+from curation.photos.phase import run_photos  # noqa: E402
+from curation.pipeline_file import load_pipeline  # noqa: E402
+from curation.progress import RunProgress  # noqa: E402
+from curation.run_folder import write_run  # noqa: E402
+from curation.settings.calibration import CalibrationSettings  # noqa: E402
+from curation.settings.outfits import ClustersStrategy, PaperStrategy  # noqa: E402
+from curation.step import Context  # noqa: E402
+from curation.vlm.serving import plan_of  # noqa: E402
+from demo.run import say  # noqa: E402
+from demo.server import DemoVlm  # noqa: E402
+from demo.whole_run import CONFIG, PIPELINE, write_world  # noqa: E402
+
+MIN_PHOTOS = 2
+LINK_PRECISION = 0.97  # for which the cut of stored colours is chosen on the other half
+Row = dict[str, Any]
+Way = Callable[["Person", "Fitted"], Strategy]
+
+
+@dataclass(frozen=True)
+class Person:
+    """An identity that the run found: its photos by person_id, and how alike their colours are."""
+
+    identity: str
+    photos: list[PersonRow]
+    alike: np.ndarray
+    half: int
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was learned from the other half of the people."""
+
+    calibration: CalibrationSettings
+    colour_cut: float
+
+
+class Remembered:
+    """A judge that keeps each answer, so that a pair is asked once in each order by all ways together."""
+
+    asks_model = False
+
+    def __init__(self, judge: PairJudge) -> None:
+        self._judge = judge
+        self.columns = judge.columns
+        self._answers: dict[tuple[str, str], Answer] = {}
+
+    def ask(self, pairs: Sequence[tuple[PersonRow, PersonRow]]) -> list[Answer]:
+        """One answer a pair."""
+        keys = [(a["person_id"], b["person_id"]) for a, b in pairs]
+        new = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in self._answers}
+        if new:
+            self._answers |= zip(new, self._judge.ask(list(new.values())), strict=True)
+        return [self._answers[key] for key in keys]
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+
+def main() -> int:
+    """Measures; 2 for a bad size, 1 where a part cannot go on."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seed", type=int, default=909001, help="of the world")
+    parser.add_argument("--photos", type=int, default=2000)
+    parser.add_argument("--judge", choices=("vllm", "transformers"), default="vllm")
+    parser.add_argument("--engine", choices=("ray", "inline"), default="ray")
+    parser.add_argument(
+        "--fit-pairs", type=int, default=3000, help="of each half, drawn, asked in both orders"
+    )
+    parser.add_argument("--out", type=Path, help="keep world, run and answers here")
+    given = parser.parse_args()
+    if given.photos < 100 or given.fit_pairs < 20:
+        print("outfits: --photos must be at least 100 and --fit-pairs at least 20", file=sys.stderr)
+        return 2
+    try:
+        if given.out is not None:
+            measure(given, given.out.absolute())
+        else:
+            with tempfile.TemporaryDirectory(prefix="persona-outfits-") as folder:
+                measure(given, Path(folder))
+    except PersonaError as error:
+        print(f"outfits: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def measure(given: argparse.Namespace, out: Path) -> None:
+    """Everything, from the world to the line of JSON."""
+    world, run = out / f"world-{given.seed}-{given.photos}", out / "run"
+    settings = [
+        f"source.path={json.dumps(str(world / 'collection' / 'tars'))}",
+        f"models.path={json.dumps(str(ROOT / 'demo' / 'weights'))}",
+    ]
+    if given.judge == "transformers":
+        settings += ["outfits.judge.backend=transformers", "captions.by.backend=transformers"]
+    write_world(given.seed, given.photos, world, say)
+    pipeline = load_pipeline(str(CONFIG), PIPELINE, settings)
+    job = Job(str(run), pipeline, find_models(pipeline))
+    before_outfits(job, given.engine)
+    truth = read_truth(str(world / "truth"))
+    true = read_matches(str(run), truth)
+    if given.judge == "transformers":
+        compare(job, truth, true, given)
+        return
+    with DemoVlm(plan_of(pipeline, job.models, "judge"), out / "vllm.log", say) as vlm:
+        if "transformers" in vlm.settings()[0]:
+            pipeline = load_pipeline(str(CONFIG), PIPELINE, [*settings, *vlm.settings()])
+            compare(replace(job, pipeline=pipeline), truth, true, given)
+        else:
+            compare(replace(job, endpoints={"judge": vlm.endpoint()}), truth, true, given)
+
+
+def before_outfits(job: Job, engine_name: str) -> None:
+    """The phases photos, people and identities, and the people brought together."""
+    write_run(job, PIPELINE)
+    engine = InlineEngine() if engine_name == "inline" else RayEngine(job.pipeline.engine, None, 2)
+    try:
+        context = Context(job, engine, RunProgress(job.run))
+        people = run_people(context, run_photos(context))
+        gather(context, people, run_identities(context, people))
+    finally:
+        engine.close()
+
+
+def compare(job: Job, truth: Truth, true: dict[str, Row | None], given: argparse.Namespace) -> None:
+    """Lets every way ask, prints the table and the line."""
+    judge = build_backend("judge", job.pipeline.outfits.judge, job.models)
+    if isinstance(judge, JoinsRun):
+        judge.join_run(job, "outfits", CallCounter(None))
+    remembered = Remembered(judge)
+    people = read_whole_people(job, judge)
+    photos = sum(len(person.photos) for person in people)
+    say(f"{photos} photos of {len(people)} identities; fitting on {given.fit_pairs} pairs of each half")
+    of = judge_identity(job.pipeline, job.models)
+    fitted = [fit(people, half, remembered, true, given.fit_pairs, of) for half in (1, 0)]
+    rows = {}
+    photos_of = [person.photos for person in people]
+    for name, way in ways(job.pipeline.seed, true).items():
+        strategies = [way(person, fitted[person.half]) for person in people]
+        verdicts = judge_side_by_side(strategies, photos_of, remembered)
+        rows[name] = figures(people, verdicts, truth, true)
+        say(f"{name}: {rows[name]['calls']} questions ({len(remembered)} put to the model so far)")
+    print_table(rows, given, len(people), photos)
+    found = {m.key: m.value for m in identities(list(read_identified(job.run)), names_of(true))}
+    strict, paper = rows["clusters strict"], rows["paper"]
+    line = {
+        "seed": given.seed,
+        "photos": given.photos,
+        "judge": given.judge,
+        "vlm": of,
+        "recall_vs_paper": round(strict["recall"] / paper["recall"], 3) if paper["recall"] else None,
+        "pair_precision": strict["precision"],
+        "pair_recall": strict["recall"],
+        "people_kept": strict["people_kept"],
+        "calls_per_photo": strict["calls_per_photo"],
+        "identity_bcubed_precision": found["identity_bcubed_precision"],
+        "identity_bcubed_recall": found["identity_bcubed_recall"],
+        "contaminated": contaminated(people, true),
+        "paper_precision": paper["precision"],
+        "paper_recall": paper["recall"],
+        "most_vs_paper": round(rows["truth"]["recall"] / paper["recall"], 3) if paper["recall"] else None,
+        "ways": rows,
+    }
+    print(json.dumps(line))
+
+
+def read_whole_people(job: Job, judge: PairJudge) -> list[Person]:
+    """Everyone whom the phase identities left, in the order of identity and person_id."""
+    rows = read_people(job.run, ["identity", "appearance", *judge.columns])
+    by_identity: dict[str, list[PersonRow]] = {}
+    for name in sorted(rows):
+        by_identity.setdefault(rows[name]["identity"], []).append(rows[name])
+    return [
+        Person(name, photos, similarities([p["appearance"] for p in photos]), place % 2)
+        for place, (name, photos) in enumerate(sorted(by_identity.items()))
+    ]
+
+
+def fit(
+    people: list[Person], half: int, judge: Remembered, true: dict[str, Row | None], count: int, of: str
+) -> Fitted:
+    """The weights and the colour cut from the people of one half, labelled by the truth."""
+    every = [(p, a, b) for p in people if p.half == half for a, b in combinations(range(len(p.photos)), 2)]
+    every = [(p, a, b) for p, a, b in every if not np.isnan(p.alike[a, b])]
+    drawn = np.random.default_rng(0).permutation(len(every))[:count]
+    pairs = [every[place] for place in sorted(drawn.tolist())]
+    shown = [(p.photos[a], p.photos[b]) for p, a, b in pairs]
+    one, two = judge.ask(shown), judge.ask([(b, a) for a, b in shown])
+    said = [(log_odds_of(x) + log_odds_of(y)) / 2 for x, y in zip(one, two, strict=True)]
+    colours = np.array([float(p.alike[a, b]) for p, a, b in pairs])
+    same = np.array([same_outfit(true.get(a["person_id"]), true.get(b["person_id"])) for a, b in shown])
+    slope, likeness, offset = platt(np.column_stack([said, [closeness(c) for c in colours]]), same).tolist()
+    calibration = CalibrationSettings(
+        of=of, slope=max(slope, 1e-3), likeness=max(likeness, 0.0), offset=offset
+    )
+    return Fitted(calibration, choose_cut(colours, same, LINK_PRECISION)["cut"] or 1.0)
+
+
+def ways(seed: int, true: dict[str, Row | None]) -> dict[str, Way]:
+    """What is compared. Each makes a strategy for one person; `truth` is the most that any could reach."""
+
+    def drawn(person: Person, *more: object) -> np.random.Generator:
+        key = int(fingerprint(["outfits", seed, person.identity, *more]), 16)
+        return np.random.Generator(np.random.Philox(key=key))
+
+    def clusters(preset: str, fits: bool = True) -> Way:
+        def way(person: Person, fitted: Fitted) -> Strategy:
+            calibration = fitted.calibration if fits else None
+            settings = ClustersStrategy(preset=preset, calibration=calibration)  # type: ignore[arg-type]
+            ids = [photo["person_id"] for photo in person.photos]
+            return outfit_clusters(ids, person.alike, settings, MIN_PHOTOS, asks_regions=False)
+
+        return way
+
+    def paper(person: Person, fitted: Fitted) -> Strategy:
+        return paper_protocol(len(person.photos), drawn(person), PaperStrategy(), MIN_PHOTOS)
+
+    return {
+        "paper": paper,
+        "clusters strict": clusters("strict"),
+        "clusters recall": clusters("recall"),
+        "clusters strict, not calibrated": clusters("strict", fits=False),
+        "colours only": lambda p, f: colours_only(p.alike, f.colour_cut),
+        "all pairs": lambda p, f: all_pairs(p.alike, Weights(f.calibration), 0.9),
+        "random leader": lambda p, f: random_leader(len(p.photos), drawn(p, "leader")),
+        "truth": lambda p, f: known_outfits([outfit_of(true, photo["person_id"]) for photo in p.photos]),
+    }
+
+
+def outfit_of(true: dict[str, Row | None], person_id: str) -> str | None:
+    """The true outfit, named apart for two people in one."""
+    row = true.get(person_id)
+    return None if row is None else f"{row['identity']} {row['outfit']}"
+
+
+def figures(
+    people: list[Person], verdicts: list[Verdicts], truth: Truth, true: dict[str, Row | None]
+) -> dict[str, Any]:
+    """What came out of one way.
+
+    recall       of all true pairs of the collection, as `pair_recall` of `persona eval`
+    people_kept  of identities that hold a true pair, those of which a true pair came out
+    """
+    groups: dict[str, list[str]] = {}
+    with_pair = with_found = 0
+    for person, found in zip(people, verdicts, strict=True):
+        ids = [photo["person_id"] for photo in person.photos]
+        for name, letter in zip(ids, found.outfits, strict=True):
+            if letter is not None:
+                groups.setdefault(f"{person.identity}-{letter}", []).append(name)
+        good = [
+            found.outfits[a] is not None and found.outfits[a] == found.outfits[b]
+            for a, b in combinations(range(len(ids)), 2)
+            if same_outfit(true.get(ids[a]), true.get(ids[b]))
+        ]
+        with_pair += bool(good)
+        with_found += any(good)
+    measures = {m.key: m for m in final_pairs(groups, truth, true)}
+    calls = sum(len(found.asked) for found in verdicts)
+    return {
+        "precision": measures["pair_precision"].value,
+        "recall": measures["pair_recall"].value,
+        "pairs": measures["pairs_kept"].value,
+        "groups": len(groups),
+        "people_kept": round(with_found / max(with_pair, 1), 4),
+        "calls": calls,
+        "calls_per_photo": round(calls / max(sum(len(p.photos) for p in people), 1), 3),
+    }
+
+
+def names_of(true: dict[str, Row | None]) -> dict[str, str | None]:
+    """{person_id: true identity, or None}."""
+    return {name: None if row is None else str(row["identity"]) for name, row in true.items()}
+
+
+def contaminated(people: list[Person], true: dict[str, Row | None]) -> float:
+    """Share of identities with two photos or more that hold people of two true identities."""
+    who = names_of(true)
+    known = [{who.get(photo["person_id"]) for photo in p.photos} for p in people if len(p.photos) > 1]
+    return round(sum(len(names) > 1 for names in known) / max(len(known), 1), 4)
+
+
+def print_table(rows: dict[str, dict[str, Any]], given: argparse.Namespace, people: int, photos: int) -> None:
+    """For people."""
+    print(f"world {given.seed} of {given.photos} photos: {photos} photos of {people} identities were judged")
+    print(f"{'way':<32}{'precision':>10}{'recall':>8}{'people':>8}{'groups':>8}{'calls/photo':>13}")
+    for name, row in rows.items():
+        print(
+            f"{name:<32}{row['precision'] or 0:>10.4f}{row['recall'] or 0:>8.4f}{row['people_kept']:>8.3f}"
+            f"{row['groups']:>8}{row['calls_per_photo']:>13.2f}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
