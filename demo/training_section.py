@@ -25,8 +25,9 @@ def training_section(trained: ShortRun) -> list[str]:
     url = "data:image/jpeg;base64," + base64.b64encode(grid.read_bytes()).decode()
     return [
         "<h2>Training</h2>",
-        f"<p>{escape(said)} So few people and so short a time teach it light and place, hardly a person: "
-        "<code>python -m demo.learns</code> measures what is learned from more.</p>",
+        f"<p>{escape(said)} After so little, from a UNet that knew nothing, pictures are blobs of colour. "
+        "<code>python -m demo.learns</code> trains on more people and measures whether the reference is "
+        "used.</p>",
         _curve(trained.losses, trained.validation),
         "<h3>Held out: the reference, the target, and what the model makes of reference and caption</h3>",
         f'<img class="grid" src="{url}" alt="a row for each of some people held out" loading="lazy">',
