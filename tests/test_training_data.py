@@ -19,10 +19,12 @@ from tests.drawn_shards import write_dataset
 from tests.drawn_training import TARGET_PX, TEXT, built, tiny
 from training.batch import Batch, Field, check_fields
 from training.captions import HashedWords
+from training.data import DataSettings, open_data
 from training.loop import Training
 from training.loop_settings import LoopSettings
 from training.models.region_crops import cut_regions
 from training.pair_fields import PairFields, members_for
+from training.ranks import Ranks
 from training.recipes.recipe import Recipe
 from training.shard_batches import ShardBatches, check_dataset
 
@@ -119,6 +121,60 @@ def test_any_ranks_and_threads_read_the_same_samples_with_the_same_draws(dataset
     for rank in resumed:
         rank.load_state_dict(state)
     assert begun + consumed(resumed, 4) == one
+
+
+SIZES = ((64, 64), (64, 96), (96, 64))
+
+
+def in_buckets(folder: Path, batch: int, *, rank: int = 0, world: int = 1, **changed: Any) -> ShardBatches:
+    asked = {"buckets": SIZES, "bucket_run": 4, "batch": batch, "seed": 3, **changed}
+    ranks = Ranks(rank, world)
+    return open_data(DataSettings.model_validate(asked), tiny("visual_persona"), ranks, str(folder)).batches(
+        1000
+    )
+
+
+def test_a_batch_in_buckets_has_one_size_that_fits_its_targets(tmp_path: Path) -> None:
+    folder = write_people(tmp_path / "shards", ((96, 80), (60, 80), (96, 56)))
+    batches = in_buckets(folder, 2)
+    sizes: set[tuple[int, int]] = set()
+    seen: list[str] = []
+    while len(seen) < GROUPS:
+        batch = next(batches)
+        height, width = batch.fields["target"].shape[1:3]
+        sizes.add((height, width))
+        check_fields(tiny("visual_persona").fields(height, width), batch)
+        counted = [key for key, weight in zip(batch.keys, batch.weight.tolist(), strict=True) if weight]
+        seen += counted
+        for time_ids in batch.fields["time_ids"][: len(counted)].tolist():
+            assert time_ids[4:] == [height, width]
+            aspect = time_ids[1] / time_ids[0]
+            assert (height, width) == min(SIZES, key=lambda size: abs(np.log(size[1] / size[0] / aspect)))
+    assert len(set(seen)) == GROUPS  # each once
+    assert len(sizes) == 3
+
+
+def test_any_ranks_read_buckets_alike_and_go_on_where_others_stopped(tmp_path: Path) -> None:
+    folder = write_people(tmp_path / "shards", ((96, 80), (60, 80), (96, 56)))
+
+    def counted(sources: list[ShardBatches], samples: int) -> list[tuple[str, int]]:
+        read: list[tuple[str, int]] = []
+        while len(read) < samples:
+            for source in sources:
+                batch = next(source)
+                rows = zip(batch.keys, batch.streams.tolist(), batch.weight.tolist(), strict=True)
+                read += [(key, stream) for key, stream, weight in rows if weight]
+        return read
+
+    one = counted([in_buckets(folder, 4)], 3 * GROUPS)
+    ranks = [in_buckets(folder, 2, rank=rank, world=2, threads=3) for rank in range(2)]
+    begun = counted(ranks, 8)
+    state = json.loads(json.dumps(ranks[0].state_dict()))
+    assert state == ranks[1].state_dict()
+    resumed = [in_buckets(folder, 1, rank=rank, world=3) for rank in range(3)]
+    for rank in resumed:
+        rank.load_state_dict(state)
+    assert (begun + counted(resumed, 2 * GROUPS))[: 2 * GROUPS] == one[: 2 * GROUPS]
 
 
 def test_reconstructions_fall_to_none(dataset: Path) -> None:
