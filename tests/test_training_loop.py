@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.drawn_pipeline import ROOT
 from tests.drawn_training import DrawnBatches, built, samples, tiny
@@ -92,6 +93,37 @@ def test_accumulated_batches_are_one_large_batch(tmp_path) -> None:
     training(tmp_path / "small", Ranks(), batch=1, steps=4, accumulate=4).run()
     for large, small in zip(curve(tmp_path / "large"), curve(tmp_path / "small"), strict=True):
         assert small == pytest.approx(large, rel=1e-5)
+
+
+class HostReads(TorchDispatchMode):
+    """Counts operations that make the host wait for a number of the device."""
+
+    READING = ("aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::is_nonzero", "aten::item")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func.name().split(".")[0] in self.READING
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("eight_bit", [False, True])
+def test_a_step_reads_nothing_from_the_device(eight_bit: bool, tmp_path: Path) -> None:
+    reads = []
+    for steps in (2, 5):
+        recipe = tiny("visual_persona", denoising={"min_snr": 5.0, "noise_offset": 0.05})
+        optimiser = OptimiserSettings(eight_bit=eight_bit)
+        settings = LoopSettings(steps=steps, precision="bf16", read_every=100, optimiser=optimiser)
+        run = Training(
+            recipe, built(recipe), DrawnBatches(recipe, 2), settings, tmp_path / f"{eight_bit}-{steps}"
+        )
+        with HostReads() as host:
+            run.run()
+        reads.append(host.count)
+    # What a run reads once, at its end, is the same for any number of steps.
+    assert reads[0] == reads[1]
 
 
 class Fillers(DrawnBatches):

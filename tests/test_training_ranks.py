@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from tests.drawn_pairs import write_people
 from tests.test_training_loop import curve
-from tests.tiny_processes import ended, free_port, start
+from tests.tiny_processes import PROCESSES, ended, free_port, start
+from tests.train_on_shards import train_on_shards
 from tests.train_tiny import training
 from training.checkpoint import checkpoints_in, load_checkpoint
 from training.ranks import Ranks
@@ -69,3 +71,17 @@ def test_ranks_that_are_told_to_stop_save_the_same_step_and_go_on_from_it(tmp_pa
     training(undisturbed, Ranks(), batch=2, steps=5, read_every=1).run()
     for one, two in zip(curve(undisturbed), curve(tmp_path), strict=False):
         assert two[:2] == pytest.approx(one[:2], rel=1e-5)
+
+
+def test_shards_that_no_number_of_ranks_divides_never_hang_a_run(tmp_path: Path) -> None:
+    # 12 groups are two steps of 5 and a rest of 2, of which one rank has none; the run is two epochs.
+    shards = write_people(tmp_path / "shards", max_samples=5)
+    port = free_port()
+    ranks = [
+        PROCESSES.Process(target=train_on_shards, args=(str(shards), tmp_path / "run", rank, 2, port, 5, 5))
+        for rank in range(2)
+    ]
+    for rank in ranks:
+        rank.start()
+    assert [ended(rank) for rank in ranks] == [0, 0]
+    assert [line[0] for line in curve(tmp_path / "run")] == [1, 2, 3, 4, 5]

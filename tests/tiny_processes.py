@@ -9,7 +9,7 @@ from typing import Any
 from tests.train_tiny import train_in_process
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.train_tiny"])
+PROCESSES.set_forkserver_preload(["tests.train_tiny", "tests.train_on_shards"])
 
 
 def start(folder: Path, rank: int = 0, world: int = 1, port: int = 0, **settings: Any) -> ForkServerProcess:
