@@ -10,7 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
+from transformers import (
+    BitImageProcessor,
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPProcessor,
+    CLIPTokenizer,
+    Dinov2Config,
+    Dinov2Model,
+)
 
 from persona import main
 from tests.drawn_pairs import write_people
@@ -87,6 +96,23 @@ def dino(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clip")
+    letters = "abcdefghijklmnopqrstuvwxyz.,"
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    tokenizer = CLIPTokenizer(vocab={word: number for number, word in enumerate(words)}, merges=[])
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    ids = {"vocab_size": len(words), "bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1}
+    picture = {"image_size": 28, "patch_size": 14}
+    config = CLIPConfig(text_config={**size, **ids}, vision_config={**size, **picture}, projection_dim=8)
+    CLIPModel(config).save_pretrained(folder)
+    side = {"height": 28, "width": 28}
+    images = CLIPImageProcessor(size={"shortest_edge": 28}, crop_size=side)
+    CLIPProcessor(images, tokenizer).save_pretrained(folder)
+    return folder
+
+
 def settings(**scores: Any) -> EvaluationSettings:
     return EvaluationSettings.model_validate(
         {
@@ -145,6 +171,28 @@ def test_scores_are_measured_and_a_rerun_computes_nothing(
     again = evaluate(wanted, run, nobody, str(dataset), tmp_path, faces, quiet)
     assert again.to_json() == found
     assert len(server.asked) == 12
+
+
+def test_clip_compares_with_prompt_and_reference(
+    dataset: Path, run: Path, clip: Path, tmp_path: Path
+) -> None:
+    wanted = settings(clip=str(clip)).model_copy(update={"prompts": ("A woman waves. " * 40,), "people": 2})
+    found = evaluate(
+        wanted, run, lambda: PersonaPipeline.from_pretrained(run), str(dataset), tmp_path, None, quiet
+    )
+    assert "clip_t" not in found.absent
+    scores = found.scores["clip_t"] + found.scores["clip_i"]
+    assert len(scores) == 4
+    assert all(score is not None and -1 <= score <= 1 for score in scores)
+
+
+def test_a_folder_that_is_no_model_is_absent_with_its_name(dataset: Path, run: Path, tmp_path: Path) -> None:
+    wanted = settings(dino=str(tmp_path), clip="/nowhere")
+    found = evaluate(
+        wanted, run, lambda: PersonaPipeline.from_pretrained(run), str(dataset), tmp_path, None, quiet
+    )
+    assert found.absent["dino"] == f"{tmp_path}: no config.json: not a model's folder"
+    assert found.absent["clip_t"].startswith("/nowhere")
 
 
 def test_another_prompt_makes_only_its_own_pictures(dataset: Path, run: Path, tmp_path: Path) -> None:
@@ -225,7 +273,7 @@ def test_a_picture_that_fails_one_of_both_questions_has_a_harmonic_mean_of_zero(
         (["demo", "--checkpoint", "/nowhere"], "/nowhere"),
         (["demo", "--checkpoint", "{run}", "--set", "people=99"], "12 people, the evaluation wants 99"),
         (["demo", "--checkpoint", "{run}", "--set", "seeds=[1,1]"], "prompts and seeds must each differ"),
-        (["demo", "--checkpoint", "{run}", "--set", "height=3"], "height: Extra inputs are not permitted"),
+        (["demo", "--checkpoint", "{run}", "--set", "height=3"], "did you mean height_px"),
     ],
 )
 def test_what_is_wrong_is_one_line(

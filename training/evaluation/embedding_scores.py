@@ -77,7 +77,10 @@ class Clip:
     @torch.no_grad()
     def texts(self, texts: list[str]) -> Tensor:
         """[n, width]; longer texts are cut to CLIP's 77 tokens."""
-        inputs = self._processor(text=texts, return_tensors="pt", padding=True, truncation=True)
+        longest = self._model.config.text_config.max_position_embeddings
+        inputs = self._processor(
+            text=texts, return_tensors="pt", padding=True, truncation=True, max_length=longest
+        )
         return _tensor(self._model.get_text_features(**inputs))
 
 

@@ -57,7 +57,7 @@ def _table(results: Results) -> str:
     rows = []
     for one in results.measured():
         if one.interval is None:
-            rows.append(f'<tr><td>{escape(one.says)}</td><td colspan="4">no picture has an answer</td></tr>')
+            rows.append(f'<tr><td>{escape(one.says)}</td><td colspan="5">no picture has an answer</td></tr>')
             continue
         found = one.interval
         numbers = (f"{found.mean:.4f}", f"{found.low:.4f} to {found.high:.4f}", found.people, found.pictures)
