@@ -33,7 +33,7 @@ class IdentitiesSettings(Settings):
     neighbours: int = threshold(32, ge=1, le=1024, description="k of the neighbour graph")
     link_cosine: float = threshold(0.35, ge=-1, le=1, description="an edge needs at least this")
     false_links: float | None = threshold(
-        0.01,
+        0.001,
         gt=0,
         description="wrong links a face may expect; raises link_cosine with the number of faces. None: never",
     )
