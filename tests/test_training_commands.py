@@ -1,7 +1,11 @@
 """`persona train` and `persona export`: from shards to a published file, and one line for what is wrong."""
 
 import json
+import os
 import shutil
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -204,3 +208,37 @@ def test_the_configs_that_come_with_the_project_are_valid(name: str) -> None:
     settings = read_settings(name, {})
     recipe = recipe_of(settings.recipe, settings.method)
     assert recipe.fields(settings.data.height_px, settings.data.width_px)
+
+
+def test_a_plan_says_the_memory_and_trains_nothing(dataset: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "run"
+    assert persona("train", config(tmp_path), "--shards", dataset, "--out", out, "--plan") == 0
+    told = json.loads(capsys.readouterr().out)
+    parts = ("weights", "averages", "optimiser", "batch", "gradients", "activations")
+    assert told["predicted_gib"] == pytest.approx(sum(told[part] for part in parts), abs=0.003)
+    assert told["predicted_gib"] > 0
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_told_to_stop_saves_and_exits_with_0(
+    number: signal.Signals, dataset: Path, tmp_path: Path, capsys
+) -> None:
+    out = tmp_path / "run"
+    metrics = out / "metrics.jsonl"
+
+    def tell() -> None:
+        while not (metrics.is_file() and metrics.read_text()):
+            time.sleep(0.02)
+        os.kill(os.getpid(), number)
+
+    teller = threading.Thread(target=tell)
+    teller.start()
+    many = ["--set", "loop.steps=100000", "--set", "loop.read_every=1"]
+    before = signal.getsignal(number)
+    assert persona("train", config(tmp_path), "--shards", dataset, "--out", out, *many) == 0
+    teller.join()
+    assert signal.getsignal(number) is before
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["of"] == 100000
+    assert load_checkpoint(checkpoints_in(out / "checkpoints")[-1]).step == told["steps"] < 100000
