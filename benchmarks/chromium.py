@@ -76,13 +76,18 @@ class Chromium:
         self._end()
 
     def open(self, page: Path, fragment: str = "") -> None:
-        """Loads a file and waits until it and its scripts have loaded."""
+        """Loads a file anew and waits until it and its scripts have loaded."""
+        # A page that differs from the one shown in the fragment only would not be loaded again.
+        self._go("about:blank")
+        self._go(page.absolute().as_uri() + fragment)
+
+    def _go(self, address: str) -> None:
         self._loaded = False
-        self._call("Page.navigate", url=page.absolute().as_uri() + fragment)
+        self._call("Page.navigate", url=address)
         until = time.monotonic() + _ANSWER_S
         while not self._loaded:
             if time.monotonic() > until:
-                raise TimeoutError(f"{page} does not load")
+                raise TimeoutError(f"{address} does not load")
             self.evaluate("null")
 
     def size(self, width: int, height: int, phone: bool = False) -> None:
@@ -107,19 +112,19 @@ class Chromium:
             raise RuntimeError(_said(answer["exceptionDetails"]))
         return answer["result"].get("value")
 
-    def wait_for(self, script: str, timeout_s: float = 20.0) -> Any:
-        """The first true value of an expression. Raises TimeoutError."""
+    def wait_for(self, script: str, timeout_s: float = 20.0) -> None:
+        """Waits until an expression is true. Raises TimeoutError."""
         until = time.monotonic() + timeout_s
-        while not (value := self.evaluate(script)):
+        while not self.evaluate(f"Boolean({script})"):  # an element itself would come back as an empty object
             if time.monotonic() > until:
                 raise TimeoutError(f"never true: {script}")
             time.sleep(0.02)
-        return value
 
     def first_paint_s(self) -> float:
         """Seconds from the start of the navigation to the first contents on the screen."""
         found = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
-        return float(self.wait_for(found)) / 1000
+        self.wait_for(found)
+        return float(self.evaluate(found)) / 1000
 
     def screenshot(self, file: Path) -> None:
         """What the viewport shows, as a PNG."""
