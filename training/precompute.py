@@ -39,7 +39,7 @@ class Encoder:
     """
 
     def __init__(self, vae: nn.Module, statement: LatentStatement, *, batch: int, threads: int) -> None:
-        self._vae, self._statement, self._batch = vae, statement, batch
+        self._vae, self._statement, self.batch = vae, statement, batch
         self._device = next(vae.parameters()).device
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self.broken: list[str] = []
@@ -65,7 +65,7 @@ class Encoder:
             for suffix in filter(is_record_name, sample.members):
                 future = self._pool.submit(_decode, sample, suffix[:3], self._statement.sizes)
                 window.photos.append((sample.key, suffix[:3], future))
-            if len(window.photos) >= _WINDOW * self._batch:
+            if len(window.photos) >= _WINDOW * self.batch:
                 yield window
                 window = _Window([], [])
         if window.samples:
@@ -83,8 +83,8 @@ class Encoder:
             height, width = picture.shape[:2]
             by_size.setdefault((height, width), []).append((key, number, picture, source))
         for photos in by_size.values():
-            for start in range(0, len(photos), self._batch):
-                latents |= self._encode(photos[start : start + self._batch])
+            for start in range(0, len(photos), self.batch):
+                latents |= self._encode(photos[start : start + self.batch])
         for sample in window.samples:
             yield sample._replace(members=_with_latents(sample, latents))
 
@@ -124,7 +124,8 @@ def precompute(
         [source],
         np.zeros(len(source), np.int64),
         numbers,
-        {"operation": "precompute", STATED: stated},
+        # The size of a batch is stated too: results may differ by it in the last bit.
+        {"operation": "precompute", "batch": encoder.batch, STATED: stated},
         {**kept, STATED: stated},
         through=encoder,
         added=_added(folder, statement),
