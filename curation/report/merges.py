@@ -14,7 +14,7 @@ import numpy as np
 
 from curation.outfits.gather import read_bucket
 from curation.report.scores import Subject
-from curation.storage import join, list_names
+from curation.storage import join, list_names, read_table
 
 _MOST_IDENTITIES = 20_000  # compared with one another: the time grows with the square
 _BLOCK = 1024
@@ -22,11 +22,12 @@ _BLOCK = 1024
 
 @dataclass(frozen=True)
 class Suspect:
-    """Two sets of person_ids and the mean cosine between them."""
+    """Two sets of person_ids, the mean cosine between them, and of which kind the doubt is."""
 
     cosine: float
     a: list[str]
     b: list[str]
+    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,20 @@ def suspected_merges(run: str, excluded: Container[str], most: int) -> tuple[lis
             within.append(_halves(person_ids, faces))
     within.sort(key=lambda suspect: (suspect.cosine, suspect.a[0]))
     return within[:most], _near(means, most) if len(means) <= _MOST_IDENTITIES else []
+
+
+def doubts_of_phase(run: str, excluded: Container[str], most: int) -> list[Suspect]:
+    """What the phase `identities` wrote down as doubtful itself: one face of either side, the highest
+    cosines first. Empty for runs without `identities/_suspects-*`."""
+    found = []
+    for name in list_names(join(run, "identities")):
+        if name.startswith("_suspects-"):
+            for row in read_table(join(run, "identities", name)).to_pylist():
+                a, b = row["person_a"], row["person_b"]
+                if a and b and a[:64] not in excluded and b[:64] not in excluded:
+                    found.append(Suspect(round(row["cosine"], 4), [a], [b], row["kind"]))
+    found.sort(key=lambda suspect: (-suspect.cosine, suspect.a, suspect.b))
+    return found[:most]
 
 
 def _identities(run: str, excluded: Container[str]) -> Iterator[tuple[list[str], np.ndarray]]:
@@ -112,9 +127,10 @@ def _near(means: list[_Identity], most: int) -> list[Suspect]:
 
 
 def merge_entries(suspects: list[Suspect], at: dict[str, Subject], each: int) -> list[dict[str, Any]]:
-    """For the page: {cosine, sizes, a, b}, at most `each` subjects of either side."""
+    """For the page: {kind, cosine, sizes, a, b}, at most `each` subjects of either side."""
     return [
         {
+            "kind": suspect.kind,
             "cosine": suspect.cosine,
             "sizes": [len(suspect.a), len(suspect.b)],
             **{

@@ -20,7 +20,13 @@ from curation.settings import PipelineSettings
 
 STEPS = 16
 _MOST_POINTS = 200
-_IDENTITIES = ("identities.link_cosine", "identities.merge_cosine", "identities.prototype_cosine")
+_IDENTITIES = (
+    "identities.link_cosine",
+    "identities.merge_cosine",
+    "identities.split_gap",
+    "identities.attach_margin",
+    "identities.prototype_cosine",
+)
 _PAIRS = "outfits.judge.cut"
 _BELOW = 0.75  # of the threshold: scores below it may have no one, and still be asked about
 _AROUND = 0.2  # of a cosine on either side, where no score tells the range

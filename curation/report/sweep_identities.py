@@ -33,11 +33,12 @@ def sweep_identities(
         least = changed.identities.prototype_cosine
         found = assign(folder, people, changed.identities, changed.seed)
         seen = found.num_rows
+        columns = ("person_id", "identity", "prototype_cosine", "attach_cosine")
+        # Whoever was to be attached and has a cosine to say of it was not: ruled out, so in nobody's pair.
         names = [
-            identity if cosine >= least else person_id
-            for person_id, identity, cosine in zip(
-                *(found[column].to_pylist() for column in ("person_id", "identity", "prototype_cosine")),
-                strict=True,
+            identity if cosine >= least and attached is None else person_id
+            for person_id, identity, cosine, attached in zip(
+                *(found[column].to_pylist() for column in columns), strict=True
             )
         ]
         sizes: dict[str, int] = {}

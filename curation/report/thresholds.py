@@ -47,6 +47,9 @@ THRESHOLDS: dict[tuple[str, str], Threshold] = {
     ("identity", "far_from_prototype"): Threshold(
         "identities.prototype_cosine", "cosine to the mean of the others of the person"
     ),
+    ("identity", "between_identities"): Threshold(
+        "identities.attach_margin", "how much nearer the best identity is than the second, cosine"
+    ),
     ("outfits", "too_few_photos"): Threshold("outfits.min_photos", "photos of the person, or of its outfit"),
     ("pack", "too_few_photos"): Threshold("outfits.min_photos", "photos of the group"),
     (PAIR_STAGE, PAIR_CHECK): Threshold("outfits.judge.cut", "the judge's p(same outfit)"),

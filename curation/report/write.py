@@ -14,7 +14,7 @@ from curation.report.distribution import KeptPeople, distribution_entries
 from curation.report.exclusions import excluded_photos
 from curation.report.galleries import Endings, pairs_by_doubt, write_groups, write_pairs
 from curation.report.later_phases import Group, LaterPhases, read_later
-from curation.report.merges import merge_entries, suspected_merges
+from curation.report.merges import doubts_of_phase, merge_entries, suspected_merges
 from curation.report.rates import rate_entries
 from curation.report.scores import ScoreBook, Subject, score_entries
 from curation.report.search_keys import SearchKeys
@@ -90,6 +90,7 @@ def write_report(
         "merges": {
             "cosine": pipeline.identities.merge_cosine,
             "within": merge_entries(within, known.at, _SUSPECT_PEOPLE),
+            "doubts": merge_entries(doubts_of_phase(run, excluded, SUSPECTS), known.at, 1),
             "between": merge_entries(between, known.at, _SUSPECT_PEOPLE),
         },
         "measures": _measures(run, truth),
@@ -200,7 +201,7 @@ def _wanted(
         want(ending["sample"])
     for pair in pairs_by_doubt(later.pairs, cut)[:_PAIRS_SHOWN]:
         want(known.at[name] for name in (pair.a, pair.b) if name in known.at)
-    for suspects in (page["merges"]["within"], page["merges"]["between"]):
+    for suspects in (page["merges"][kind] for kind in ("within", "between", "doubts")):
         for suspect in suspects:
             want([*suspect["a"], *suspect["b"]])
     for score in page["scores"]:

@@ -36,11 +36,11 @@ const galleries = (() => {
   }
 
   function merges() {
-    const { within, between, cosine } = report.overview.merges;
+    const { within, between, doubts, cosine } = report.overview.merges;
     if (!within.length && !between.length) return [make("p", { class: "note" }, "No identities yet.")];
     const suspects = (found) => found.map((suspect) => make("article", { class: "suspect" },
-      make("h3", {}, `mean cosine ${number(suspect.cosine)} `,
-        make("span", { class: "soft" }, `${suspect.sizes[0]} and ${suspect.sizes[1]} photos`)),
+      make("h3", {}, `${suspect.kind ? words(suspect.kind) : "mean cosine"} ${number(suspect.cosine)} `,
+        make("span", { class: "soft" }, suspect.kind ? "" : `${suspect.sizes[0]} and ${suspect.sizes[1]} photos`)),
       make("div", { class: "halves" },
         make("div", { class: "strip" }, suspect.a.map(([row, person]) => pictures.card(row, person, ""))),
         make("div", { class: "strip" }, suspect.b.map(([row, person]) => pictures.card(row, person, ""))))));
@@ -52,6 +52,9 @@ const galleries = (() => {
       make("h3", { class: "sub" }, "Two identities that may be one person"),
       make("p", { class: "soft" }, "The pairs that came closest to being joined."),
       between.length ? make("div", { class: "grid" }, suspects(between)) : make("p", { class: "note" }, "None was compared."),
+      doubts.length ? [make("h3", { class: "sub" }, "Doubts of the phase identities itself"),
+        make("p", { class: "soft" }, "What it wrote down while it grouped; docs/identities.md tells the kinds."),
+        make("div", { class: "grid tight" }, suspects(doubts))] : null,
     ];
   }
 

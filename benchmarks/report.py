@@ -1,0 +1,140 @@
+"""How long a report takes, to write and to show: python benchmarks/report.py
+
+A run of 100,000 drawn rows (models that cost nothing, tars of small photos) is curated once, its report
+written, and opened from disk in headless Chromium: first paint, all sections, a search, the last page of the
+table. Prints a table and, last, one line of JSON.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.chromium import Chromium, find_chromium  # noqa: E402
+from benchmarks.trivial_models import write_collection  # noqa: E402
+from curation.errors import PersonaError  # noqa: E402
+from curation.report.write import write_report  # noqa: E402
+
+TRIVIAL = "benchmarks.trivial_models:Anyone"
+PHOTOS_PER_PERSON = 5
+OPENED = 5  # times; the median counts
+
+
+def main() -> int:
+    """Measures; exit code 2 without a browser."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--run", help="report this finished run instead of drawing one")
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="draw the run here, or take the one that is there"
+    )
+    options = parser.parse_args()
+    program = find_chromium()
+    if program is None:
+        print("report: no Chromium on this machine", file=sys.stderr)
+        return 2
+    scratch = Path(tempfile.mkdtemp(prefix="persona-benchmark-"))
+    try:
+        run = options.run or drawn_run(options.keep or scratch, options.rows)
+        found = {**written(run, scratch / "report"), **shown(program, scratch / "report" / "index.html")}
+    except PersonaError as error:
+        print(f"report: {error}", file=sys.stderr)
+        return error.exit_code
+    finally:
+        shutil.rmtree(scratch)
+    for key, value in found.items():
+        print(f"{key:<16}{value:>12}")
+    print(json.dumps(found))
+    return 0
+
+
+def drawn_run(folder: Path, rows: int) -> str:
+    """A finished run of so many photos, five of each person; not drawn again where it is there."""
+    from persona import main as persona
+
+    run = folder / "run"
+    if (run / "summary.json").exists():
+        return str(run)
+    write_collection(folder / "tars", rows, PHOTOS_PER_PERSON)
+    by = {"backend": TRIVIAL}
+    pipeline = {
+        "source": {"kind": "webdataset", "path": str(folder / "tars")},
+        # Codes of people are all that differs: near copies would be all photos of a person.
+        "photos": {"screen": {"min_side_px": 16}, "duplicates": {"near": False}},
+        "people": {
+            "detect": {"by": by},
+            "face": {"find": by, "embed": by, "min_face_px": 4},
+            "full_body": {"preset": "any", "min_box_px": 16},
+            "segment": {"by": by},
+            "regions": {"by": by},
+        },
+        "identities": {"link_cosine": 0.95, "merge_cosine": 0.95, "prototype_cosine": 0.9},
+        "outfits": {"judge": {"backend": "benchmarks.trivial_models:AlwaysSame"}},
+        "engine": {"fragment_rows": 2048},
+    }
+    config = folder / "pipelines.yaml"
+    config.write_text(yaml.safe_dump({"pipelines": {"drawn": pipeline}}))
+    words = ["curate", "drawn", "--config", str(config), "--out", str(run), "--engine", "inline", "--quiet"]
+    if persona(words):
+        raise PersonaError("the drawn pipeline does not run")
+    return str(run)
+
+
+def written(run: str, out: Path) -> dict[str, Any]:
+    """Seconds and CPU seconds to write the report, and what it holds."""
+    began, cpu = time.monotonic(), time.process_time()
+    report = write_report(run, str(out))
+    return {
+        "rows": report.photos,
+        "write_s": round(time.monotonic() - began, 2),
+        "write_cpu_s": round(time.process_time() - cpu, 2),
+        "thumbnails": report.thumbnails,
+        "mib": round(report.bytes / 2**20, 1),
+    }
+
+
+def shown(program: str, page: Path) -> dict[str, Any]:
+    """Seconds until the page is painted, found and turned; errors that it logged meanwhile."""
+    with Chromium(program) as browser:
+        browser.size(1280, 900)
+        paints = []
+        for _ in range(OPENED):
+            browser.open(page)
+            browser.wait_for("document.querySelector('.stage')")
+            paints.append(browser.first_paint_s())
+        sections = browser.evaluate("[...document.querySelectorAll('main > section')].map((s) => s.id)")
+        for name in sections:
+            browser.evaluate(f"main.draw('{name}'); document.getElementById('{name}').scrollIntoView()")
+        browser.wait_for("document.querySelectorAll('#rows tbody tr').length")
+        rows = "report.overview.rows"
+        key = browser.evaluate(f"report.entry({rows}, {rows}.count >> 1).then((row) => row[0])")
+        search = _seconds(browser, f"browse.find('{key}')", "document.getElementById('detail').open")
+        browser.evaluate("document.getElementById('detail').close()")
+        last = f"report.entry({rows}, {rows}.count - 1)"
+        page_s = _seconds(browser, last, "true")
+        return {
+            "first_paint_s": round(sorted(paints)[OPENED // 2], 3),
+            "search_s": search,
+            "page_s": page_s,
+            "console_errors": len(browser.errors),
+        }
+
+
+def _seconds(browser: Chromium, script: str, until: str) -> float:
+    began = time.monotonic()
+    browser.evaluate(script)
+    browser.wait_for(until)
+    return round(time.monotonic() - began, 3)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
