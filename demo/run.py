@@ -14,6 +14,7 @@ from pathlib import Path
 
 from curation.errors import PersonaError
 from curation.evaluation.evaluate import measure_lines, to_json
+from curation.report.write import write_report
 from curation.status import read_status, summary_lines
 from demo.gallery import packed_groups, ruled_out
 from demo.results_page import write_page
@@ -43,6 +44,7 @@ def main() -> int:
     began = time.monotonic()
     try:
         whole = run_world(given.seed, given.photos, given.out, given.judge_pairs, say)
+        report = write_report(str(whole.run), str(whole.run / "report"), str(whole.truth))
         page = write_results(whole, given.out, _trained(whole, given.out, given.train_s))
     except PersonaError as error:
         print(f"demo: {error}", file=sys.stderr)
@@ -60,6 +62,7 @@ def main() -> int:
         ("run folder", whole.run),
         ("shards", whole.run / "shards"),
         ("results", page),
+        ("report", report.page),
     ):
         print(f"{what:<11} {path}")
     print(f"\n{time.monotonic() - began:.0f} s, the model ran in {whole.vlm}")

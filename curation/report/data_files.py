@@ -5,12 +5,15 @@ A page that is opened from disk may not fetch files, but it may run scripts besi
 """
 
 import json
+import re
+from collections.abc import Container
 from typing import Any
 
-from curation.storage import is_local, join, list_names, remove, write_bytes
+from curation.storage import join, list_names, remove, write_bytes
 
 FOLDER = "data"
 _SUFFIX = ".js"
+_OURS = re.compile(r"(overview|(rows|groups|pairs|thumbs|keys|ending)-\d+)\.js")
 
 
 class DataFiles:
@@ -19,7 +22,7 @@ class DataFiles:
     def __init__(self, folder: str) -> None:
         self._folder = join(folder, FOLDER)
         for name in list_names(self._folder):
-            if name.endswith(_SUFFIX):
+            if _OURS.fullmatch(name):
                 remove(join(self._folder, name))
         self.bytes = 0
 
@@ -64,7 +67,9 @@ class Pages:
         self._pages += 1
 
 
-def is_ours(folder: str) -> bool:
-    """Whether a report may be written to `folder`: it is empty, absent, or holds a report."""
-    names = set(list_names(folder))
-    return not names or (FOLDER in names and "index.html" in names) or not is_local(folder)
+def is_ours(folder: str, page: Container[str]) -> bool:
+    """Whether a folder holds nothing, or nothing but a report, be it half written: files of the `page`, and
+    data. Names that begin with a dot are files that were never finished."""
+    there = [name for name in list_names(folder) if not name.startswith(".")]
+    data = [name for name in list_names(join(folder, FOLDER)) if not name.startswith(".")]
+    return all(name in page or name == FOLDER for name in there) and all(map(_OURS.fullmatch, data))

@@ -59,7 +59,7 @@ def write_report(
     Raises ConfigError for no run, a folder that holds something else, or a bad sweep or truth.
     """
     name, pipeline = pipeline_of(run)
-    if not is_ours(out):
+    if not is_ours(out, _page_files()):
         raise ConfigError(f"--out {out}: holds something that is no report; give an empty or new folder")
     status = read_status(run)
     excluded = excluded_photos(run, pipeline)
@@ -220,9 +220,13 @@ def _wanted(
     return wanted
 
 
-def _write_page(out: str) -> None:
-    """The page's own files; index.html last, since it makes the folder a report."""
+def _page_files() -> dict[str, bytes]:
+    """The page's own files by name; index.html last, since it makes the folder a report."""
     page = resources.files("curation.report") / "page"
-    names = sorted(file.name for file in page.iterdir() if file.is_file())
-    for name in sorted(names, key=lambda name: name == "index.html"):
-        write_bytes(join(out, name), (page / name).read_bytes())
+    files = sorted(page.iterdir(), key=lambda file: (file.name == "index.html", file.name))
+    return {file.name: file.read_bytes() for file in files if file.is_file()}
+
+
+def _write_page(out: str) -> None:
+    for name, data in _page_files().items():
+        write_bytes(join(out, name), data)
