@@ -12,6 +12,7 @@ from tests.slow_store import SlowStore, client, slow_store
 from tests.test_training_loop import curve
 from tests.train_tiny import training
 from training.checkpoint import CheckpointError, CheckpointFolder, load_checkpoint, place_of
+from training.export import last_checkpoint
 from training.ranks import Ranks
 
 
@@ -54,6 +55,7 @@ def test_a_run_goes_on_on_another_machine_from_what_lies_in_the_store(
     second.run()
     assert curve(tmp_path / "first") + curve(tmp_path / "second") == curve(tmp_path / "undisturbed")
     assert place_of("s3://runs/one").names() == ["step-00000004", "step-00000006"]
+    assert last_checkpoint("s3://runs/one").step == 6
 
 
 def test_what_is_unfinished_is_never_found_and_what_is_old_is_deleted(server: tuple[SlowStore, Any]) -> None:

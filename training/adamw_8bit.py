@@ -106,7 +106,7 @@ def dynamic_values(*, signed: bool) -> Tensor:
     bits = 6 if signed else 7
     positive = [1.0]
     for power in range(7):
-        edges = torch.linspace(0.1, 1, 2 ** (bits - power) + 1, dtype=torch.float64)
-        positive += ((edges[1:] + edges[:-1]) / 2 * 10.0**-power).tolist()
+        parts = 2 ** (bits - power)
+        positive += [(0.1 + 0.9 * (part + 0.5) / parts) * 10.0**-power for part in range(parts)]
     others = [-value for value in positive] if signed else [min(positive) / 10]
-    return torch.tensor(sorted([*others, *positive]), dtype=torch.float64).float()
+    return torch.tensor(sorted([*others, *positive]), dtype=torch.float32)

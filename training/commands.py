@@ -45,7 +45,7 @@ def mount(commands: Any, parser_of: ParserOf | None = None, faces_of: FacesOf | 
         "write a run's last checkpoint in the layout in which the method is published",
         "persona export runs/demo/training --out weight.safetensors --verify",
     )
-    export.add_argument("folder", metavar="RUN", help="a training's folder, or one of its checkpoints")
+    export.add_argument("folder", metavar="RUN", help="a training's folder, one of its checkpoints, or a URL")
     export.add_argument("--out", required=True, metavar="FILE", help=".safetensors or .bin")
     export.add_argument(
         "--last", action="store_true", help="the last step's weights, not their moving averages"
@@ -95,7 +95,7 @@ def _export(options: argparse.Namespace) -> int:
 
     out = Path(options.out)
     try:
-        checkpoint = last_checkpoint(Path(options.folder))
+        checkpoint = last_checkpoint(options.folder)
         recipe = recipe_of_checkpoint(checkpoint)
         adapter = adapter_of(checkpoint, averaged=not options.last)
         recipe.export(adapter, out)

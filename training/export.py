@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from training.checkpoint import Checkpoint, CheckpointError, checkpoints_in, load_checkpoint
+from training.checkpoint import Checkpoint, CheckpointError, checkpoints_in, load_checkpoint, place_of
 from training.random_batch import random_batch
 from training.recipes import recipe_of
 from training.recipes.recipe import Recipe
@@ -15,14 +15,32 @@ from training.released_layout import LayoutError
 VERIFY_PX = 64  # side of the noise that both are compared on
 
 
-def last_checkpoint(run: Path) -> Checkpoint:
-    """The newest one of a run's folder, or the one that the path itself is. Raises CheckpointError."""
+def last_checkpoint(run: Path | str) -> Checkpoint:
+    """The newest one of a run's folder, or the one that the path itself is. Raises CheckpointError.
+
+    A URL is that of `loop.checkpoints`.
+    """
+    if isinstance(run, str) and "://" in run:
+        return _last_stored(run)
+    run = Path(run)
     if (run / "checkpoint.json").is_file():
         return load_checkpoint(run)
     found = checkpoints_in(run / "checkpoints")
     if not found:
         raise CheckpointError(f"{run}: no checkpoint and no run with one")
     return load_checkpoint(found[-1])
+
+
+def _last_stored(url: str) -> Checkpoint:
+    place = place_of(url)
+    try:
+        names = place.names()
+        if not names:
+            raise CheckpointError(f"{url}: no checkpoint")
+        with place.opened(names[-1]) as folder:
+            return load_checkpoint(folder, f"{url}/{names[-1]}")
+    except OSError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def recipe_of_checkpoint(checkpoint: Checkpoint) -> Recipe:
