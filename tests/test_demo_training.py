@@ -7,6 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from demo.learns import Learned
+from demo.learns import main as learns
 from demo.results_page import write_page
 from demo.training.drawn_groups import DrawnGroups, write_groups
 from demo.training.reference_losses import compare, reference_losses
@@ -97,3 +99,25 @@ def test_the_page_shows_loss_throughput_and_pictures(short: tuple[Path, ShortRun
     assert "samples/s" in page
     assert "<svg" in page
     assert page.count("data:image/jpeg;base64,") == 1
+
+
+def test_learns_says_what_it_cannot_measure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["learns", "--held-out", "17", "--out", str(tmp_path)])
+    assert learns() == 2
+    assert capsys.readouterr().err == "learns: --held-out 17: must be a multiple of the batch, 16\n"
+
+
+def test_a_difference_is_told_in_standard_errors_over_people() -> None:
+    random = np.random.default_rng(0)
+    true = random.normal(1, 0.5, 400)
+    losses = {"true": true, "wrong": true + random.normal(0.01, 0.1, 400), "none": true}
+    found = compare(losses, "wrong")
+    assert found.standard_error == pytest.approx(0.005, rel=0.1)
+    assert found.sigma == pytest.approx(found.more / found.standard_error)
+    assert compare(losses, "none").sigma == 0
+    about = {"held_out_people": 400, "draws": 1}
+    learned = Learned(float(true.mean()), found, compare(losses, "none"), about)
+    assert learned.to_json()["true_vs_wrong_sigma"] == round(found.sigma, 2)
+    assert learned.lines()[-1].startswith("paired over 400 held-out people")
