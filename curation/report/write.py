@@ -161,7 +161,8 @@ def _overview(
     groups: Sequence[Group],
 ) -> dict[str, Any]:
     return {
-        "run": run,
+        # The name that tells runs apart, and not where it lies on somebody's machine.
+        "run": "/".join(run.rstrip("/").split("/")[-2:]),
         "pipeline": name,
         "description": pipeline.description,
         "state": status["state"],
