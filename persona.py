@@ -230,6 +230,7 @@ def _run(run: str, name: str, pipeline: Any, options: argparse.Namespace, commer
     from curation.backends import check_backends
     from curation.engine import Engine, InlineEngine, Job, RayEngine
     from curation.models import find_models
+    from curation.outfits.judge_identity import check_calibration
     from curation.photos.screen import OptOuts
     from curation.run import curate
     from curation.sources.units import list_units
@@ -239,6 +240,7 @@ def _run(run: str, name: str, pipeline: Any, options: argparse.Namespace, commer
     run, pipeline = absolute_path(run), with_absolute_paths(pipeline)
     check_backends(pipeline, commercial)
     models = find_models(pipeline, commercial)
+    check_calibration(pipeline, models)
     OptOuts(pipeline.photos.screen.opt_out)
     list_units(pipeline.source)
     if pipeline.identities.index is not None:

@@ -227,9 +227,12 @@ def read_whole_people(job: Job, judge: PairJudge) -> list[Person]:
 def fit(
     people: list[Person], half: int, judge: Remembered, true: dict[str, Row | None], count: int, of: str
 ) -> Fitted:
-    """The weights and the colour cut from the people of one half, labelled by the truth."""
+    """The weights and the colour cut from the people of one half, labelled by the truth.
+
+    Pairs of two people that the phase identities took for one are left out: no judge of clothes knows them.
+    """
     every = [(p, a, b) for p in people if p.half == half for a, b in combinations(range(len(p.photos)), 2)]
-    every = [(p, a, b) for p, a, b in every if not np.isnan(p.alike[a, b])]
+    every = [(p, a, b) for p, a, b in every if not np.isnan(p.alike[a, b]) and one_person(p, a, b, true)]
     drawn = np.random.default_rng(0).permutation(len(every))[:count]
     pairs = [every[place] for place in sorted(drawn.tolist())]
     shown = [(p.photos[a], p.photos[b]) for p, a, b in pairs]
@@ -242,6 +245,12 @@ def fit(
         of=of, slope=max(slope, 1e-3), likeness=max(likeness, 0.0), offset=offset
     )
     return Fitted(calibration, choose_cut(colours, same, LINK_PRECISION)["cut"] or 1.0)
+
+
+def one_person(person: Person, a: int, b: int, true: dict[str, Row | None]) -> bool:
+    """Whether two photos of an identity show one person of the truth."""
+    one, two = (true.get(person.photos[place]["person_id"]) for place in (a, b))
+    return one is not None and two is not None and bool(one["identity"] == two["identity"])
 
 
 def ways(seed: int, true: dict[str, Row | None]) -> dict[str, Way]:
@@ -287,15 +296,23 @@ def figures(
     """What came out of one way.
 
     recall       of all true pairs of the collection, as `pair_recall` of `persona eval`
+    clothes      precision over the pairs of one true person: what is wrong there is the judge's or the way's
     people_kept  of identities that hold a true pair, those of which a true pair came out
     """
     groups: dict[str, list[str]] = {}
-    with_pair = with_found = 0
+    with_pair = with_found = right = of_one = 0
     for person, found in zip(people, verdicts, strict=True):
         ids = [photo["person_id"] for photo in person.photos]
         for name, letter in zip(ids, found.outfits, strict=True):
             if letter is not None:
                 groups.setdefault(f"{person.identity}-{letter}", []).append(name)
+        together = [
+            (a, b)
+            for a, b in combinations(range(len(ids)), 2)
+            if found.outfits[a] is not None and found.outfits[a] == found.outfits[b]
+        ]
+        of_one += sum(one_person(person, a, b, true) for a, b in together)
+        right += sum(same_outfit(true.get(ids[a]), true.get(ids[b])) for a, b in together)
         good = [
             found.outfits[a] is not None and found.outfits[a] == found.outfits[b]
             for a, b in combinations(range(len(ids)), 2)
@@ -307,6 +324,7 @@ def figures(
     calls = sum(len(found.asked) for found in verdicts)
     return {
         "precision": measures["pair_precision"].value,
+        "clothes": round(right / of_one, 5) if of_one else None,
         "recall": measures["pair_recall"].value,
         "pairs": measures["pairs_kept"].value,
         "groups": len(groups),
@@ -331,11 +349,13 @@ def contaminated(people: list[Person], true: dict[str, Row | None]) -> float:
 def print_table(rows: dict[str, dict[str, Any]], given: argparse.Namespace, people: int, photos: int) -> None:
     """For people."""
     print(f"world {given.seed} of {given.photos} photos: {photos} photos of {people} identities were judged")
-    print(f"{'way':<32}{'precision':>10}{'recall':>8}{'people':>8}{'groups':>8}{'calls/photo':>13}")
+    print(
+        f"{'way':<32}{'precision':>10}{'clothes':>9}{'recall':>8}{'people':>8}{'groups':>8}{'calls/photo':>13}"
+    )
     for name, row in rows.items():
+        shares = f"{row['precision'] or 0:>10.4f}{row['clothes'] or 0:>9.4f}{row['recall'] or 0:>8.4f}"
         print(
-            f"{name:<32}{row['precision'] or 0:>10.4f}{row['recall'] or 0:>8.4f}{row['people_kept']:>8.3f}"
-            f"{row['groups']:>8}{row['calls_per_photo']:>13.2f}"
+            f"{name:<32}{shares}{row['people_kept']:>8.3f}{row['groups']:>8}{row['calls_per_photo']:>13.2f}"
         )
 
 

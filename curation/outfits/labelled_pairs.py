@@ -53,8 +53,8 @@ def pairs_of_truth(
 ) -> list[LabelledPair]:
     """At most `limit` pairs of people of one identity of the run, labelled by a truth; drawn by `seed`.
 
-    people  {person_id: a row with `identity`}. A photo and its copy are no pair; nobody of the truth is the
-    same as anybody.
+    people  {person_id: a row with `identity`}. A photo and its copy are no pair. Two people whom the run took
+    for one are left out: no judge of clothes can know them.
     """
     from curation.evaluation.answers import read_matches
     from curation.evaluation.outfits import same_outfit
@@ -71,6 +71,7 @@ def pairs_of_truth(
             one, two = true.get(a), true.get(b)
             if one and two and truth.original(one["photo_id"]) == truth.original(two["photo_id"]):
                 continue
-            pairs.append(LabelledPair(a, b, same_outfit(one, two)))
+            if one and two and one["identity"] == two["identity"]:
+                pairs.append(LabelledPair(a, b, same_outfit(one, two)))
     drawn = np.random.default_rng(seed).permutation(len(pairs))[:limit]
     return [pairs[place] for place in sorted(drawn.tolist())]
