@@ -227,6 +227,14 @@ def test_a_report_that_makes_no_sense_is_one_line_and_exit_code_2(
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize("most", [0, 1, 5])
+def test_no_more_pictures_are_made_than_were_asked_for(finished: Finished, tmp_path: Path, most: int) -> None:
+    assert persona("report", finished.run, "--out", tmp_path / "report", "--thumbnails", str(most)) == 0
+    overview = overview_of(tmp_path / "report")
+    assert overview["thumbs"]["count"] == most
+    assert len(entries_of(tmp_path / "report", overview["thumbs"])) == most
+
+
 def test_a_folder_that_holds_something_else_is_left_alone(finished: Finished, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.js").write_text("mine")

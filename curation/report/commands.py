@@ -1,4 +1,4 @@
-"""`persona report`: on the command line."""
+"""`persona report`, `runs` and `diff` on the command line."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from shards.command_line import add_command
 
 
 def mount(commands: Any) -> None:
-    """Adds the command; what it needs is imported when it runs."""
+    """Adds the commands; what they need is imported when they run."""
     report = add_command(
         commands,
         "report",
@@ -33,6 +33,23 @@ def mount(commands: Any) -> None:
         "--thumbnails", type=int, default=2000, metavar="N", help="at most (default %(default)s)"
     )
     report.add_argument("--json", action="store_true", help="print what was written as JSON")
+
+    runs = add_command(
+        commands, "runs", _runs, "the runs below a folder, and what each came to", "persona runs runs --json"
+    )
+    runs.add_argument("folder", nargs="?", default="runs", metavar="DIR", help="default %(default)s")
+    runs.add_argument("--json", action="store_true", help="one array")
+
+    diff = add_command(
+        commands,
+        "diff",
+        _diff,
+        "which settings of two runs differ, which counts, and who ended elsewhere",
+        "persona diff runs/first runs/second",
+    )
+    diff.add_argument("a", metavar="RUN")
+    diff.add_argument("b", metavar="RUN")
+    diff.add_argument("--json", action="store_true", help="one object")
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -58,4 +75,20 @@ def _report(options: argparse.Namespace) -> int:
         said += f", {found.excluded} photos left out (opted out or forgotten)"
     print(f"{said}, {time.monotonic() - began:.1f} s", file=sys.stderr)
     print(found.page)
+    return 0
+
+
+def _runs(options: argparse.Namespace) -> int:
+    from curation.report.runs import list_runs, run_lines
+
+    found = list_runs(options.folder)
+    print(json.dumps(found) if options.json else "\n".join(run_lines(found)))
+    return 0
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from curation.report.diff import diff_lines, diff_runs
+
+    found = diff_runs(options.a, options.b)
+    print(json.dumps(found) if options.json else "\n".join(diff_lines(found)))
     return 0

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 
 from curation.photos.decode import decode_rgb
@@ -66,7 +67,7 @@ def _references(run: str, wanted: Mapping[str, Sequence[Cut]]) -> Iterator[dict[
     for table in tables.values():
         ids = table["photo_id"].to_pylist()
         rows = [row for row, photo_id in enumerate(ids) if photo_id in wanted]
-        for reference in table.take(rows).to_pylist():
+        for reference in table.take(pa.array(rows, pa.int64())).to_pylist():
             if reference["photo_id"] not in seen and reference["width"]:
                 seen.add(reference["photo_id"])
                 yield reference
