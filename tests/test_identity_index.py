@@ -17,6 +17,8 @@ from curation.identities.assign import assign_with
 from curation.identities.index import IdentityIndex
 from curation.settings.identities import IdentitiesSettings
 from persona import main
+from tests.drawn_pipeline import curate, persona, rows_of, write_config
+from tests.drawn_pipeline import settings as drawn_settings
 
 SETTINGS = IdentitiesSettings(link_cosine=0.5, merge_cosine=0.5, false_links=None)
 NO_PIPELINE: Any = None
@@ -211,3 +213,36 @@ def test_a_folder_that_is_no_index_is_one_line_and_exit_code_two(
     for folder in (tmp_path, tmp_path / "absent"):
         assert main(["identities", "list", str(folder)]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.fixture
+def curated(photos: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """(pipelines.yaml, index) after a first run with an index."""
+    pipeline = drawn_settings(photos)
+    pipeline["identities"]["index"] = str(tmp_path / "index")
+    config = write_config(tmp_path / "pipelines.yaml", pipeline)
+    curate(config, tmp_path / "first")
+    return config, tmp_path / "index"
+
+
+def test_a_run_again_elsewhere_gets_its_identities_from_the_index(curated: tuple[Path, Path]) -> None:
+    config, index = curated
+    first = {row["person_id"]: row["identity"] for row in rows_of(config.parent / "first" / "identities")}
+    # Another seed names new identities otherwise: these are known.
+    curate(config, config.parent / "second", "--set", "seed=8")
+    second = {row["person_id"]: row["identity"] for row in rows_of(config.parent / "second" / "identities")}
+    assert second == first
+    assert not (config.parent / "second" / "identities" / "_search").exists()
+    assert len(IdentityIndex(str(index)).additions()) == 1
+
+
+def test_another_embedder_is_refused_before_anything_runs(curated: tuple[Path, Path]) -> None:
+    config, _ = curated
+    done = persona(
+        "curate", "drawn", "--config", config, "--out", config.parent / "third", "--engine", "inline",
+        "--set", "people.face.embed.options={revision: 2}",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "was made with the embedder" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (config.parent / "third").exists()
