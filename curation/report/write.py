@@ -6,7 +6,6 @@ from importlib import resources
 from typing import Any
 
 from curation.errors import ConfigError
-from curation.evaluation.evaluate import evaluate, value_text
 from curation.evaluation.truth import read_truth
 from curation.report.data_files import DataFiles, Pages, is_ours
 from curation.report.decisions import Words
@@ -181,6 +180,8 @@ def _overview(
 def _measures(run: str, truth: str | None) -> list[list[Any]]:
     if truth is None:
         return []
+    from curation.evaluation.evaluate import evaluate, value_text  # takes a second to import
+
     return [[m.key, m.says, value_text(m), m.count] for m in evaluate(run, truth)]
 
 
