@@ -1,4 +1,4 @@
-"""`persona judge …`: label pairs, and fit what the judge's answers are worth, on the command line."""
+"""`persona judge …`: label pairs, calibrate the judge, see how it did, on the command line."""
 
 import argparse
 import json
@@ -45,6 +45,29 @@ def mount(parser: argparse.ArgumentParser) -> None:
     )
     label.add_argument("--pairs", type=int, default=200, help="how many to ask for (default %(default)s)")
     label.add_argument("--port", type=int, default=8765, help="0: any that is free (default %(default)s)")
+
+    quality = add_command(
+        actions,
+        "quality",
+        _quality,
+        "swap flips, triangles, group sizes, calls and suspected merges of a run, without a truth",
+        "persona judge quality runs/first --audit 20",
+    )
+    quality.add_argument("folder", metavar="RUN")
+    quality.add_argument(
+        "--audit", type=int, default=0, metavar="N", help="list N kept and N refused pairs to look at"
+    )
+    quality.add_argument("--json", action="store_true")
+
+
+def _quality(options: argparse.Namespace) -> int:
+    from curation.outfits.quality import outfit_quality, quality_lines
+
+    if options.audit < 0:
+        raise ConfigError(f"--audit {options.audit}: must not be negative")
+    found = outfit_quality(options.folder, options.audit)
+    print(json.dumps(found) if options.json else "\n".join(quality_lines(found)))
+    return 0
 
 
 def _calibrate(options: argparse.Namespace) -> int:
