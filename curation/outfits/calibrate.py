@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from curation.errors import ConfigError
-from curation.models import find_models
+from curation.models import Models, find_model
 from curation.outfits.ask_run import ask_judge, judge_columns
 from curation.outfits.evidence import closeness, log_odds_of
 from curation.outfits.fit import calibration_error, choose_cut, held_out, platt, reliability
@@ -24,6 +24,8 @@ from curation.outfits.labelled_pairs import LabelledPair, pairs_of_truth, read_p
 from curation.outfits.reliability_plot import reliability_svg
 from curation.outfits.similarity import similarities
 from curation.run_folder import pipeline_of, require_run
+from curation.settings import PipelineSettings
+from curation.settings.base import model_names
 from curation.storage import join, write_bytes
 
 RECORD, PLOT = "judge-calibration.json", "judge-calibration.svg"
@@ -55,7 +57,7 @@ def calibrate_run(
         judge = pipeline.outfits.judge.model_copy(update={"endpoint": endpoint})
         outfits = pipeline.outfits.model_copy(update={"judge": judge})
         pipeline = pipeline.model_copy(update={"outfits": outfits})
-    models = find_models(pipeline)
+    models = _vlm_models(pipeline)
     columns = ["identity", "file_name", "source_key", "appearance", *judge_columns(pipeline, models)]
     people = read_people(run, columns)
     if pairs_file is not None:
@@ -88,6 +90,16 @@ def calibrate_run(
     title = f"{result['judge']}: {result['pairs_answered']} pairs, error {result['calibration_error']}"
     write_bytes(plot, reliability_svg(result["reliability"], title).encode())
     return {**result, "record": path, "plot": plot}
+
+
+def _vlm_models(pipeline: PipelineSettings) -> Models:
+    """The judge's weights, and the captioner's, which may share its server; no others have to be there."""
+    named = {"outfits": pipeline.outfits, "captions": pipeline.captions}
+    return {
+        name: find_model(pipeline, f"{section}.{path}", name)
+        for section, settings in named.items()
+        for path, name in model_names(settings)
+    }
 
 
 def _fit(
