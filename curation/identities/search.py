@@ -4,11 +4,10 @@ By cells: the embeddings are projected on their leading components, k-means over
 for every `cell_faces` faces, each face goes into its `probes` nearest cells, and all faces that share a
 cell are compared; this in `tables` divisions that know nothing of each other. The comparisons grow with the
 number of faces, not with its square. A pair is missed when the two share no cell; that is harmless inside a
-cluster, since clusters are joined by the mean over all pairs and not over found ones. Cosines are exact:
-the projection only rules out.
+cluster, since clusters are joined by the mean over all pairs and not over found ones. Cosines are exact.
 
 Workers map shards of the embeddings (curation/identities/vectors.py), so none holds them all. Files in the
-search folder: reduced-*.f32, cells-*.npy, members.npy, starts.npy, pairs-*.npz.
+search folder: cells-*.npy, members.npy, starts.npy, pairs-*.npz.
 """
 
 import io
@@ -28,8 +27,7 @@ from curation.storage import join, read_bytes, write_bytes
 
 _DIGITS = 5  # cosines are rounded, so that the last bits of a matrix product decide nothing
 _TILE = 4096  # faces compared with as many others at a time
-_REDUCED = 128  # leading components; embeddings with no more are compared as they are
-_SLACK = 0.1  # a projected cosine is this much below the true one at most, but for a few pairs
+_REDUCED = 128  # leading components, which say which cells are near; embeddings with no more are taken whole
 _SAMPLE = 32  # faces for each cell that k-means learns from …
 _ROUNDS = 5  # … in so many rounds: cells need not be good, only even
 _COVARIANCE_ROWS = 20_000
@@ -177,11 +175,6 @@ def open_assigning(job: Job) -> Work:
         basis = _load(join(folder, "basis.npy")) if task.detail["reduced"] else None
         centroids = _load(join(folder, "centroids.npy"))
         short = _projected(vectors.shard(task.index), basis)
-        if basis is not None:
-            write_bytes(join(folder, f"reduced-{task.index:06d}.f32"), short.tobytes())
-            if task.index == 0:
-                about = f'{{"count": {vectors.count}, "dimension": {short.shape[1]}}}'
-                write_bytes(join(folder, "reduced.json"), about.encode())
         probes, cells = task.detail["probes"], centroids.shape[1]
         near = np.empty((len(short), len(centroids) * probes), np.int32)
         for start in range(0, len(short), _TILE):
@@ -202,12 +195,11 @@ def open_cells(job: Job) -> Work:
     def work(task: Task) -> Answer:
         folder, floor = task.detail["folder"], task.detail["floor"]
         vectors, fresh = _opened(folder, task.detail["fresh"])
-        short = _reduced(folder) if task.detail["reduced"] else vectors
         members, starts = _members(folder)
         found = []
         for cell in range(task.detail["first"], task.detail["last"]):
             faces = members[starts[cell] : starts[cell + 1]].astype(np.int64)
-            found += list(_in_cell(faces, short, vectors, floor, fresh))
+            found += list(_in_cell(faces, vectors, floor, fresh))
         left, right, cosine = _once([np.concatenate(part) for part in zip(*found, strict=True)])
         return _write_pairs(task.target, [left, right, cosine])
 
@@ -215,35 +207,26 @@ def open_cells(job: Job) -> Work:
 
 
 def _in_cell(
-    faces: np.ndarray, short: Vectors, vectors: Vectors, floor: float, fresh: np.ndarray | None
+    faces: np.ndarray, vectors: Vectors, floor: float, fresh: np.ndarray | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(left, right, cosine) of the like pairs among the members of a cell, in tiles."""
-    rows = short.take(faces)
-    cut = floor if short is vectors else floor - _SLACK
+    """(left, right, cosine) of the like pairs among the members of a cell, in tiles.
+
+    One product of whole embeddings: to rule pairs out by projections and fetch the others costs more.
+    """
+    rows = vectors.take(faces)
     for first in range(0, len(faces), _TILE):
         for second in range(first, len(faces), _TILE):
-            near = rows[first : first + _TILE] @ rows[second : second + _TILE].T >= np.float32(cut)
+            cosines = np.round(rows[first : first + _TILE] @ rows[second : second + _TILE].T, _DIGITS)
+            near = cosines >= np.float32(floor)
             if first == second:
                 near = np.triu(near, 1)
             i, j = np.nonzero(near)
-            i, j = i + first, j + second
+            a, b = faces[i + first], faces[j + second]
+            cosine = cosines[i, j]
             if fresh is not None:
-                wanted = fresh[faces[i]] | fresh[faces[j]]
-                i, j = i[wanted], j[wanted]
-            used, place = np.unique(np.concatenate([i, j]), return_inverse=True)
-            whole = vectors.take(faces[used])
-            cosine = np.round(_row_products(whole, place[: len(i)], place[len(i) :]), _DIGITS)
-            keep = cosine >= np.float32(floor)
-            a, b = faces[i[keep]], faces[j[keep]]
-            yield np.minimum(a, b), np.maximum(a, b), cosine[keep]
-
-
-def _row_products(rows: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    parts = [
-        np.einsum("ij,ij->i", rows[i[at : at + _TILE]], rows[j[at : at + _TILE]])
-        for at in range(0, len(i), _TILE)
-    ]
-    return np.concatenate([np.zeros(0, np.float32), *parts])
+                wanted = fresh[a] | fresh[b]
+                a, b, cosine = a[wanted], b[wanted], cosine[wanted]
+            yield np.minimum(a, b), np.maximum(a, b), cosine
 
 
 # --- files -------------------------------------------------------------------------------------------
@@ -257,10 +240,6 @@ def _vectors(folder: str, name: str, made: bytes) -> Vectors:
 def _opened(folder: str, with_fresh: bool) -> tuple[Vectors, np.ndarray | None]:
     about = read_bytes(join(folder, "vectors.json"))
     return _vectors(folder, "vectors", about), _load(join(folder, "fresh.npy")) if with_fresh else None
-
-
-def _reduced(folder: str) -> Vectors:
-    return _vectors(folder, "reduced", read_bytes(join(folder, "vectors.json")))
 
 
 def _members(folder: str) -> tuple[np.ndarray, np.ndarray]:
