@@ -12,8 +12,9 @@ from curation.report.later_phases import Group, Pair
 from curation.report.scores import Subject
 from curation.report.subjects import PhotoRow
 
-GROUPS_PAGE = 12
-PAIRS_PAGE = 24
+# Entries of a data file, not of what is shown at a time: few files are written and copied sooner.
+GROUPS_PAGE = 120
+PAIRS_PAGE = 480
 _KEPT = (-1, -1)
 
 

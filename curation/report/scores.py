@@ -65,7 +65,10 @@ class ScoreBook:
         scores.add(score, same is True, subject)
 
     def _of(self, stage: str, check: str) -> Scores:
-        return self.scores.setdefault((stage, check), Scores())
+        key = (stage, check)
+        if key not in self.scores:
+            self.scores[key] = Scores()
+        return self.scores[key]
 
     def range_of(self, key: str) -> tuple[float, float] | None:
         """Where nearly all scores lie that a setting is compared with, in the setting's unit."""
