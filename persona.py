@@ -147,7 +147,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
         mount_judge(judge)
 
-    identities = commands.add_parser("identities", help="an identity index: what it holds, merges of identities")
+    identities = commands.add_parser("identities", help="an identity index, and merges of identities")
     if command == "identities":
         from curation.identities.commands import mount as mount_identities
 

@@ -9,8 +9,8 @@ The model is ArcFace (ResNet-100, Deng et al., CVPR 2019), 512 numbers. Its publ
 
 On normal-deviate axes the first two lie on N(0.042, 0.077); with it the others give N(0.638, 0.096). A face
 is the sum of a direction that all faces share, its person's direction and a direction of its own photo,
-weighed by the quality of the photo. Persons and photos share one spectrum, so nothing tells them apart but the
-cosine; its decay makes 1 / 0.077² directions count, as measured above.
+weighed by the quality of the photo. Persons and photos share one spectrum, so nothing tells them apart but
+the cosine; its decay makes 1 / 0.077² directions count, as measured above.
 """
 
 from dataclasses import dataclass
