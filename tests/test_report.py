@@ -235,6 +235,17 @@ def test_no_more_pictures_are_made_than_were_asked_for(finished: Finished, tmp_p
     assert len(entries_of(tmp_path / "report", overview["thumbs"])) == most
 
 
+def test_a_report_that_cannot_be_written_leaves_the_last_one_whole(
+    finished: Finished, tmp_path: Path
+) -> None:
+    out = tmp_path / "report"
+    assert persona("report", finished.run, "--out", out) == 0
+    before = files_of(out)
+    assert persona("report", finished.run, "--out", out, "--sweep", "people.no_such.key") == 2
+    assert persona("report", finished.run, "--out", out, "--truth", "no-such-truth") == 2
+    assert files_of(out) == before
+
+
 def test_a_folder_that_holds_something_else_is_left_alone(finished: Finished, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.js").write_text("mine")

@@ -20,6 +20,7 @@ from curation.settings import PipelineSettings
 
 STEPS = 16
 _MOST_POINTS = 200
+_LOG_SPAN = 1000.0
 _IDENTITIES = (
     "identities.link_cosine",
     "identities.merge_cosine",
@@ -65,16 +66,9 @@ Span = Callable[[str], tuple[float, float] | None]
 
 def sweep(run: str, pipeline: PipelineSettings, wanted: str, truth: Truth | None, span: Span) -> Sweep:
     """Sweeps `KEY` or `KEY=LOW:HIGH[:STEP]`. Raises ConfigError for another key or range."""
-    key, _, text = wanted.partition("=")
-    current = setting_of(pipeline, key)
-    if not isinstance(current, int | float) or isinstance(current, bool) or not _is_swept(key):
-        raise ConfigError(
-            f"--sweep {key}: is no threshold that can be swept; choose of {', '.join(sweepable())}"
-        )
+    key, current, text = _named(pipeline, wanted)
     values = _given(key, text, current) if text else _chosen(key, current, span(key))
-    settings = [(value, found) for value in values if (found := _with(pipeline, key, value)) is not None]
-    if not settings:
-        raise ConfigError(f"--sweep {wanted}: no value of this range is one that {key} may have")
+    settings = _settings(pipeline, wanted, key, values)
     if key == _PAIRS:
         from curation.report.sweep_pairs import sweep_pairs
 
@@ -87,6 +81,33 @@ def sweep(run: str, pipeline: PipelineSettings, wanted: str, truth: Truth | None
 
     by_rows = sweep_people if key.startswith("people.") else sweep_photos
     return by_rows(run, key, current, settings, truth, pipeline)
+
+
+def check_sweep(pipeline: PipelineSettings, wanted: str) -> None:
+    """Raises ConfigError where `wanted` cannot be swept; reads nothing."""
+    key, current, text = _named(pipeline, wanted)
+    if text:
+        _settings(pipeline, wanted, key, _given(key, text, current))
+
+
+def _named(pipeline: PipelineSettings, wanted: str) -> tuple[str, float, str]:
+    """The key, what the run had, and the text of the range."""
+    key, _, text = wanted.partition("=")
+    current = setting_of(pipeline, key)
+    if not isinstance(current, int | float) or isinstance(current, bool) or not _is_swept(key):
+        known = ", ".join(sweepable())
+        raise ConfigError(f"--sweep {key}: is no threshold that can be swept; choose of {known}")
+    return key, current, text
+
+
+def _settings(
+    pipeline: PipelineSettings, wanted: str, key: str, values: Sequence[float]
+) -> list[tuple[float, PipelineSettings]]:
+    """The values that the key may have, each with the settings that have it."""
+    found = [(value, changed) for value in values if (changed := _with(pipeline, key, value)) is not None]
+    if not found:
+        raise ConfigError(f"--sweep {wanted}: no value of this range is one that {key} may have")
+    return found
 
 
 def sweepable() -> list[str]:
@@ -124,7 +145,9 @@ def _chosen(key: str, current: float, span: tuple[float, float] | None) -> list[
         )
     else:
         low, high = min(span[0], _BELOW * current), span[1]
-    return _distinct([*np.linspace(low, high, STEPS + 1).tolist(), current], current)
+    # Ratios reach over powers of ten.
+    spaced = np.geomspace if low > 0 and high / low > _LOG_SPAN else np.linspace
+    return _distinct([*spaced(low, high, STEPS + 1).tolist(), current], current)
 
 
 def _distinct(values: Sequence[float], current: float) -> list[float]:

@@ -18,7 +18,7 @@ from curation.report.rates import rate_entries
 from curation.report.scores import ScoreBook, Subject, score_entries
 from curation.report.search_keys import SearchKeys
 from curation.report.subjects import PhotoRow, read_rows
-from curation.report.sweep import Sweep, sweep
+from curation.report.sweep import Sweep, check_sweep, sweep
 from curation.report.thresholds import setting_of
 from curation.report.thumbnails import Cut, write_thumbnails
 from curation.run_folder import pipeline_of
@@ -61,6 +61,11 @@ def write_report(
     if not is_ours(out, _page_files()):
         raise ConfigError(f"--out {out}: holds something that is no report; give an empty or new folder")
     status = read_status(run)
+    # All that can be wrong is found before the report that is there is touched.
+    for wanted in sweeps:
+        check_sweep(pipeline, wanted)
+    checked = None if truth is None else read_truth(truth)
+    measures = _measures(run, truth)
     excluded = excluded_photos(run, pipeline)
     words = Words()
     later = read_later(run, words, excluded)
@@ -74,7 +79,6 @@ def write_report(
     for pair in later.pairs:
         if pair.score is not None and pair.a in known.at:
             known.book.add_pair(pair.score, pair.same, cut, known.at[pair.a])
-    checked = read_truth(truth) if truth is not None else None
     swept = [sweep(run, pipeline, wanted, checked, known.book.range_of) for wanted in sweeps]
     page = _overview(run, name, pipeline, status, known, later.groups)
     within, between = suspected_merges(run, excluded, SUSPECTS)
@@ -92,7 +96,7 @@ def write_report(
             "doubts": merge_entries(doubts_of_phase(run, excluded, SUSPECTS), known.at, 1),
             "between": merge_entries(between, known.at, _SUSPECT_PEOPLE),
         },
-        "measures": _measures(run, truth),
+        "measures": measures,
         "sweeps": [asdict(found) for found in swept],
     }
     shown = _wanted(page, later, known, cut, thumbnails)
