@@ -203,7 +203,11 @@ def test_frozen_parts_take_the_dtype_and_trained_parts_stay_float32() -> None:
     ("name", "settings", "message"),
     [
         ("dreambooth", {}, "unknown recipe 'dreambooth': there are ip_adapter, visual_persona"),
-        ("visual_persona", {"stages": 1}, "recipe visual_persona: stages: there is no such setting; did you mean stage"),
+        (
+            "visual_persona",
+            {"stages": 1},
+            "recipe visual_persona: stages: there is no such setting; did you mean stage",
+        ),
         ("visual_persona", {"decoder": {"width": 64}}, "decoder.width 64 is not the width of a text token"),
         ("visual_persona", {"decoder": {"regions": 4}}, "decoder.regions must be 5: full_body"),
         ("visual_persona", {"dropout": {"identity": 0.9, "text": 0.2}}, "more than 1 together"),
