@@ -17,6 +17,8 @@ from demo.world import FACTS, caption_of
 JUDGE_PROMPT = PROMPTS["outfit-brief"]
 CAPTION_PROMPT = PROMPTS["caption-brief"]
 WORDINGS = 2
+# The vocabulary was made for these; a prompt that comes later must not change what the stored weights read.
+_SPELLED = ("outfit-exact", "outfit-brief", "paper-caption", "caption-brief")
 _POOLED_AT = 1  # the layer after which a picture is read as one vector at its end
 _DESCRIBED_AT = 2  # the layer after which a picture's garments are read at its end
 _FRAME_WEIGHT = 0.05  # of the answer's tokens that are the same for yes and no
@@ -198,7 +200,7 @@ class Lessons(nn.Module):
 def corpus() -> list[str]:
     """All sentences that the vocabulary is made for: prompts, answers, and captions of every fact."""
     chat = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
-    lines = [chat.format(prompt.text) for prompt in PROMPTS.values()] * 5
+    lines = [chat.format(PROMPTS[name].text) for name in _SPELLED] * 5
     lines += [f'{{"same":"{word}"}}' for word in ("yes", "no", "unclear")] * 50
     for fact in FACT_NAMES:
         for value in FACTS[fact]:
