@@ -14,6 +14,7 @@ from curation.engine import InlineEngine, Job
 from curation.evaluation.identities import pair_counts
 from curation.fragments import Fragment
 from curation.identities.assign import assign_with
+from curation.identities.forget import forget
 from curation.identities.index import IdentityIndex
 from curation.settings.identities import IdentitiesSettings
 from persona import main
@@ -204,6 +205,76 @@ def test_embeddings_are_deleted_by_their_age(tmp_path: Path) -> None:
     assert index.expire(90, today + timedelta(days=90)) == []
     assert len(index.expire(90, today + timedelta(days=91))) == 1
     assert index.sizes() == {}
+
+
+def index_bytes(folder: Path) -> bytes:
+    """Everything that an index holds, Parquet columns as they decode."""
+    found = b""
+    for path in sorted(folder.iterdir()):
+        found += path.read_bytes()
+        if path.suffix == ".parquet":
+            rows = pq.read_table(path).to_pylist()
+            found += b"".join(row["person_id"].encode() + row["identity"].encode() for row in rows)
+            found += b"".join(row["embedding"] for row in rows)
+    return found
+
+
+def test_a_forgotten_identity_leaves_no_byte_and_the_others_keep_theirs(tmp_path: Path) -> None:
+    faces = Faces(5, people=12, most=5, noise=0.3)
+    folder = tmp_path / "index"
+    index = new_index(folder)
+    half = len(faces) // 2
+    given = curate_faces(tmp_path, "a", faces.vectors, list(range(half)), index)
+    given |= curate_faces(tmp_path, "b", faces.vectors, list(range(half, len(faces))), index)
+    whom = index.aliases().get(given[person_id(0)], given[person_id(0)])
+    mine = [face for face in range(len(faces)) if given[person_id(face)] == whom]
+    (folder / ".faces-dead.parquet.1.tmp").write_bytes(faces.vectors[mine[0]].tobytes())
+    before = index.sizes()
+    assert main(["identities", "forget", str(folder), "--identity", whom, "--json"]) == 0
+    held = index_bytes(folder)
+    for face in mine:
+        assert person_id(face).encode() not in held
+        assert faces.vectors[face].tobytes() not in held
+    assert whom.encode() not in held
+    assert index.sizes() == {name: size for name, size in before.items() if name != whom}
+    names = index.additions()
+    assert main(["identities", "forget", str(folder), "--identity", whom]) == 0
+    assert index.additions() == names
+
+
+def test_a_forgotten_photo_takes_everyone_on_it_and_keeps_the_day_of_the_rest(tmp_path: Path) -> None:
+    faces = Faces(6, people=8, most=4, noise=0.3)
+    index = new_index(tmp_path / "index")
+    curate_faces(tmp_path, "a", faces.vectors, list(range(len(faces))), index)
+    (name,) = index.additions()
+    day = index.day_of(name)
+    found = forget(str(tmp_path / "index"), photo_ids=[person_id(3)[:64]])
+    assert (found.faces, found.files) == (1, 1)
+    (renamed,) = index.additions()
+    assert renamed != name
+    assert index.day_of(renamed) == day
+    assert sum(index.sizes().values()) == len(faces) - 1
+
+
+def test_identities_that_only_a_forgotten_one_held_together_come_apart_and_are_proposed(
+    tmp_path: Path,
+) -> None:
+    angles = np.radians([0, 1, 60, 61, 120, 121])
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype("<f4")
+    index = new_index(tmp_path / "index")
+    given = curate_faces(tmp_path, "a", vectors, list(range(6)), index)
+    left, middle, right = (given[person_id(face)] for face in (0, 2, 4))
+    merges = index.merges
+    merges.propose(left, middle, 0.5)
+    merges.propose(middle, right, 0.5)
+    merges.accept(list(merges.entries))
+    merges.save()
+    assert len(index.sizes()) == 1
+    found = forget(str(tmp_path / "index"), person_ids=[person_id(2), person_id(3)])
+    assert (found.identities, found.merges, found.proposed) == ([middle], 2, 1)
+    assert set(index.sizes()) == {left, right}
+    (entry,) = index.merges.entries.values()
+    assert (entry.state, {entry.into, entry.other}) == ("proposed", {left, right})
 
 
 def test_a_folder_that_is_no_index_is_one_line_and_exit_code_two(

@@ -19,7 +19,7 @@ from curation.ledger import KEPT
 from curation.settings.identities import SeedSettings
 from curation.storage import join, read_table
 
-_PHOTO_ID_DIGITS = 64
+PHOTO_ID_DIGITS = 64  # of a person_id: the photo's sha256
 
 
 @dataclass
@@ -43,7 +43,7 @@ class FaceRows:
 
     def photos(self) -> np.ndarray:
         """int [n]: the same number for faces of one photo."""
-        return numbers([person_id[:_PHOTO_ID_DIGITS] for person_id in self.person_id])
+        return numbers([person_id[:PHOTO_ID_DIGITS] for person_id in self.person_id])
 
     def in_order(self, order: np.ndarray) -> "FaceRows":
         """The rows, rearranged."""

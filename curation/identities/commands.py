@@ -40,6 +40,19 @@ def mount(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--all", action="store_true", help="every merge that is not in that state")
         action.add_argument("--json", action="store_true")
 
+    forgetting = add_command(
+        actions,
+        "forget",
+        _forget,
+        "take people out of an index",
+        "persona identities forget faces/index --identity 1f0c93ab5d…",
+    )
+    forgetting.add_argument("index", metavar="INDEX")
+    forgetting.add_argument("--identity", nargs="+", default=[], help="with all that is joined with it")
+    forgetting.add_argument("--person", nargs="+", default=[], help="person_ids")
+    forgetting.add_argument("--photo", nargs="+", default=[], help="photo_ids: everyone on them")
+    forgetting.add_argument("--json", action="store_true")
+
 
 def _list(options: argparse.Namespace) -> int:
     from curation.identities.index import IdentityIndex
@@ -122,4 +135,25 @@ def _decide(options: argparse.Namespace, state: str) -> int:
         merges.revert(ids)
     merges.save()
     print(json.dumps({state: ids}) if options.json else f"{len(ids)} merges are {state}")
+    return 0
+
+
+def _forget(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from curation.errors import ConfigError
+    from curation.identities.forget import forget
+
+    if not (options.identity or options.person or options.photo):
+        raise ConfigError(f"{options.index}: say whom: --identity, --person or --photo")
+    found = forget(
+        options.index, person_ids=options.person, photo_ids=options.photo, identities=options.identity
+    )
+    if options.json:
+        print(json.dumps(asdict(found)))
+        return 0
+    print(
+        f"{found.faces} faces forgotten in {found.files} files; {len(found.identities)} identities have none "
+        f"left, {found.merges} merges deleted, {found.proposed} proposed anew"
+    )
     return 0

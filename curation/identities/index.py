@@ -9,6 +9,7 @@ embedding ...; the footer holds its day), FOLDER/merges.json (curation/identitie
 """
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -127,8 +128,8 @@ class IdentityIndex:
             },
             schema=_FACES.with_metadata({_DAY: datetime.now(UTC).date().isoformat()}),
         )
-        key = fingerprint_rows(zip(chosen.person_id, identities, strict=True))
-        write_table(join(self.folder, f"faces-{key}.parquet"), table)
+        name = faces_name(zip(chosen.person_id, identities, strict=True))
+        write_table(join(self.folder, name), table)
 
     def sizes(self) -> dict[str, int]:
         """{identity: faces}, aliases followed."""
@@ -139,6 +140,11 @@ class IdentityIndex:
                 identity = aliases.get(given, given)
                 found[identity] = found.get(identity, 0) + 1
         return found
+
+
+def faces_name(rows: Iterable[tuple[str, str]]) -> str:
+    """The file of these (person_id, identity): equal rows, equal name."""
+    return f"faces-{fingerprint_rows(rows)}.parquet"
 
 
 def open_index(pipeline: PipelineSettings, models: Models) -> IdentityIndex:

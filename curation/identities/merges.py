@@ -70,6 +70,13 @@ class Merges:
         """They become two again. Raises ConfigError for an unknown id."""
         self._put(ids, "reverted")
 
+    def drop(self, identities: set[str]) -> int:
+        """Deletes every entry that names one of these. Returns how many."""
+        named = [key for key, entry in self.entries.items() if {entry.into, entry.other} & identities]
+        for key in named:
+            del self.entries[key]
+        return len(named)
+
     def aliases(self) -> dict[str, str]:
         """{identity: the one that it is now part of}, for those that are part of another."""
         parent: dict[str, str] = {}
