@@ -62,9 +62,15 @@ class Engine(Protocol):
     name: str
     address: str
     """Of this machine, as its workers reach it."""
+    start_s: float
+    """Seconds that it took to start."""
 
     def map(self, opener: Opener, job: Job, tasks: Sequence[Task], resources: Resources) -> Iterator[Answer]:
         """Answers of `opener(job)` on every task. Raises PersonaError when it cannot go on."""
+        ...
+
+    def workers(self, resources: Resources, tasks: int) -> int:
+        """How many workers so many tasks get."""
         ...
 
     def close(self) -> None:
@@ -77,6 +83,7 @@ class InlineEngine:
 
     name = "inline"
     address = "127.0.0.1"
+    start_s = 0.0
 
     def map(self, opener: Opener, job: Job, tasks: Sequence[Task], resources: Resources) -> Iterator[Answer]:
         """One task after the other."""
@@ -86,6 +93,10 @@ class InlineEngine:
         work = opener(job)
         for task in tasks:
             yield work(task)
+
+    def workers(self, resources: Resources, tasks: int) -> int:
+        """This process."""
+        return min(1, tasks)
 
     def close(self) -> None:
         """Nothing was started."""
@@ -119,11 +130,13 @@ class RayEngine:
         elif address is not None:
             options["address"] = address
             _require_reachable(address)
+        began = time.monotonic()
         try:
             ray.init(**options)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             where = address or os.environ.get("RAY_ADDRESS", "a local cluster")
             raise PersonaError(f"Ray: cannot reach {where}: {str(error).splitlines()[0]}") from None
+        self.start_s = round(time.monotonic() - began, 3)
         if not self._local:
             self.address = str(ray.util.get_node_ip_address())
 
@@ -131,7 +144,7 @@ class RayEngine:
         """Tasks go to whichever actor is free; a task that loses its actor goes to another."""
         if not tasks:
             return
-        self._fit_pool(min(resources.workers, len(tasks), self._places(resources)), resources)
+        self._fit_pool(self.workers(resources, len(tasks)), resources)
         whole = False
         try:
             yield from self._drain(opener, job, tasks, resources)
@@ -139,6 +152,10 @@ class RayEngine:
         finally:
             if not whole:
                 self._drop_pool()
+
+    def workers(self, resources: Resources, tasks: int) -> int:
+        """As many as the pipeline wants, if a local cluster has room for them."""
+        return min(resources.workers, tasks, self._places(resources)) if tasks else 0
 
     def close(self) -> None:
         """Stops the local cluster, or leaves the given one."""

@@ -13,6 +13,7 @@ from curation.outfits.phase import run_outfits
 from curation.packing.phase import run_shards
 from curation.people.phase import run_people
 from curation.photos.phase import run_photos
+from curation.photos.sample import Sample
 from curation.progress import RunProgress
 from curation.run_folder import code_version, read_json, write_json, write_run
 from curation.step import Context
@@ -30,14 +31,18 @@ PHASES = {
 }
 
 
-def curate(job: Job, name: str, engine: Engine, quiet: bool = False) -> dict[str, Any]:
+def curate(
+    job: Job, name: str, engine: Engine, quiet: bool = False, sample: Sample | None = None
+) -> dict[str, Any]:
     """Runs the pipeline `name` from wherever its run folder stands. Returns the summary.
+
+    With a `sample`, on that alone: its run folder is no other run's.
 
     Raises PersonaError with one line when it cannot go on; what was committed stays.
     """
-    write_run(job, name)
+    write_run(job, name, sample is not None)
     progress = RunProgress(job.run, quiet)
-    context = Context(job, engine, progress)
+    context = Context(job, engine, progress, sample=sample)
     servers = Servers(context)
     began = time.monotonic()
     try:
@@ -90,5 +95,6 @@ def _summary(context: Context, name: str, seconds: float) -> dict[str, Any]:
         "stages": stages,
         "model_calls_this_time": context.calls,
         "rates": context.rates,
+        "startup_s": {"engine": context.engine.start_s, **context.startup_s},
         "seconds_this_time": round(seconds, 3),
     }

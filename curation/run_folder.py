@@ -26,10 +26,18 @@ def code_version() -> str:
         return "not installed"
 
 
-def write_run(job: Job, name: str) -> None:
-    """run.yaml: the resolved settings, the code's version, the weights' hashes. No credentials."""
+def write_run(job: Job, name: str, sample: bool = False) -> None:
+    """run.yaml: the resolved settings, the code's version, the weights' hashes. No credentials.
+
+    `sample`: the run is of a sample, as `persona plan` makes it. Raises ConfigError where the folder holds
+    a run of the other kind: either would remove what the other did.
+    """
+    if exists(join(job.run, "run.yaml")) and is_sample(job.run) != sample:
+        held = "the whole collection's run" if sample else "the sample of `persona plan`"
+        raise ConfigError(f"--out {job.run}: holds {held}; choose another folder")
     record = {
         "pipeline": name,
+        **({"sample": True} if sample else {}),
         "persona": code_version(),
         "models": {m.name: {"path": m.path, "sha256": m.sha256} for m in job.models.values()},
         "settings": job.pipeline.model_dump(mode="json"),
@@ -46,6 +54,11 @@ def pipeline_of(run: str) -> tuple[str, PipelineSettings]:
         return str(record["pipeline"]), PipelineSettings.model_validate(record["settings"])
     except (KeyError, TypeError, ValidationError):
         raise ConfigError(f"{run}: its run.yaml was written by another version; use curate") from None
+
+
+def is_sample(run: str) -> bool:
+    """Whether a run folder holds the sample of `persona plan`."""
+    return bool((yaml.safe_load(read_bytes(join(run, "run.yaml"))) or {}).get("sample"))
 
 
 def write_json(run: str, name: str, record: dict[str, Any]) -> None:

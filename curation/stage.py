@@ -15,6 +15,7 @@ from curation.fingerprint import fingerprint
 from curation.ledger import Stamp
 from curation.models import Model
 from curation.settings.base import Settings
+from curation.stage_clock import StageClock
 from curation.storage import exists, join, read_table, write_table
 
 
@@ -131,12 +132,14 @@ def run_chain(
     row_ids: Sequence[str],
     slice_rows: int,
     after_slice: Callable[[], None] = lambda: None,
+    clock: StageClock | None = None,
 ) -> pa.Table:
     """Runs all stages over `table`, `slice_rows` rows at a time, so that few photos are open at once.
 
     Models are asked only about rows that `missing` names; what they say is remembered before the
-    result is returned. `row_ids` say what each row is measured on.
+    result is returned. `row_ids` say what each row is measured on; `clock` notes how long each stage takes.
     """
+    clock = clock or StageClock()
     measuring = [stage for stage in stages if len(stage.fills)]
     for stage in measuring:
         table = measurements.load(stage, table, row_ids)
@@ -148,9 +151,11 @@ def run_chain(
             if len(stage.fills):
                 missing = stage.missing(part)
                 if any(missing):
-                    part = _measure(stage, part, missing)
+                    with clock.working(stage.name, sum(missing)):
+                        part = _measure(stage, part, missing)
                     fresh.add(stage.name)
-            part = stage.decide(part)
+            with clock.working(stage.name, 0 if len(stage.fills) else part.num_rows):
+                part = stage.decide(part)
         slices.append(part)
         after_slice()
     result = pa.concat_tables(slices).combine_chunks()

@@ -12,7 +12,9 @@ from curation.engine import Answer, Engine, Job, Opener, Task, Work
 from curation.errors import PersonaError
 from curation.fragments import Fragment, about, commit, drop_stale
 from curation.ledger import FAILED, Counts
+from curation.photos.sample import Sample
 from curation.settings.base import Resources
+from curation.stage_clock import StageClock
 from curation.storage import join
 
 
@@ -46,14 +48,26 @@ class Context:
     counts: dict[str, dict[str, Any]] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     rates: dict[str, dict[str, float]] = field(default_factory=dict)
+    startup_s: dict[str, float] = field(default_factory=dict)
+    """What was waited for before work could begin, as a server of the run's own."""
+    sample: Sample | None = None
+    """What stands for the collection, in a run of `persona plan`."""
 
     def folder(self, *names: str) -> str:
         """A place inside the run folder."""
         return join(self.job.run, *names)
 
 
-def work_of(transform: Callable[[Task], tuple[pa.Table, Counts]], calls: CallCounter) -> Work:
-    """Wraps a transform of one task: times it, counts its calls, commits its table."""
+def work_of(
+    transform: Callable[[Task], tuple[pa.Table, Counts]],
+    calls: CallCounter,
+    clock: StageClock | None = None,
+) -> Work:
+    """Wraps a transform of one task: times it, counts its calls, commits its table.
+
+    `clock` is what the transform's stages were timed with, where it has several.
+    """
+    clock = clock or StageClock()
 
     def work(task: Task) -> Answer:
         began, cpu = time.monotonic(), time.process_time()
@@ -65,6 +79,7 @@ def work_of(transform: Callable[[Task], tuple[pa.Table, Counts]], calls: CallCou
             "calls": {k: v - before.get(k, 0) for k, v in calls.items.items() if v > before.get(k, 0)},
             "seconds": round(time.monotonic() - began, 4),
             "cpu_seconds": round(time.process_time() - cpu, 4),
+            "stages": clock.take(),
         }
         commit(task.target, table, answer)
         return answer
@@ -120,6 +135,7 @@ def run_step(
         "seconds": round(seconds, 3),
         "cpu_seconds": round(cpu, 3),
         "rows_per_second": round(fresh_rows / seconds, 3) if fresh_rows else 0.0,
+        "workers": context.engine.workers(resources, len(tasks)),
     }
     return expected
 

@@ -25,6 +25,7 @@ from curation.photos.pixels import Pixels
 from curation.settings import PipelineSettings
 from curation.settings.base import Settings, model_names
 from curation.stage import Measurements, Stage, run_chain
+from curation.stage_clock import StageClock
 from curation.step import Context, run_step, work_of
 from curation.storage import join, read_table
 
@@ -114,13 +115,15 @@ def open_people(job: Job) -> Work:
     chain = ChainContext(pixels, calls, job.pipeline.people.measure)
     stages = people_stages(job.pipeline, job.models, chain)
     measurements = Measurements(join(job.run, "people"), stages)
+    clock = StageClock()
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
         table = read_table(task.source)
         # Copies of one photo lie side by side: what is measured on one is not that of the other.
         names = zip(table["photo_id"].to_pylist(), table["source_key"].to_pylist(), strict=True)
         row_ids = [f"{photo_id} {source_key}" for photo_id, source_key in names]
-        table = run_chain(stages, table, measurements, row_ids, job.pipeline.people.slice_rows, pixels.close)
+        slice_rows = job.pipeline.people.slice_rows
+        table = run_chain(stages, table, measurements, row_ids, slice_rows, pixels.close, clock)
         counts = Counts()
         decisions = table["decisions"].to_pylist()
         counts.count("photo", decisions, only="detect")
@@ -129,4 +132,4 @@ def open_people(job: Job) -> Work:
         counts.count("photo", decisions, only="people")
         return table, counts
 
-    return work_of(transform, calls)
+    return work_of(transform, calls, clock)

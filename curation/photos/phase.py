@@ -6,6 +6,7 @@ Files: source/UNIT.parquet (the listing), photos/_screened/ (read and screened),
 
 import hashlib
 import io
+import time
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -21,6 +22,7 @@ from curation.fragments import Fragment, digest
 from curation.ledger import Counts, Outcome, Verdict, is_kept, kept, rule_rows
 from curation.photos.duplicates import EXACT, find_copies
 from curation.photos.read import Read
+from curation.photos.sample import FOLDER as SAMPLE
 from curation.photos.screen import Screen
 from curation.settings.base import Resources
 from curation.settings.photos import DuplicateSettings
@@ -28,6 +30,7 @@ from curation.sources.photo_bytes import PhotoBytes
 from curation.sources.rows import SOURCE_SCHEMA, tables
 from curation.sources.units import Unit, list_units, unit_rows
 from curation.stage import Measurements, Stage, run_chain
+from curation.stage_clock import StageClock
 from curation.step import Context, run_step, work_of
 from curation.storage import (
     exists,
@@ -61,6 +64,10 @@ def run_photos(context: Context) -> list[Fragment]:
     pipeline = context.job.pipeline
     resources = pipeline.photos.resources
     listed = _list(context, resources)
+    if context.sample is not None:
+        rows = pipeline.engine.fragment_rows
+        units = len(list_units(pipeline.source))
+        listed = context.sample.draw(listed, units, rows, context.folder(SAMPLE))
     source = pipeline.source
     reads = [source.image_column, source.uri_column, source.allow_urls]
     screened_hash = fingerprint(
@@ -111,6 +118,8 @@ def _list(context: Context, resources: Resources) -> list[tuple[str, int, str]]:
     pipeline = context.job.pipeline
     settings = [pipeline.source.ruling(), pipeline.engine.fragment_rows, VERSION]
     units = list_units(pipeline.source)
+    if context.sample is not None:
+        units = context.sample.units(units)
     folder = context.folder("source")
     keys = [fingerprint([u.uri, u.label, u.version, settings]) for u in units]
     expected = {f"{key}.parquet" for key in keys}
@@ -131,9 +140,12 @@ def _list(context: Context, resources: Resources) -> list[tuple[str, int, str]]:
         if f"{key}.parquet" not in present
     ]
     context.progress.begin("photos: list", len(units), len(units) - len(tasks), Counts())
+    began, rows = time.monotonic(), 0
     for answer in context.engine.map(open_listing, context.job, tasks, resources):
+        rows += answer["rows"]
         context.progress.advance(answer["rows"], Counts())
     context.progress.end()
+    context.rates["source"] = {"rows_this_time": rows, "seconds": round(time.monotonic() - began, 3)}
     listed = []
     for key in keys:
         path = join(folder, f"{key}.parquet")
@@ -186,18 +198,20 @@ def open_screened(job: Job) -> Work:
     source = job.pipeline.source
     stages: list[Stage] = [Read(screen, source, PhotoBytes(source), calls), Screen(screen)]
     measurements = Measurements(join(job.run, "photos"), stages)
+    clock = StageClock()
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
         with _open_parquet(task.source) as file:
             table = file.read_row_group(task.detail["group"])
         places = table.select(["uri", "offset", "row", "version"]).to_pylist()
         row_ids = [fingerprint(list(place.values())) for place in places]
-        table = run_chain(stages, table, measurements, row_ids, slice_rows=max(table.num_rows, 1))
+        slice_rows = max(table.num_rows, 1)
+        table = run_chain(stages, table, measurements, row_ids, slice_rows, clock=clock)
         counts = Counts()
         counts.count("photo", table["decisions"].to_pylist())
         return table, counts
 
-    return work_of(transform, calls)
+    return work_of(transform, calls, clock)
 
 
 # --- copies --------------------------------------------------------------------------------------

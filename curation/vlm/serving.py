@@ -124,7 +124,10 @@ class Servers:
             self.close()  # two models rarely fit side by side
             context = self._context
             log = log_of(context.job.run)
+            began = time.monotonic()
             self._own = _Owned(plan, log, context.engine.address, settings.start_s, context.progress.say)
+            waited = context.startup_s.get("vllm", 0.0) + time.monotonic() - began
+            context.startup_s["vllm"] = round(waited, 3)
         return self._own.endpoint
 
 
