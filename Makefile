@@ -5,7 +5,7 @@ ENGINE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 READY := $(VENV)/.ready-$(ENGINE)
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test check lock clean
+.PHONY: setup demo test check docs lock clean
 
 setup: $(READY)
 
@@ -28,6 +28,10 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The pages of docs/ and the READMEs as a site that opens from disk: site/index.html.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 # Compiles the pinned files anew; they hold exact versions and hashes and name no registry.
 lock: $(READY)
 	for engine in cpu gpu; do \
@@ -38,4 +42,4 @@ lock: $(READY)
 	  requirements/peers.in -o requirements/peers.txt
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build site *.egg-info .mypy_cache .ruff_cache .pytest_cache
