@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-SCHEMA_VERSION = "1.1"  # 1.1: latents may be there
+SCHEMA_VERSION = "1.2"  # 1.1: latents may be there; 1.2: diversity
 MAX_PHOTOS = 1000  # of one group: their numbers have three digits
 _SUFFIX = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 # One fixed colour a label, so that a map can be looked at; label 0 is black.

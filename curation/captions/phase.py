@@ -1,4 +1,4 @@
-"""The phase `captions`: every photo that an outfit kept gets its sentence.
+"""The phase `captions`: of the photos that an outfit kept some are selected, and get their sentence.
 
 Files: captions/fragment-* (the barrier, one row a kept person, with the group it belongs to).
 """
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import numpy as np
 import pyarrow as pa
 
 from curation.backends import JoinsRun, build_backend
@@ -18,13 +19,14 @@ from curation.fragments import Fragment
 from curation.ledger import KEPT, Counts, Outcome, failed, is_kept, kept, rule_rows
 from curation.models import Model
 from curation.outfits.gather import read_bucket
+from curation.packing.select import Select
 from curation.people.phase import used_models
 from curation.settings.groups import CaptionsSettings
 from curation.stage import Stage, set_columns
 from curation.step import Context, run_step, work_of
 from curation.storage import join, read_table
 
-VERSION = 1
+VERSION = 2
 
 
 class Captioner(Protocol):
@@ -79,16 +81,20 @@ class Captions(Stage):
         self._calls = calls
 
     def measure(self, table: pa.Table) -> pa.Table:
-        """Captions each row; an error is that row's own."""
+        """Captions each row still in; an error is that row's own."""
         captioner = self._captioner
+        wanted = np.flatnonzero(is_kept(table))
+        part = table.take(wanted)
         if captioner.asks_model:
-            self._calls.asked(self.name, table["person_id"].to_pylist())
-        rows = table.select([*captioner.columns]).to_pylist()
+            self._calls.asked(self.name, part["person_id"].to_pylist())
+        rows = part.select([*captioner.columns]).to_pylist()
         if isinstance(captioner, CaptionsSideBySide):
             captions = captioner.caption_each(rows)
         else:
             captions = [_caption_alone(captioner, row) for row in rows]
-        results = [{"photo_caption": found.text, "captions_error": found.error} for found in captions]
+        results: list[dict[str, Any]] = [{} for _ in range(table.num_rows)]
+        for place, found in zip(wanted.tolist(), captions, strict=True):
+            results[place] = {"photo_caption": found.text, "captions_error": found.error}
         return set_columns(table, self.fills, results)
 
     def decide(self, table: pa.Table) -> pa.Table:
@@ -116,7 +122,8 @@ def run_captions(context: Context, gathered: str, outfits: list[Fragment]) -> li
     """Runs the phase; returns the fragments of `captions/`."""
     captions = context.job.pipeline.captions
     weights = {n: m.sha256 for n, m in used_models(captions, context.job.models).items()}
-    step_hash = fingerprint(["captions", VERSION, captions.ruling(), weights])
+    selection = [context.job.pipeline.selection.ruling(), context.job.pipeline.outfits.min_photos]
+    step_hash = fingerprint(["captions", VERSION, captions.ruling(), weights, selection])
     folder = context.folder("outfits")
     return run_step(
         context,
@@ -139,6 +146,7 @@ def open_captions(job: Job) -> Work:
     captioner = build_backend("captioner", settings.by, job.models)
     if isinstance(captioner, JoinsRun):
         captioner.join_run(job, "captions", calls)
+    select = Select(job.pipeline.selection, job.pipeline.outfits.min_photos)
     stage = Captions(settings, captioner, calls, list(used_models(settings, job.models).values()))
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
@@ -148,8 +156,8 @@ def open_captions(job: Job) -> Work:
         mine = [groups.get(person_id) for person_id in people["person_id"].to_pylist()]
         people = people.append_column("group", pa.array(mine, pa.string()))
         people = people.filter(pa.array([group is not None for group in mine], pa.bool_()))
-        table = stage(people)
-        table = table.select(["group", *_KEEP, "photo_caption", "verdict", "decisions"])
+        table = stage(select(people))
+        table = table.select(["group", *_KEEP, "diversity", "photo_caption", "verdict", "decisions"])
         counts = Counts()
         counts.count("person", table["decisions"].to_pylist())
         return table, counts

@@ -30,7 +30,7 @@ from curation.storage import (
     write_table,
 )
 
-VERSION = 1
+VERSION = 2
 _FLUSH_BYTES = 8 * 2**20  # rows are handed on in lots of this size
 _PART_BYTES = 16 * 2**20  # a scratch file is about this large
 _OPEN_FILES = 400
@@ -51,6 +51,7 @@ _FROM_PHOTO = [
     "consent",
     "caption",
     "photo_id",
+    "phash",
     "n_bytes",
     "format",
     "width",

@@ -47,7 +47,7 @@ from shards.index import INDEX_SCHEMA, IndexWriter
 from shards.indexed_shard import IndexedShard
 from shards.sample import Group, PhotoMember, members_of
 
-VERSION = 2
+VERSION = 3
 # The rows of the index that a shard adds, after them the groups that could not be packed: key and error.
 _PART_SCHEMA = pa.schema(
     [
@@ -215,7 +215,7 @@ def _write_groups(
     errors: dict[str, str],
 ) -> None:
     stamp = Stamp("pack", "", context.job.pipeline.shards.hash())
-    columns = ["group", "person_id", "photo_caption", "verdict"]
+    columns = ["group", "person_id", "verdict"]
     ruled: dict[int, list[PlannedGroup]] = {}
     for group in planned:
         ruled.setdefault(group.bucket, []).append(group)
@@ -277,7 +277,7 @@ def open_packing(job: Job) -> Work:
 
 def _planned_people(job: Job, task: Task) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """(group key, its people with their captions) of a shard, in order; one bucket at a time."""
-    columns = ["group", "person_id", "photo_caption", "verdict"]
+    columns = ["group", "person_id", "photo_caption", "diversity", "verdict"]
     for bucket, keys in task.detail["groups"].items():
         path = join(job.run, "captions", task.detail["captions"][bucket])
         captions = people_of_groups(read_table(path, columns))
@@ -285,7 +285,7 @@ def _planned_people(job: Job, task: Task) -> Iterator[tuple[str, list[dict[str, 
         place = {person_id: row for row, person_id in enumerate(people["person_id"].to_pylist())}
         for key in keys:
             rows = people.take([place[person_id] for person_id in captions[key]]).to_pylist()
-            yield key, [{**row, "photo_caption": captions[key][row["person_id"]]} for row in rows]
+            yield key, [{**row, **captions[key][row["person_id"]]} for row in rows]
 
 
 def build_group(
@@ -305,7 +305,14 @@ def build_group(
             photo = smaller(photo, settings.max_side_px, settings.jpeg_quality)
         members.append(photo)
     identity, _, outfit = key.rpartition("-")
-    return Group(key, {"group": key, "identity": identity, "outfit": outfit}, members)
+    apart = [person["diversity"] for person in people if person["diversity"] is not None]
+    record = {
+        "group": key,
+        "identity": identity,
+        "outfit": outfit,
+        "diversity": round(sum(apart) / len(apart), 4) if apart else None,
+    }
+    return Group(key, record, members)
 
 
 def photo_record(person: dict[str, Any]) -> dict[str, Any]:
@@ -328,6 +335,7 @@ def photo_record(person: dict[str, Any]) -> dict[str, Any]:
         "regions": person["regions"],
         "caption": person["photo_caption"],
         "source_caption": person["caption"],
+        "diversity": person["diversity"],
         **{name: person[name] for name in carried},
     }
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
@@ -61,12 +62,12 @@ def _ruling(photos: int, unknown: int, min_photos: int) -> Outcome:
     return KEPT_GROUP if ruled.verdict == "kept" else ruled
 
 
-def people_of_groups(captions: pa.Table) -> dict[str, dict[str, str]]:
-    """{group: {person_id: caption}} of the people still in, in the order of their ids."""
-    groups: dict[str, dict[str, str]] = {}
+def people_of_groups(captions: pa.Table) -> dict[str, dict[str, dict[str, Any]]]:
+    """{group: {person_id: the row of `captions/`}} of the people still in, in the order of their ids."""
+    groups: dict[str, dict[str, dict[str, Any]]] = {}
     rows = zip(captions.to_pylist(), is_kept(captions), strict=True)
     for row in sorted((row for row, still_in in rows if still_in), key=lambda row: row["person_id"]):
-        groups.setdefault(row["group"], {})[row["person_id"]] = row["photo_caption"]
+        groups.setdefault(row["group"], {})[row["person_id"]] = row
     return groups
 
 

@@ -51,6 +51,11 @@ THRESHOLDS: dict[tuple[str, str], Threshold] = {
         "identities.attach_margin", "how much nearer the best identity is than the second, cosine"
     ),
     ("outfits", "too_few_photos"): Threshold("outfits.min_photos", "photos of the person, or of its outfit"),
+    ("select", "near_copy"): Threshold("selection.near_copy_bits", "bits between two photos of a group"),
+    ("select", "same_shot"): Threshold("selection.near_copy_colours", "likeness of the clothes' colours"),
+    ("select", "group_cap"): Threshold("selection.max_group_photos", "photos of the group"),
+    ("select", "person_cap"): Threshold("selection.max_person_photos", "photos of the person"),
+    ("select", "too_few_photos"): Threshold("outfits.min_photos", "photos of the group, copies aside"),
     ("pack", "too_few_photos"): Threshold("outfits.min_photos", "photos of the group"),
     (PAIR_STAGE, PAIR_CHECK): Threshold("outfits.judge.cut", "the judge's p(same outfit)"),
 }

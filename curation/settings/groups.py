@@ -1,10 +1,10 @@
-"""Settings of the phases `identities`, `captions` and `shards`."""
+"""Settings of what is done with groups: which photos stay, captions, shards."""
 
 from typing import Literal
 
 from pydantic import Field
 
-from curation.settings.base import Resources, Settings, backend_choice, resource
+from curation.settings.base import Resources, Settings, backend_choice, resource, threshold
 from curation.settings.vlm import TransformersCaptionerSettings, VllmCaptionerSettings
 
 
@@ -21,6 +21,25 @@ class CaptionsSettings(Settings):
         PlainCaptionerSettings, VllmCaptionerSettings, TransformersCaptionerSettings
     ) = PlainCaptionerSettings()
     resources: Resources = resource(Resources())
+
+
+class SelectionSettings(Settings):
+    """Which photos of a group stay: no near copies, and of too many those that differ most."""
+
+    near_copies: bool = threshold(True, description="whether near copies within a group are left out")
+    near_copy_bits: int = threshold(
+        12, ge=0, le=32, description="near copies: perceptual hashes differ in so many bits at most …"
+    )
+    near_copy_pose: float = threshold(
+        0.04, ge=0, le=2, description="… and joints, where both photos have them, by at most this"
+    )
+    near_copy_colours: float = threshold(
+        0.996, ge=0, le=1, description="joints so alike and colours of the clothes from here on: one shot"
+    )
+    max_group_photos: int = threshold(200, ge=2, le=1000, description="photos of a group at most")
+    max_person_photos: int | None = threshold(
+        None, ge=2, description="photos of a person at most, over all outfits; None: as many as there are"
+    )
 
 
 class ShardsSettings(Settings):

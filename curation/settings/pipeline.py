@@ -5,6 +5,7 @@ from pydantic import Field, model_validator
 from curation.settings.base import Settings, model_names, resource
 from curation.settings.groups import (
     CaptionsSettings,
+    SelectionSettings,
     ShardsSettings,
 )
 from curation.settings.identities import IdentitiesSettings
@@ -45,6 +46,7 @@ class PipelineSettings(Settings):
     people: PeopleSettings
     identities: IdentitiesSettings = IdentitiesSettings()
     outfits: OutfitsSettings = OutfitsSettings()
+    selection: SelectionSettings = SelectionSettings()
     captions: CaptionsSettings = CaptionsSettings()
     shards: ShardsSettings = ShardsSettings()
     engine: EngineSettings = EngineSettings()
@@ -63,6 +65,12 @@ class PipelineSettings(Settings):
             raise ValueError(
                 f"people.detect.min_score: {detect.min_score} is below people.detect.floor "
                 f"({detect.floor}), under which detections are not stored"
+            )
+        most = self.selection.max_person_photos
+        if min(self.selection.max_group_photos, most or 1000) < self.outfits.min_photos:
+            raise ValueError(
+                f"selection.max_group_photos, max_person_photos: must not be below outfits.min_photos "
+                f"({self.outfits.min_photos}), or no group could stay"
             )
         body = self.people.full_body.resolved()
         assert body.min_share is not None
