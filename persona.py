@@ -94,6 +94,10 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
     mount_report(commands)
 
+    from curation.forgetting.commands import mount as mount_forgetting
+
+    mount_forgetting(commands)
+
     evaluate = add_command(
         commands,
         "eval",
@@ -229,6 +233,7 @@ def _run(run: str, name: str, pipeline: Any, options: argparse.Namespace, commer
     from curation.absolute import absolute_path, with_absolute_paths
     from curation.backends import check_backends
     from curation.engine import Engine, InlineEngine, Job, RayEngine
+    from curation.forgetting.before_run import check_wishes
     from curation.models import find_models
     from curation.outfits.judge_identity import check_calibration
     from curation.photos.screen import OptOuts
@@ -242,6 +247,7 @@ def _run(run: str, name: str, pipeline: Any, options: argparse.Namespace, commer
     models = find_models(pipeline, commercial)
     check_calibration(pipeline, models)
     OptOuts(pipeline.photos.screen.opt_out)
+    check_wishes(run, pipeline)
     list_units(pipeline.source)
     if pipeline.identities.index is not None:
         from curation.identities.index import open_index

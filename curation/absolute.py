@@ -12,12 +12,13 @@ def absolute_path(path: str) -> str:
 
 
 def with_absolute_paths(pipeline: PipelineSettings) -> PipelineSettings:
-    """The pipeline with absolute source.path, models.path, photos.screen.opt_out and identities.index."""
+    """The pipeline with absolute source.path, models.path, photos.screen and identities.index."""
     source, models, photos = pipeline.source, pipeline.models, pipeline.photos
     paths = source.path
     absolute = absolute_path(paths) if isinstance(paths, str) else [absolute_path(p) for p in paths]
     opt_out = photos.screen.opt_out and absolute_path(photos.screen.opt_out)
-    screen = photos.screen.model_copy(update={"opt_out": opt_out})
+    forgotten = photos.screen.forgotten and absolute_path(photos.screen.forgotten)
+    screen = photos.screen.model_copy(update={"opt_out": opt_out, "forgotten": forgotten})
     index = pipeline.identities.index and absolute_path(pipeline.identities.index)
     return pipeline.model_copy(
         update={

@@ -18,10 +18,11 @@ from curation.call_counter import CallCounter
 from curation.engine import Answer, Job, Task, Work
 from curation.errors import ConfigError
 from curation.fingerprint import fingerprint, fingerprint_rows
+from curation.forgetting.tombstones import Tombstones, TombstoneStore, store_of
 from curation.fragments import Fragment, digest
 from curation.ledger import Counts, Outcome, Verdict, is_kept, kept, rule_rows
 from curation.photos.duplicates import EXACT, find_copies
-from curation.photos.read import Read
+from curation.photos.read import Read, without_telling
 from curation.photos.sample import FOLDER as SAMPLE
 from curation.photos.screen import Screen
 from curation.settings.base import Resources
@@ -79,6 +80,7 @@ def run_photos(context: Context) -> list[Fragment]:
             reads,
             pipeline.photos.screen.ruling(),
             _opt_outs(context),
+            tombstones_of(context.job).digest(),
         ]
     )
     screened = run_step(
@@ -108,6 +110,11 @@ def run_photos(context: Context) -> list[Fragment]:
 def _opt_outs(context: Context) -> str:
     file = context.job.pipeline.photos.screen.opt_out
     return hashlib.sha256(read_bytes(file)).hexdigest() if file else ""
+
+
+def tombstones_of(job: Job) -> Tombstones:
+    """What must not come back into this run. Raises ConfigError where the list cannot be read."""
+    return TombstoneStore(store_of(job.run, job.pipeline.photos.screen.forgotten)).read()
 
 
 # --- the listing ---------------------------------------------------------------------------------
@@ -196,7 +203,8 @@ def open_screened(job: Job) -> Work:
     calls = CallCounter(job.calls)
     screen = job.pipeline.photos.screen
     source = job.pipeline.source
-    stages: list[Stage] = [Read(screen, source, PhotoBytes(source), calls), Screen(screen)]
+    stones = tombstones_of(job)
+    stages: list[Stage] = [Read(screen, source, PhotoBytes(source), calls, stones), Screen(screen)]
     measurements = Measurements(join(job.run, "photos"), stages)
     clock = StageClock()
 
@@ -207,6 +215,7 @@ def open_screened(job: Job) -> Work:
         row_ids = [fingerprint(list(place.values())) for place in places]
         slice_rows = max(table.num_rows, 1)
         table = run_chain(stages, table, measurements, row_ids, slice_rows, clock=clock)
+        table = without_telling(table)
         counts = Counts()
         counts.count("photo", table["decisions"].to_pylist())
         return table, counts

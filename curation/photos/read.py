@@ -4,9 +4,12 @@ import hashlib
 from typing import Any, ClassVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.call_counter import CallCounter
+from curation.columns import put_column
 from curation.errors import one_line
+from curation.forgetting.tombstones import URL_COLUMNS, Tombstones
 from curation.ledger import Outcome, failed, kept, rule_rows
 from curation.photos.decode import UnknownFormatError, decode_rgb, read_header
 from curation.photos.perceptual_hash import perceptual_hash
@@ -15,14 +18,18 @@ from curation.settings.source import SourceSettings
 from curation.sources.photo_bytes import PhotoBytes, TooManyBytesError
 from curation.stage import Stage, set_columns
 
+FORGOTTEN = "forgotten"  # reason and value of `undecoded`
+# What a row may say of a photo that was forgotten: where in the collection it lies, and no more.
+_TELLING = ("subject_hint", "source_url", "page_url", "author", "caption", "metadata", "consent")
 _HASH_FROM_PX = 256  # a JPEG may be decoded at this scale for its perceptual hash
 
 
 class Read(Stage):
     """Fills what is known of a file. A file that cannot be read or decoded is failed.
 
-    `screened` names a limit that kept the photo from being read or decoded: too_many_bytes,
-    too_many_pixels, format. It is no failure; the stage `screen` rejects by it.
+    `undecoded` names what kept the photo from being read or decoded: too_many_bytes, too_many_pixels,
+    format, or that it was forgotten. It is no failure; the stage `screen` rejects by it. Of a photo that
+    was forgotten nothing else is stored.
     """
 
     name: ClassVar[str] = "read"
@@ -43,7 +50,12 @@ class Read(Stage):
     )
 
     def __init__(
-        self, settings: ScreenSettings, source: SourceSettings, photos: PhotoBytes, calls: CallCounter
+        self,
+        settings: ScreenSettings,
+        source: SourceSettings,
+        photos: PhotoBytes,
+        calls: CallCounter,
+        tombstones: Tombstones | None = None,
     ) -> None:
         super().__init__(settings)
         # Which bytes a Parquet row stands for depends on these; where a collection lies does not.
@@ -55,16 +67,20 @@ class Read(Stage):
         self._settings = settings
         self._photos = photos
         self._calls = calls
+        self._tombstones = tombstones or Tombstones()
 
     def missing(self, table: pa.Table) -> list[bool]:
         """Rows never read, and rows that a limit stopped which lets them pass now."""
-        rows = table.select([*self.fills.names, "source_error"]).to_pylist()
+        rows = table.select([*self.fills.names, "source_error", *URL_COLUMNS]).to_pylist()
         return [row["source_error"] is None and self._is_missing(row) for row in rows]
 
     def _is_missing(self, row: dict[str, Any]) -> bool:
+        limit = row["undecoded"]
+        # What was read before it was forgotten is stored no longer; whether it still is, reading tells.
+        if limit == FORGOTTEN or self._is_forgotten(row):
+            return True
         if row["read_error"] is not None:
             return False
-        limit = row["undecoded"]
         if limit == "too_many_bytes":
             return row["n_bytes"] <= self._max_bytes
         if limit == "too_many_pixels":
@@ -75,6 +91,14 @@ class Read(Stage):
     def _max_bytes(self) -> int:
         return int(self._settings.max_file_mib * 2**20)
 
+    def _is_forgotten(self, row: dict[str, Any]) -> bool:
+        stones, max_bits = self._tombstones, self._settings.forgotten_max_bits
+        return (
+            stones.has_url(row)
+            or stones.has_photo(row.get("photo_id"))
+            or stones.has_picture(row.get("phash"), max_bits)
+        )
+
     def measure(self, table: pa.Table) -> pa.Table:
         """Reads, hashes and decodes each row."""
         rows = table.to_pylist()
@@ -82,6 +106,12 @@ class Read(Stage):
         return set_columns(table, self.fills, [self._read(row) for row in rows])
 
     def _read(self, row: dict[str, Any]) -> dict[str, Any]:
+        if self._tombstones.has_url(row):
+            return {"undecoded": FORGOTTEN}
+        found = self._read_anything(row)
+        return {"undecoded": FORGOTTEN} if self._is_forgotten(found) else found
+
+    def _read_anything(self, row: dict[str, Any]) -> dict[str, Any]:
         length = row["length"]
         if length is not None and length > self._max_bytes:
             return {"n_bytes": length, "undecoded": "too_many_bytes"}
@@ -123,3 +153,14 @@ class Read(Stage):
             problem = row["source_error"] or row["read_error"]
             outcomes.append(failed("unreadable", problem) if problem else kept())
         return rule_rows(table, self.stamp, outcomes)
+
+
+def without_telling(table: pa.Table) -> pa.Table:
+    """The table with nothing about photos that were forgotten but their place in the collection."""
+    is_forgotten = pc.fill_null(pc.equal(table["undecoded"], FORGOTTEN), False)
+    if not pc.any(is_forgotten).as_py():
+        return table
+    for name in _TELLING:
+        field = table.schema.field(name)
+        table = put_column(table, field, pc.if_else(is_forgotten, pa.scalar(None, field.type), table[name]))
+    return table

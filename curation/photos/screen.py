@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from curation.errors import ConfigError
 from curation.ledger import Check, Outcome, Verdict, at_least, at_most, is_kept, judged, rule_rows
+from curation.photos.read import FORGOTTEN
 from curation.settings.photos import ScreenSettings
 from curation.stage import Stage
 from curation.storage import read_bytes
@@ -78,6 +79,8 @@ class Screen(Stage):
 
     def _rule(self, row: dict[str, Any]) -> Outcome:
         wanted = self._settings
+        if row["undecoded"] == FORGOTTEN:
+            return Outcome(_REJECTED, FORGOTTEN)
         max_bytes = int(wanted.max_file_mib * 2**20)
         if row["undecoded"] == "too_many_bytes" or row["n_bytes"] > max_bytes:
             return judged([at_most("too_many_bytes", row["n_bytes"], max_bytes)])

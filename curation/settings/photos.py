@@ -24,6 +24,13 @@ class ScreenSettings(Settings):
         None, description="text file, a line each: sha256:HEX, or phash:HEX (16 digits)"
     )
     opt_out_max_bits: int = threshold(6, ge=0, le=16, description="Hamming distance to a phash:HEX")
+    forgotten: str | None = resource(
+        None,
+        description="folder of tombstones; None: `forgotten` beside the run, where persona forget writes",
+    )
+    forgotten_max_bits: int = threshold(
+        6, ge=0, le=16, description="Hamming distance to a forgotten picture: copies of it stay out too"
+    )
 
 
 class DuplicateSettings(Settings):

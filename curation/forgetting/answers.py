@@ -1,0 +1,110 @@
+"""Takes what a vision-language model said of photos out of the memory of a run (curation/vlm/cache.py).
+
+A line there is [hash of the question, answer, p(yes)] and names nobody. So the questions are made again from
+what the run knows of its people. Answers about pairs go where one of the two goes. A caption tells what is
+on a photo, also one that was written under earlier settings: only those stay that answer a question which
+the present settings ask about somebody who stays.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from itertools import permutations
+from typing import Any
+
+import yaml
+
+from curation.forgetting.run_rows import Leaving
+from curation.fragments import list_fragments
+from curation.models import Model
+from curation.outfits.gather import read_people
+from curation.settings import PipelineSettings
+from curation.settings.vlm import VlmSettings
+from curation.storage import join, list_names, read_bytes, read_table, remove, write_bytes
+from curation.vlm.cache import FOLDER
+from curation.vlm.prompts import REGIONS
+from curation.vlm.question import COLUMNS, Questions
+
+
+def forget_answers(run: str, pipeline: PipelineSettings | None, leaving: Leaving) -> int:
+    """Returns how many files of answers were written anew or removed."""
+    folders = {phase: join(run, phase, FOLDER) for phase in ("outfits", "captions")}
+    if not any(list_names(folder) for folder in folders.values()):
+        return 0
+    people = read_people(run, COLUMNS)
+    if not any(map(leaving.person, people)):
+        return 0
+    changed = 0
+    judge = _questions(run, pipeline, "judge")
+    if judge:
+        pairs = list(_pairs(run, leaving))
+        asked = {
+            questions.about((people[a], people[b])).key
+            for pair in pairs
+            if pair[0] in people and pair[1] in people
+            for a, b in permutations(pair)
+            for questions in judge
+        }
+        changed += _keep(folders["outfits"], lambda key: key not in asked)
+    else:
+        changed += _keep(folders["outfits"], lambda key: False)
+    captioner = _questions(run, pipeline, "captioner")
+    staying = {
+        questions.about((person,)).key
+        for name, person in people.items()
+        if not leaving.person(name)
+        for questions in captioner
+    }
+    return changed + _keep(folders["captions"], lambda key: key in staying)
+
+
+def _questions(run: str, pipeline: PipelineSettings | None, role: str) -> list[Questions]:
+    """How the run asks; empty where its settings cannot be read or no such model is asked."""
+    if pipeline is None:
+        return []
+    settings: Any = pipeline.outfits.judge if role == "judge" else pipeline.captions.by
+    if not isinstance(settings, VlmSettings):
+        return []
+    said = yaml.safe_load(read_bytes(join(run, "run.yaml")))["models"].get(settings.model)
+    if said is None:
+        return []
+    model = Model(settings.model, said["path"], said["sha256"], "")
+    prompts = [settings.prompt]  # type: ignore[attr-defined]
+    if role == "judge":
+        prompts += [f"region-{region}" for region in REGIONS]
+    asked = [settings.model_copy(update={"prompt": prompt}) for prompt in prompts]
+    return [Questions(found, model, pipeline.source) for found in asked]
+
+
+def _pairs(run: str, leaving: Leaving) -> Iterator[tuple[str, str]]:
+    """Every pair that a photo which goes could have been asked in: with all of its identity."""
+    folder = join(run, "outfits")
+    for fragment in list_fragments(folder):
+        for ids in read_table(join(folder, fragment.name), ["person_ids"])["person_ids"].to_pylist():
+            for a in filter(leaving.person, ids):
+                yield from ((a, b) for b in ids if b != a)
+
+
+def _keep(folder: str, stays: Callable[[str], bool]) -> int:
+    """Rewrites files of answers with the lines whose key stays."""
+    changed = 0
+    for name in list_names(folder):
+        if not name.endswith(".jsonl"):
+            continue
+        path = join(folder, name)
+        lines = read_bytes(path).splitlines(keepends=True)
+        kept = [line for line in lines if _stays(line, stays)]
+        if len(kept) == len(lines):
+            continue
+        changed += 1
+        if kept:
+            write_bytes(path, b"".join(kept))
+        else:
+            remove(path)
+    return changed
+
+
+def _stays(line: bytes, stays: Callable[[str], bool]) -> bool:
+    try:
+        return stays(json.loads(line)[0])
+    except (ValueError, IndexError, TypeError):  # cut off by a kill: it counts for nobody
+        return False

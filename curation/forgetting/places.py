@@ -1,0 +1,93 @@
+"""Where persona wrote something that may hold people: runs, datasets, identity indices, labels."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from curation.errors import ConfigError, PersonaError
+from curation.forgetting.tombstones import store_of
+from curation.run_folder import pipeline_of
+from curation.storage import exists, filesystem, is_local, join, list_names
+
+Kind = Literal["run", "dataset", "index", "labels"]
+_DEPTH = 3  # runs/, runs/demo/, runs/demo/run/
+_TELLS: tuple[tuple[str, Kind], ...] = (
+    ("run.yaml", "run"),
+    ("dataset.json", "dataset"),
+    ("index.json", "index"),
+)
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """A folder, or a file of labels."""
+
+    path: str
+    kind: Kind
+
+
+def find_places(paths: Sequence[str]) -> list[Place]:
+    """All places at or below `paths`, and the identity indices that their runs name; sorted.
+
+    A run stands for its dataset and report. Raises ConfigError for a path that is not there or is nothing
+    of persona's.
+    """
+    found: set[Place] = set()
+    for path in paths:
+        if not is_local(path):
+            raise ConfigError(f"{path}: forgetting works on local folders; get it first")
+        if not exists(path):
+            raise ConfigError(f"{path}: there is no such folder or file")
+        below = set(_places(path, _DEPTH))
+        if not below:
+            raise ConfigError(f"{path}: holds no run, dataset or identity index, and is no file of labels")
+        found |= below
+    for place in list(found):
+        if place.kind == "run" and (index := _index_of(place.path)) is not None:
+            found.add(Place(index, "index"))
+    return sorted(found)
+
+
+def store_beside(path: str) -> str:
+    """The store of the command for a path: in a folder of runs, or beside a place itself."""
+    path = path.rstrip("/")
+    is_place = any(exists(join(path, name)) for name, _ in _TELLS) or not filesystem(path)[0].isdir(path)
+    return store_of(path, None) if is_place else join(path, "forgotten")
+
+
+def stores_of_runs(places: Sequence[Place]) -> list[str]:
+    """The stores that these runs obey: those of their pipelines, else those beside them."""
+    found = set()
+    for place in places:
+        if place.kind == "run":
+            try:
+                chosen = pipeline_of(place.path)[1].photos.screen.forgotten
+            except PersonaError:  # of another version
+                chosen = None
+            found.add(store_of(place.path, chosen))
+    return sorted(found)
+
+
+def _places(path: str, depth: int) -> Iterator[Place]:
+    if path.endswith((".csv", ".parquet")) and not filesystem(path)[0].isdir(path):
+        yield Place(path, "labels")
+        return
+    names = set(list_names(path))
+    for name, kind in _TELLS:
+        if name in names:
+            yield Place(path, kind)
+            return
+    if depth:
+        for name in sorted(names):
+            if not name.startswith("."):
+                below = join(path, name)
+                if filesystem(below)[0].isdir(below):
+                    yield from _places(below, depth - 1)
+
+
+def _index_of(run: str) -> str | None:
+    try:
+        folder = pipeline_of(run)[1].identities.index
+    except PersonaError:
+        return None
+    return folder if folder is not None and exists(join(folder, "index.json")) else None

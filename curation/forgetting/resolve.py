@@ -1,0 +1,150 @@
+"""What a wish comes to: the photos that it means in each place, with their copies, and what to keep out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.forgetting.places import Place
+from curation.forgetting.tombstones import is_web, plain_url
+from curation.forgetting.wish import Wish
+from curation.fragments import list_fragments
+from curation.storage import join, list_names, local_path, parquet_footer, read_table
+
+MAX_BITS = 6  # as photos.screen.forgotten_max_bits and photos.duplicates.max_bits
+PHOTO_DIGITS = 64
+_NAMES = ("source_url", "page_url", "uri")
+_ROWS = ("source_key", "photo_id", "phash", "copy_of", *_NAMES)
+
+
+@dataclass
+class Meant:
+    """What goes, and what must not come back.
+
+    photos    photo_ids, in all places
+    keys      {run: source_keys of photos in it}: a name of one run may be another photo in another
+    pictures  perceptual hashes of these photos
+    urls      their own addresses, and those that were named
+    """
+
+    photos: set[str] = field(default_factory=set)
+    keys: dict[str, list[str]] = field(default_factory=dict)
+    pictures: set[int] = field(default_factory=set)
+    urls: set[str] = field(default_factory=set)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, sorted."""
+        return {
+            "photos": sorted(self.photos),
+            "keys": {run: sorted(keys) for run, keys in sorted(self.keys.items())},
+            "pictures": [f"{phash:016x}" for phash in sorted(self.pictures)],
+            "urls": sorted(self.urls),
+        }
+
+    @classmethod
+    def from_json(cls, said: dict[str, Any]) -> "Meant":
+        """What `to_json` wrote."""
+        pictures = {int(phash, 16) for phash in said["pictures"]}
+        return cls(set(said["photos"]), dict(said["keys"]), pictures, set(said["urls"]))
+
+
+def resolve(wish: Wish, places: Sequence[Place]) -> Meant:
+    """Finds a wish's photos in runs and indices, and every copy of them.
+
+    A photo within MAX_BITS of one that is meant, or that the run took for a copy of such a one, is that
+    photo in another encoding: it goes too. Of a person go all photos that a run or index gave this person.
+    """
+    meant = Meant(set(wish.photos | wish.sent), {}, set(wish.pictures), set(wish.urls))
+    meant.photos |= {person[:PHOTO_DIGITS] for person in _people_of(wish.people, places)}
+    runs = [place.path for place in places if place.kind == "run"]
+    asked = {plain_url(url) for url in wish.urls}
+    for run in runs:
+        for row in _photo_rows(run):
+            named = any(is_web(row[name]) and plain_url(row[name]) in asked for name in _NAMES)
+            if named or row["photo_id"] in meant.photos or _near(row["phash"], wish.pictures):
+                _take(meant, run, row)
+    # Copies of these; a copy that its run knew points at an original that is found by now.
+    originals = set(meant.pictures)
+    for run in runs:
+        for row in _photo_rows(run):
+            if row["photo_id"] in meant.photos or _near(row["phash"], originals):
+                _take(meant, run, row)
+    originals_of_copies = set(meant.photos)
+    for run in runs:
+        for row in _photo_rows(run):
+            if row["copy_of"] in originals_of_copies or row["photo_id"] in meant.photos:
+                _take(meant, run, row)
+    meant.keys = {run: sorted(set(keys)) for run, keys in meant.keys.items()}
+    return meant
+
+
+def photo_ids_of(run: str) -> set[str]:
+    """photo_ids of all photos that a run has read."""
+    return {row["photo_id"] for row in _photo_rows(run) if row["photo_id"] is not None}
+
+
+def _take(meant: Meant, run: str, row: dict[str, Any]) -> None:
+    meant.keys.setdefault(run, []).append(row["source_key"])
+    if row["photo_id"] is not None:
+        meant.photos.add(row["photo_id"])
+    if row["phash"] is not None:
+        meant.pictures.add(row["phash"])
+    meant.urls |= {row[name] for name in ("source_url", "uri") if is_web(row[name])}
+
+
+def _near(phash: int | None, pictures: set[int] | frozenset[int]) -> bool:
+    if phash is None or not pictures:
+        return False
+    masks = np.fromiter(pictures, np.uint64, len(pictures))
+    return bool((np.bitwise_count(masks ^ np.uint64(phash)) <= MAX_BITS).any())
+
+
+def _photo_rows(run: str) -> Iterator[dict[str, Any]]:
+    """`_ROWS` of every photo that a run has listed or read; a photo may come twice."""
+    folders = [join(run, "photos"), join(run, "photos", "_screened")]
+    paths = [join(folder, f.name) for folder in folders for f in list_fragments(folder)]
+    listing = join(run, "source")
+    paths += [join(listing, name) for name in list_names(listing) if name.endswith(".parquet")]
+    for path in paths:
+        there = parquet_footer(path).schema.to_arrow_schema().names
+        table = read_table(path, [name for name in _ROWS if name in there])
+        for name in _ROWS:
+            if name not in table.column_names:
+                table = table.append_column(name, pa.nulls(table.num_rows))
+        yield from table.to_pylist()
+
+
+def _people_of(named: frozenset[str], places: Sequence[Place]) -> set[str]:
+    """person_ids of all that any place takes for the same person as one who is named."""
+    if not named:
+        return set()
+    known = [list(_identities(place)) for place in places if place.kind in ("run", "index")]
+    people = set(named)
+    # Twice: one place may hold the name, and another one more photos of those whom the first knows.
+    for _ in range(2):
+        for pairs in known:
+            names = {identity for person, identity in pairs if person in people or identity in people}
+            people |= {person for person, identity in pairs if identity in names}
+    return {person for person in people if len(person) > PHOTO_DIGITS}
+
+
+def _identities(place: Place) -> Iterator[tuple[str, str]]:
+    """(person_id, identity) of everyone who was given one, merges followed."""
+    if place.kind == "index":
+        from curation.identities.index import IdentityIndex
+
+        index = IdentityIndex(place.path)
+        aliases = index.aliases()
+        for name in index.additions():
+            table = pq.read_table(join(local_path(place.path), name), columns=["person_id", "identity"])
+            for row in table.to_pylist():
+                yield row["person_id"], aliases.get(row["identity"], row["identity"])
+        return
+    folder = join(place.path, "identities")
+    for fragment in list_fragments(folder):
+        for row in read_table(join(folder, fragment.name), ["person_id", "identity"]).to_pylist():
+            if row["identity"] is not None:
+                yield row["person_id"], row["identity"]

@@ -1,0 +1,317 @@
+"""`persona forget`: photos and people leave all that was written, and no collection brings them back."""
+
+import hashlib
+import io
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from persona import main
+from tests.drawn_people import Drawn, collection, draw, jpeg_of
+from tests.drawn_pipeline import files_of, rows_of, settings, write_config
+
+GONE = 7  # number of the photo that is forgotten
+URL = "https://photos.invalid/{:03d}.jpg"
+
+
+def persona(*words: str | Path) -> int:
+    """The command line in this process: its exit code."""
+    return main([str(word) for word in words])
+
+
+def write_collection(folder: Path, drawn: list[Drawn], file: str = "photos.parquet") -> Path:
+    """Photos with their addresses as a Parquet file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    number = [int(photo.name[6:11]) for photo in drawn]
+    table = pa.table(
+        {
+            "image": pa.array([photo.jpeg for photo in drawn], pa.binary()),
+            "key": [photo.name for photo in drawn],
+            "url": [URL.format(n) for n in number],
+            "author": [f"Author {n:03d}" for n in number],
+        }
+    )
+    pq.write_table(table, folder / file)
+    return folder
+
+
+@dataclass(frozen=True)
+class World:
+    """A collection, its pipeline, a finished run with its report."""
+
+    folder: Path
+    drawn: list[Drawn]
+    config: Path
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "runs" / "first"
+
+    @property
+    def photo_id(self) -> str:
+        return hashlib.sha256(self.drawn[GONE].jpeg).hexdigest()
+
+    def curate(self, run: Path, config: Path | None = None) -> dict[str, Any]:
+        code = persona(
+            "curate",
+            "drawn",
+            "--config",
+            config or self.config,
+            "--out",
+            run,
+            "--engine",
+            "inline",
+            "--quiet",
+        )
+        assert code == 0
+        return dict(json.loads((run / "summary.json").read_text()))
+
+
+def pipeline_over(collection_folder: Path, **changes: Any) -> dict[str, Any]:
+    pipeline = settings(collection_folder, kind="parquet")
+    for section, values in changes.items():
+        pipeline[section] = {**pipeline[section], **values}
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """24 photos of four people, and a smaller copy of the one that will be forgotten."""
+    folder = tmp_path_factory.mktemp("forgetting")
+    drawn = collection(5, people=4)
+    small = Image.open(io.BytesIO(drawn[GONE].jpeg)).resize((120, 180))
+    copies = [Drawn("photo-00900.jpg", drawn[GONE].person, 1, jpeg_of(np.asarray(small), quality=80))]
+    photos = write_collection(folder / "photos", [*drawn, *copies])
+    pipeline = pipeline_over(photos, identities={"index": str(folder / "index")})
+    world = World(folder, drawn, write_config(folder / "p.yaml", pipeline))
+    world.curate(world.run)
+    assert persona("report", world.run) == 0
+    return world
+
+
+@pytest.fixture
+def world(original: World, tmp_path: Path) -> World:
+    """A copy of its run and index that may be changed; the collection stays where it is."""
+    for name in ("runs", "index"):
+        shutil.copytree(original.folder / name, tmp_path / name)
+    for source, target in (
+        (original.config, tmp_path / "p.yaml"),
+        (original.run / "run.yaml", tmp_path / "runs" / "first" / "run.yaml"),
+    ):
+        there, here = str(original.folder / "index"), str(tmp_path / "index")
+        target.write_text(source.read_text().replace(there, here))
+    return World(tmp_path, original.drawn, tmp_path / "p.yaml")
+
+
+def written(folder: Path) -> bytes:
+    """All that lies in a folder, as it is and, of Parquet files, decoded too."""
+    found = []
+    for name, data in files_of(folder).items():
+        found += [name.encode(), data]
+        if name.endswith(".parquet"):
+            found.append(repr(pq.read_table(io.BytesIO(data)).to_pylist()).encode())
+    return b"\0".join(found)
+
+
+def pieces(jpeg: bytes) -> list[bytes]:
+    """24 bytes from every tenth of a photo, behind its header: no other photo has them."""
+    return [jpeg[at : at + 24] for at in range(len(jpeg) // 3, len(jpeg) - 24, len(jpeg) // 10)]
+
+
+def verify(dataset: Path) -> int:
+    return persona("shards", "verify", dataset)
+
+
+def test_nothing_that_was_written_tells_of_a_forgotten_photo_and_all_else_is_whole(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = world.drawn[GONE]
+    traces = [
+        world.photo_id.encode(),
+        URL.format(GONE).encode(),
+        b"Author 007",
+        gone.name.encode(),
+        gone.jpeg,
+    ]
+    traces += [bytes.fromhex(world.photo_id), *pieces(gone.jpeg)]
+    before = written(world.run)
+    assert all(trace in before for trace in traces if trace != traces[5])
+    untouched = rows_of(world.run / "people", ["photo_id", "person_decisions"])
+    assert persona("forget", world.folder / "runs", "--photo", world.photo_id, "--why", "request 1") == 0
+    assert "0 still name one of them" in capsys.readouterr().out
+    everything = written(world.folder / "runs") + written(world.folder / "index")
+    assert [trace for trace in traces if trace in everything] == []
+    assert verify(world.run / "shards") == 0
+    left = rows_of(world.run / "people", ["photo_id", "person_decisions"])
+    copy = next(row["photo_id"] for row in untouched if not row["person_decisions"])  # it goes as well
+    assert left == [row for row in untouched if row["photo_id"] not in (world.photo_id, copy)]
+    summary = json.loads((world.run / "summary.json").read_text())
+    for stage in summary["stages"]:
+        assert stage["in"] == stage["kept"] + stage["rejected"] + stage["failed"]
+    assert summary["collection"] == len(world.drawn) - 1
+    assert not (world.run / "report").exists()
+    capsys.readouterr()
+    assert persona("why", world.run, world.photo_id) == 2
+    assert persona("report", world.run) == 0
+
+
+def test_a_later_collection_brings_no_copy_back_and_why_tells_without_telling_whom(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert persona("forget", world.run, "--photo", world.photo_id) == 0
+    gone = world.drawn[GONE]
+    picture = Image.open(io.BytesIO(gone.jpeg))
+    copies = {
+        900: gone.jpeg,
+        901: jpeg_of(np.asarray(picture), quality=55),
+        902: jpeg_of(np.asarray(picture.resize((320, 480), Image.Resampling.BICUBIC))),
+        903: jpeg_of(np.asarray(picture.resize((112, 168), Image.Resampling.LANCZOS)), quality=70),
+        GONE: jpeg_of(draw(77, 0, 0, 0)),  # another picture under the address of the photo
+    }
+    others = [Drawn(photo.name, photo.person, photo.outfit, photo.jpeg) for photo in collection(6, people=1)]
+    again = [Drawn(f"photo-{number:05d}.jpg", 0, 0, jpeg) for number, jpeg in copies.items()]
+    again += [Drawn(f"photo-{500 + n:05d}.jpg", 0, 0, photo.jpeg) for n, photo in enumerate(others)]
+    folder = write_collection(world.folder / "later", again)
+    config = write_config(world.folder / "later.yaml", pipeline_over(folder))
+    later = world.folder / "runs" / "later"
+    world.curate(later, config)
+    rows = {row["file_name"]: row for row in rows_of(later / "photos")}
+    refused = [rows[f"photo-{number:05d}.jpg"] for number in copies]
+    assert [row["decisions"][-1]["reason"] for row in refused] == ["forgotten"] * len(copies)
+    assert {row["verdict"] for row in refused} == {"rejected"}
+    for row in refused:
+        assert not any(row[name] for name in ("photo_id", "phash", "source_url", "author", "metadata"))
+    kept = [row["verdict"] for name, row in rows.items() if name >= "photo-00500" and name < "photo-00900"]
+    assert kept == ["kept"] * len(others)
+    capsys.readouterr()
+    assert persona("why", later, "photo-00903.jpg") == 0
+    said = capsys.readouterr().out
+    assert "screen      rejected forgotten" in said
+    assert world.photo_id[:12] not in said
+
+
+def test_going_on_after_forgetting_ends_in_the_bytes_of_a_run_that_never_saw_the_photo(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert persona("forget", world.run, "--photo", world.photo_id) == 0
+    assert persona("curate", "drawn", "--config", world.config, "--out", world.run, "--quiet") == 2
+    assert "is revision 1 of a dataset that people were taken out of" in capsys.readouterr().err
+    shutil.move(world.run / "shards", world.folder / "revised")
+    monkeypatch.setenv("PERSONA_CALLS", str(world.folder / "calls"))
+    went_on = world.curate(world.run)
+    assert went_on["model_calls_this_time"].get("detect", 0) == 0
+    without = [photo for number, photo in enumerate(world.drawn) if number != GONE]
+    folder = write_collection(world.folder / "without", without)
+    pipeline = pipeline_over(folder, identities={"index": str(world.folder / "other-index")})
+    fresh = world.folder / "elsewhere" / "fresh"
+    world.curate(fresh, write_config(world.folder / "fresh.yaml", pipeline))
+    assert files_of(world.run / "shards") == files_of(fresh / "shards")
+
+
+def test_a_forgotten_person_leaves_runs_index_and_labels(world: World) -> None:
+    rows = rows_of(world.run / "identities", ["person_id", "identity"])
+    identity = rows[0]["identity"]
+    people = {row["person_id"] for row in rows if row["identity"] == identity}
+    labels = world.folder / "labels.csv"
+    other = next(row["person_id"] for row in rows if row["identity"] != identity)
+    labels.write_text(f"a,b,same\n{rows[0]['person_id']},{other},0\n{other},{other},1\n")
+    places = (world.folder / "runs", labels)
+    assert persona("forget", *places, "--person", identity, "--by", "the desk", "--why", "letter 12") == 0
+    everything = written(world.folder / "runs") + written(world.folder / "index") + labels.read_bytes()
+    assert [trace for trace in (*people, identity) if trace.encode() in everything] == []
+    assert labels.read_text() == f"a,b,same\n{other},{other},1\n"
+    assert verify(world.run / "shards") == 0
+    store = world.folder / "runs" / "forgotten"
+    entry = json.loads((store / "record.jsonl").read_text())
+    assert (entry["by"], entry["why"], entry["photos"]) == ("the desk", "letter 12", len(people))
+    assert entry["searched"]["left"] == 0
+    assert (store / "key").stat().st_mode & 0o077 == 0
+
+
+def test_a_photo_goes_by_its_address_and_by_a_copy_that_somebody_sends(world: World) -> None:
+    sent = world.folder / "sent.jpg"
+    sent.write_bytes(jpeg_of(np.asarray(Image.open(io.BytesIO(world.drawn[3].jpeg))), quality=60))
+    wishes = world.folder / "wishes.txt"
+    wishes.write_text(
+        f"# of today\nurl:{URL.format(11).replace('https', 'HTTP')}\nhash:sent.jpg # by letter\n"
+    )
+    assert persona("forget", world.run, "--from", wishes) == 0
+    left = {row["file_name"] for row in rows_of(world.run / "photos", ["file_name"])}
+    assert {photo.name for photo in world.drawn} - left == {"photo-00003.jpg", "photo-00011.jpg"}
+
+
+def test_a_forgetting_that_is_killed_anywhere_is_completed_by_going_on(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(world.folder / "runs", tmp_path / "kept")
+    replace, left = Path.replace, [0]
+
+    def until_killed(self: Path, target: Any) -> Path:
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", until_killed)
+    assert persona("forget", world.run, "--photo", world.photo_id) == 0
+    undisturbed, steps = files_of(world.run), -left[0]
+    for kill_at in range(4, steps, 9):
+        shutil.rmtree(world.folder / "runs")
+        shutil.copytree(tmp_path / "kept", world.folder / "runs")
+        left[0] = kill_at
+        assert persona("forget", world.run, "--photo", world.photo_id) == 130
+        store = world.folder / "runs" / "forgotten"
+        if (store / "pending.json").exists():
+            assert persona("curate", "drawn", "--config", world.config, "--out", world.run, "--quiet") == 2
+            assert "is not completed" in capsys.readouterr().err
+            assert persona("forget", world.run, "--go-on") == 0
+        else:
+            assert persona("forget", world.run, "--photo", world.photo_id, "--missing-ok") == 0
+        assert files_of(world.run) == undisturbed
+        assert sorted(path.name for path in store.iterdir()) == ["key", "record.jsonl", "tombstones.txt"]
+
+
+def test_a_record_that_was_changed_is_found_out(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert persona("forget", world.run, "--photo", world.photo_id) == 0
+    assert persona("forget", world.run, "--url", URL.format(2)) == 0
+    assert persona("forget", world.run, "--records") == 0
+    record = world.folder / "runs" / "forgotten" / "record.jsonl"
+    record.write_text(record.read_text().replace('"photos": 2', '"photos": 1'))
+    assert persona("forget", world.run, "--records") == 1
+    assert "entry 1 is not as it was signed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--photo", "ab" * 32], "1 of the ids are known nowhere"),
+        (["--photo", "abc"], "a photo_id has 64 hex digits"),
+        (["--hash", "/nowhere.jpg"], "No such file"),
+        ([], "name --photo, --person, --url, --hash or --from"),
+    ],
+)
+def test_a_wish_that_cannot_be_met_changes_nothing_and_says_why(
+    words: list[str], says: str, original: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files_of(original.folder)
+    assert persona("forget", original.run, *words) == 2
+    assert says in capsys.readouterr().err
+    assert files_of(original.folder) == before
+
+
+def test_tombstones_without_their_key_stop_a_run_instead_of_letting_everything_in(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert persona("forget", world.run, "--photo", world.photo_id) == 0
+    (world.folder / "runs" / "forgotten" / "key").unlink()
+    later = ("--out", world.folder / "runs" / "later", "--quiet", "--engine", "inline")
+    assert persona("curate", "drawn", "--config", world.config, *later) == 2
+    assert "its key is not there" in capsys.readouterr().err
