@@ -28,7 +28,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The pages of docs/ and the READMEs as a site that opens from disk: site/index.html.
+# The pages of docs/ and the READMEs as a site: open site/index.html, or serve it to search it.
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
