@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Protocol, runtime_checkable
+from threading import Event
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class Stateful(Protocol):
 class Batch:
     """arrays as the decoder allocated them; samples int64 [batch]; weight float32 [batch]: 0 where a
     slot only fills the batch up, or its sample was broken or skipped (what such a slot holds is
-    undefined); `after`: the position behind this batch.
+    undefined); `epoch` that it is of; `after`: the position behind this batch.
 
     The arrays belong to whoever holds them. Memory that nobody holds any more is used for later batches.
     """
@@ -59,6 +60,7 @@ class Batch:
     arrays: dict[str, Any]
     samples: np.ndarray
     weight: np.ndarray
+    epoch: int
     after: Position
 
 
@@ -68,7 +70,7 @@ class TooManyBrokenError(RuntimeError):
 
 @dataclass
 class Loader:
-    """Iterates over the batches of one rank, from `position` to the end of its epoch.
+    """Iterates over the batches of one rank, from `position` to the end of its epoch, or `endless`.
 
     decoder      of samples; of a source whose samples come in runs (epoch.HasRuns), one for each kind
     tail         what becomes of the last samples that fill no step of all ranks (plan.Plan). With
@@ -79,6 +81,8 @@ class Loader:
     max_broken   samples that may be skipped in an epoch; the next one stops with TooManyBrokenError
     broken       what was wrong, a line for each such sample
     skipped      samples that had not what the source asks for, such as a group too small for a pair
+
+    `broken`, `skipped` and `dropped` are of the epoch of the batch that was handed out last.
     """
 
     source: Source
@@ -143,59 +147,63 @@ class Loader:
 
     def steps(self, first: int = 0, stride: int = 1) -> Iterator[Batch]:
         """Every `stride`-th batch of the epoch, for workers that share a rank's batches among them."""
-        epoch = epoch_of(self.source, self.position)
-        plan = self._plan(epoch)
-        self.broken.clear()
-        self.skipped, self.dropped = 0, plan.dropped
-        if first == 0:
-            self._say_what_is_dropped(epoch, plan)
-        numbers = range(first, len(plan), stride)
-        work = _Work(self, epoch)
-        at_once = max(_LOOK_UP // self.batch, 1)
-        told: deque[tuple[Step, np.ndarray]] = deque()
-        waiting: deque[tuple[Batch, list[Future[list[str]]]]] = deque()
-        coming = iter(numbers)
+        only = _Pass(self, self.position, first, stride)
+        self._count(only)
+        yield from self._read(iter([only]))
+        # Also of a worker that has not read the last batch itself.
+        self.position = only.end
+
+    def endless(self) -> Iterator[Batch]:
+        """All batches from `position` on: what is read ahead goes over the ends of epochs.
+
+        Ends where a whole epoch has no step of all ranks.
+        """
+        return self._read(self._passes())
+
+    def _passes(self) -> Iterator["_Pass"]:
+        position, is_whole = self.position, False
+        while True:
+            found = _Pass(self, position)
+            if not found.numbers and is_whole:
+                return
+            yield found
+            position, is_whole = found.end, True
+
+    def _read(self, passes: Iterator["_Pass"]) -> Iterator[Batch]:
+        waiting: deque[_Begun] = deque()
+        stopped = Event()
         with ThreadPoolExecutor(self.threads, thread_name_prefix="shards") as pool:
             try:
-                for _ in numbers:
-                    if len(told) <= self.read_ahead:
-                        told += _look_up(epoch, [plan[n] for n in islice(coming, at_once)])
-                    waiting.append(work.begin(pool, *told.popleft()))
-                    if len(waiting) > self.ahead:
-                        yield self._finish(*waiting.popleft())
+                for one in passes:
+                    for step, samples in one.steps():
+                        waiting.append(one.begin(pool, step, samples, stopped))
+                        if len(waiting) > self.ahead:
+                            yield self._finish(waiting.popleft())
                 while waiting:
-                    yield self._finish(*waiting.popleft())
-                # Also of a worker that has not read the last batch itself.
-                self.position = plan[len(plan) - 1].after if len(plan) else epoch.position.next_epoch()
+                    yield self._finish(waiting.popleft())
             finally:
-                work.stopped = True
+                stopped.set()
 
-    def _plan(self, epoch: Epoch) -> Plan | RunPlan:
-        if isinstance(epoch, HasRuns):
-            return RunPlan(epoch.ends, epoch.position, self.batch, self.rank, self.world, self.tail)
-        return Plan(epoch.samples, epoch.position, self.batch, self.rank, self.world, self.tail)
+    def _finish(self, begun: "_Begun") -> Batch:
+        if begun.is_first:
+            self._count(begun.of)
+        for part in begun.parts:
+            broken, skipped = part.result()
+            self.skipped += skipped
+            for problem in broken:
+                self.broken.append(problem)
+                if len(self.broken) > self.max_broken:
+                    raise TooManyBrokenError(
+                        f"{len(self.broken)} samples of this epoch cannot be read (max_broken "
+                        f"{self.max_broken}), the last one: {problem}"
+                    )
+        self.position = begun.batch.after
+        return begun.batch
 
-    def _finish(self, batch: Batch, parts: list[Future[list[str]]]) -> Batch:
-        for problem in (problem for part in parts for problem in part.result()):
-            self.broken.append(problem)
-            if len(self.broken) > self.max_broken:
-                raise TooManyBrokenError(
-                    f"{len(self.broken)} samples of this epoch cannot be read (max_broken "
-                    f"{self.max_broken}), the last one: {problem}"
-                )
-        self.position = batch.after
-        return batch
-
-    def _say_what_is_dropped(self, epoch: Epoch, plan: Plan | RunPlan) -> None:
-        if plan.dropped and self.rank == 0:
-            _LOG.warning(
-                "epoch %d: %d of %d samples fill no step of %d × %d and are left out (tail 'drop')",
-                epoch.position.epoch,
-                plan.dropped,
-                epoch.samples,
-                self.world,
-                self.batch,
-            )
+    def _count(self, one: "_Pass") -> None:
+        """From here on what is broken, skipped and dropped is of this pass."""
+        self.broken.clear()
+        self.skipped, self.dropped = 0, one.dropped
 
 
 def _look_up(epoch: Epoch, steps: list[Step]) -> list[tuple[Step, np.ndarray]]:
@@ -207,23 +215,60 @@ def _look_up(epoch: Epoch, steps: list[Step]) -> list[tuple[Step, np.ndarray]]:
     return list(zip(steps, np.split(samples, len(steps)), strict=True))
 
 
-class _Work:
-    """What the threads of one pass do."""
+class _Begun(NamedTuple):
+    """A batch that is being filled, and what to wait for: what is broken and how many were skipped."""
 
-    def __init__(self, loader: Loader, epoch: Epoch) -> None:
-        self._loader, self._epoch = loader, epoch
-        self.stopped = False
+    batch: Batch
+    of: "_Pass"
+    is_first: bool
+    parts: list[Future[tuple[list[str], int]]]
 
-    def begin(
-        self, pool: ThreadPoolExecutor, step: Step, samples: np.ndarray
-    ) -> tuple[Batch, list[Future[list[str]]]]:
-        """A batch that is being filled, and what to wait for."""
+
+class _Pass:
+    """One epoch from a position on, and what the threads do for it.
+
+    numbers   of its steps, those of this worker
+    end       the position behind all its steps
+    """
+
+    def __init__(self, loader: Loader, position: Position, first: int = 0, stride: int = 1) -> None:
+        self._loader, self._epoch = loader, epoch_of(loader.source, position)
+        self._plan = self._planned()
+        self.numbers = range(first, len(self._plan), stride)
+        self.dropped = self._plan.dropped
+        last = len(self._plan) - 1
+        self.end = self._plan[last].after if last >= 0 else self._epoch.position.next_epoch()
+        self._is_begun = False
+        if first == 0 and loader.rank == 0 and self.dropped:
+            self._say_what_is_dropped()
+
+    def steps(self) -> Iterator[tuple[Step, np.ndarray]]:
+        """Each with its samples. The source is told of many at a time, at least `read_ahead` in advance."""
+        loader = self._loader
+        at_once = max(_LOOK_UP // loader.batch, 1)
+        told: deque[tuple[Step, np.ndarray]] = deque()
+        coming = iter(self.numbers)
+        for _ in self.numbers:
+            if len(told) <= loader.read_ahead:
+                told += _look_up(self._epoch, [self._plan[n] for n in islice(coming, at_once)])
+            yield told.popleft()
+
+    def begin(self, pool: ThreadPoolExecutor, step: Step, samples: np.ndarray, stopped: Event) -> _Begun:
+        """Has a batch filled, until it is stopped."""
         loader = self._loader
         decoder = self._decoder_of(step)
-        batch = Batch(decoder.allocate(loader.batch), samples, step.weight.copy(), step.after)
+        epoch = self._epoch.position.epoch
+        batch = Batch(decoder.allocate(loader.batch), samples, step.weight.copy(), epoch, step.after)
         # Threads take slots from one iterator: handing each over by itself would cost more.
         slots = iter(list(enumerate(samples.tolist())))
-        return batch, [pool.submit(self._fill, decoder, batch, slots) for _ in range(loader.threads)]
+        parts = [pool.submit(self._fill, decoder, batch, slots, stopped) for _ in range(loader.threads)]
+        is_first, self._is_begun = not self._is_begun, True
+        return _Begun(batch, self, is_first, parts)
+
+    def _planned(self) -> Plan | RunPlan:
+        loader, epoch = self._loader, self._epoch
+        dealt = (epoch.position, loader.batch, loader.rank, loader.world, loader.tail)
+        return RunPlan(epoch.ends, *dealt) if isinstance(epoch, HasRuns) else Plan(epoch.samples, *dealt)
 
     def _decoder_of(self, step: Step) -> Decoder:
         decoder = self._loader.decoder
@@ -231,20 +276,32 @@ class _Work:
             return decoder
         return decoder[self._epoch.kind(int(step.places[0])) if isinstance(self._epoch, HasRuns) else 0]
 
-    def _fill(self, decoder: Decoder, batch: Batch, slots: Iterator[tuple[int, int]]) -> list[str]:
-        """Fills slots until there are no more; returns what could not be had."""
+    def _fill(
+        self, decoder: Decoder, batch: Batch, slots: Iterator[tuple[int, int]], stopped: Event
+    ) -> tuple[list[str], int]:
+        """Fills slots until there are no more; returns what could not be had, and how many were skipped."""
         read, decode, arrays = self._epoch.read, decoder.decode, batch.arrays
-        problems = []
+        problems, skipped = [], 0
         for slot, number in slots:
-            if self.stopped:
+            if stopped.is_set():
                 break
             try:
                 decode(read(number), arrays, slot)
             except SkippedSampleError:
                 batch.weight[slot] = 0
-                self._loader.skipped += 1
+                skipped += 1
             except (OSError, ValueError) as error:
                 batch.weight[slot] = 0
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 problems.append(f"sample {number}: {reason}")
-        return problems
+        return problems, skipped
+
+    def _say_what_is_dropped(self) -> None:
+        _LOG.warning(
+            "epoch %d: %d of %d samples fill no step of %d × %d and are left out (tail 'drop')",
+            self._epoch.position.epoch,
+            self.dropped,
+            self._epoch.samples,
+            self._loader.world,
+            self._loader.batch,
+        )

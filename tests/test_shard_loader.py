@@ -141,3 +141,34 @@ def test_a_dropped_tail_is_counted_by_the_loader() -> None:
     loader = Loader(Numbers(43), AsArray(), 5, world=4, rank=1)
     assert len(_values(loader)) == 10
     assert loader.dropped == 3
+
+
+def test_reading_goes_over_the_end_of_an_epoch_without_a_stop() -> None:
+    begun = 0
+
+    class Counted(AsArray):
+        def allocate(self, batch: int) -> dict[str, Any]:
+            nonlocal begun
+            begun += 1
+            return super().allocate(batch)
+
+    loader = Loader(Numbers(6, frozenset({5})), Counted(), 2, tail="pad", ahead=3)
+    stream = loader.endless()
+    read, epochs, broken = [], [], []
+    for number in range(9):
+        batch = next(stream)
+        read += batch.arrays["value"][batch.weight > 0].tolist()
+        epochs.append(batch.epoch)
+        broken.append(len(loader.broken))
+        assert begun == number + 1 + 3
+    stream.close()  # type: ignore[attr-defined]
+    assert epochs == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert broken[2::3] == [1, 1, 1]
+    one_by_one = [_values(Loader(Numbers(6, frozenset({5})), AsArray(), 2, Position(0, n))) for n in range(3)]
+    assert read == [value for epoch in one_by_one for value in epoch]
+
+
+def test_an_epoch_without_a_step_ends_what_has_no_end() -> None:
+    assert not list(Loader(Numbers(3), AsArray(), 4).endless())
+    rest = Loader(Numbers(6), AsArray(), 4, Position(0, 0, 5)).endless()
+    assert next(rest).epoch == 1

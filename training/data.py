@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from shards.batch_memory import BatchMemory
 from shards.bucketed_pairs import BucketedPairs
 from shards.folder import DatasetFolder
 from shards.loader import Loader
@@ -96,7 +97,7 @@ class RunData:
 
     def _loader(self, folder: DatasetFolder, *, reconstruct: bool) -> Loader:
         settings, recipe, ranks = self.settings, self.recipe, self.ranks
-        memory = PinnedMemory(pinned=ranks.device.type == "cuda")
+        memory = PinnedMemory() if ranks.device.type == "cuda" else BatchMemory()
         tokenise = recipe.tokeniser()
         decoders = [
             PairFields(recipe.fields(*size), tokenise, reconstruct=reconstruct, memory=memory)

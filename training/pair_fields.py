@@ -31,7 +31,7 @@ from shards.photo_batches import Memory, picture_of
 from training.batch import Field
 from training.captions import Tokenise
 from training.latents import MEMBER, unpack_latent
-from training.models.region_crops import REGION_LABELS, cut_regions
+from training.models.region_crops import REGION_LABELS, cut_regions_into
 from training.models.sdxl import VAE_FACTOR
 
 # Which members of its photo each field is made from.
@@ -49,8 +49,10 @@ OF_REFERENCE = ("crops", "visible", "reference")
 # A reconstruction takes the target as reference: what it would give is made beside the pair's.
 RECONSTRUCTED = "target_as_"
 
-_BODY = np.zeros(256, bool)
-_BODY[list(REGION_LABELS["full_body"])] = True
+# Of each label: whether it is the person. (cv2.LUT is four times as fast as an index of numpy.)
+_BODY = np.zeros(256, np.float32)
+_BODY[list(REGION_LABELS["full_body"])] = 1
+_BODY_BYTES = _BODY.astype(np.uint8)
 
 
 class Members(NamedTuple):
@@ -152,9 +154,8 @@ class PairFields:
         if "reference" in self._fields:
             decode_photo(photo.data, arrays[f"{prefix}reference"][slot], photo.orientation)
         if "crops" in self._fields:
-            crops = arrays[f"{prefix}crops"]
-            body, labels = photo.body(self._reference_px)
-            crops[slot], arrays[f"{prefix}visible"][slot] = cut_regions(body, labels, crops.shape[2])
+            crops, visible = arrays[f"{prefix}crops"][slot], arrays[f"{prefix}visible"][slot]
+            cut_regions_into(*photo.body(self._reference_px), crops, visible)
 
 
 class _Photo:
@@ -194,15 +195,13 @@ class _Photo:
     def body(self, longest_px: int) -> tuple[np.ndarray, np.ndarray]:
         """uint8 [h, w, 3] and [h, w]: the box of the person's body and its labels; all other regions lie
         in it. 1 × 1 of background where there is no body."""
-        inside = _BODY[self.labels]
-        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-        if not len(rows):
+        x, y, wide, high = cv2.boundingRect(cv2.LUT(self.labels, _BODY_BYTES))
+        if not wide:
             return np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8)
-        x0, y0, x1, y1 = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-        scale = min(1.0, longest_px / max(x1 - x0, y1 - y0))
-        size = max(round((y1 - y0) * scale), 1), max(round((x1 - x0) * scale), 1)
+        scale = min(1.0, longest_px / max(wide, high))
+        size = max(round(high * scale), 1), max(round(wide * scale), 1)
         photo, labels = np.empty((*size, 3), np.uint8), np.empty(size, np.uint8)
-        cut = decode_photo(self.data, photo, self.orientation, "contain", (x0, y0, x1, y1))
+        cut = decode_photo(self.data, photo, self.orientation, "contain", (x, y, x + wide, y + high))
         self._place_labels(labels, cut)
         return photo, labels
 
@@ -229,6 +228,6 @@ class _Photo:
 
 def _share(photo: _Photo, cut: Cut, height: int, width: int, latent: tuple[int, ...]) -> np.ndarray:
     """float32 [h, w] of a latent's size: how much of each of its pixels is the person."""
-    inside = _BODY[photo.placed_labels(cut, height, width)]
-    rows, columns = height // latent[0], width // latent[1]
-    return inside.reshape(latent[0], rows, latent[1], columns).mean(axis=(1, 3), dtype=np.float32)
+    inside = cv2.LUT(photo.placed_labels(cut, height, width), _BODY)
+    # Each latent pixel covers a whole number of pixels: of areas of whole pixels this is the plain mean.
+    return cv2.resize(inside, latent[::-1], interpolation=cv2.INTER_AREA)

@@ -44,26 +44,22 @@ class ShardBatches:
             raise ValueError(f"a run of {run_samples} samples trains nothing")
         self._loader, self._run_samples, self._reconstruction = loader, run_samples, reconstruction
         self._coming: Iterator[LoadedBatch] | None = None
-        self._epoch = 0
 
     def __iter__(self) -> "ShardBatches":
         return self
 
     def __next__(self) -> Batch:
         """The next batch. Raises ValueError, one line, where an epoch has none."""
-        for _ in range(2):
-            if self._coming is None:
-                self._epoch = self._loader.position.epoch
-                self._coming = iter(self._loader)
-            loaded = next(self._coming, None)
-            if loaded is not None:
-                return self._batch(loaded)
-            self._coming = None
-        loader = self._loader
-        raise ValueError(
-            f"an epoch of {len(loader.source)} samples has no whole step of {loader.world} ranks × "
-            f"{loader.batch} samples"
-        )
+        if self._coming is None:
+            self._coming = self._loader.endless()
+        loaded = next(self._coming, None)
+        if loaded is None:
+            loader = self._loader
+            raise ValueError(
+                f"an epoch of {len(loader.source)} samples has no whole step of {loader.world} ranks × "
+                f"{loader.batch} samples"
+            )
+        return self._batch(loaded)
 
     def state_dict(self) -> dict[str, Any]:
         """The position behind the last batch that was handed out."""
@@ -81,26 +77,29 @@ class ShardBatches:
             key if key is not None else f"sample {number}"
             for key, number in zip(loaded.arrays["keys"], numbers, strict=True)
         ]
-        drawn = streams(self._loader.position.seed, self._epoch, keys)
+        drawn = streams(loaded.after.seed, loaded.epoch, keys)
         tensors = {name: as_tensor(array) for name, array in loaded.arrays.items() if name != "keys"}
-        fields = self._reconstructed(tensors, drawn, self._progress(loaded))
+        fields = _reconstructed(tensors, drawn, self._reconstruction(self._progress(loaded)))
         return Batch(fields, keys, drawn, torch.from_numpy(loaded.weight))
 
     def _progress(self, loaded: LoadedBatch) -> float:
         whole = len(self._loader.source)
-        done = loaded.after.consumed if loaded.after.epoch == self._epoch else whole
-        return min((self._epoch * whole + done) / self._run_samples, 1.0)
+        done = loaded.after.consumed if loaded.after.epoch == loaded.epoch else whole
+        return min((loaded.epoch * whole + done) / self._run_samples, 1.0)
 
-    def _reconstructed(self, tensors: dict[str, Tensor], drawn: Tensor, progress: float) -> dict[str, Tensor]:
-        """The fields, with the target as the reference of some samples where the decoder has made it."""
-        own = uniform(drawn, Purpose.RECONSTRUCTION)[:, 0] < self._reconstruction(progress)
-        fields = {name: tensor for name, tensor in tensors.items() if not name.startswith(RECONSTRUCTED)}
-        for name in tensors.keys() - fields.keys():
-            reference = name.removeprefix(RECONSTRUCTED)
-            shape = (-1, *[1] * (tensors[name].ndim - 1))
-            if own.any():
-                fields[reference] = torch.where(own.view(shape), tensors[name], tensors[reference])
+
+def _reconstructed(tensors: dict[str, Tensor], drawn: Tensor, share: float) -> dict[str, Tensor]:
+    """The fields, with the target as the reference of a share of samples, where the decoder has made it."""
+    fields = {name: tensor for name, tensor in tensors.items() if not name.startswith(RECONSTRUCTED)}
+    made = tensors.keys() - fields.keys()
+    if not made or not share:
         return fields
+    own = uniform(drawn, Purpose.RECONSTRUCTION)[:, 0] < share
+    for name in made:
+        reference = name.removeprefix(RECONSTRUCTED)
+        shape = (-1, *[1] * (tensors[name].ndim - 1))
+        fields[reference] = torch.where(own.view(shape), tensors[name], tensors[reference])
+    return fields
 
 
 def check_dataset(

@@ -41,21 +41,27 @@ def cut_regions(photo: np.ndarray, labels: np.ndarray, size_px: int = 224) -> tu
     person's neighbouring parts is inside it, set in the middle of a black square and resized. A region
     without a pixel is all 0 and not visible. Raises ValueError where the two differ in size.
     """
+    crops = np.empty((len(REGION_NAMES), size_px, size_px, 3), np.uint8)
+    visible = np.empty(len(REGION_NAMES), bool)
+    cut_regions_into(photo, labels, crops, visible)
+    return crops, visible
+
+
+def cut_regions_into(photo: np.ndarray, labels: np.ndarray, crops: np.ndarray, visible: np.ndarray) -> None:
+    """`cut_regions` into arrays that are there: uint8 [5, size_px, size_px, 3] and bool [5]."""
     if photo.shape[:2] != labels.shape or photo.ndim != 3 or photo.shape[2] != 3:
         raise ValueError(f"a photo of shape {photo.shape} and a label map of shape {labels.shape}")
     regions = cv2.LUT(labels, _BITS)
-    person = cv2.bitwise_and(photo, photo, mask=cv2.bitwise_and(regions, 1))  # full_body is the lowest bit
+    person = cv2.copyTo(photo, cv2.bitwise_and(regions, 1))  # full_body is the lowest bit
     in_rows, in_columns = np.bitwise_or.reduce(regions, 1), np.bitwise_or.reduce(regions, 0)
-    crops = np.zeros((len(REGION_NAMES), size_px, size_px, 3), np.uint8)
-    visible = np.zeros(len(REGION_NAMES), bool)
     for place in range(len(REGION_NAMES)):
         rows, columns = (np.flatnonzero(bits >> place & 1) for bits in (in_rows, in_columns))
-        if not len(rows):
-            continue
-        cut = person[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        crops[place] = _square(cut, size_px)
-        visible[place] = True
-    return crops, visible
+        visible[place] = len(rows) > 0
+        if len(rows):
+            cut = person[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            crops[place] = _square(cut, crops.shape[1])
+        else:
+            crops[place] = 0
 
 
 class Normalise(nn.Module):
@@ -85,8 +91,9 @@ def _square(cut: np.ndarray, size_px: int) -> np.ndarray:
     height, width = cut.shape[:2]
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
-    square = np.zeros((side, side, 3), np.uint8)
-    square[top : top + height, left : left + width] = cut
-    pixels = torch.from_numpy(square).movedim(-1, 0)[None]
+    around = (top, side - height - top, left, side - width - left)
+    square = cv2.copyMakeBorder(cut, *around, cv2.BORDER_CONSTANT)
+    # The batch's dimension comes first of all: so torch sees that colours lie last, and leaves them there.
+    pixels = torch.from_numpy(square)[None].permute(0, 3, 1, 2)
     resized = nn.functional.interpolate(pixels, (size_px, size_px), mode="bicubic", antialias=True)
-    return resized[0].movedim(0, -1).numpy()
+    return resized.permute(0, 2, 3, 1)[0].numpy()
