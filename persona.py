@@ -90,8 +90,10 @@ def _parser(command: str) -> argparse.ArgumentParser:
     why.add_argument("--failed", action="store_true", help="list all rows that failed")
     why.add_argument("--json", action="store_true")
 
+    from curation.plan.commands import mount as mount_plan
     from curation.report.commands import mount as mount_report
 
+    mount_plan(commands, _start, _engine_options)
     mount_report(commands)
 
     from curation.forgetting.commands import mount as mount_forgetting
@@ -229,7 +231,24 @@ def _retry(options: argparse.Namespace) -> int:
 
 
 def _run(run: str, name: str, pipeline: Any, options: argparse.Namespace, commercial: bool) -> int:
-    """Checks all that can be checked, then starts the engine and runs the phases."""
+    """Runs the phases, and prints what came out."""
+    from curation.run import curate
+    from curation.status import summary_lines
+
+    job, engine = _start(run, pipeline, options, commercial)
+    try:
+        summary = curate(job, name, engine, options.quiet)
+    finally:
+        engine.close()
+    if options.json:
+        print(json.dumps(summary))
+    elif not options.quiet:
+        print("\n".join([*summary_lines(summary), f"run folder: {job.run}"]))
+    return 0
+
+
+def _start(run: str, pipeline: Any, options: argparse.Namespace, commercial: bool = False) -> tuple[Any, Any]:
+    """Checks all that can be checked, then starts the engine. Returns the job and the engine."""
     from curation.absolute import absolute_path, with_absolute_paths
     from curation.backends import check_backends
     from curation.engine import Engine, InlineEngine, Job, RayEngine
@@ -237,9 +256,7 @@ def _run(run: str, name: str, pipeline: Any, options: argparse.Namespace, commer
     from curation.models import find_models
     from curation.outfits.judge_identity import check_calibration
     from curation.photos.screen import OptOuts
-    from curation.run import curate
     from curation.sources.units import list_units
-    from curation.status import summary_lines
 
     # Workers have working directories of their own.
     run, pipeline = absolute_path(run), with_absolute_paths(pipeline)
@@ -258,16 +275,7 @@ def _run(run: str, name: str, pipeline: Any, options: argparse.Namespace, commer
         phases = ("photos", "people", "identities", "outfits", "captions", "shards")
         wanted = max(getattr(pipeline, phase).resources.num_cpus for phase in phases)
         engine = RayEngine(pipeline.engine, options.ray_address, int(wanted))
-    job = Job(run, pipeline, models, os.environ.get("PERSONA_CALLS"))
-    try:
-        summary = curate(job, name, engine, options.quiet)
-    finally:
-        engine.close()
-    if options.json:
-        print(json.dumps(summary))
-    elif not options.quiet:
-        print("\n".join([*summary_lines(summary), f"run folder: {run}"]))
-    return 0
+    return Job(run, pipeline, models, os.environ.get("PERSONA_CALLS")), engine
 
 
 def _status(options: argparse.Namespace) -> int:

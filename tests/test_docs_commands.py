@@ -134,7 +134,7 @@ def _names_in(module: str) -> set[str]:
 
 def _without_ray(words: list[str]) -> list[str]:
     """The same on the other engine: tests/test_engine.py holds that both give the same bytes."""
-    if words[0] in ("curate", "retry") and "--engine" not in words:
+    if words[0] in ("curate", "retry", "plan") and "--engine" not in words:
         return [*words, "--engine", "inline", "--quiet"]
     return words
 

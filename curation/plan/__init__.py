@@ -1,0 +1,1 @@
+"""`persona plan`: what a pipeline will keep, take and cost, learned from a sample that is really run."""

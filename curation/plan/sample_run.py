@@ -1,0 +1,91 @@
+"""What the finished run of a sample has seen: every photo's way through the stages, every person's photos."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from curation.fragments import list_fragments
+from curation.ledger import KEPT
+from curation.plan.outfit_yield import JudgedPerson
+from curation.storage import join, read_table
+
+BEFORE_COPIES = ("read", "screen", "copies")
+VERDICTS = ("kept", "rejected", "failed")
+
+
+@dataclass(frozen=True)
+class SampleRun:
+    """`ways`: {(stage, verdict): decisions of it, one number a photo}, as arrays over all photos drawn.
+
+    `passed`: which photos are no copies, `families`: the sizes of sets of copies. `people`: who reached the
+    outfits, by identity. `packed`: the sizes of the groups that went into shards.
+    """
+
+    photos: int
+    passed: np.ndarray
+    ways: dict[tuple[str, str], np.ndarray]
+    families: np.ndarray
+    people: list[JudgedPerson]
+    packed: list[int]
+
+    @property
+    def persons(self) -> np.ndarray:
+        """How many people of each photo reached the outfits."""
+        found = self.ways.get(("identity", KEPT))
+        return np.zeros(self.photos) if found is None else found
+
+
+def read_sample_run(run: str, min_photos: int) -> SampleRun:
+    """Reads the barriers of a finished run; groups of fewer than `min_photos` were not packed."""
+    place: dict[str, int] = {}
+    ways: dict[tuple[str, str], Counter[int]] = {}
+    screened: list[bool] = []
+    originals: Counter[str] = Counter()
+    columns = ["source_key", "photo_id", "copy_of", "decisions", "person_decisions"]
+    for row in _rows(run, "people", columns):
+        at = place[row["source_key"]] = len(place)
+        decisions = [*row["decisions"], *(d for p in row["person_decisions"] or [] for d in p)]
+        for decision in decisions:
+            ways.setdefault((decision["stage"], decision["verdict"]), Counter())[at] += 1
+        last = {decision["stage"]: decision["verdict"] for decision in row["decisions"]}
+        screened.append(last.get("copies") == KEPT)
+        if "copies" in last:
+            originals[row["copy_of"] or row["photo_id"]] += 1
+    for row in _rows(run, "identities", ["source_key", "decisions"]):
+        for decision in row["decisions"]:
+            if decision["stage"] == "identity":
+                ways.setdefault(("identity", decision["verdict"]), Counter())[place[row["source_key"]]] += 1
+    return SampleRun(
+        photos=len(place),
+        passed=np.array(screened, bool),
+        ways={key: _spread(counted, len(place)) for key, counted in ways.items()},
+        families=np.array(list(originals.values()), int),
+        people=[_judged(row) for row in _rows(run, "outfits", ["person_ids", "outfits", "pairs"])],
+        packed=[size for size in _selected(run).values() if size >= min_photos],
+    )
+
+
+def _judged(row: dict[str, Any]) -> JudgedPerson:
+    letters = Counter(letter for letter in row["outfits"] if letter is not None)
+    return JudgedPerson(len(row["person_ids"]), len(row["pairs"]), tuple(letters.values()))
+
+
+def _selected(run: str) -> Counter[str]:
+    """{group: photos of it that were selected and have a caption}."""
+    rows = _rows(run, "captions", ["group", "verdict"])
+    return Counter(row["group"] for row in rows if row["verdict"] == KEPT)
+
+
+def _spread(counted: Counter[int], photos: int) -> np.ndarray:
+    values = np.zeros(photos)
+    values[list(counted)] = list(counted.values())
+    return values
+
+
+def _rows(run: str, folder: str, columns: list[str]) -> Iterator[dict[str, Any]]:
+    place = join(run, folder)
+    for fragment in list_fragments(place):
+        yield from read_table(join(place, fragment.name), columns).to_pylist()
