@@ -1,0 +1,1 @@
+"""The real program, injured at random moments: it must end as if nothing had happened."""

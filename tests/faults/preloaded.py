@@ -1,0 +1,30 @@
+"""What a command of persona imports, imported: the process that commands are forked from loads this."""
+
+# ruff: noqa: F401
+
+import faiss
+import fsspec.implementations.local
+import pandas
+import scipy.sparse.csgraph
+
+import curation.captions.plain
+import curation.identities.assign
+import curation.identities.collect
+import curation.identities.extend
+import curation.identities.grouping
+import curation.outfits.judge_identity
+import curation.pipeline_file
+import curation.retry
+import curation.run
+import curation.status
+import curation.vlm.captioner
+import curation.vlm.client
+import curation.vlm.judge
+import persona
+import shards.commands
+import shards.forget
+import shards.merge
+import shards.reshard
+import shards.split
+import shards.verify
+import tests.drawn_models
