@@ -255,7 +255,7 @@ def _start(run: str, pipeline: Any, options: argparse.Namespace, commercial: boo
     from curation.forgetting.before_run import check_wishes
     from curation.models import find_models
     from curation.outfits.judge_identity import check_calibration
-    from curation.photos.screen import OptOuts
+    from curation.photos.opt_out import OptOuts
     from curation.sources.units import list_units
 
     # Workers have working directories of their own.

@@ -38,6 +38,9 @@ BACKENDS: dict[str, Backend] = {
     "segmenter.grabcut": Backend("curation.people.segment_grabcut:Grabcut", "Apache-2.0"),
     "parser.segformer": Backend("curation.people.parse_segformer:SegformerParser", "Apache-2.0"),
     "parser.geometric": Backend("curation.people.parse_geometric:GeometricParser", "ours"),
+    "classifier.transformers": Backend(
+        "curation.people.classify_transformers:TransformersClassifier", "Apache-2.0"
+    ),
     "judge.appearance": Backend("curation.outfits.appearance_judge:AppearanceJudge", "ours"),
     "judge.vllm": Backend("curation.vlm.judge:VllmJudge", "Apache-2.0"),
     "judge.transformers": Backend("curation.vlm.judge:TransformersJudge", "Apache-2.0"),
@@ -62,6 +65,10 @@ def check_backends(pipeline: PipelineSettings, commercial: bool) -> None:
         "outfits.judge": ("judge", pipeline.outfits.judge),
         "captions.by": ("captioner", pipeline.captions.by),
     }
+    if people.nsfw is not None:
+        chosen["people.nsfw.by"] = ("classifier", people.nsfw.by)
+    if people.age is not None:
+        chosen["people.age.by"] = ("classifier", people.age.by)
     for path, (kind, settings) in chosen.items():
         name = settings.backend
         if ":" in name:

@@ -98,6 +98,9 @@ class _RunFolder:
                 self._tables(join(self._run, "outfits", folder), "bucket-")
         self._fragments("identities", without_rows)
         self._tables(join(self._run, "identities"), "_assigned-", "_suspects-")
+        for name in list_names(join(self._run, "identities")):
+            if name.startswith("_minors-"):  # names of identities alone; it is made again when it is needed
+                remove(join(self._run, "identities", name))
         self._fragments("people", without_rows)
         self._measured_people()
         self._photos()

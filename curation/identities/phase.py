@@ -14,6 +14,7 @@ from curation.call_counter import CallCounter
 from curation.engine import Job, Task, Work
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment, digest
+from curation.identities.minors import Minors, read_minors, write_minors
 from curation.ledger import DECISION, REJECTED, Counts, Outcome, at_least, is_kept, judged, rule_rows
 from curation.settings.identities import IdentitiesSettings
 from curation.stage import Stage
@@ -57,7 +58,10 @@ def run_identities(context: Context, people: list[Fragment]) -> list[Fragment]:
     name = f"_assigned-{key}.parquet"
     folder = context.folder("identities")
     for other in list_names(folder):
-        if other.startswith(("_assigned-", "_suspects-")) and other.split("-", 1)[1] != f"{key}.parquet":
+        if (
+            other.startswith(("_assigned-", "_suspects-", "_minors-"))
+            and other.split("-", 1)[1] != f"{key}.parquet"
+        ):
             remove(join(folder, other))
     if not exists(join(folder, name)):
         from curation.identities.assign import assign_with
@@ -76,11 +80,15 @@ def run_identities(context: Context, people: list[Fragment]) -> list[Fragment]:
         write_table(join(folder, f"_suspects-{key}.parquet"), found.suspects)
         write_table(join(folder, name), found.assigned, row_group_rows=4096)
     source = context.folder("people")
+    age = context.job.pipeline.people.age
+    minors = f"_minors-{key}.parquet"
+    if age is not None and not exists(join(folder, minors)):
+        write_minors(join(folder, minors), source, people, join(folder, name), age)
     return run_step(
         context,
         "identities",
         "identities",
-        [(join(source, f.name), f.after(key), {"assigned": name}) for f in people],
+        [(join(source, f.name), f.after(key), {"assigned": name, "minors": minors}) for f in people],
         open_identities,
         settings.resources,
     )
@@ -133,13 +141,19 @@ class Identity(Stage):
 def open_identities(job: Job) -> Work:
     """Work: a fragment of photos with their people becomes one of people with their identities."""
     stage = Identity(job.pipeline.identities)
+    age = job.pipeline.people.age
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
         fs, path = filesystem(join(job.run, "identities", task.detail["assigned"]))
         assigned = pq.read_table(path, filesystem=fs, filters=[("fragment", "=", task.index)])
         who: dict[str, dict[str, Any]] = {row["person_id"]: row for row in assigned.to_pylist()}
-        table = stage(persons(read_table(task.source, PERSON_SOURCE), who))
+        table = persons(read_table(task.source, PERSON_SOURCE), who)
         counts = Counts()
+        if age is not None:
+            minors = Minors(age, read_minors(join(job.run, "identities", task.detail["minors"])))
+            table = minors(table)
+            counts.count("person", table["decisions"].to_pylist(), only=minors.name)
+        table = stage(table)
         counts.count("person", table["decisions"].to_pylist(), only=stage.name)
         return table, counts
 

@@ -14,10 +14,12 @@ from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
 from curation.ledger import FAILED, KEPT, Counts, Outcome, failed, is_kept, kept, rule_rows
 from curation.models import Model, Models
+from curation.people.age import Age
 from curation.people.appearance import Appearance
 from curation.people.detect import Detect
 from curation.people.face import FaceStage
 from curation.people.full_body import FullBody
+from curation.people.nsfw import Nsfw
 from curation.people.person_stage import ChainContext
 from curation.people.regions import Regions
 from curation.people.segment import Segment
@@ -67,9 +69,19 @@ def people_stages(pipeline: PipelineSettings, models: Models, chain: ChainContex
     embedder = OnFirstUse("face_embedder", face.embed, models)
     segmenter = OnFirstUse("segmenter", segment.by, models)
     parser = OnFirstUse("parser", regions.by, models)
+    before: list[Stage] = []
+    after_face: list[Stage] = []
+    if people.nsfw is not None:
+        classifier = OnFirstUse("classifier", people.nsfw.by, models)
+        before.append(Nsfw(people.nsfw, weights(people.nsfw), classifier, chain))
+    if people.age is not None:
+        classifier = OnFirstUse("classifier", people.age.by, models)
+        after_face.append(Age(people.age, weights(people.age), classifier, chain))
     return [
+        *before,
         Detect(detect, weights(detect), detector, chain),
         FaceStage(face, weights(face), finder, embedder, chain),
+        *after_face,
         FullBody(people.full_body, chain),
         Segment(segment, weights(segment), segmenter, chain),
         Regions(regions, weights(regions), parser, chain),
@@ -105,7 +117,7 @@ def _ruling(row: dict[str, Any]) -> Outcome:
     return Outcome("rejected", "nobody_left", detail=", ".join(reasons))
 
 
-STAGES = (Detect, FaceStage, FullBody, Segment, Regions, Appearance, SomeoneLeft)
+STAGES = (Nsfw, Age, Detect, FaceStage, FullBody, Segment, Regions, Appearance, SomeoneLeft)
 
 
 def open_people(job: Job) -> Work:
@@ -126,6 +138,7 @@ def open_people(job: Job) -> Work:
         table = run_chain(stages, table, measurements, row_ids, slice_rows, pixels.close, clock)
         counts = Counts()
         decisions = table["decisions"].to_pylist()
+        counts.count("photo", decisions, only="nsfw")
         counts.count("photo", decisions, only="detect")
         people = [person for row in table["person_decisions"].to_pylist() for person in row]
         counts.count("person", people)

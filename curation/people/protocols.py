@@ -64,6 +64,14 @@ class Segmenter(Protocol):
         ...
 
 
+class PictureClassifier(Protocol):
+    """Says how much of something a picture shows."""
+
+    def score(self, pictures: list[np.ndarray]) -> np.ndarray:
+        """Pictures of any sizes → float32 [n], 0 to 1."""
+        ...
+
+
 @dataclass(frozen=True)
 class PersonView:
     """What a parser is told of a person: integer box [4], mask of the box's size, keypoints, face."""

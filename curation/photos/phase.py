@@ -203,8 +203,8 @@ def open_screened(job: Job) -> Work:
     calls = CallCounter(job.calls)
     screen = job.pipeline.photos.screen
     source = job.pipeline.source
-    stones = tombstones_of(job)
-    stages: list[Stage] = [Read(screen, source, PhotoBytes(source), calls, stones), Screen(screen)]
+    stones, ruled = tombstones_of(job), Screen(screen)
+    stages: list[Stage] = [Read(screen, source, PhotoBytes(source), calls, stones, ruled.opt_outs), ruled]
     measurements = Measurements(join(job.run, "photos"), stages)
     clock = StageClock()
 

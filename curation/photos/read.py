@@ -12,6 +12,7 @@ from curation.errors import one_line
 from curation.forgetting.tombstones import URL_COLUMNS, Tombstones
 from curation.ledger import Outcome, failed, kept, rule_rows
 from curation.photos.decode import UnknownFormatError, decode_rgb, read_header
+from curation.photos.opt_out import OPTED_OUT, OptOuts
 from curation.photos.perceptual_hash import perceptual_hash
 from curation.settings.photos import ScreenSettings
 from curation.settings.source import SourceSettings
@@ -28,8 +29,8 @@ class Read(Stage):
     """Fills what is known of a file. A file that cannot be read or decoded is failed.
 
     `undecoded` names what kept the photo from being read or decoded: too_many_bytes, too_many_pixels,
-    format, or that it was forgotten. It is no failure; the stage `screen` rejects by it. Of a photo that
-    was forgotten nothing else is stored.
+    format, or that it was forgotten or opted out by its name or address. It is no failure; the stage
+    `screen` rejects by it. Of a photo that was forgotten nothing else is stored.
     """
 
     name: ClassVar[str] = "read"
@@ -56,6 +57,7 @@ class Read(Stage):
         photos: PhotoBytes,
         calls: CallCounter,
         tombstones: Tombstones | None = None,
+        opt_outs: OptOuts | None = None,
     ) -> None:
         super().__init__(settings)
         # Which bytes a Parquet row stands for depends on these; where a collection lies does not.
@@ -68,10 +70,12 @@ class Read(Stage):
         self._photos = photos
         self._calls = calls
         self._tombstones = tombstones or Tombstones()
+        self._opt_outs = opt_outs or OptOuts(None)
 
     def missing(self, table: pa.Table) -> list[bool]:
         """Rows never read, and rows that a limit stopped which lets them pass now."""
-        rows = table.select([*self.fills.names, "source_error", *URL_COLUMNS]).to_pylist()
+        names = [*self.fills.names, "source_error", "source_key", "file_name", *URL_COLUMNS]
+        rows = table.select(names).to_pylist()
         return [row["source_error"] is None and self._is_missing(row) for row in rows]
 
     def _is_missing(self, row: dict[str, Any]) -> bool:
@@ -79,6 +83,8 @@ class Read(Stage):
         # What was read before it was forgotten is stored no longer; whether it still is, reading tells.
         if limit == FORGOTTEN or self._is_forgotten(row):
             return True
+        if limit == OPTED_OUT:
+            return not self._opt_outs.names(row)
         if row["read_error"] is not None:
             return False
         if limit == "too_many_bytes":
@@ -108,6 +114,8 @@ class Read(Stage):
     def _read(self, row: dict[str, Any]) -> dict[str, Any]:
         if self._tombstones.has_url(row):
             return {"undecoded": FORGOTTEN}
+        if self._opt_outs.names(row):
+            return {"undecoded": OPTED_OUT}
         found = self._read_anything(row)
         return {"undecoded": FORGOTTEN} if self._is_forgotten(found) else found
 

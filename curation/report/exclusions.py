@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.photos.screen import OptOuts
+from curation.forgetting.tombstones import URL_COLUMNS
+from curation.photos.opt_out import OptOuts
 from curation.report.fragment_rows import list_array, photos_folder, tables
 from curation.run_folder import read_json
 from curation.settings import PipelineSettings
@@ -30,20 +31,22 @@ def excluded_photos(run: str, pipeline: PipelineSettings) -> frozenset[str]:
     max_bits = pipeline.photos.screen.opt_out_max_bits
     found: set[str] = set()
     copies: list[tuple[str, str]] = []
-    asks = bool(listed.photo_ids or listed.hashes or listed.tombstones or len(forgotten))
+    asks = bool(listed) or len(forgotten) > 0
     folder = photos_folder(run)
-    for table in tables(run, folder, ["photo_id", "phash", "copy_of", "decisions"]):
+    names = ["source_key", "file_name", *URL_COLUMNS]
+    for table in tables(run, folder, ["photo_id", "phash", "copy_of", "decisions", *names]):
         found.update(_ruled_out(table))
         if "copy_of" in table.column_names:
             pairs = table.select(["photo_id", "copy_of"]).filter(pc.is_valid(table["copy_of"])).to_pylist()
             copies += [(row["photo_id"], row["copy_of"]) for row in pairs]
         if asks:
-            for row in table.select(["photo_id", "phash"]).to_pylist():
+            for row in table.select(["photo_id", "phash", *names]).to_pylist():
                 photo_id = row["photo_id"]
                 if photo_id is None:
                     continue
                 bits = listed.distance(photo_id, row["phash"])
-                if (bits is not None and bits <= max_bits) or forgotten.has("photo", photo_id):
+                near = bits is not None and bits <= max_bits
+                if near or listed.names(row) or forgotten.has("photo", photo_id):
                     found.add(photo_id)
     if len(forgotten):
         found.update(_of_forgotten_people(run, forgotten))

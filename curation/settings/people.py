@@ -11,6 +11,7 @@ from curation.settings.base import (
     resource,
     threshold,
 )
+from curation.settings.filters import AgeSettings, NsfwSettings
 
 
 class UltralyticsSettings(Settings):
@@ -225,6 +226,8 @@ class PeopleSettings(Settings):
     """
 
     measure: Literal["kept", "all"] = "kept"
+    nsfw: NsfwSettings | None = Field(None, description="scores every photo first; None: no photo is")
+    age: AgeSettings | None = Field(None, description="drops minors with all their photos; None: nobody is")
     slice_rows: int = resource(16, ge=1, le=1024, description="photos decoded at a time per worker")
     detect: DetectSettings
     face: FaceSettings

@@ -21,7 +21,7 @@ class ScreenSettings(Settings):
     )
     consent: bool = threshold(False, description="only photos whose column consent says yes")
     opt_out: str | None = threshold(
-        None, description="text file, a line each: sha256:HEX, or phash:HEX (16 digits)"
+        None, description="text file, a line each: sha256:HEX, phash:HEX (16 digits), url:URL or id:NAME"
     )
     opt_out_max_bits: int = threshold(6, ge=0, le=16, description="Hamming distance to a phash:HEX")
     forgotten: str | None = resource(

@@ -6,6 +6,10 @@ from pydantic import Field
 
 from curation.settings.base import Settings, resource
 
+Carried = Literal[
+    "subject_hint", "collection", "source_url", "page_url", "author", "licence", "consent", "caption"
+]
+
 
 class SourceSettings(Settings):
     """A collection: folders of images, img2dataset tars, or Parquet files; local or any fsspec URL."""
@@ -15,6 +19,10 @@ class SourceSettings(Settings):
     image_column: str = Field("image", description="parquet: column of bytes, or of {bytes, path}")
     uri_column: str = Field("uri", description="parquet: column of paths or URLs, used without bytes")
     allow_urls: bool = Field(False, description="parquet: read photos from http(s):// addresses")
+    columns: dict[Carried, str] = Field(
+        default_factory=dict,
+        description="what the collection calls a carried column, as {licence: rights, consent: release}",
+    )
     collection: str | None = Field(None, description="name for photos that carry none")
     subject_hint: Literal["column", "folder"] = Field(
         "column", description="folder: the name of the photo's folder is its subject_hint"

@@ -48,7 +48,7 @@ def folder_rows(uri: str, label: str, source: SourceSettings) -> Iterator[Source
                 texts[suffix] = _text(prefix, stem + suffix, files)
             except (OSError, UnicodeError) as error:
                 problem, texts[suffix] = f"its {suffix} cannot be read: {one_line(error)}", None
-        columns = beside(texts[".json"], texts[".txt"], source.collection)
+        columns = beside(texts[".json"], texts[".txt"], source)
         columns["source_error"] = problem or columns["source_error"]
         if source.subject_hint == "folder":
             columns["subject_hint"] = plain_text(posixpath.basename(posixpath.dirname(path)))

@@ -34,13 +34,17 @@ def _rows(file: pq.ParquetFile, uri: str, label: str, source: SourceSettings) ->
         lacks = f"no column '{source.image_column}' or '{source.uri_column}' (it has: {names})"
         yield _broken(uri, label, source, lacks)
         return
+    unknown = sorted(set(source.columns.values()) - set(schema.names))
+    if unknown:
+        yield _broken(uri, label, source, f"no column '{unknown[0]}', which source.columns names")
+        return
     light = [field.name for field in schema if _is_plain(field.type)]
     number = 0
     for group in range(file.num_row_groups):
         rows = file.metadata.row_group(group).num_rows
         records = file.read_row_group(group, columns=light).to_pylist() if light else [{}] * rows
         for record in records:
-            columns = carried_columns(record)
+            columns = carried_columns(record, source.columns)
             if source.collection is not None:
                 columns.setdefault("collection", source.collection)
             key = record.get("key") or record.get("file_name") or record.get("__key__")

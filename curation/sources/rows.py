@@ -1,11 +1,13 @@
 """The row that every source yields for one photo: where its bytes are, and what came with it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+
+from curation.settings.source import SourceSettings
 
 SOURCE_SCHEMA = pa.schema(
     [
@@ -72,11 +74,15 @@ class SourceRow:
     version: str | None = None
 
 
-def carried_columns(record: dict[str, Any]) -> dict[str, Any]:
-    """The carried columns that `record` holds, as text; `url` and `license` are understood too."""
+def carried_columns(record: dict[str, Any], names: Mapping[Any, str]) -> dict[str, Any]:
+    """The carried columns that `record` holds, as text; `url` and `license` are understood too.
+
+    names  {carried column: what the collection calls it}; such a one is looked for under that name alone
+    """
     found: dict[str, Any] = {}
     for name in CARRIED:
-        for spelling in (name, *_SPELLINGS.get(name, ())):
+        spellings = (names[name],) if name in names else (name, *_SPELLINGS.get(name, ()))
+        for spelling in spellings:
             value = record.get(spelling)
             if value is not None and value != "":
                 found[name] = plain_text(str(value))
@@ -84,7 +90,7 @@ def carried_columns(record: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def beside(json_text: bytes | None, caption: bytes | None, collection: str | None) -> dict[str, Any]:
+def beside(json_text: bytes | None, caption: bytes | None, source: SourceSettings) -> dict[str, Any]:
     """Columns of SourceRow from the .json and .txt beside a photo; `source_error` for a broken .json."""
     record: dict[str, Any] = {}
     problem = None
@@ -94,11 +100,11 @@ def beside(json_text: bytes | None, caption: bytes | None, collection: str | Non
             record = loaded if isinstance(loaded, dict) else {}
         except (ValueError, RecursionError) as error:
             problem = f"its .json is broken: {plain_text(str(error))[:200]}"
-    columns = carried_columns(record)
+    columns = carried_columns(record, source.columns)
     if "caption" not in columns and caption is not None:
         columns["caption"] = caption.decode("utf-8", "replace").strip()
-    if collection is not None:
-        columns.setdefault("collection", collection)
+    if source.collection is not None:
+        columns.setdefault("collection", source.collection)
     columns["metadata"] = json.dumps(record, sort_keys=True) if record else None
     columns["source_error"] = problem
     return columns

@@ -74,7 +74,7 @@ def _photos(
 ) -> Iterator[SourceRow]:
     if not images:
         return
-    columns = beside(texts.get(".json"), texts.get(".txt"), source.collection)
+    columns = beside(texts.get(".json"), texts.get(".txt"), source)
     for image in images:
         name = plain_text(image.name)
         seen[name] = seen.get(name, 0) + 1

@@ -1,0 +1,186 @@
+"""What people and publishers wish is heeded as a collection comes in: opt-outs, consent, licences, age."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curation.errors import ConfigError
+from curation.models import Model
+from curation.people.classify_transformers import TransformersClassifier
+from curation.settings.filters import TransformersClassifierSettings
+from persona import main
+from tests.drawn_people import HEAD, collection, draw, jpeg_of
+from tests.drawn_pipeline import asked, rows_of, settings, write_config
+
+MINOR, NSFW = 4, 8  # numbers of the photos that the drawn classifiers point at
+_MAGENTA, _GREEN = (255, 0, 255), (0, 255, 0)
+
+
+class MarkedClassifier:
+    """Certain where a picture shows the colour of `options.colour`."""
+
+    def __init__(self, settings: Any, models: Any) -> None:
+        self._colour = np.array(settings.options["colour"])
+
+    def score(self, pictures: list[np.ndarray]) -> np.ndarray:
+        near = [np.abs(picture.astype(int) - self._colour).max(axis=2) < 30 for picture in pictures]
+        return np.array([0.9 if marked.mean() > 0.02 else 0.05 for marked in near], np.float32)
+
+
+def curate(folder: Path, pipeline: dict[str, Any], name: str = "run") -> Path:
+    """Runs the pipeline in this process; returns its run folder."""
+    config = write_config(folder / f"{name}.yaml", pipeline)
+    run = folder / name
+    code = main(
+        ["curate", "drawn", "--config", str(config), "--out", str(run), "--engine", "inline", "--quiet"]
+    )
+    assert code == 0
+    return run
+
+
+def endings(run: Path, barrier: str, key: str = "file_name") -> dict[str, str]:
+    """{name: the reason of its last decision, empty where it was kept}."""
+    rows = rows_of(run / barrier, [key, "verdict", "decisions"])
+    return {row[key]: "" if row["verdict"] == "kept" else row["decisions"][-1]["reason"] for row in rows}
+
+
+def write_table(folder: Path, **columns: list[Any]) -> Path:
+    folder.mkdir()
+    images = pa.array([photo.jpeg for photo in collection(5, people=1)][: len(columns["key"])], pa.binary())
+    pq.write_table(pa.table({"image": images, **columns}), folder / "photos.parquet")
+    return folder
+
+
+def test_licence_and_consent_are_read_from_the_columns_that_the_collection_has(tmp_path: Path) -> None:
+    folder = write_table(
+        tmp_path / "photos",
+        key=["a.jpg", "b.jpg", "c.jpg", "d.jpg"],
+        rights=["CC-BY-4.0", "all reserved", "CC-BY-4.0", None],
+        release=["yes", "yes", "no", "yes"],
+        license=["CC-BY-4.0"] * 4,  # what it calls licence is another thing: not looked at
+    )
+    pipeline = settings(folder, kind="parquet")
+    pipeline["source"]["columns"] = {"licence": "rights", "consent": "release"}
+    pipeline["photos"]["screen"] |= {"licences": ["CC-BY-4.0"], "consent": True}
+    run = curate(tmp_path, pipeline)
+    assert endings(run, "photos") == {
+        "a.jpg": "",
+        "b.jpg": "licence",
+        "c.jpg": "no_consent",
+        "d.jpg": "licence",
+    }
+
+
+def test_a_column_that_the_collection_does_not_have_fails_it_instead_of_letting_it_in(tmp_path: Path) -> None:
+    folder = write_table(tmp_path / "photos", key=["a.jpg"], rights=["CC0"])
+    pipeline = settings(folder, kind="parquet", max_failed_share=1)
+    pipeline["source"]["columns"] = {"licence": "rihgts"}
+    row = rows_of(curate(tmp_path, pipeline) / "photos")[0]
+    assert row["verdict"] == "failed"
+    assert "no column 'rihgts', which source.columns names" in row["decisions"][-1]["detail"]
+
+
+def test_photos_whose_name_or_address_opted_out_are_not_even_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_table(
+        tmp_path / "photos",
+        key=["a.jpg", "b.jpg", "c.jpg", "d.jpg"],
+        url=["https://example.org/a", "https://EXAMPLE.org:443/b#top", "https://example.org/c", None],
+        page_url=[None, None, "https://example.org/about?us", None],
+    )
+    listed = tmp_path / "opt-out.txt"
+    listed.write_text("url:http://example.org/b\nurl:https://example.org/about?us # a page\nid:d.jpg\n")
+    pipeline = settings(folder, kind="parquet")
+    pipeline["photos"]["screen"]["opt_out"] = str(listed)
+    monkeypatch.setenv("PERSONA_CALLS", str(tmp_path / "calls"))
+    run = curate(tmp_path, pipeline)
+    out = {"b.jpg": "opted_out", "c.jpg": "opted_out", "d.jpg": "opted_out"}
+    assert endings(run, "photos") == {"a.jpg": "", **out}
+    rows = {row["file_name"]: row["photo_id"] for row in rows_of(run / "photos")}
+    assert [name for name, photo_id in rows.items() if photo_id is not None] == ["a.jpg"]
+    listed.write_text("id:photos.parquet#00000000\n")
+    curate(tmp_path, pipeline)
+    assert endings(run, "photos") == {"a.jpg": "opted_out", "b.jpg": "", "c.jpg": "", "d.jpg": ""}
+    assert {name for stage, name in asked(tmp_path / "calls") if stage == "detect"} >= {
+        row["photo_id"] for row in rows_of(run / "photos") if row["verdict"] == "kept"
+    }
+
+
+@pytest.fixture(scope="module")
+def filtered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run over three people; one photo of the first is marked as a minor's, one of the second as nsfw."""
+    folder = tmp_path_factory.mktemp("filtered")
+    (folder / "photos").mkdir()
+    for number in range(18):
+        picture = draw(5, number // 6, 0, number)
+        if number == MINOR:
+            x0, y0, _, y1 = HEAD
+            picture[y0:y1, x0 - 9 : x0 - 1] = _MAGENTA
+        if number == NSFW:
+            picture[:40, :40] = _GREEN
+        (folder / "photos" / f"{number:02d}.jpg").write_bytes(jpeg_of(picture))
+    pipeline = settings(folder / "photos")
+    marked = "tests.test_ingest_wishes:MarkedClassifier"
+    pipeline["people"]["age"] = {"by": {"backend": marked, "options": {"colour": list(_MAGENTA)}}}
+    pipeline["people"]["nsfw"] = {"by": {"backend": marked, "options": {"colour": list(_GREEN)}}}
+    return curate(folder, pipeline)
+
+
+def test_one_vote_of_a_minor_drops_all_photos_of_that_identity_and_says_so(filtered: Path) -> None:
+    found = endings(filtered, "identities")
+    dropped = {name for name, reason in found.items() if reason == "minor"}
+    assert dropped == {f"{number:02d}.jpg" for number in range(6)}
+    packed = {row["file_name"] for row in rows_of(filtered / "captions", ["file_name"])}
+    assert packed
+    assert not packed & dropped
+
+
+def test_a_photo_above_the_nsfw_threshold_goes_alone_and_before_anybody_is_looked_for(filtered: Path) -> None:
+    found = endings(filtered, "people")
+    assert [name for name, reason in found.items() if reason == "nsfw"] == [f"{NSFW:02d}.jpg"]
+    row = next(row for row in rows_of(filtered / "people") if row["file_name"] == f"{NSFW:02d}.jpg")
+    assert not row["boxes"]
+
+
+def test_counts_of_a_run_with_filters_check_themselves(filtered: Path) -> None:
+    stages = {s["stage"]: s for s in json.loads((filtered / "summary.json").read_text())["stages"]}
+    assert (stages["nsfw"]["in"], stages["nsfw"]["rejected"]) == (18, 1)
+    assert (stages["minor"]["in"], stages["minor"]["rejected"]) == (6, 6)
+    assert all(s["in"] == s["kept"] + s["rejected"] + s["failed"] for s in stages.values())
+
+
+@pytest.fixture(scope="module")
+def tiny_vit(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+    folder = tmp_path_factory.mktemp("vit")
+    labels = {0: "0-12", 1: "13-17", 2: "18-99"}
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        image_size=32, patch_size=16, id2label=labels, label2id={v: k for k, v in labels.items()},
+    )  # fmt: skip
+    ViTForImageClassification(config).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return Model("age", str(folder), "0" * 64, "MIT")
+
+
+def test_a_classifier_of_transformers_adds_the_probabilities_of_the_labels_that_count(
+    tiny_vit: Model,
+) -> None:
+    pictures = [draw(1, 0, 0, number)[: 60 + number] for number in range(3)]
+
+    def score(*labels: str) -> np.ndarray:
+        chosen = TransformersClassifierSettings(model="age", labels=list(labels), batch_size=2)
+        return TransformersClassifier(chosen, {"age": tiny_vit}).score(pictures)
+
+    young, adult = score("0-12", "13-17"), score("18-99")
+    assert young.shape == (3,)
+    np.testing.assert_allclose(young + adult, 1, atol=1e-5)
+    with pytest.raises(ConfigError, match="model age: knows no label 'child'"):
+        score("child")
