@@ -22,6 +22,7 @@ from curation.evaluation.forbidden_words import forbidden_in
 from curation.evaluation.identities import bcubed, pair_counts
 from curation.evaluation.measure import Measure
 from curation.evaluation.truth import Truth, read_truth
+from curation.evaluation.whose_face import whose_faces
 from curation.people.atr import decode_map, encode_map
 from tests.drawn_people import Drawn, collection, jpeg_of, write_folder
 from tests.drawn_pipeline import curate, persona, settings, write_config
@@ -286,6 +287,28 @@ def test_one_mixed_up_face_lowers_the_accuracy_of_faces(tmp_path: Path) -> None:
     mixed = replace(photos[0].people[0], embedding=axes[5])
     after = faces([replace(photos[0], people=[mixed]), *photos[1:]], truth)
     assert 0.9 < (value_of(after, "face_accuracy") or 0) < 1
+
+
+def test_a_face_is_whose_nose_it_has_where_the_box_fits_nobody() -> None:
+    true = np.zeros((17, 3))
+    true[:3] = [(50, 60, 2), (60, 50, 2), (40, 50, 2)]
+    row = {
+        "index": 0,
+        "identity": "who",
+        "keypoints": true.ravel().tolist(),
+        "box": [30.0, 30.0, 70.0, 120.0],
+    }
+
+    def whose(nose: tuple[float, float], others: list[dict[str, Any]]) -> str | None:
+        joints = true.copy()
+        joints[0, :2] = nose
+        found = Person("p-0", "p", np.array([20.0, 20, 80, 300]), joints, None, None, None, None)
+        return whose_faces([LookedAt("p", 100, 300, [found], [row, *others])])["p-0"]
+
+    assert whose((52, 62), []) == "who"
+    assert whose((52, 90), []) is None
+    assert whose((52, 62), [{**row, "index": 1, "identity": "twin"}]) is None
+    assert whose((52, 62), [{**row, "keypoints": [0.0] * 51}]) == "who"
 
 
 def value_of(measures: list[Measure], key: str) -> float | int | None:

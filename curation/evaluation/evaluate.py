@@ -12,6 +12,7 @@ from curation.evaluation.measure import Measure
 from curation.evaluation.outfits import outfits
 from curation.evaluation.pixels import pixels
 from curation.evaluation.truth import read_truth
+from curation.evaluation.whose_face import whose_faces
 
 
 def evaluate(run: str, truth_folder: str) -> list[Measure]:
@@ -23,13 +24,12 @@ def evaluate(run: str, truth_folder: str) -> list[Measure]:
     truth = read_truth(truth_folder)
     answers = read_answers(run, truth)
     true = answers.truth_of()
-    who = {person_id: None if row is None else str(row["identity"]) for person_id, row in true.items()}
     return [
         *copies(answers.photos, truth),
         *detection(answers.looked_at),
         *pixels(answers.looked_at),
         *faces(answers.looked_at, truth),
-        *identities(answers.identified, who),
+        *identities(answers.identified, whose_faces(answers.looked_at)),
         *outfits(answers, truth),
         *captions(answers.captions, true, truth.facts),
     ]

@@ -1,8 +1,8 @@
 """Identities: pairwise and BCubed precision and recall of the clusters of people.
 
 Over everyone who reached the phase `identities`. A person whom that phase ruled out counts as a cluster
-of its own. A detection that is nobody in the truth lowers the precision of the cluster that it is in, and
-is otherwise not counted.
+of its own. Whose face it is, whose_face.py says. One that is nobody's in the truth lowers the precision of
+the cluster that it is in, and is otherwise not counted.
 """
 
 from collections import Counter

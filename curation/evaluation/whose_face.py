@@ -1,0 +1,43 @@
+"""Whose face a detection shows: by its box, and where that fits nobody's, by the place of the nose.
+
+Boxes of the truth end where something hides a person; a detector that guesses the hidden legs overlaps them
+too little and counts as nobody, as does a second detection of one person. For detection both are errors. For
+identities they are not: the face is that of the person, and to put it with their other photos is right.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from curation.evaluation.answers import LookedAt
+
+_NOSE, _EYES = 0, (1, 2)  # of COCO's joints
+
+
+def whose_faces(photos: Iterable[LookedAt]) -> dict[str, str | None]:
+    """{person_id: the true identity, or None} of everyone whom the detector kept.
+
+    A detection without a matched box is the only person of the photo whose nose and eyes are visible and
+    whose nose lies within one distance of their eyes of the detected nose.
+    """
+    found: dict[str, str | None] = {}
+    for photo in photos:
+        for person in photo.people:
+            if person.truth is not None:
+                found[person.person_id] = str(person.truth["identity"])
+                continue
+            near = [] if person.keypoints is None else _near(person.keypoints[_NOSE, :2], photo.truth)
+            found[person.person_id] = str(near[0]["identity"]) if len(near) == 1 else None
+    return found
+
+
+def _near(nose: np.ndarray, people: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    near = []
+    for row in people:
+        joints = np.reshape(row["keypoints"], (17, 3))
+        eyes = float(np.hypot(*(joints[_EYES[0], :2] - joints[_EYES[1], :2])))
+        seen = joints[[_NOSE, *_EYES], 2].min() == 2
+        if seen and float(np.hypot(*(nose - joints[_NOSE, :2]))) <= eyes:
+            near.append(row)
+    return near
