@@ -22,8 +22,9 @@ import numpy as np
 import pyarrow as pa
 
 from shards.atomic_file import AtomicFile, write_whole
+from shards.card import CARD, card_files
 from shards.census import Census
-from shards.dataset import card_bytes, dataset_bytes
+from shards.dataset import dataset_bytes
 from shards.dataset_files import parent_of, read_json, remove_temporaries
 from shards.dataset_rows import DatasetRows, numbers_of
 from shards.folder import DatasetError, Sample
@@ -188,6 +189,7 @@ def _finish(copy: Copy, folder: Path, shards: int, lineage: Mapping[str, Any]) -
         **copy.about,
         "lineage": dict(lineage),
         "index": hashes,
+        "card": list(CARD),
     }
     stones = Tombstones()
     for source in copy.sources:
@@ -195,8 +197,8 @@ def _finish(copy: Copy, folder: Path, shards: int, lineage: Mapping[str, Any]) -
     if len(stones):
         about["tombstones"] = write_tombstones(folder / "tombstones.txt", stones)
     title = str(about.get("pipeline") or "Dataset")
-    filled = {"models": {}, "config": "", **about}
-    write_whole(folder / "README.md", card_bytes(title, entries, filled))
+    for name, content in card_files(title, entries, about).items():
+        write_whole(folder / name, content)
     data = dataset_bytes(entries, about)
     write_whole(folder / "dataset.json", data)
     shutil.rmtree(folder / _UNFINISHED)
@@ -224,7 +226,8 @@ def _shared(abouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         values = {str(about.get(name) or "") for about in abouts}
         if len(values) == 1 and "" not in values:
             said[name] = values.pop()
-    latents = abouts[0].get("latents") if abouts else None
-    if latents is not None and all(about.get("latents") == latents for about in abouts):
-        said["latents"] = latents
+    for name in ("latents", "funnel", "settings"):
+        value = abouts[0].get(name) if abouts else None
+        if value is not None and all(about.get(name) == value for about in abouts):
+            said[name] = value
     return said

@@ -20,11 +20,16 @@ def index_name(about: Mapping[str, Any], kind: str) -> str:
 
 def files_of(about: Mapping[str, Any]) -> set[str]:
     """Names of all files that belong to the dataset."""
-    names = {"dataset.json", "README.md", index_name(about, "parquet"), index_name(about, "arrow")}
+    names = {"dataset.json", index_name(about, "parquet"), index_name(about, "arrow"), *card_names(about)}
     names |= {shard["name"] for shard in about["shards"]}
     if "tombstones" in about:
         names.add(about["tombstones"]["name"])
     return names
+
+
+def card_names(about: Mapping[str, Any]) -> list[str]:
+    """File names of its card. Datasets of before have a README.md alone."""
+    return list(about.get("card", ["README.md"]))
 
 
 def is_indexed_as_found(about: Mapping[str, Any]) -> bool:

@@ -34,6 +34,9 @@ def nonsense_in(about: Any) -> str | None:
     gone = about.get("replaced", [])  # these are deleted: none of them may lie elsewhere
     if not isinstance(gone, list) or not all(isinstance(name, str) and "/" not in name for name in gone):
         return f"replaced is {_short(gone)}, no list of plain names"
+    card = about.get("card", [])
+    if not isinstance(card, list) or not all(isinstance(name, str) and "/" not in name for name in card):
+        return f"card is {_short(card)}, no list of plain names"
     if not isinstance(about.get("latents", {}), dict):
         return f"latents is {_short(about['latents'])}, no object"
     steps = about.get("history", [])

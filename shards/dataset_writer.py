@@ -5,8 +5,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from shards.atomic_file import write_whole
+from shards.card import CARD, card_files
 from shards.census import Census
-from shards.dataset import card_bytes, dataset_bytes
+from shards.dataset import dataset_bytes
 from shards.index import IndexWriter
 from shards.indexed_shard import IndexedShard, WrittenShard
 
@@ -63,10 +64,9 @@ class DatasetWriter:
         self._thread.shutdown()
         hashes = self._index.close()
         said = {"config": "", "models": {}, **self._census.to_json(), **about, "index": hashes}
-        for name, data in (
-            ("README.md", card_bytes(title, self._entries, said)),
-            ("dataset.json", dataset_bytes(self._entries, said)),
-        ):
+        said["card"] = list(CARD)
+        files = card_files(title, self._entries, said)
+        for name, data in {**files, "dataset.json": dataset_bytes(self._entries, said)}.items():
             write_whole(f"{self._folder}/{name}", data)
 
     def _end_shard(self) -> None:

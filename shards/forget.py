@@ -24,10 +24,12 @@ import numpy as np
 import pyarrow as pa
 
 from shards.atomic_file import write_whole
+from shards.card import CARD, card_files
 from shards.census import Census
 from shards.copying import write_tombstones
-from shards.dataset import card_bytes, dataset_bytes
+from shards.dataset import dataset_bytes
 from shards.dataset_files import (
+    card_names,
     files_of,
     is_indexed_as_found,
     remove_temporaries,
@@ -141,11 +143,11 @@ def _clear(root: Path, about: dict[str, Any]) -> None:
         (root / name).unlink(missing_ok=True)
     remove_temporaries(root)
     if about.get("revision") and not is_indexed_as_found(about):
-        filled = {"models": {}, "config": "", **about}
-        card = card_bytes(str(about.get("pipeline") or "Dataset"), about["shards"], filled)
-        readme = root / "README.md"
-        if not readme.exists() or readme.read_bytes() != card:
-            write_whole(readme, card)
+        card = card_files(str(about.get("pipeline") or "Dataset"), about["shards"], about)
+        for name in card_names(about):
+            path = root / name
+            if not path.exists() or path.read_bytes() != card[name]:
+                write_whole(path, card[name])
 
 
 def _shard_of(dataset: DatasetRows, number: int) -> int:
@@ -199,7 +201,9 @@ def _write_revision(
         "history": past.to_json(),
         "tombstones": write_tombstones(Path(folder) / f"tombstones-r{revision}.txt", stones),
     }
-    old = files_of(about) - {"README.md", "dataset.json"}
+    if not is_indexed_as_found(about):
+        new["card"] = list(CARD)
+    old = files_of(about) - {*CARD, "dataset.json"}
     new["replaced"] = sorted(old - files_of({**new, "shards": entries}))
     return dataset_bytes(entries, new)
 

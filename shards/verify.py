@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from shards.dataset import dataset_checksum
-from shards.dataset_files import files_of, index_name, is_indexed_as_found
+from shards.dataset_files import card_names, files_of, index_name, is_indexed_as_found
 from shards.dataset_json import nonsense_in
 from shards.dataset_rows import mapped_index, numbers_of
 from shards.folder import DatasetError
@@ -192,7 +192,7 @@ def _read_about(
 
 def _file_problems(about: Mapping[str, Any], there: Mapping[str, int]) -> list[Problem]:
     wanted = files_of(about)
-    needed = wanted - ({"README.md"} if is_indexed_as_found(about) else set())
+    needed = wanted - (set(card_names(about)) if is_indexed_as_found(about) else set())
     found = [Problem(name, "is missing") for name in sorted(needed - set(there))]
     for name in sorted(set(there) - wanted):
         if name in about.get("replaced", []):

@@ -1,7 +1,7 @@
 """The phase `shards`: writes each planned shard once, then the index, the card and dataset.json.
 
-Files: shards/NNNNNN.tar with index.parquet, index.arrow, README.md, dataset.json: the dataset, and
-nothing else; packing/fragment-* (the index of each shard, committed after its tar),
+Files: shards/NNNNNN.tar with index.parquet, index.arrow, README.md, croissant.json, dataset.json: the
+dataset, and nothing else; packing/fragment-* (the index of each shard, committed after its tar),
 packing/groups.parquet (what became of every group).
 """
 
@@ -24,6 +24,7 @@ from curation.fragments import Fragment, digest, list_fragments
 from curation.ledger import DECISIONS, Counts, Stamp, failed, kept
 from curation.outfits.gather import read_bucket
 from curation.packing.plan import PlannedGroup, groups_of, people_of_groups, plan_shards
+from curation.packing.provenance import funnel, telling_settings
 from curation.packing.smaller import smaller
 from curation.people.atr import decode_map
 from curation.people.boxes import whole_box
@@ -41,8 +42,9 @@ from curation.storage import (
     write_bytes,
 )
 from shards.atomic_file import AtomicFile
+from shards.card import CARD, card_files
 from shards.census import Census
-from shards.dataset import card_bytes, dataset_bytes
+from shards.dataset import dataset_bytes
 from shards.index import INDEX_SCHEMA, IndexWriter
 from shards.indexed_shard import IndexedShard
 from shards.sample import Group, PhotoMember, members_of
@@ -104,7 +106,9 @@ def run_shards(context: Context, gathered: str, captions: list[Fragment], title:
         sources.append((shard_name(number), Fragment(number, key), detail))
     licences = {model.name: [model.sha256, model.licence] for model in context.job.models.values()}
     parts_wanted = [fragment.key for _, fragment, _ in sources]
-    key = fingerprint([step_hash, digest(captions), parts_wanted, licences, title])
+    # The card tells what the stages before did, also with photos of which no group is left.
+    before = funnel(context.counts)
+    key = fingerprint([step_hash, digest(captions), parts_wanted, licences, title, before])
     _forget_parts_without_tar(context, sources)
     there = {fragment.key for fragment in list_fragments(context.folder("packing"))}
     whole = _is_whole(context, key) and there == set(parts_wanted)
@@ -113,6 +117,7 @@ def run_shards(context: Context, gathered: str, captions: list[Fragment], title:
         # Without dataset.json nobody takes a folder that is being rewritten for a dataset.
         remove(join(folder, "dataset.json"))
     parts = run_step(context, "shards", "packing", sources, open_packing, pipeline.shards.resources)
+    _count_rejected(context, planned)
     if not whole:
         wanted = {name for name, _, _ in sources}
         for name in list_names(folder):
@@ -120,7 +125,6 @@ def run_shards(context: Context, gathered: str, captions: list[Fragment], title:
                 remove(join(folder, name))
         _finish(context, parts, captions, planned, shard_of, title)
         write_bytes(context.folder("packing", "whole"), key.encode())
-    _count_rejected(context, planned)
 
 
 def shard_name(number: int) -> str:
@@ -202,8 +206,12 @@ def _finish(
         },
         "pipeline": title,
         "index": hashes,
+        "funnel": funnel(context.counts),
+        "settings": telling_settings(pipeline),
+        "card": list(CARD),
     }
-    write_bytes(join(folder, "README.md"), card_bytes(title, totals.shards, about))
+    for name, data in card_files(title, totals.shards, about).items():
+        write_bytes(join(folder, name), data)
     write_bytes(join(folder, "dataset.json"), dataset_bytes(totals.shards, about))
 
 
