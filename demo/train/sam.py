@@ -36,9 +36,9 @@ from demo.train.muon import muon
 from demo.train.unseen import measure_segmenter, unseen_photos
 from demo.train.yolo import IMAGE_PX as DETECTOR_PX
 
-# A crop of 256 px is 16 × 16 patches: few enough that every layer sees all of them.
+# A crop of 384 px is 24 × 24 patches: few enough that every layer sees all of them.
 ARCHITECTURE: dict[str, Any] = {
-    "image_px": 256,
+    "image_px": 384,
     "embed_dim": 128,
     "depth": 4,
     "num_heads": 4,
@@ -48,8 +48,8 @@ ARCHITECTURE: dict[str, Any] = {
 CROP_MARGIN = 0.1
 """What a crop shows around a box, as a share of its longer side; pipeline `demo` says the same."""
 _PX = int(ARCHITECTURE["image_px"])
-# The first part is learned small and cheaply: (share of the budget from which on, px).
-_SIZES = ((0.0, 128), (0.3, _PX))
+# The first parts are learned small and cheaply: (share of the budget from which on, px).
+_SIZES = ((0.0, 128), (0.2, 256), (0.5, _PX))
 _BATCH = 16
 _RATE, _MATRIX_RATE = 1.5e-3, 0.02  # of AdamW and of Muon
 _OUTER = ("parts.", "rel_pos", "pos_embed", "patch_embed", "prompt_encoder", "iou_token", "mask_tokens")
