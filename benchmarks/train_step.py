@@ -345,13 +345,14 @@ def mfu(row: Row, bench: Bench, peak: float) -> float:
 
 def print_table(rows: list[Row], bench: Bench, peak: float) -> None:
     """A line for each row."""
-    print(f"{'':<28}{'samples/s':>11}{'of ours':>9}{'MFU':>8}{'GFLOP/sample':>14}{'GiB':>9}{'predicted':>11}")
+    print(f"{'':<28}{'samples/s':>11}{'of ours':>9}{'MFU':>8}{'GFLOP/sample':>14}{'GiB':>9}{'predicted':>17}")
     for row in rows:
         share = rows[0].median_s / row.median_s
-        foretold = f"{row.predicted / 2**30:.3f}" if row.predicted else ""
+        off = row.predicted / row.peak - 1
+        foretold = f"{row.predicted / 2**30:.3f} ({off:+.1%})" if row.predicted else ""
         print(
             f"{row.name:<28}{bench.samples / row.median_s:>11.2f}{share:>9.2f}{mfu(row, bench, peak):>8.1%}"
-            f"{row.flops / 1e9:>14.2f}{row.peak / 2**30:>9.3f}{foretold:>11}"
+            f"{row.flops / 1e9:>14.2f}{row.peak / 2**30:>9.3f}{foretold:>17}"
         )
 
 

@@ -15,41 +15,47 @@ from training.ranks import Ranks
 from training.step import Step
 from training.step_record import StepRecord
 
-PX, SAMPLES = 128, 4
+PX = 128
 
 
 def predicted(
-    recipe: Any, module: torch.nn.Module, settings: LoopSettings, ranks: Ranks | None = None
+    recipe: Any,
+    module: torch.nn.Module,
+    settings: LoopSettings,
+    ranks: Ranks | None = None,
+    samples: int = 4,
 ) -> MemoryPlan:
     fields = recipe.fields(PX, PX)
-    return predict_memory(module, recipe.blocks(module), fields, SAMPLES, settings, ranks or Ranks())
+    return predict_memory(module, recipe.blocks(module), fields, samples, settings, ranks or Ranks())
 
 
 @pytest.mark.parametrize(
-    ("denoising", "loop"),
+    ("name", "samples", "denoising", "loop"),
     [
-        ({}, {"precision": "fp32"}),
-        ({"tune_unet": True}, {"precision": "bf16", "accumulate": 2}),
-        ({"tune_unet": True, "checkpoint_activations": True}, {"precision": "fp32"}),
+        ("visual_persona", 4, {}, {"precision": "fp32"}),
+        ("visual_persona", 1, {"cached_latents": True}, {"precision": "bf16"}),
+        ("visual_persona", 4, {"tune_unet": True}, {"precision": "bf16", "accumulate": 2}),
+        ("visual_persona", 2, {"tune_unet": True, "checkpoint_activations": True}, {"precision": "fp32"}),
+        ("ip_adapter", 2, {"tune_unet": True}, {"precision": "fp32", "optimiser": {"eight_bit": True}}),
     ],
 )
-def test_predicted_memory_is_within_15_percent_of_the_measured(
-    denoising: dict[str, Any], loop: dict[str, Any]
+def test_predicted_memory_is_what_the_allocator_counts(
+    name: str, samples: int, denoising: dict[str, Any], loop: dict[str, Any]
 ) -> None:
-    recipe = tiny("visual_persona", denoising=denoising)
+    recipe = tiny(name, denoising=denoising)
     settings = LoopSettings.model_validate({"steps": 9, **loop})
     module = built(recipe, dtype=settings.frozen_dtype)
-    plan = predicted(recipe, module, settings)
+    plan = predicted(recipe, module, settings, samples=samples)
 
     step, record = Step(module, (), settings, Ranks()), StepRecord(Ranks())
-    batches = [random_batch(recipe.fields(PX, PX), SAMPLES, seed=seed) for seed in range(settings.accumulate)]
+    batches = [random_batch(recipe.fields(PX, PX), samples, seed=seed) for seed in range(settings.accumulate)]
     step(0, batches, record)
     state = tree_leaves(list(step.optimiser.state.values()))
     fields = [tensor for batch in batches for tensor in batch.fields.values()]
     resident = [*module.parameters(), *module.buffers(), *step.ema.tensors.values(), *state, *fields]
     with peak_memory(torch.device("cpu"), resident) as measured:
         step(1, batches, record)
-    assert plan.peak == pytest.approx(measured.bytes, rel=0.15)
+    assert plan.peak == pytest.approx(measured.bytes, rel=0.03)
 
 
 def test_a_prediction_changes_nothing_and_grows_with_what_is_kept() -> None:

@@ -87,7 +87,12 @@ def predict_memory(
         batch = random_batch(wanted, samples).to(ranks.device)
         # A second micro-batch comes when all gradients are there; a third is as the second.
         batches = [batch] * min(settings.accumulate, 2)
-        with _LiveBytes(ranks.device, step.trained.values()) as live:
+        there = [
+            *step.module.parameters(), *step.module.buffers(), *step.ema.tensors.values(),
+            *tree_leaves(list(step.optimiser.state.values())),
+            *batch.fields.values(), batch.streams, batch.weight,
+        ]  # fmt: skip
+        with _LiveBytes(ranks.device, step.trained.values(), there) as live:
             step(0, batches, StepRecord(alone))
         trained = _bytes(step.trained.values())
         frozen = _bytes([*step.module.parameters(), *step.module.buffers()]) - trained
@@ -116,18 +121,22 @@ def predict_memory(
 class _LiveBytes(TorchDispatchMode):
     """Bytes of what operations make and nothing has let go of.
 
+    there       tensors that are counted elsewhere. Operations return views of them, as of a weight that is
+                transposed: no new bytes. Those that are let go of are taken off
     peak        at most, gradients included
     gradients   of which, at that moment
     besides     at most, gradients left out
     """
 
-    def __init__(self, device: torch.device, trained: Any) -> None:
+    def __init__(self, device: torch.device, trained: Any, there: Any) -> None:
         super().__init__()
         self.peak = self.gradients = self.besides = 0
         self._device = device.type
         self._bytes = self._in_gradients = 0
         self._alive: dict[int, weakref.ref[Any]] = {}
         self._with_gradient: set[int] = set()
+        for tensor in there:
+            self._watch(tensor.untyped_storage())
         self._hooks = [p.register_post_accumulate_grad_hook(self._has_gradient) for p in trained]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -143,20 +152,25 @@ class _LiveBytes(TorchDispatchMode):
         super().__exit__(*error)
 
     def _count(self, storage: torch.UntypedStorage) -> None:
-        key = id(storage)
-        if key in self._alive:
+        if not self._watch(storage):
             return
-        size = storage.nbytes()
+        self._bytes += storage.nbytes()
+        self.besides = max(self.besides, self._bytes - self._in_gradients)
+        if self._bytes > self.peak:
+            self.peak, self.gradients = self._bytes, self._in_gradients
+
+    def _watch(self, storage: torch.UntypedStorage) -> bool:
+        """Takes its bytes off when it goes. Returns whether it was not known."""
+        key, size = id(storage), storage.nbytes()
+        if key in self._alive:
+            return False
 
         def gone(_: Any) -> None:
             self._bytes -= size
             del self._alive[key]
 
         self._alive[key] = weakref.ref(storage, gone)
-        self._bytes += size
-        self.besides = max(self.besides, self._bytes - self._in_gradients)
-        if self._bytes > self.peak:
-            self.peak, self.gradients = self._bytes, self._in_gradients
+        return True
 
     def _has_gradient(self, parameter: Tensor) -> None:
         # Its later gradients are added to the first one in place.
