@@ -6,18 +6,25 @@ fitted on one half of the people and used on the other half, and the other way r
 are the strategies of the product; the rest is in benchmarks/outfit_baselines.py.
 
 Prints a table and, last, one line of JSON: figures of `clusters` with the preset strict; `recall_vs_paper` is
-its recall over that of the paper's protocol. --out keeps everything and goes on from what is there.
+its recall over that of the paper's protocol, `gain_over_paper` what a world allows with a judge that is
+always right (benchmarks/outfit_figures.py).
+
+With --out the folder keeps the world, the run and every answer. The same command goes on from there, also
+after a kill: the drawing of the world alone begins anew (its truth is written last), of the phase `people` at
+most a fragment of 64 photos is repeated, of questions those on their way. --until ends early, so that a large
+world can be measured in steps. minutes.json in the folder adds up what each step took.
 """
 
 import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,14 +32,24 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.outfit_baselines import all_pairs, colours_only, known_outfits, random_leader  # noqa: E402
+from benchmarks.outfit_figures import (  # noqa: E402
+    Person,
+    Row,
+    contaminated,
+    figures,
+    gain_over_paper,
+    one_person,
+    print_table,
+)
 from curation.backends import JoinsRun, build_backend  # noqa: E402
 from curation.call_counter import CallCounter  # noqa: E402
 from curation.engine import InlineEngine, Job, RayEngine  # noqa: E402
 from curation.errors import PersonaError  # noqa: E402
-from curation.evaluation.answers import read_identified, read_matches  # noqa: E402
+from curation.evaluation.answers import read_identified, read_looked_at, read_matches  # noqa: E402
 from curation.evaluation.identities import identities  # noqa: E402
-from curation.evaluation.outfits import final_pairs, same_outfit  # noqa: E402
+from curation.evaluation.outfits import same_outfit  # noqa: E402
 from curation.evaluation.truth import Truth, read_truth  # noqa: E402
+from curation.evaluation.whose_face import whose_faces  # noqa: E402
 from curation.fingerprint import fingerprint  # noqa: E402
 from curation.identities.phase import run_identities  # noqa: E402
 from curation.models import find_models  # noqa: E402
@@ -45,7 +62,7 @@ from curation.outfits.judge_identity import judge_identity  # noqa: E402
 from curation.outfits.paper import paper_protocol  # noqa: E402
 from curation.outfits.side_by_side import judge_side_by_side  # noqa: E402
 from curation.outfits.similarity import similarities  # noqa: E402
-from curation.outfits.strategy import Strategy, Verdicts  # noqa: E402
+from curation.outfits.strategy import Strategy  # noqa: E402
 from curation.people.phase import run_people  # noqa: E402
 from curation.photos.phase import run_photos  # noqa: E402
 from curation.pipeline_file import load_pipeline  # noqa: E402
@@ -60,19 +77,11 @@ from demo.server import DemoVlm  # noqa: E402
 from demo.whole_run import CONFIG, PIPELINE, write_world  # noqa: E402
 
 MIN_PHOTOS = 2
+UNTIL = ("world", "people", "answers", "end")
+_LOT = 256  # questions in one go
+_SAY_S = 30.0
 LINK_PRECISION = 0.97  # for which the cut of stored colours is chosen on the other half
-Row = dict[str, Any]
 Way = Callable[["Person", "Fitted"], Strategy]
-
-
-@dataclass(frozen=True)
-class Person:
-    """An identity that the run found: its photos by person_id, and how alike their colours are."""
-
-    identity: str
-    photos: list[PersonRow]
-    alike: np.ndarray
-    half: int
 
 
 @dataclass(frozen=True)
@@ -97,8 +106,14 @@ class Remembered:
         """One answer a pair."""
         keys = [(a["person_id"], b["person_id"]) for a, b in pairs]
         new = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in self._answers}
-        if new:
-            self._answers |= zip(new, self._judge.ask(list(new.values())), strict=True)
+        began = said = time.monotonic()
+        for start in range(0, len(new), _LOT):
+            lot = list(new.items())[start : start + _LOT]
+            found = self._judge.ask([pair for _, pair in lot])
+            self._answers |= {key: answer for (key, _), answer in zip(lot, found, strict=True)}
+            if time.monotonic() - said > _SAY_S:
+                said = time.monotonic()
+                say(f"{start + len(lot)} of {len(new)} questions in {(said - began) / 60:.1f} minutes")
         return [self._answers[key] for key in keys]
 
     def __len__(self) -> int:
@@ -115,10 +130,14 @@ def main() -> int:
     parser.add_argument(
         "--fit-pairs", type=int, default=3000, help="of each half, drawn, asked in both orders"
     )
-    parser.add_argument("--out", type=Path, help="keep world, run and answers here")
+    parser.add_argument("--out", type=Path, help="keep world, run and answers here, and go on from there")
+    parser.add_argument("--until", choices=UNTIL, default="end", help="stop behind this step; needs --out")
     given = parser.parse_args()
     if given.photos < 100 or given.fit_pairs < 20:
         print("outfits: --photos must be at least 100 and --fit-pairs at least 20", file=sys.stderr)
+        return 2
+    if given.until != "end" and given.out is None:
+        print("outfits: --until needs --out: nothing would be left of it", file=sys.stderr)
         return 2
     try:
         if given.out is not None:
@@ -141,21 +160,50 @@ def measure(given: argparse.Namespace, out: Path) -> None:
     ]
     if given.judge == "transformers":
         settings += ["outfits.judge.backend=transformers", "captions.by.backend=transformers"]
-    write_world(given.seed, given.photos, world, say)
+    minutes = Minutes(out)
+    with minutes.of("world"):
+        write_world(given.seed, given.photos, world, say)
+    if given.until == "world":
+        return
     pipeline = load_pipeline(str(CONFIG), PIPELINE, settings)
     job = Job(str(run), pipeline, find_models(pipeline))
-    before_outfits(job, given.engine)
+    with minutes.of("people"):
+        before_outfits(job, given.engine)
+    if given.until == "people":
+        return
     truth = read_truth(str(world / "truth"))
-    true = read_matches(str(run), truth)
     if given.judge == "transformers":
-        compare(job, truth, true, given)
+        compare(job, truth, given, minutes)
         return
     with DemoVlm(plan_of(pipeline, job.models, "judge"), out / "vllm.log", say) as vlm:
         if "transformers" in vlm.settings()[0]:
             pipeline = load_pipeline(str(CONFIG), PIPELINE, [*settings, *vlm.settings()])
-            compare(replace(job, pipeline=pipeline), truth, true, given)
+            compare(replace(job, pipeline=pipeline), truth, given, minutes)
         else:
-            compare(replace(job, endpoints={"judge": vlm.endpoint()}), truth, true, given)
+            compare(replace(job, endpoints={"judge": vlm.endpoint()}), truth, given, minutes)
+
+
+class Minutes:
+    """minutes.json of a folder: what each step took, over all starts that ended it."""
+
+    def __init__(self, out: Path) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        self._file = out / "minutes.json"
+
+    @contextmanager
+    def of(self, step: str) -> Iterator[None]:
+        """Measures a step, says what it took, and adds it to the file."""
+        began = time.monotonic()
+        yield
+        took = (time.monotonic() - began) / 60
+        known = self.read()
+        known[step] = round(known.get(step, 0.0) + took, 2)
+        self._file.write_text(json.dumps(known, indent=1) + "\n")
+        say(f"{step}: {took:.1f} minutes")
+
+    def read(self) -> dict[str, float]:
+        """{step: minutes}."""
+        return dict(json.loads(self._file.read_text())) if self._file.exists() else {}
 
 
 def before_outfits(job: Job, engine_name: str) -> None:
@@ -170,17 +218,21 @@ def before_outfits(job: Job, engine_name: str) -> None:
         engine.close()
 
 
-def compare(job: Job, truth: Truth, true: dict[str, Row | None], given: argparse.Namespace) -> None:
+def compare(job: Job, truth: Truth, given: argparse.Namespace, minutes: Minutes) -> None:
     """Lets every way ask, prints the table and the line."""
+    true = read_matches(job.run, truth)
     judge = build_backend("judge", job.pipeline.outfits.judge, job.models)
     if isinstance(judge, JoinsRun):
         judge.join_run(job, "outfits", CallCounter(None))
     remembered = Remembered(judge)
     people = read_whole_people(job, judge)
     photos = sum(len(person.photos) for person in people)
-    say(f"{photos} photos of {len(people)} identities; fitting on {given.fit_pairs} pairs of each half")
+    say(f"{photos} photos of {len(people)} identities; fitting on {given.fit_pairs} pairs of a half at most")
     of = judge_identity(job.pipeline, job.models)
-    fitted = [fit(people, half, remembered, true, given.fit_pairs, of) for half in (1, 0)]
+    with minutes.of("answers"):
+        fitted = [fit(people, half, remembered, true, given.fit_pairs, of) for half in (1, 0)]
+    if given.until == "answers":
+        return
     rows = {}
     photos_of = [person.photos for person in people]
     for name, way in ways(job.pipeline.seed, true).items():
@@ -188,9 +240,15 @@ def compare(job: Job, truth: Truth, true: dict[str, Row | None], given: argparse
         verdicts = judge_side_by_side(strategies, photos_of, remembered)
         rows[name] = figures(people, verdicts, truth, true)
         say(f"{name}: {rows[name]['calls']} questions ({len(remembered)} put to the model so far)")
-    print_table(rows, given, len(people), photos)
-    found = {m.key: m.value for m in identities(list(read_identified(job.run)), names_of(true))}
+    judged = f"{photos} photos of {len(people)} identities were judged"
+    print_table(rows, f"world {given.seed} of {given.photos} photos: {judged}")
+    who = whose_faces(read_looked_at(job.run, truth))
+    found = {m.key: m.value for m in identities(list(read_identified(job.run)), who)}
     strict, paper = rows["clusters strict"], rows["paper"]
+    most, by_outfits = gain_over_paper(truth)
+    print(f"a judge that is always right could have {most} times the paper's recall; by outfits worn:")
+    for outfits, (count, gain) in by_outfits.items():
+        print(f"  {outfits} outfits: {count} people, {gain} times")
     line = {
         "seed": given.seed,
         "photos": given.photos,
@@ -203,10 +261,12 @@ def compare(job: Job, truth: Truth, true: dict[str, Row | None], given: argparse
         "calls_per_photo": strict["calls_per_photo"],
         "identity_bcubed_precision": found["identity_bcubed_precision"],
         "identity_bcubed_recall": found["identity_bcubed_recall"],
-        "contaminated": contaminated(people, true),
+        "contaminated": contaminated(people, who),
         "paper_precision": paper["precision"],
         "paper_recall": paper["recall"],
         "most_vs_paper": round(rows["truth"]["recall"] / paper["recall"], 3) if paper["recall"] else None,
+        "gain_over_paper": most,
+        "minutes": minutes.read(),
         "ways": rows,
     }
     print(json.dumps(line))
@@ -247,12 +307,6 @@ def fit(
     return Fitted(calibration, choose_cut(colours, same, LINK_PRECISION)["cut"] or 1.0)
 
 
-def one_person(person: Person, a: int, b: int, true: dict[str, Row | None]) -> bool:
-    """Whether two photos of an identity show one person of the truth."""
-    one, two = (true.get(person.photos[place]["person_id"]) for place in (a, b))
-    return one is not None and two is not None and bool(one["identity"] == two["identity"])
-
-
 def ways(seed: int, true: dict[str, Row | None]) -> dict[str, Way]:
     """What is compared. Each makes a strategy for one person; `truth` is the most that any could reach."""
 
@@ -288,75 +342,6 @@ def outfit_of(true: dict[str, Row | None], person_id: str) -> str | None:
     """The true outfit, named apart for two people in one."""
     row = true.get(person_id)
     return None if row is None else f"{row['identity']} {row['outfit']}"
-
-
-def figures(
-    people: list[Person], verdicts: list[Verdicts], truth: Truth, true: dict[str, Row | None]
-) -> dict[str, Any]:
-    """What came out of one way.
-
-    recall       of all true pairs of the collection, as `pair_recall` of `persona eval`
-    clothes      precision over the pairs of one true person: what is wrong there is the judge's or the way's
-    people_kept  of identities that hold a true pair, those of which a true pair came out
-    """
-    groups: dict[str, list[str]] = {}
-    with_pair = with_found = right = of_one = 0
-    for person, found in zip(people, verdicts, strict=True):
-        ids = [photo["person_id"] for photo in person.photos]
-        for name, letter in zip(ids, found.outfits, strict=True):
-            if letter is not None:
-                groups.setdefault(f"{person.identity}-{letter}", []).append(name)
-        together = [
-            (a, b)
-            for a, b in combinations(range(len(ids)), 2)
-            if found.outfits[a] is not None and found.outfits[a] == found.outfits[b]
-        ]
-        of_one += sum(one_person(person, a, b, true) for a, b in together)
-        right += sum(same_outfit(true.get(ids[a]), true.get(ids[b])) for a, b in together)
-        good = [
-            found.outfits[a] is not None and found.outfits[a] == found.outfits[b]
-            for a, b in combinations(range(len(ids)), 2)
-            if same_outfit(true.get(ids[a]), true.get(ids[b]))
-        ]
-        with_pair += bool(good)
-        with_found += any(good)
-    measures = {m.key: m for m in final_pairs(groups, truth, true)}
-    calls = sum(len(found.asked) for found in verdicts)
-    return {
-        "precision": measures["pair_precision"].value,
-        "clothes": round(right / of_one, 5) if of_one else None,
-        "recall": measures["pair_recall"].value,
-        "pairs": measures["pairs_kept"].value,
-        "groups": len(groups),
-        "people_kept": round(with_found / max(with_pair, 1), 4),
-        "calls": calls,
-        "calls_per_photo": round(calls / max(sum(len(p.photos) for p in people), 1), 3),
-    }
-
-
-def names_of(true: dict[str, Row | None]) -> dict[str, str | None]:
-    """{person_id: true identity, or None}."""
-    return {name: None if row is None else str(row["identity"]) for name, row in true.items()}
-
-
-def contaminated(people: list[Person], true: dict[str, Row | None]) -> float:
-    """Share of identities with two photos or more that hold people of two true identities."""
-    who = names_of(true)
-    known = [{who.get(photo["person_id"]) for photo in p.photos} for p in people if len(p.photos) > 1]
-    return round(sum(len(names) > 1 for names in known) / max(len(known), 1), 4)
-
-
-def print_table(rows: dict[str, dict[str, Any]], given: argparse.Namespace, people: int, photos: int) -> None:
-    """For people."""
-    print(f"world {given.seed} of {given.photos} photos: {photos} photos of {people} identities were judged")
-    print(
-        f"{'way':<32}{'precision':>10}{'clothes':>9}{'recall':>8}{'people':>8}{'groups':>8}{'calls/photo':>13}"
-    )
-    for name, row in rows.items():
-        shares = f"{row['precision'] or 0:>10.4f}{row['clothes'] or 0:>9.4f}{row['recall'] or 0:>8.4f}"
-        print(
-            f"{name:<32}{shares}{row['people_kept']:>8.3f}{row['groups']:>8}{row['calls_per_photo']:>13.2f}"
-        )
 
 
 if __name__ == "__main__":
