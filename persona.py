@@ -184,6 +184,8 @@ def _engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", choices=("ray", "inline"), default="ray")
     parser.add_argument("--ray-address", metavar="ADDRESS", help="an existing cluster, or 'auto'")
     parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("--log-format", choices=("text", "json"), help="of the lines off a terminal")
+    parser.add_argument("--metrics-port", type=int, metavar="PORT", help="for Prometheus, on loopback")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
@@ -259,7 +261,7 @@ def _start(run: str, pipeline: Any, options: argparse.Namespace, commercial: boo
     from curation.sources.units import list_units
 
     # Workers have working directories of their own.
-    run, pipeline = absolute_path(run), with_absolute_paths(pipeline)
+    run, pipeline = absolute_path(run), with_absolute_paths(_with_telemetry(pipeline, options))
     check_backends(pipeline, commercial)
     models = find_models(pipeline, commercial)
     check_calibration(pipeline, models)
@@ -276,6 +278,20 @@ def _start(run: str, pipeline: Any, options: argparse.Namespace, commercial: boo
         wanted = max(getattr(pipeline, phase).resources.num_cpus for phase in phases)
         engine = RayEngine(pipeline.engine, options.ray_address, int(wanted))
     return Job(run, pipeline, models, os.environ.get("PERSONA_CALLS")), engine
+
+
+def _with_telemetry(pipeline: Any, options: argparse.Namespace) -> Any:
+    """The pipeline as --log-format and --metrics-port want it."""
+    given = {"log_format": options.log_format, "metrics_port": options.metrics_port}
+    wanted = {key: value for key, value in given.items() if value is not None}
+    if not wanted:
+        return pipeline
+    from curation.errors import ConfigError
+
+    port = options.metrics_port
+    if port is not None and not 0 <= port <= 65535:
+        raise ConfigError(f"--metrics-port {port}: must be 0 to 65535")
+    return pipeline.model_copy(update={"telemetry": pipeline.telemetry.model_copy(update=wanted)})
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -59,12 +59,17 @@ def digest(fragments: list[Fragment]) -> str:
     return fingerprint([[fragment.index, fragment.key] for fragment in fragments])
 
 
-def commit(path: str, table: pa.Table, about: dict[str, Any]) -> None:
-    """Writes a fragment atomically; `about` (counts, calls, seconds) is kept in its footer."""
+def commit(path: str, table: pa.Table, about: dict[str, Any]) -> int:
+    """Writes a fragment atomically; `about` (counts, calls, seconds) is kept in its footer.
+
+    Returns how many bytes it has.
+    """
     metadata = {**(table.schema.metadata or {}), _METADATA: json.dumps(about).encode()}
     sink = io.BytesIO()
     pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
-    write_bytes(path, sink.getvalue())
+    data = sink.getvalue()
+    write_bytes(path, data)
+    return len(data)
 
 
 def about(path: str) -> dict[str, Any]:

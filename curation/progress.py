@@ -1,8 +1,14 @@
-"""Shows a run: bars on a terminal, a line now and then off one; keeps status.json up to date."""
+"""Shows a run: bars on a terminal, a line now and then off one; keeps status.json up to date.
 
+With `log_format: json` every line is one object: time, level, event, run, phase (the step), stage (the last
+that decided), and what the event is about.
+"""
+
+import json
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -11,28 +17,32 @@ from rich.progress import Progress as Bars
 
 from curation.ledger import FAILED, KEPT, REJECTED, Counts
 from curation.run_folder import HEARTBEAT_S, whoami, write_json
+from curation.settings.telemetry import TelemetrySettings
 
 _STATUS_EVERY_S = 2.0
-_LINE_EVERY_S = 15.0
 
 
 class RunProgress:
     """One row a step: fragments, rows kept / rejected / failed by its last stage, rate, time left."""
 
-    def __init__(self, run: str, quiet: bool = False) -> None:
+    def __init__(self, run: str, quiet: bool = False, settings: TelemetrySettings | None = None) -> None:
+        settings = settings or TelemetrySettings()
         self._run = run
         self._quiet = quiet
+        self._json = settings.log_format == "json"
+        self._every_s = settings.log_every_s
         self._console = Console(stderr=True)
         self._bars: Bars | None = None
         self._bar: Any = None
         self._phase = ""
+        self._in_step = False
         self._total = self._done = self._fresh = 0
         self._rows = 0
         self._began = self._status_at = self._line_at = 0.0
         self._counts = Counts()
         self._ended = threading.Event()
         threading.Thread(target=self._beat, daemon=True).start()
-        if not quiet and sys.stderr.isatty():
+        if not quiet and not self._json and sys.stderr.isatty():
             self._bars = Bars(
                 TextColumn("{task.description:<16}"),
                 BarColumn(bar_width=24),
@@ -43,19 +53,21 @@ class RunProgress:
             )
             self._bars.start()
 
-    def begin(self, phase: str, total: int, done: int, counts: Counts) -> None:
+    def begin(self, phase: str, total: int, done: int, counts: Counts, workers: int = 0) -> None:
         """A step begins with `done` of `total` fragments committed."""
         again = phase == self._phase and self._fresh == 0  # a step that stopped to wait for its server
         self._phase, self._total, self._done, self._fresh, self._rows = phase, total, done, 0, 0
         self._began = self._line_at = time.monotonic()
+        self._in_step = True
         self._counts = counts
         if self._bars is not None and again:
             self._bars.update(self._bar, completed=done)
         elif self._bars is not None:
             self._bar = self._bars.add_task(phase, total=total, completed=done, said="")
         self._status("running", force=True)
+        self._log("step_begins", fragments=total, fragments_done=done, workers=workers)
 
-    def advance(self, rows: int, counts: Counts) -> None:
+    def advance(self, rows: int, counts: Counts, work: dict[str, Any] | None = None) -> None:
         """One more fragment is committed."""
         self._done += 1
         self._fresh += 1
@@ -63,21 +75,23 @@ class RunProgress:
         self._counts = counts
         if self._bars is not None:
             self._bars.update(self._bar, completed=self._done, said=self._said())
-        elif not self._quiet and time.monotonic() - self._line_at >= _LINE_EVERY_S:
+        elif time.monotonic() - self._line_at >= self._every_s:
             self._line_at = time.monotonic()
-            self._print_line()
+            self._print_line("step_goes_on")
         self._status("running")
 
     def end(self) -> None:
         """The step is done."""
         if self._bars is not None:
             self._bars.update(self._bar, said=self._said())
-        elif not self._quiet:
-            self._print_line()
+        else:
+            self._print_line("step_ends")
+        self._in_step = False
 
     def say(self, line: str) -> None:
         """A line above the bars."""
-        if not self._quiet:
+        self._log("said", message=line)
+        if not self._quiet and not self._json:
             self._console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     def finish(self, state: str, message: str = "") -> None:
@@ -86,6 +100,8 @@ class RunProgress:
         if self._bars is not None:
             self._bars.stop()
         self._status(state, force=True, message=message)
+        bad = state != "finished"
+        self._log("run_stopped" if bad else "run_finished", "error" if bad else "info", message=message)
 
     def _beat(self) -> None:
         """Signs of life while a fragment or a global step takes long."""
@@ -117,12 +133,39 @@ class RunProgress:
                 parts.append(f"{left:.0f} s left")
         return " · ".join(parts)
 
-    def _print_line(self) -> None:
+    def _print_line(self, event: str) -> None:
+        left = self._seconds_left()
+        self._log(
+            event,
+            fragments=self._total,
+            fragments_done=self._done,
+            rows_per_second=round(self._rate(), 3) if self._fresh else None,
+            seconds_left=None if left is None else round(left, 1),
+            counts=self._counts.to_json(),
+        )
+        if self._quiet or self._json:
+            return
         self._console.print(
             f"{self._phase}: {self._done}/{self._total} fragments  {self._said()}",
             highlight=False,
             soft_wrap=True,
         )
+
+    def _log(self, event: str, level: str = "info", **about: Any) -> None:
+        """One object on stderr, where the settings want JSON."""
+        if self._quiet or not self._json:
+            return
+        stages = list(self._counts.stages)
+        record = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "level": level,
+            "event": event,
+            "run": self._run,
+            "phase": self._phase if self._in_step else None,
+            "stage": stages[-1] if stages and self._in_step else None,
+            **about,
+        }
+        print(json.dumps(record, ensure_ascii=False), file=sys.stderr, flush=True)
 
     def _status(self, state: str, force: bool = False, message: str = "") -> None:
         now = time.monotonic()

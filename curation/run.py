@@ -14,10 +14,10 @@ from curation.packing.phase import run_shards
 from curation.people.phase import run_people
 from curation.photos.phase import run_photos
 from curation.photos.sample import Sample
-from curation.progress import RunProgress
 from curation.run_folder import code_version, read_json, write_json, write_run
 from curation.step import Context
 from curation.storage import write_bytes
+from curation.telemetry.watchers import watchers_of
 from curation.vlm.serving import Servers
 
 # Where the counts of each phase are kept, in the order of the funnel.
@@ -41,7 +41,7 @@ def curate(
     Raises PersonaError with one line when it cannot go on; what was committed stays.
     """
     write_run(job, name, sample is not None)
-    progress = RunProgress(job.run, quiet)
+    progress = watchers_of(job, name, quiet)
     context = Context(job, engine, progress, sample=sample)
     servers = Servers(context)
     began = time.monotonic()

@@ -16,17 +16,21 @@ from curation.photos.sample import Sample
 from curation.settings.base import Resources
 from curation.stage_clock import StageClock
 from curation.storage import join
+from curation.vlm.traffic import TRAFFIC
 
 
 class Progress(Protocol):
     """Told what a run does; shows it to a person or to nobody."""
 
-    def begin(self, phase: str, total: int, done: int, counts: Counts) -> None:
-        """A step begins; `done` of `total` fragments are committed already."""
+    def begin(self, phase: str, total: int, done: int, counts: Counts, workers: int = 0) -> None:
+        """A step begins; `done` of `total` fragments are committed already, `workers` do the others."""
         ...
 
-    def advance(self, rows: int, counts: Counts) -> None:
-        """A fragment was committed; `counts` are those of the whole step so far."""
+    def advance(self, rows: int, counts: Counts, work: dict[str, Any] | None = None) -> None:
+        """A fragment was committed; `counts` are those of the whole step so far.
+
+        `work` is what its worker said of it: seconds, stages, calls, bytes, and `vlm` (`Traffic.take`).
+        """
         ...
 
     def end(self) -> None:
@@ -81,8 +85,10 @@ def work_of(
             "cpu_seconds": round(time.process_time() - cpu, 4),
             "stages": clock.take(),
         }
-        commit(task.target, table, answer)
-        return answer
+        asked = TRAFFIC.take()
+        if asked:
+            answer["vlm"] = asked
+        return {**answer, "bytes": commit(task.target, table, answer)}
 
     return work
 
@@ -116,14 +122,15 @@ def run_step(
     ]
     began = time.monotonic()
     fresh_rows, cpu = 0, 0.0
-    context.progress.begin(phase, len(expected), len(committed), counts)
+    workers = context.engine.workers(resources, len(tasks))
+    context.progress.begin(phase, len(expected), len(committed), counts, workers)
     for answer in context.engine.map(opener, context.job, tasks, resources):
         counts.add(answer["counts"])
         fresh_rows += answer["rows"]
         cpu += answer["cpu_seconds"]
         for stage, number in answer["calls"].items():
             context.calls[stage] = context.calls.get(stage, 0) + number
-        context.progress.advance(answer["rows"], counts)
+        context.progress.advance(answer["rows"], counts, answer)
         _stop_above_failure_rate(context, phase, counts)
     context.progress.end()
     _stop_above_failure_rate(context, phase, counts, at_end=True)
@@ -135,7 +142,7 @@ def run_step(
         "seconds": round(seconds, 3),
         "cpu_seconds": round(cpu, 3),
         "rows_per_second": round(fresh_rows / seconds, 3) if fresh_rows else 0.0,
-        "workers": context.engine.workers(resources, len(tasks)),
+        "workers": workers,
     }
     return expected
 

@@ -5,6 +5,7 @@ Answers are remembered where the run remembers its own, so a pair that either ha
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from curation.backends import JoinsRun, build_backend
 from curation.call_counter import CallCounter
@@ -20,10 +21,10 @@ from curation.vlm.serving import Servers
 class _Said:
     """Progress of something that is no phase: only what a person who waits should know."""
 
-    def begin(self, phase: str, total: int, done: int, counts: Counts) -> None:
+    def begin(self, phase: str, total: int, done: int, counts: Counts, workers: int = 0) -> None:
         pass
 
-    def advance(self, rows: int, counts: Counts) -> None:
+    def advance(self, rows: int, counts: Counts, work: dict[str, Any] | None = None) -> None:
         pass
 
     def end(self) -> None:

@@ -13,6 +13,7 @@ from curation.settings.outfits import OutfitsSettings
 from curation.settings.people import PeopleSettings
 from curation.settings.photos import PhotosSettings
 from curation.settings.source import ModelsSettings, SourceSettings
+from curation.settings.telemetry import TelemetrySettings
 
 
 class EngineSettings(Settings):
@@ -50,6 +51,7 @@ class PipelineSettings(Settings):
     captions: CaptionsSettings = CaptionsSettings()
     shards: ShardsSettings = ShardsSettings()
     engine: EngineSettings = EngineSettings()
+    telemetry: TelemetrySettings = resource(TelemetrySettings())
 
     @model_validator(mode="after")
     def _keys_agree(self) -> "PipelineSettings":

@@ -22,6 +22,7 @@ from curation.settings.vlm import VlmSettings
 from curation.vlm.interview import Listener
 from curation.vlm.question import Question, Questions
 from curation.vlm.reply import MalformedError, Reply, read_reply
+from curation.vlm.traffic import TRAFFIC
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _PROBE_S = 5.0  # for /health to answer
@@ -77,29 +78,37 @@ class VlmClient:
         attempts = self._settings.retries + 1
         for attempt in range(attempts):
             if attempt:
+                TRAFFIC.again()
                 await asyncio.sleep(_pause(question.key, attempt))
             if not await self._door.open(session):
                 return Reply(None, error=self._door.message(problem))
             if attempt == 0:
                 listener.asking(question)
             try:
-                status, data = await self._post(session, body)
+                with TRAFFIC.request():
+                    status, data = await self._post(session, body)
             except TimeoutError:
+                TRAFFIC.ended("timeout")
                 problem = f"no answer in {self._settings.timeout_s:g} s"
                 self._door.knock()
                 continue
             except (aiohttp.ClientError, OSError) as error:
+                TRAFFIC.ended("connection")
                 problem = f"connection: {one_line(error)}"
                 self._door.knock()
                 continue
             if status == 200:
                 try:
-                    return read_reply(self._questions.prompt, json.loads(data))
+                    reply = read_reply(self._questions.prompt, json.loads(data))
+                    TRAFFIC.ended("ok")
+                    return reply
                 except MalformedError as error:
                     problem = str(error)
                 except ValueError:
                     problem = "the response is not JSON"
+                TRAFFIC.ended("malformed")
                 continue
+            TRAFFIC.ended(f"http_{status}")
             problem = f"HTTP {status}: {server_message(data)}"
             if status == 429:
                 continue

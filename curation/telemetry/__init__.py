@@ -1,0 +1,1 @@
+"""What a run tells of itself to machines: metrics for Prometheus, spans for OpenTelemetry."""
