@@ -5,14 +5,14 @@ ENGINE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 READY := $(VENV)/.ready-$(ENGINE)
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test check docs lock clean
+.PHONY: setup demo test check docs licences sbom lock clean
 
 setup: $(READY)
 
 $(READY): requirements/$(ENGINE).txt requirements/uv.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements/$(ENGINE).txt
+	$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements/$(ENGINE).txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	touch $@
 
@@ -40,6 +40,14 @@ lock: $(READY)
 	done
 	$(BIN)/uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 \
 	  requirements/peers.in -o requirements/peers.txt
+
+# docs/licences.md: what is installed and the weights, with their licences.
+licences: $(READY)
+	$(BIN)/python -m requirements.licences
+
+# A bill of materials as CycloneDX JSON.
+sbom: $(READY)
+	$(BIN)/python -m requirements.sbom > sbom.cdx.json
 
 clean:
 	rm -rf $(VENV) build site *.egg-info .mypy_cache .ruff_cache .pytest_cache

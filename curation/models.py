@@ -41,11 +41,13 @@ def find_models(pipeline: PipelineSettings, commercial: bool = False) -> Models:
 
     With `commercial`, cards and backends whose licence does not permit commercial use are refused.
     """
-    found: Models = {}
+    # First of all: nobody should fetch weights to learn that they may not be used.
     for path, name in model_names(pipeline):
         card = pipeline.models.cards[name]
         if commercial and not card.commercial:
             raise ConfigError(f"--commercial: {path}: '{name}' is under {card.licence}")
+    found: Models = {}
+    for path, name in model_names(pipeline):
         if name in found:
             continue
         found[name] = find_model(pipeline, path, name)

@@ -1,0 +1,113 @@
+"""Writes docs/licences.md: the licences of every pinned distribution and of the pipelines' weights.
+
+python -m requirements.licences            writes it
+python -m requirements.licences --check    exit code 1 where it is not what would be written
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from requirements.cards import Card, read_cards
+from requirements.licence import ORDER, kind_of, licence_of
+from requirements.pinned import FOLDER, Pinned, read_pinned
+
+PAGE = FOLDER.parent / "docs" / "licences.md"
+_ABOUT = """# Licences
+
+Made by `make licences` from `requirements/cpu.txt`, the metadata of what is installed and the model cards of
+`pipelines.yaml`; a test says when it is out of date. Do not edit it.
+
+`persona curate … --commercial` refuses backends and weights that forbid commercial use, in one line and
+before anything starts. It trusts the cards and `curation/backends.py`; the code of plugins is not checked.
+
+```
+.venv/bin/persona curate real-photos --commercial
+```
+"""
+
+
+class NotInstalledError(RuntimeError):
+    """A pinned distribution is not in this environment, so its licence cannot be read."""
+
+
+def page() -> str:
+    """The whole page. Raises NotInstalledError in an environment that is not that of cpu.txt."""
+    pinned = read_pinned(FOLDER / "cpu.txt")
+    licences = {}
+    for one in pinned:
+        licence = licence_of(one.name)
+        if licence is None:
+            raise NotInstalledError(f"{one.name} is in cpu.txt and not installed")
+        licences[one.name] = licence
+    parts = [_ABOUT, *_weights(read_cards()), *_summary(licences), *_distributions(pinned, licences)]
+    ours = {one.name for one in pinned}
+    rest = [one for one in read_pinned(FOLDER / "gpu.txt") if one.name not in ours]
+    parts.append(
+        f"## Only in the GPU set\n\nThese {len(rest)} are in `requirements/gpu.txt` alone. They were not "
+        "installed where this page was made, so their licences were not read: "
+        f"{', '.join(one.name for one in rest)}.\n"
+    )
+    return "\n".join(parts)
+
+
+def _weights(cards: Sequence[Card]) -> list[str]:
+    rows = [
+        f"| {card.name} | {', '.join(card.pipelines)} | {card.licence} | {_yes(card.commercial)} "
+        f"| {card.source} | {_yes(card.sha256)} |"
+        for card in cards
+    ]
+    head = "| card | pipelines | licence | commercial | source | sha256 stated |\n|---|---|---|---|---|---|"
+    return ["## Weights\n", head, *rows, ""]
+
+
+def _yes(true: object) -> str:
+    return "yes" if true else "no"
+
+
+def _summary(licences: dict[str, str]) -> list[str]:
+    rows = []
+    for kind in ORDER:
+        names = [name for name, licence in licences.items() if kind_of(licence) == kind]
+        named = "all others" if kind == "permissive" else ", ".join(names) or "none"
+        rows.append(f"| {kind} | {len(names)} | {named} |")
+    return [
+        "## Distributions\n",
+        "Of alternatives (OR) the freest counts, of conditions (AND) the strictest.\n",
+        "| | number | which |\n|---|---|---|",
+        *rows,
+        "",
+        "- Strong copyleft: the backends `ultralytics` and `ultralytics_sam` import these, and the training "
+        "of the demo's detector; `--commercial` refuses both backends.",
+        "- Proprietary: libraries of NVIDIA and Intel that torch and vLLM are linked with; their licences "
+        "permit use and, within limits, passing them on.",
+        "",
+    ]
+
+
+def _distributions(pinned: Sequence[Pinned], licences: dict[str, str]) -> list[str]:
+    rows = [f"| {one.name} | {one.version} | {licences[one.name]} |" for one in pinned]
+    return ["| distribution | version | licence |\n|---|---|---|", *rows, ""]
+
+
+def main() -> int:
+    """Writes or checks the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    try:
+        text = page()
+    except (NotInstalledError, ValueError) as error:
+        print(f"licences: {error}", file=sys.stderr)
+        return 1
+    if not options.check:
+        PAGE.write_text(text)
+        return 0
+    if not PAGE.exists() or PAGE.read_text() != text:
+        print("docs/licences.md is out of date; run `make licences`", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
