@@ -227,13 +227,20 @@ def _retry(options: argparse.Namespace) -> int:
 
     name, pipeline = pipeline_of(options.folder)
     forgotten = forget_failures(options.folder)
-    if not options.quiet:
+    if not options.quiet and options.log_format != "json":
         print(f"{forgotten} failed measurements are taken up again", file=sys.stderr)
-    return _run(options.folder, name, pipeline, options, commercial=False)
+    return _run(options.folder, name, pipeline, options, commercial=False, also={"taken_up": forgotten})
 
 
-def _run(run: str, name: str, pipeline: Any, options: argparse.Namespace, commercial: bool) -> int:
-    """Runs the phases, and prints what came out."""
+def _run(
+    run: str,
+    name: str,
+    pipeline: Any,
+    options: argparse.Namespace,
+    commercial: bool,
+    also: dict[str, Any] | None = None,
+) -> int:
+    """Runs the phases, and prints what came out, with what else --json is to say."""
     from curation.run import curate
     from curation.status import summary_lines
 
@@ -243,7 +250,7 @@ def _run(run: str, name: str, pipeline: Any, options: argparse.Namespace, commer
     finally:
         engine.close()
     if options.json:
-        print(json.dumps(summary))
+        print(json.dumps({**summary, **(also or {})}))
     elif not options.quiet:
         print("\n".join([*summary_lines(summary), f"run folder: {job.run}"]))
     return 0
@@ -295,20 +302,25 @@ def _with_telemetry(pipeline: Any, options: argparse.Namespace) -> Any:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from curation.status import read_status, status_lines
+    from curation.status import is_well, read_status, status_lines
 
     status = read_status(options.folder)
     print(json.dumps(status) if options.json else "\n".join(status_lines(status)))
-    return 0 if status["state"] in ("finished", "running") else 1
+    return 0 if is_well(status) else 1
 
 
 def _why(options: argparse.Namespace) -> int:
     from curation.errors import ConfigError
     from curation.why import explain, failed_rows, why_lines
 
+    if options.failed and options.id is not None:
+        raise ConfigError("why: give an id or --failed, not both")
+    if options.failed and options.json:
+        print(json.dumps({"run": options.folder, "failed": list(failed_rows(options.folder))}))
+        return 0
     if options.failed:
         for row in failed_rows(options.folder):
-            print(json.dumps(row) if options.json else f"{row['id']}  {row['stage']}: {row['detail']}")
+            print(f"{row['id']}  {row['stage']}: {row['detail']}")
         return 0
     if options.id is None:
         raise ConfigError("why: give an id or a file name, or --failed")

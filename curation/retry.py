@@ -6,9 +6,10 @@ which asks no model about a row that was measured.
 
 import pyarrow as pa
 
+from curation.errors import ConfigError
 from curation.fragments import about, list_fragments
 from curation.ledger import FAILED
-from curation.run_folder import require_run
+from curation.run_folder import is_sample
 from curation.storage import join, list_names, read_table, remove, write_table
 from curation.vlm.cache import FOLDER as ANSWERS
 
@@ -17,8 +18,12 @@ _DECIDED_AGAIN = ("packing", "captions", "outfits", "identities")
 
 
 def forget_failures(run: str) -> int:
-    """Clears the run folder of failures. Returns how many measurements and answers are wanted again."""
-    require_run(run)
+    """Clears the run folder of failures. Returns how many measurements and answers are wanted again.
+
+    Raises ConfigError for no run, and for the sample of a plan, which is made anew and not mended.
+    """
+    if is_sample(run):
+        raise ConfigError(f"{run}: holds the sample of `persona plan`; make the plan anew")
     screened = join(run, "photos", "_screened")
     failed = [
         join(screened, fragment.name)

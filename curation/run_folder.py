@@ -32,7 +32,7 @@ def write_run(job: Job, name: str, sample: bool = False) -> None:
     `sample`: the run is of a sample, as `persona plan` makes it. Raises ConfigError where the folder holds
     a run of the other kind: either would remove what the other did.
     """
-    if exists(join(job.run, "run.yaml")) and is_sample(job.run) != sample:
+    if _holds_other_kind(job.run, sample):
         held = "the whole collection's run" if sample else "the sample of `persona plan`"
         raise ConfigError(f"--out {job.run}: holds {held}; choose another folder")
     record = {
@@ -48,17 +48,34 @@ def write_run(job: Job, name: str, sample: bool = False) -> None:
 
 def pipeline_of(run: str) -> tuple[str, PipelineSettings]:
     """The name and settings that a run was last started with. Raises ConfigError."""
-    require_run(run)
-    record = yaml.safe_load(read_bytes(join(run, "run.yaml")))
+    record = _run_yaml(run)
     try:
         return str(record["pipeline"]), PipelineSettings.model_validate(record["settings"])
     except (KeyError, TypeError, ValidationError):
         raise ConfigError(f"{run}: its run.yaml was written by another version; use curate") from None
 
 
+def _holds_other_kind(run: str, sample: bool) -> bool:
+    try:
+        return exists(join(run, "run.yaml")) and is_sample(run) != sample
+    except ConfigError:  # damaged: it is about to be written anew
+        return False
+
+
 def is_sample(run: str) -> bool:
     """Whether a run folder holds the sample of `persona plan`."""
-    return bool((yaml.safe_load(read_bytes(join(run, "run.yaml"))) or {}).get("sample"))
+    return bool(_run_yaml(run).get("sample"))
+
+
+def _run_yaml(run: str) -> dict[str, Any]:
+    require_run(run)
+    try:
+        record = yaml.safe_load(read_bytes(join(run, "run.yaml")))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        record = None
+    if not isinstance(record, dict):
+        raise ConfigError(f"{run}: its run.yaml is damaged; the same curate command writes it anew")
+    return record
 
 
 def write_json(run: str, name: str, record: dict[str, Any]) -> None:
@@ -68,11 +85,14 @@ def write_json(run: str, name: str, record: dict[str, Any]) -> None:
 
 
 def read_json(run: str, name: str) -> dict[str, Any] | None:
-    """A JSON file of the run folder, or None where there is none."""
+    """A JSON file of the run folder, None where there is none. Raises ConfigError for a damaged one."""
     path = join(run, name)
     if not exists(path):
         return None
-    return dict(json.loads(read_bytes(path)))
+    try:
+        return dict(json.loads(read_bytes(path)))
+    except (ValueError, TypeError):
+        raise ConfigError(f"{path}: is damaged; remove it, the same curate command writes it anew") from None
 
 
 def require_run(run: str) -> None:

@@ -9,15 +9,42 @@ from curation.run import PHASES
 from curation.run_folder import HEARTBEAT_S, read_json, require_run
 from curation.storage import join
 
+SILENT_S = 6 * HEARTBEAT_S
+"""A run that says nothing for so long was killed, or cannot write its run folder."""
+
+
+def is_well(status: dict[str, Any]) -> bool:
+    """Whether the run is finished, or at work and alive."""
+    if status["state"] == "running":
+        return status["silent_s"] is None or bool(status["silent_s"] <= SILENT_S)
+    return bool(status["state"] == "finished")
+
 
 def read_status(run: str) -> dict[str, Any]:
-    """State, and per stage: in, kept, rejected, failed, reasons. Raises ConfigError for no run."""
+    """{run, state, message, phase, silent_s, collection, identities, groups, stages, …}.
+
+    state     not started, running, finished, stopped
+    message   why it stopped
+    phase     the step that it is in, None where it is in none
+    silent_s  seconds since its last sign of life, None where it is finished
+    stages    [{phase, stage, unit, in, kept, rejected, failed, reasons}]
+
+    A finished run adds what its summary.json has; a running or stopped one fragments_done, fragments,
+    rows_per_second, seconds_left, host, pid. Raises ConfigError for no run.
+    """
     require_run(run)
     now = read_json(run, "status.json") or {"state": "not started"}
     if now["state"] == "finished":
         summary = read_json(run, "summary.json")
         if summary is not None:
-            return {"state": "finished", "run": run, **summary}
+            return {
+                "run": run,
+                "state": "finished",
+                "message": "",
+                "phase": None,
+                "silent_s": None,
+                **summary,
+            }
     stages = []
     for phase, folders in PHASES.items():
         for folder in folders:
@@ -29,6 +56,8 @@ def read_status(run: str) -> dict[str, Any]:
     silent_s = round(time.time() - now["time"], 1) if "time" in now else None
     by_stage = {entry["stage"]: entry for entry in stages}
     return {
+        "message": "",
+        "phase": None,
         **now,
         "run": run,
         "silent_s": silent_s,
@@ -44,7 +73,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
     lines = [f"{status['run']}: {status['state']}"]
     if status["state"] == "running":
         lines[0] += f", {status['phase']} {status['fragments_done']}/{status['fragments']} fragments"
-        if status["silent_s"] is not None and status["silent_s"] > 6 * HEARTBEAT_S:
+        if not is_well(status):
             lines.append(
                 f"no sign of life for {status['silent_s']:.0f} s (process {status['pid']} on "
                 f"{status['host']}); if it was killed, the same curate command goes on from here"

@@ -24,7 +24,10 @@ def explain(run: str, wanted: str) -> dict[str, Any]:
     require_run(run)
     photos = _photos_named(run, wanted)
     if not photos:
-        raise ConfigError(f"{run}: knows no photo, person, identity or group '{wanted}'")
+        short = (
+            f" (the start of an id needs {_LEAST_PREFIX} characters)" if len(wanted) < _LEAST_PREFIX else ""
+        )
+        raise ConfigError(f"{run}: knows no photo, person, identity or group '{wanted}'{short}")
     later = _decisions_by_person(run)
     found = []
     for photo in photos:

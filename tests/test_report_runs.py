@@ -33,7 +33,7 @@ def said_by(capsys: Said, *words: str | Path) -> Any:
 
 
 def test_all_runs_below_a_folder_are_listed(runs: Path, capsys: Said) -> None:
-    found = said_by(capsys, "runs", runs.parent, "--json")
+    found = said_by(capsys, "runs", runs.parent, "--json")["runs"]
     assert [(Path(run["run"]).name, run["pipeline"], run["state"]) for run in found] == [
         ("strict", "drawn", "finished"),
         ("wide", "drawn", "finished"),
@@ -44,6 +44,7 @@ def test_all_runs_below_a_folder_are_listed(runs: Path, capsys: Said) -> None:
 
 def test_a_run_does_not_differ_from_itself(runs: Path, capsys: Said) -> None:
     found = said_by(capsys, "diff", runs / "wide", runs / "wide", "--json")
+    assert [run["state"] for run in found.pop("runs")] == ["finished", "finished"]
     assert found == {"settings": {}, "stages": {}, "moved": [], "same": 18}
 
 

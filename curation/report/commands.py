@@ -38,7 +38,7 @@ def mount(commands: Any) -> None:
         commands, "runs", _runs, "the runs below a folder, and what each came to", "persona runs runs --json"
     )
     runs.add_argument("folder", nargs="?", default="runs", metavar="DIR", help="default %(default)s")
-    runs.add_argument("--json", action="store_true", help="one array")
+    runs.add_argument("--json", action="store_true", help="one object")
 
     diff = add_command(
         commands,
@@ -82,7 +82,9 @@ def _runs(options: argparse.Namespace) -> int:
     from curation.report.runs import list_runs, run_lines
 
     found = list_runs(options.folder)
-    print(json.dumps(found) if options.json else "\n".join(run_lines(found)))
+    print(
+        json.dumps({"folder": options.folder, "runs": found}) if options.json else "\n".join(run_lines(found))
+    )
     return 0
 
 

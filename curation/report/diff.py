@@ -21,8 +21,9 @@ _ABSENT = "not there"
 
 
 def diff_runs(a: str, b: str) -> dict[str, Any]:
-    """{settings, stages, moved, same}.
+    """{runs, settings, stages, moved, same}.
 
+    runs      [{run, state}, the same of b]: of one that is not finished, what it has committed is compared
     settings  {key path: [value in a, value in b]} of those that differ; resources are left out
     stages    {stage: [{in, kept, rejected, failed}, the same in b]} of those that differ; None: no such stage
     moved     [{from, to, count, examples}] of subjects that ended differently, the most frequent first
@@ -33,7 +34,8 @@ def diff_runs(a: str, b: str) -> dict[str, Any]:
     settings = [_flat(pipeline_of(run)[1].ruling()) for run in (a, b)]
     keys = sorted(set(settings[0]) | set(settings[1]))
     changed = {key: [found.get(key) for found in settings] for key in keys}
-    counts = [{entry["stage"]: _counts(entry) for entry in read_status(run)["stages"]} for run in (a, b)]
+    states = [read_status(run) for run in (a, b)]
+    counts = [{entry["stage"]: _counts(entry) for entry in status["stages"]} for status in states]
     stages = {name: [found.get(name) for found in counts] for name in dict.fromkeys([*counts[0], *counts[1]])}
     ends_a, ends_b = _endings(a), _endings(b)
     moves: Counter[tuple[str, str]] = Counter()
@@ -45,6 +47,7 @@ def diff_runs(a: str, b: str) -> dict[str, Any]:
             examples.setdefault(move, []).append(name)
     moved = sorted(((-count, move) for move, count in moves.items() if move[0] != move[1]))
     return {
+        "runs": [{"run": status["run"], "state": status["state"]} for status in states],
         "settings": {key: values for key, values in changed.items() if values[0] != values[1]},
         "stages": {name: values for name, values in stages.items() if values[0] != values[1]},
         "moved": [
@@ -86,8 +89,13 @@ def _endings(run: str) -> dict[str, str]:
 
 def diff_lines(found: dict[str, Any]) -> list[str]:
     """For people."""
-    lines = [f"{key}: {values[0]} → {values[1]}" for key, values in found["settings"].items()]
-    lines = lines or ["the settings are the same, resources aside"]
+    lines = [
+        f"{run['run']} is not finished ({run['state']}): what it has committed is compared"
+        for run in found["runs"]
+        if run["state"] != "finished"
+    ]
+    changed = [f"{key}: {values[0]} → {values[1]}" for key, values in found["settings"].items()]
+    lines += changed or ["the settings are the same, resources aside"]
     if found["stages"]:
         lines += ["", "stage: kept of in"]
     for stage, values in found["stages"].items():

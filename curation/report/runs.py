@@ -1,9 +1,10 @@
 """`persona runs`: the run folders below a folder, and what each has come to."""
 
+from contextlib import suppress
 from typing import Any
 
 from curation.errors import ConfigError, PersonaError
-from curation.run_folder import pipeline_of
+from curation.run_folder import is_sample, pipeline_of
 from curation.status import read_status
 from curation.storage import exists, join, list_names
 
@@ -11,9 +12,10 @@ _DEPTH = 2  # runs/first, and runs/demo/run
 
 
 def list_runs(folder: str) -> list[dict[str, Any]]:
-    """{run, pipeline, state, collection, groups, photos, config} of each run in `folder` or one below it.
+    """{run, pipeline, state, sample, collection, groups, photos, config} of each run in or below `folder`.
 
-    A run that another version wrote has pipeline None; numbers that are not known yet are None. Raises
+    Two levels are looked through. A run that another version wrote has pipeline None, one that cannot be read
+    the state `damaged`; `sample`: it is that of a plan. Numbers that are not known yet are None. Raises
     ConfigError where there is no such folder.
     """
     if not exists(folder):
@@ -31,19 +33,24 @@ def _runs(folder: str, depth: int) -> list[str]:
 
 
 def _entry(run: str) -> dict[str, Any]:
-    status = read_status(run)
-    try:
-        pipeline: str | None = pipeline_of(run)[0]
-    except PersonaError:
-        pipeline = None
-    known = ("state", "collection", "groups", "photos", "config")
-    return {"run": run, "pipeline": pipeline, **{key: status.get(key) for key in known}}
+    pipeline, sample, status = None, False, {"state": "damaged"}
+    with suppress(PersonaError, OSError, ValueError):  # ValueError: pyarrow's, of a file that is no fragment
+        status = read_status(run)
+    with suppress(PersonaError):
+        sample = is_sample(run)
+        pipeline = pipeline_of(run)[0]
+    known = ("collection", "groups", "photos", "config")
+    about = {"run": run, "pipeline": pipeline, "state": status["state"], "sample": sample}
+    return {**about, **{key: status.get(key) for key in known}}
 
 
 def run_lines(runs: list[dict[str, Any]]) -> list[str]:
     """For people: one line a run."""
+    if not runs:
+        return ["no runs"]
     heads = ("run", "pipeline", "state", "collection", "groups", "photos", "config")
-    rows = [heads, *(tuple("–" if run[key] is None else str(run[key]) for key in heads) for run in runs)]
+    shown = [{**run, "state": "plan's sample" if run["sample"] else run["state"]} for run in runs]
+    rows = [heads, *(tuple("–" if run[key] is None else str(run[key]) for key in heads) for run in shown)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
     return [
         "  ".join(
