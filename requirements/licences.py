@@ -21,7 +21,8 @@ Made by `make licences` from `requirements/cpu.txt`, the metadata of what is ins
 `persona curate … --commercial` refuses backends and weights that forbid commercial use, in one line and
 before anything starts. It trusts the cards and `curation/backends.py`; the code of plugins is not checked.
 
-```
+<!-- not run here: it is refused -->
+```bash
 .venv/bin/persona curate real-photos --commercial
 ```
 """

@@ -9,8 +9,8 @@ from curation.settings import PipelineSettings
 # Workers finish in any order, so the order in which stages were first counted is not one to write down.
 _ORDER = (
     "read", "screen", "copies",
-    "detect", "detected", "nsfw", "face", "age", "full_body", "segment", "regions", "appearance", "people",
-    "identity", "outfits", "outfit", "select", "captions", "pack",
+    "nsfw", "detect", "detected", "face", "age", "full_body", "segment", "regions", "appearance", "people",
+    "identity", "minor", "outfits", "outfit", "select", "captions", "pack",
 )  # fmt: skip
 _SECTIONS = ("photos", "people", "identities", "outfits", "selection", "captions", "shards")
 # Places of files, and what a plugin's author put there: nothing of the machine goes into a dataset.
