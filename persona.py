@@ -22,12 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     parser = _parser(words[0] if words else "")
     options = parser.parse_args(words)
-    from curation.errors import PersonaError
+    from curation.errors import PersonaError, printable
 
     try:
         return int(options.run(options))
     except PersonaError as error:
-        print(f"persona: {error}", file=sys.stderr)
+        # Names of strangers' files stand in errors: a terminal must not obey them.
+        print("\n".join(printable(line) for line in f"persona: {error}".splitlines()), file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -310,7 +311,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _why(options: argparse.Namespace) -> int:
-    from curation.errors import ConfigError
+    from curation.errors import ConfigError, printable
     from curation.why import explain, failed_rows, why_lines
 
     if options.failed and options.id is not None:
@@ -320,7 +321,7 @@ def _why(options: argparse.Namespace) -> int:
         return 0
     if options.failed:
         for row in failed_rows(options.folder):
-            print(f"{row['id']}  {row['stage']}: {row['detail']}")
+            print(printable(f"{row['id']}  {row['stage']}: {row['detail']}"))
         return 0
     if options.id is None:
         raise ConfigError("why: give an id or a file name, or --failed")

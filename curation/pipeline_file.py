@@ -16,6 +16,7 @@ from curation.settings import PipelineSettings, PipelinesFile
 
 Path = tuple[str | int, ...]
 Lines = dict[Path, int]
+_MOST_NODES = 100_000  # aliases of aliases grow without end
 
 
 def load_pipeline(file: str, name: str, overrides: Sequence[str] = ()) -> PipelineSettings:
@@ -65,12 +66,26 @@ def _read(file: str) -> tuple[Any, Lines]:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         lines: Lines = {}
         if node is not None:
+            if _unfolded(node, {}) > _MOST_NODES:
+                raise ConfigError(f"{file}: unfolds to more than {_MOST_NODES} keys and values")
             _locate(node, (), lines, file)
         return yaml.safe_load(text), lines
+    except RecursionError:
+        raise ConfigError(f"{file}: is nested without end") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{file}:{mark.line + 1}" if mark else file
         raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+
+
+def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many nodes there are when every alias is written out; each node is visited once."""
+    if id(node) not in known:
+        known[id(node)] = _MOST_NODES + 1  # an alias inside itself has no end
+        below = node.value if isinstance(node, yaml.CollectionNode) else []
+        items = (item for entry in below for item in (entry if isinstance(entry, tuple) else (entry,)))
+        known[id(node)] = 1 + sum(_unfolded(item, known) for item in items)
+    return known[id(node)]
 
 
 def _locate(node: yaml.Node, path: Path, lines: Lines, file: str) -> None:

@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from curation.errors import printable
 from curation.fragments import about, list_fragments
 from curation.ledger import Counts
 from curation.run import PHASES
@@ -79,7 +80,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
                 f"{status['host']}); if it was killed, the same curate command goes on from here"
             )
     if status.get("message"):
-        lines.append(status["message"])
+        lines.append(printable(status["message"]))
     return lines + summary_lines(status)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.errors import ConfigError
+from curation.errors import ConfigError, printable
 from curation.fragments import list_fragments
 from curation.ledger import FAILED
 from curation.run_folder import require_run
@@ -55,7 +55,8 @@ def why_lines(found: dict[str, Any]) -> list[str]:
             lines += [f"    {_line(decision)}" for decision in person["decisions"]]
             if person.get("caption"):
                 lines.append(f"    caption: {person['caption']}")
-    return lines
+    # Names and captions are those of strangers.
+    return [printable(line) for line in lines]
 
 
 def failed_rows(run: str) -> Iterator[dict[str, Any]]:

@@ -33,7 +33,7 @@ def page(run: str, tmp_path: Path) -> Iterator[str]:
     """The URL of a page that writes tmp_path/labels.csv."""
     server = label_server(Labelling(run, str(tmp_path / "labels.csv"), 6), 0)
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
+    yield server.url.rstrip("/")
     server.shutdown()
     server.server_close()
 
@@ -102,6 +102,13 @@ def test_pages_of_other_sites_are_not_answered(page: str) -> None:
     status, body = get(f"{page}/")
     assert status == 200
     assert b"https://" not in body
+
+
+def test_without_the_token_nobody_is_answered(page: str, tmp_path: Path) -> None:
+    host, _, token = page.rpartition("/")
+    for path in ("", "/", "/pair", f"/{token[:-1]}/pair", f"/{token}x/pair", "/label"):
+        assert get(f"{host}{path}")[0] == 403
+    assert get(f"{host}/undo", {})[0] == 403
 
 
 def test_a_run_without_pairs_is_one_line(run: str, tmp_path: Path) -> None:

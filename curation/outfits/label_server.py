@@ -1,13 +1,16 @@
 """`persona judge label`: a page that shows two photos of a person and takes a label by keyboard.
 
-GET /            the page (label.html)
-GET /pair        {number, total, a, b}, or {total, done: true}; names are person_ids
-GET /photo/ID    the person as the judge sees it, JPEG
-POST /label      {a, b, label: same | different | unknown}; POST /undo takes the latest back
-Every answer to a POST is the next pair. Only this machine is answered: photos show real people.
+GET /TOKEN/            the page (label.html)
+GET /TOKEN/pair        {number, total, a, b}, or {total, done: true}; names are person_ids
+GET /TOKEN/photo/ID    the person as the judge sees it, JPEG
+POST /TOKEN/label      {a, b, label: same | different | unknown}; POST /TOKEN/undo takes the latest back
+Every answer to a POST is the next pair. Only this machine is answered, and of its accounts only whoever was
+told the token, which is new at every start: photos show real people.
 """
 
+import hmac
 import json
+import secrets
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -79,12 +82,24 @@ class Labelling:
         return self._pictures.jpeg(self._people[person_id])
 
 
-def label_server(labelling: Labelling, port: int) -> ThreadingHTTPServer:
+class LabelServer(ThreadingHTTPServer):
+    """`url` is the page, with its token."""
+
+    token = ""
+
+    @property
+    def url(self) -> str:
+        """Where the page is, with a slash at its end."""
+        return f"http://127.0.0.1:{self.server_address[1]}/{self.token}/"
+
+
+def label_server(labelling: Labelling, port: int) -> LabelServer:
     """The server on 127.0.0.1, not started yet. Raises PersonaError where the port is taken."""
+    token = secrets.token_urlsafe(16)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if not self._is_local():
+            if not self._is_allowed():
                 return
             if self.path == "/":
                 self._send(200, "text/html; charset=utf-8", _PAGE.read_bytes())
@@ -101,7 +116,7 @@ def label_server(labelling: Labelling, port: int) -> ThreadingHTTPServer:
                 self._json(404, {"error": "no such page"})
 
         def do_POST(self) -> None:
-            if not self._is_local():
+            if not self._is_allowed():
                 return
             try:
                 length = min(int(self.headers.get("Content-Length") or 0), _MOST_BYTES)
@@ -121,12 +136,20 @@ def label_server(labelling: Labelling, port: int) -> ThreadingHTTPServer:
                 return
             self._json(200, labelling.next())
 
-        def _is_local(self) -> bool:
-            """Refuses pages of other sites that reach this one through a browser."""
+        def _is_allowed(self) -> bool:
+            """Refuses pages of other sites that reach this one through a browser, and whoever has no token.
+
+            Takes the token off the path.
+            """
+            _, given, rest = (*self.path.split("/", 2), "", "")[:3]
             host = (self.headers.get("Host") or "").rsplit(":", 1)[0]
             origin = self.headers.get("Origin")
             if host in _HOSTS and (origin is None or origin.split("//")[-1].rsplit(":", 1)[0] in _HOSTS):
-                return True
+                if hmac.compare_digest(given.encode("utf-8", "replace"), token.encode()):
+                    self.path = f"/{rest}"
+                    return True
+                self._json(403, {"error": "open the address that the command printed, with its token"})
+                return False
             self._json(403, {"error": "this page is for this machine only"})
             return False
 
@@ -145,16 +168,18 @@ def label_server(labelling: Labelling, port: int) -> ThreadingHTTPServer:
             """Says nothing: the page shows what happens."""
 
     try:
-        return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        server = LabelServer(("127.0.0.1", port), Handler)
     except (OSError, OverflowError) as error:
         raise PersonaError(f"--port {port}: {one_line(error)}") from None
+    server.token = token
+    return server
 
 
 def serve_labels(run: str, out: str, count: int, port: int) -> int:
     """Serves until Ctrl-C."""
     labelling = Labelling(run, out, count)
     server = label_server(labelling, port)
-    print(f"http://127.0.0.1:{server.server_address[1]}  labels go to {out}; Ctrl-C ends", flush=True)
+    print(f"{server.url}  labels go to {out}; Ctrl-C ends", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

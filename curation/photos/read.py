@@ -65,6 +65,8 @@ class Read(Stage):
             "image_column": source.image_column,
             "uri_column": source.uri_column,
             "allow_urls": source.allow_urls,
+            "allow_private": source.allow_private,
+            "allow_outside": source.allow_outside,
         }
         self._settings = settings
         self._photos = photos

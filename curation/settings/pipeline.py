@@ -1,5 +1,9 @@
 """A pipeline as a whole, the file that names pipelines, and the rules between their keys."""
 
+import re
+from collections.abc import Iterator
+from typing import Any
+
 from pydantic import Field, model_validator
 
 from curation.settings.base import Settings, model_names, resource
@@ -14,6 +18,20 @@ from curation.settings.people import PeopleSettings
 from curation.settings.photos import PhotosSettings
 from curation.settings.source import ModelsSettings, SourceSettings
 from curation.settings.telemetry import TelemetrySettings
+
+_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/@\s]*:[^/@\s]+@", re.IGNORECASE)
+
+
+def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """(key path, text) of every text in nested settings."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for name, below in value.items():
+            yield from _texts(below, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list):
+        for below in value:
+            yield from _texts(below, path)
 
 
 class EngineSettings(Settings):
@@ -52,6 +70,19 @@ class PipelineSettings(Settings):
     shards: ShardsSettings = ShardsSettings()
     engine: EngineSettings = EngineSettings()
     telemetry: TelemetrySettings = resource(TelemetrySettings())
+
+    @model_validator(mode="after")
+    def _holds_no_secret(self) -> "PipelineSettings":
+        """run.yaml, logs and reports repeat settings, so no secret may stand in them."""
+        for path, text in _texts(self.model_dump()):
+            if _PASSWORD.match(text):
+                raise ValueError(
+                    f"{path}: holds a password; credentials come from the environment or the platform's own "
+                    "chain, never from the settings"
+                )
+            if ".server_args" in path and text.split("=")[0] == "--api-key":
+                raise ValueError(f"{path}: --api-key: set $PERSONA_VLM_KEY instead")
+        return self
 
     @model_validator(mode="after")
     def _keys_agree(self) -> "PipelineSettings":

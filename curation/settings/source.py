@@ -19,6 +19,12 @@ class SourceSettings(Settings):
     image_column: str = Field("image", description="parquet: column of bytes, or of {bytes, path}")
     uri_column: str = Field("uri", description="parquet: column of paths or URLs, used without bytes")
     allow_urls: bool = Field(False, description="parquet: read photos from http(s):// addresses")
+    allow_private: bool = Field(
+        False, description="parquet: also from addresses of this machine and of private networks"
+    )
+    allow_outside: bool = Field(
+        False, description="parquet: read files that rows name outside the folder of the collection"
+    )
     columns: dict[Carried, str] = Field(
         default_factory=dict,
         description="what the collection calls a carried column, as {licence: rights, consent: release}",

@@ -1,6 +1,7 @@
 """Reads the encoded bytes that a source row refers to."""
 
 import os
+import posixpath
 import stat
 from bisect import bisect_right
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 
 from curation.settings.source import SourceSettings
 from curation.sources.parquet import resolve
+from curation.sources.web import TooLargeError, read_web
 from curation.storage import filesystem, is_local, local_path, read_bytes
 
 
@@ -43,8 +45,15 @@ class PhotoBytes:
         return self._whole(uri, max_bytes)
 
     def _whole(self, uri: str, max_bytes: int | None) -> bytes:
-        if uri.startswith(("http://", "https://")) and not self._source.allow_urls:
-            raise ValueError("photos from web addresses are off (source.allow_urls)")
+        if uri.lower().startswith(("http://", "https://")):
+            if not self._source.allow_urls:
+                raise ValueError("photos from web addresses are off (source.allow_urls)")
+            try:
+                return read_web(uri, max_bytes, self._source.allow_private)
+            except TooLargeError as error:
+                raise TooManyBytesError(error.size) from None
+        if self._source.kind == "parquet" and not self._source.allow_outside:
+            self._require_inside(uri)
         if is_local(uri):
             found = os.stat(local_path(uri))
             if not stat.S_ISREG(found.st_mode):
@@ -56,6 +65,19 @@ class PhotoBytes:
         if max_bytes is not None and size is not None and size > max_bytes:
             raise TooManyBytesError(size)
         return read_bytes(uri)
+
+    def _require_inside(self, uri: str) -> None:
+        """A row of a stranger's table must not bring in whatever this machine can read."""
+        paths = [self._source.path] if isinstance(self._source.path, str) else self._source.path
+        place = _plain(uri)
+        for path in paths:
+            whole = _plain(path)
+            root = posixpath.dirname(whole) if path.endswith(".parquet") else whole
+            while any(letter in root for letter in "*?["):
+                root = posixpath.dirname(root)
+            if place.startswith(root.rstrip("/") + "/"):
+                return
+        raise ValueError("the row names a file outside the collection (source.allow_outside)")
 
     def _parquet(self, uri: str, row: int, max_bytes: int | None) -> bytes:
         if self._file is None or self._file[0] != uri:
@@ -84,3 +106,11 @@ class PhotoBytes:
         if value is None and isinstance(link, str) and link:
             return self._whole(resolve(uri, link), max_bytes)
         raise ValueError("the row has no bytes" if value is None else f"column {image} holds no bytes")
+
+
+def _plain(uri: str) -> str:
+    """A path or URL without links and dots, to compare with others."""
+    if is_local(uri):
+        return os.path.realpath(os.path.expanduser(local_path(uri)))
+    protocol, path = uri.split("://", 1)
+    return f"{protocol}://{posixpath.normpath(path)}"

@@ -14,6 +14,7 @@ from curation.sources.folder import IMAGE_SUFFIXES
 from curation.sources.rows import MAX_TEXT_BYTES, SourceRow, beside, plain_text
 from curation.storage import filesystem
 
+_MOST_HEADER_BYTES = 16 * 2**20  # of long names and extended headers
 _LABEL_MAP = ".regions.png"  # of our own shards, read as a collection
 
 
@@ -33,7 +34,8 @@ def _rows(stream: Any, size: int, uri: str, label: str, source: SourceSettings) 
     broken: str | None = None
     end = 0
     try:
-        with tarfile.open(fileobj=stream, mode="r:") as tar:
+        headers: Any = _Headers(stream)
+        with tarfile.open(fileobj=headers, mode="r:") as tar:
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined] # tarfile keeps every header otherwise
                 end = member.offset_data + (member.size + 511) // 512 * 512
@@ -51,7 +53,7 @@ def _rows(stream: Any, size: int, uri: str, label: str, source: SourceSettings) 
         tail = stream.read(512)
         if tail != bytes(512):
             broken = f"cut at byte {size}" if len(tail) < 512 else f"no tar header at byte {end}"
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
         broken = f"{error} (at byte {end} of {size})"
     yield from _photos(images, texts, uri, label, source, seen)
     if broken is not None:
@@ -62,6 +64,29 @@ def _rows(stream: Any, size: int, uri: str, label: str, source: SourceSettings) 
             collection=source.collection,
             source_error=f"tar is broken: {broken}; what lies behind is unknown",
         )
+
+
+class _Headers:
+    """A tar as tarfile reads it, header by header: none may claim more than `_MOST_HEADER_BYTES`."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        """At most so many bytes. Raises ValueError for a header of an absurd size."""
+        if not 0 <= size <= _MOST_HEADER_BYTES:
+            raise ValueError(f"a header claims {size} bytes")
+        return bytes(self._stream.read(size))
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        """Moves. Raises ValueError for a place that no file has."""
+        if not 0 <= place < 2**62:
+            raise ValueError(f"a member claims to end at byte {place}")
+        return int(self._stream.seek(place, whence))
+
+    def tell(self) -> int:
+        """Where it is."""
+        return int(self._stream.tell())
 
 
 def _photos(

@@ -14,6 +14,8 @@ from curation.settings import PipelineSettings
 from curation.vlm.server import VllmServer
 from curation.vlm.serving import KEY_VARIABLE, plan_of, vllm_roles
 
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
 
 def serve_vlm(
     pipeline: PipelineSettings,
@@ -28,13 +30,18 @@ def serve_vlm(
     Returns 0 after a clean stop. Raises ConfigError where the pipeline asks no vLLM server, PersonaError
     where the server does not start or dies.
     """
+    key = os.environ.get(KEY_VARIABLE)
+    if not key and host not in _LOOPBACK:
+        raise ConfigError(
+            f"--host {host}: whoever reaches it could ask the model: set ${KEY_VARIABLE} to a key"
+        )
     role = _role(pipeline, role)
     settings = vllm_roles(pipeline)[role]
     keys = {"judge": "outfits.judge.model", "captioner": "captions.by.model"}
     models = {s.model: find_model(pipeline, keys[name], s.model) for name, s in vllm_roles(pipeline).items()}
     plan = plan_of(pipeline, models, role)
     log = log or str(Path("~/.cache/persona").expanduser() / f"vllm-{plan.name.replace('/', '-')}-{port}.log")
-    server = VllmServer(plan, log, host, port, os.environ.get(KEY_VARIABLE))
+    server = VllmServer(plan, log, host, port, key)
     with _told_to_stop() as stop, suppress(_Stopped):
         try:
             say(f"vLLM is starting with {plan.name} (log: {server.log})")
