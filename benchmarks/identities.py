@@ -8,14 +8,22 @@
 5. A plan for ten million faces, from the rates measured here.
 
 Faces are drawn (benchmarks/synthetic_faces.py says after which published model). Settings are the defaults
-but for --merge-cosine. Every run is a process of its own; memory is its largest resident size, with the
-mapped pages of the embeddings. CPU seconds are those of the process: what else the machine does counts less.
+but for --merge-cosine. With --out results are kept: a size that was measured on the same code (a hash of what
+groups and draws) is not measured again, so the sizes may be run one at a time, and a kill loses one of them.
+The line of JSON covers all that is kept; `seconds_1m` is null until a million was run.
+
+    python benchmarks/identities.py --out runs/identities --sizes 10000 100000
+    python benchmarks/identities.py --out runs/identities --sizes 1000000 --parts sizes plan
+
+Every run is a process of its own; memory is its largest resident size, with the mapped pages of the
+embeddings. CPU seconds are those of the process: what else the machine does counts less.
 Prints tables and, last, one line of JSON.
 """
 
 import argparse
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -28,6 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.identity_peers import PEERS, run_peer  # noqa: E402
+from benchmarks.kept_results import KeptResults, code_hash  # noqa: E402
 from benchmarks.process_cost import cost_of  # noqa: E402
 from benchmarks.synthetic_faces import Faces, draw_faces  # noqa: E402
 from curation.engine import InlineEngine, Job  # noqa: E402
@@ -43,8 +52,16 @@ from curation.settings.identities import IdentitiesSettings  # noqa: E402
 
 NO_PIPELINE: Any = None
 BASE, TIMES = 2000, 10  # distractors
-COLLECTIONS = 5
+COLLECTIONS, IN_COLLECTIONS = 5, 10_000  # faces at most
 PLANNED = 10_000_000
+PARTS = ("sizes", "distractors", "collections", "plan")
+_OURS = ["attach", "cluster", "control", "false_match", "graph", "grouping", "search", "vectors"]
+CODE = [
+    *(f"curation/identities/{name}.py" for name in _OURS),
+    "curation/settings/identities.py",
+    "benchmarks/synthetic_faces.py",
+]
+PEER_CODE = [*CODE, "benchmarks/identity_peers.py", "benchmarks/peers/clustering_peer.py"]
 
 
 def main() -> int:
@@ -54,62 +71,137 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--merge-cosine", type=float, default=0.4)
     parser.add_argument("--peers-up-to", type=int, default=100_000, help="faces; none of the peers beyond")
+    parser.add_argument("--peer-minutes", type=float, default=30, help="for one peer at one size")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--out", type=Path, help="keep results here, and go on from them")
     parser.add_argument("--peer-python", help="an interpreter with scikit-learn (default: .venv-peers)")
     parser.add_argument("--one", nargs=2, metavar=("WHAT", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         what, folder = options.one
-        print(json.dumps(one(what, folder, options.merge_cosine, options.peer_python)))
+        if what == "draw":
+            write_faces(Path(folder), draw_faces(options.sizes[0], options.seed))
+        else:
+            print(json.dumps(one(what, folder, options.merge_cosine, options.peer_python)))
         return 0
     if min(options.sizes) < 1000:
         print("identities: --sizes: at least 1000 faces each", file=sys.stderr)
         return 2
-    found: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="persona-benchmark-") as scratch:
-        ours, best_peer = sizes_and_peers(Path(scratch), options)
-        found |= scaling(ours)
-        found |= {"pairwise_f": ours[-1]["pairwise_f"], "best_peer_f": best_peer}
-        found |= distractors(Path(scratch), options)
-        found |= collections(Path(scratch), options)
-        found |= plan(ours[-1])
-    print(json.dumps(found))
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+    print(json.dumps(measure(options)))
     return 0
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """All parts that are asked for; the figures of all that is kept."""
+    found: dict[str, Any] = {}
+    kept = KeptResults(options.out)
+    with tempfile.TemporaryDirectory(prefix="persona-benchmark-", dir=options.out) as scratch:
+        if "sizes" in options.parts:
+            sizes_and_peers(Path(scratch), options, kept)
+        ours = rows_of(kept, options, "ours")
+        if ours:
+            found |= scaling(ours)
+            found |= beside_peers(ours, rows_of(kept, options, *PEERS))
+        if "distractors" in options.parts:
+            found |= distractors(Path(scratch), options)
+        if "collections" in options.parts:
+            found |= collections(Path(scratch), options)
+        if "plan" in options.parts and ours:
+            found |= plan(ours[-1])
+    return found
 
 
 # --- 1. and 2. sizes and peers ------------------------------------------------------------------------
 
 
-def sizes_and_peers(scratch: Path, options: argparse.Namespace) -> tuple[list[dict[str, Any]], float | None]:
-    """Ours at each size, ascending; the best pairwise F of a peer at the largest size that any did."""
+def sizes_and_peers(scratch: Path, options: argparse.Namespace, kept: KeptResults) -> None:
+    """Ours and the peers at each size, ascending; results that are kept are printed, not measured."""
     print(
         f"{'faces':>9}  {'':<20}{'CPU s':>9}{'wall s':>9}{'peak GB':>9}{'pair F':>9}{'P':>8}{'R':>8}", end=""
     )
     print(f"{'BCubed P':>10}{'R':>8}{'mixed':>8}", flush=True)
-    ours, best = [], None
     for size in sorted(options.sizes):
-        folder = write_faces(scratch / str(size), draw_faces(size, options.seed))
-        ours.append(in_process("ours", folder, options))
+        folder = scratch / str(size)
         peers = [name for name, most in PEERS.items() if size <= min(most, options.peers_up_to)]
-        scores = [in_process(name, folder, options)["pairwise_f"] for name in peers]
-        best = max(scores, default=best)
-    return ours, best
+        for what in ("ours", *peers):
+            row = kept.get(name_of(what, size, options), code_of(what))
+            if row is None:
+                if not folder.exists():
+                    # In a process of its own, whose memory is given back.
+                    draw = ["--one", "draw", str(folder), "--sizes", str(size), "--seed", str(options.seed)]
+                    cost_of([sys.executable, str(Path(__file__).resolve()), *draw], environment())
+                row = in_process(what, folder, size, options)
+                kept.put(name_of(what, size, options), code_of(what), row)
+            print_row(row, size)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def in_process(what: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """The scores of one method on one folder of faces; prints its row."""
+def name_of(what: str, size: int, options: argparse.Namespace) -> str:
+    """The name that a row is kept by."""
+    more = f" merge {options.merge_cosine:g}" if what == "ours" else ""
+    return f"{what} {size} seed {options.seed}{more}"
+
+
+def code_of(what: str) -> str:
+    """The hash of the code that a row measures."""
+    return code_hash(ROOT, CODE if what == "ours" else PEER_CODE)
+
+
+def rows_of(kept: KeptResults, options: argparse.Namespace, *whats: str) -> list[dict[str, Any]]:
+    """All rows kept of these methods with these settings that ended, by size."""
+    rows = []
+    for what in whats:
+        for name in kept.names(code_of(what)):
+            size = name.split()[1] if name.startswith(f"{what} ") else "0"
+            row = kept.get(name, code_of(what)) if name == name_of(what, int(size), options) else None
+            rows += [row] if row is not None and "pairwise_f" in row else []
+    return sorted(rows, key=lambda row: int(row["faces"]))
+
+
+def beside_peers(ours: list[dict[str, Any]], peers: list[dict[str, Any]]) -> dict[str, Any]:
+    """Pairwise F at the largest size, the best of a peer at the largest that any did, and ours there."""
+    most = max((row["faces"] for row in peers), default=None)
+    there = [row["pairwise_f"] for row in ours if row["faces"] == most]
+    return {
+        "pairwise_f": ours[-1]["pairwise_f"],
+        "best_peer_f": max((row["pairwise_f"] for row in peers if row["faces"] == most), default=None),
+        "best_peer_faces": most,
+        "pairwise_f_beside_peer": there[0] if there else None,
+    }
+
+
+def environment() -> dict[str, str]:
+    """That of the processes that measure."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def in_process(what: str, folder: Path, size: int, options: argparse.Namespace) -> dict[str, Any]:
+    """The scores of one method on one folder of faces; `not_within_min` of a peer that did not end."""
     command = [sys.executable, str(Path(__file__).resolve()), "--one", what, str(folder)]
     command += ["--merge-cosine", str(options.merge_cosine)]
     if options.peer_python:
         command += ["--peer-python", options.peer_python]
-    cost = cost_of(command, {**os.environ, "PYTHONPATH": str(ROOT)})
-    row = dict(json.loads(cost.output.splitlines()[-1])) | {"peak_gb": round(cost.peak_bytes / 1e9, 3)}
+    limit = None if what == "ours" else 60 * options.peer_minutes
+    try:
+        cost = cost_of(command, environment(), limit)
+    except TimeoutError:
+        return {"what": what, "faces": size, "not_within_min": options.peer_minutes}
+    return dict(json.loads(cost.output.splitlines()[-1])) | {"peak_gb": round(cost.peak_bytes / 1e9, 3)}
+
+
+def print_row(row: dict[str, Any], size: int) -> None:
+    """For people."""
+    if "pairwise_f" not in row:
+        print(f"{size:>9}  {row['what']:<20} not within {row['not_within_min']:g} minutes", flush=True)
+        return
     print(
         f"{row['faces']:>9}  {row['what']:<20}{row['cpu_s']:>9.1f}{row['wall_s']:>9.1f}{row['peak_gb']:>9.2f}"
         f"{row['pairwise_f']:>9.4f}{row['pairwise_p']:>8.4f}{row['pairwise_r']:>8.4f}"
         f"{row['bcubed_p']:>10.4f}{row['bcubed_r']:>8.4f}{row['mixed']:>8.4f}",
         flush=True,
     )
-    return row
 
 
 def one(what: str, folder: str, merge_cosine: float, peer_python: str | None) -> dict[str, Any]:
@@ -153,7 +245,8 @@ def write_faces(folder: Path, faces: Faces) -> Path:
     write_vectors(str(folder), iter([faces.vectors]), *faces.vectors.shape)
     np.save(folder / "person.npy", faces.person)
     np.save(folder / "photo.npy", faces.photo)
-    order = np.argsort(faces.photo, kind="stable")
+    shared = np.flatnonzero(np.bincount(faces.photo)[faces.photo] > 1)
+    order = shared[np.argsort(faces.photo[shared], kind="stable")]
     np.save(folder / "strangers.npy", same_photo_cosines(faces.vectors[order], faces.photo[order]))
     return folder
 
@@ -222,8 +315,8 @@ def distractors(scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def collections(scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Pairwise F of the smallest size in one batch and in five collections, without any merge accepted."""
-    size = min(options.sizes)
+    """Pairwise F of 10,000 faces at most in one batch and in five collections, without any merge accepted."""
+    size = min(*options.sizes, IN_COLLECTIONS)
     faces = draw_faces(size, options.seed)
     names = [f"{i * 2654435761 % 2**32:08x}{i:056x}" for i in faces.photo.tolist()]
     ids = [f"{name}-{i}" for i, name in enumerate(names)]

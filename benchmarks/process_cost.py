@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -63,22 +64,38 @@ def _high_water_bytes(pid: int) -> int:
     return 0
 
 
-def cost_of(command: list[str], environment: dict[str, str]) -> Cost:
-    """Runs a command and adds up all that it started (Linux). Raises on a bad exit code."""
+def cost_of(command: list[str], environment: dict[str, str], limit_s: float | None = None) -> Cost:
+    """Runs a command and adds up all that it started (Linux). Raises on a bad exit code.
+
+    Raises TimeoutError where it takes longer than `limit_s`; all that it started is ended then.
+    """
     # Daemons that outlive their parent become children of this process, where they are still seen.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     sampler = _Sampler()
     began = time.monotonic()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    # A session of its own, so that what it started can be ended with it.
+    run = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        output, errors = run.communicate(timeout=limit_s)
+    except BaseException as problem:
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        sampler.stop()
+        if isinstance(problem, subprocess.TimeoutExpired):
+            raise TimeoutError(f"{' '.join(command)}: not within {limit_s} s") from None
+        raise
     wall = time.monotonic() - began
     deadline = time.monotonic() + 20
     while psutil.Process().children(recursive=True) and time.monotonic() < deadline:
         time.sleep(_SAMPLE_EVERY_S)
         _reap()
     sampler.stop()
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)} ended with code {done.returncode}:\n{done.stderr}")
-    return Cost(sum(sampler.cpu.values()), wall, max(sampler.peak.values(), default=0), done.stdout)
+    if run.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} ended with code {run.returncode}:\n{errors}")
+    return Cost(sum(sampler.cpu.values()), wall, max(sampler.peak.values(), default=0), output)
 
 
 def _reap() -> None:

@@ -32,6 +32,7 @@ _SAMPLE = 32  # faces for each cell that k-means learns from …
 _ROUNDS = 5  # … in so many rounds: cells need not be good, only even
 _COVARIANCE_ROWS = 20_000
 _CELLS_A_TASK = 64
+_WAITING = 8_000_000  # pairs that are read before those found twice are looked for
 
 
 @dataclass(frozen=True)
@@ -266,16 +267,24 @@ def _write_pairs(path: str, parts: Sequence[np.ndarray]) -> Answer:
 
 
 def _collect(paths: Iterator[str]) -> Pairs:
-    lefts, rights, cosines = [], [], []
+    """All pairs, each once. What several tasks found is thrown out on the way, not at the end of it all."""
+    none = np.zeros(0, np.int32)
+    merged: tuple[np.ndarray, ...] = (none, none, np.zeros(0, np.float32))
+    waiting: list[tuple[np.ndarray, ...]] = []
+    rows = 0
     for path in paths:
         part = np.load(io.BytesIO(read_bytes(path)))
-        lefts.append(part["left"])
-        rights.append(part["right"])
-        cosines.append(part["cosine"])
-    if not lefts:
-        none = np.zeros(0, np.int32)
-        return Pairs(none, none, np.zeros(0, np.float32))
-    return Pairs(*_once([np.concatenate(lefts), np.concatenate(rights), np.concatenate(cosines)]))
+        waiting.append((part["left"], part["right"], part["cosine"]))
+        rows += len(part["left"])
+        if rows > max(_WAITING, len(merged[0])):
+            merged, waiting, rows = _merge(merged, waiting), [], 0
+    return Pairs(*_merge(merged, waiting))
+
+
+def _merge(merged: tuple[np.ndarray, ...], waiting: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+    if not waiting:
+        return merged
+    return _once([np.concatenate(columns) for columns in zip(merged, *waiting, strict=True)])
 
 
 def _once(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
