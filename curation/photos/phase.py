@@ -70,7 +70,7 @@ def run_photos(context: Context) -> list[Fragment]:
         units = len(list_units(pipeline.source))
         listed = context.sample.draw(listed, units, rows, context.folder(SAMPLE))
     source = pipeline.source
-    reads = [source.image_column, source.uri_column]
+    reads: list[object] = [source.image_column, source.uri_column]
     reads += [source.allow_urls, source.allow_private, source.allow_outside]
     screened_hash = fingerprint(
         [
