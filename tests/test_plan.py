@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from curation.photos.sample import Sample
 from curation.plan.cluster_sizes import draw_sizes
 from curation.plan.expected import Expected
 from curation.plan.machines import read_table
@@ -15,7 +17,7 @@ from curation.plan.outfit_yield import JudgedPerson, PartitionYield
 from curation.plan.step_times import makespan
 from persona import main
 from tests.drawn_people import collection, write_folder
-from tests.drawn_pipeline import files_of, settings, write_config
+from tests.drawn_pipeline import settings, write_config
 
 Said = pytest.CaptureFixture[str]
 
@@ -29,6 +31,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["curate", "drawn", "--config", str(config), "--out", str(folder / "run")]
     assert main([*words, "--engine", "inline", "--quiet"]) == 0
     return folder
+
+
+@pytest.fixture(scope="module")
+def part(place: Path) -> dict[str, Any]:
+    """The plan of a sample of half of them."""
+    base = ["plan", "drawn", "--config", str(place / "pipelines.yaml"), "--out", str(place / "part")]
+    assert main([*base, "--engine", "inline", "--quiet", "--photos", "24", "--seed", "3"]) == 0
+    return dict(json.loads((place / "part/plan.json").read_text()))
 
 
 def plan(place: Path, capsys: Said, out: str, *words: str, code: int = 0) -> Any:
@@ -51,8 +61,8 @@ def test_a_sample_of_everything_expects_the_counts_of_the_run_exactly(place: Pat
     assert found["seconds"]["real"] > 0
 
 
-def test_a_part_expects_about_what_the_run_gives_and_says_so_with_bounds(place: Path, capsys: Said) -> None:
-    found = plan(place, capsys, "part", "--photos", "24", "--seed", "3")
+def test_a_part_expects_about_what_the_run_gives_and_says_so_with_bounds(part: dict[str, Any]) -> None:
+    found = part
     assert found["photos"] == {"expected": 48, "low": 48, "high": 48}
     assert found["sample"]["photos"] == 24
     assert found["people"]["expected"] == pytest.approx(48, rel=0.1)
@@ -64,33 +74,33 @@ def test_a_part_expects_about_what_the_run_gives_and_says_so_with_bounds(place: 
         "detect",
         "pack",
     }
-    assert found["hours"]["expected"] * 3600 == pytest.approx(found["seconds"]["total"]["expected"], rel=0.01)
+    assert found["hours"]["expected"] * 3600 == pytest.approx(found["seconds"]["total"]["expected"], abs=0.5)
     assert found["bytes"]["total"]["expected"] > 0
 
 
-def test_the_same_seed_draws_the_same_photos(place: Path, capsys: Said) -> None:
-    drawn = []
-    for _ in range(2):
-        plan(place, capsys, "again", "--photos", "10", "--seed", "4")
-        drawn.append(
-            {name: data for name, data in files_of(place / "again" / "sample").items() if "json" in name}
-        )
-    assert drawn[0] == drawn[1]
+def test_the_same_seed_draws_the_same_photos_and_another_seed_others(place: Path, tmp_path: Path) -> None:
+    (listing,) = (place / "run/source").glob("*.parquet")
+    listed = [(str(listing), group, "key") for group in range(3)]
+    drawn = [
+        pq.read_table(Sample(10, seed).draw(listed, 1, 16, str(tmp_path))[0][0])["source_key"].to_pylist()
+        for seed in (4, 4, 5)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert [len(set(keys)) for keys in drawn] == [10, 10, 10]
 
 
-def test_the_plan_touches_no_other_folder_and_a_run_none_of_its(place: Path, capsys: Said) -> None:
+def test_a_plan_touches_no_run_and_a_run_no_plan(place: Path, part: dict[str, Any], capsys: Said) -> None:
     assert "holds something that is no plan" in plan(place, capsys, "run", code=2)
-    plan(place, capsys, "part", "--photos", "10")
     words = ["curate", "drawn", "--config", str(place / "pipelines.yaml"), "--out", str(place / "part")]
     assert main([*words, "--engine", "inline", "--quiet"]) == 2
     assert "holds the sample of `persona plan`" in capsys.readouterr().err
 
 
-def test_an_empty_table_of_machines_tells_what_it_lacks_and_no_hours(place: Path, capsys: Said) -> None:
-    for machine in plan(place, capsys, "part", "--photos", "10")["machines"]:
+def test_an_empty_table_of_machines_tells_what_it_lacks_and_no_hours(part: dict[str, Any]) -> None:
+    assert part["machines"]
+    for machine in part["machines"]:
         assert machine["hours"] is None
-        assert "relative_rate.vision" in machine["missing"]
-        assert "price_per_hour" in machine["missing"]
+        assert {"relative_rate.vision", "price_per_hour"} <= set(machine["missing"])
 
 
 def test_a_filled_table_gives_hours_and_a_price(place: Path, capsys: Said, tmp_path: Path) -> None:
@@ -99,11 +109,11 @@ def test_a_filled_table_gives_hours_and_a_price(place: Path, capsys: Said, tmp_p
         "machines: {fast: {source: a test, cores: 4, price_per_hour: 2.0,"
         " relative_rate: {files: 10.0, vision: 10.0, vlm: 10.0}}}\n"
     )
-    found = plan(place, capsys, "part", "--photos", "10", "--machines", str(table))
+    found = plan(place, capsys, "fast", "--photos", "10", "--machines", str(table))
     (machine,) = found["machines"]
     assert machine["price"]["expected"] == pytest.approx(2 * machine["hours"]["expected"], abs=2e-3)
     table.write_text("machines: {fast: {source: a test, relativ_rate: {}}}\n")
-    assert "relativ_rate" in plan(place, capsys, "part", "--machines", str(table), code=2)
+    assert "relativ_rate" in plan(place, capsys, "fast", "--machines", str(table), code=2)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +134,7 @@ def thinned(share: float, seed: int) -> Iterator[int]:
 def test_clusters_are_found_to_be_as_large_as_they_are_though_few_of_their_photos_are_drawn() -> None:
     sizes = np.array(list(thinned(0.1, 2)))
     drawn = draw_sizes(sizes, 0.1, 300, np.random.default_rng(0))
-    per_photo = Expected.of(drawn.per_photo(lambda draw, m: np.ones(len(m)), 1.0))
+    per_photo = Expected.of(drawn.per_photo(lambda draws, m: np.ones(len(m)), 1.0))
     true = (1 - (4 / 10) ** 4) / 6
     assert per_photo.low <= true <= per_photo.high
     assert per_photo.expected == pytest.approx(true, rel=0.15)
@@ -132,7 +142,7 @@ def test_clusters_are_found_to_be_as_large_as_they_are_though_few_of_their_photo
 
 def test_a_sample_in_which_nobody_meets_is_sure_of_nothing() -> None:
     drawn = draw_sizes(np.ones(100, int), 0.001, 300, np.random.default_rng(0))
-    per_photo = Expected.of(drawn.per_photo(lambda draw, m: np.ones(len(m)), 1.0))
+    per_photo = Expected.of(drawn.per_photo(lambda draws, m: np.ones(len(m)), 1.0))
     assert per_photo.high > 3 * per_photo.low
 
 
@@ -140,7 +150,7 @@ def test_outfits_of_more_photos_are_more_and_larger() -> None:
     people = [JudgedPerson(6, 7, (3, 2)) for _ in range(40)]
     found = PartitionYield(people, 2, 50, np.random.default_rng(0))
     sizes = np.array([1, 6, 30])
-    groups, kept = found.groups(0, sizes), found.kept(0, sizes)
+    groups, kept = found.groups(slice(0, 1), sizes)[0], found.kept(slice(0, 1), sizes)[0]
     assert groups[0] == kept[0] == 0
     assert groups[1] < groups[2] < 30
     assert kept[1] < 6 < kept[2] < 30

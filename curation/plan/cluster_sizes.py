@@ -18,6 +18,7 @@ _SHAPES = np.geomspace(0.2, 500, 28)  # from most uneven to all about equal
 _LEAST_MEAN = 0.02  # below it practically every cluster is one photo
 _MEANS = 160
 _MOST_MEAN = 400.0  # photos of a cluster
+_AT_ONCE = 100  # draws, so that little memory is used
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,14 @@ class ClusterSizes:
     def per_photo(self, value: "Value", share: float) -> np.ndarray:
         """For each draw: E[value(size)] / E[size] in a sample with this share; 1.0 for the collection.
 
-        `value(draw, sizes)` gives the value of clusters of these sizes (1, 2, …) under a draw.
+        `value(draws, sizes)` gives [draws, sizes]: of clusters of these sizes (1, 2, …) under these draws.
         """
         sizes = np.arange(1, self._largest(share) + 1)
         found = np.empty(len(self.mean))
-        pmf: dict[tuple[float, float], np.ndarray] = {}
-        for draw, (mean, shape) in enumerate(zip(self.mean.tolist(), self.shape.tolist(), strict=True)):
-            if (mean, shape) not in pmf:
-                pmf[mean, shape] = np.exp(_log_pmf(sizes, mean * share, shape))
-            weights = pmf[mean, shape]
-            found[draw] = (weights * value(draw, sizes)).sum() / (weights * sizes).sum()
+        for start in range(0, len(found), _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            weights = np.exp(_log_pmf(sizes, self.mean[some, None] * share, self.shape[some, None]))
+            found[some] = (weights * value(some, sizes)).sum(1) / (weights @ sizes)
         return found
 
     def _largest(self, share: float) -> int:
@@ -49,7 +48,7 @@ class ClusterSizes:
         return int(np.ceil((mean + 8 * spread).max())) + 4
 
 
-Value = Callable[[int, np.ndarray], np.ndarray]
+Value = Callable[[slice, np.ndarray], np.ndarray]
 
 
 def draw_sizes(sizes: np.ndarray, share: float, draws: int, random: np.random.Generator) -> ClusterSizes:

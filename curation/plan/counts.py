@@ -86,7 +86,7 @@ def _copies(sample: SampleRun, screened: np.ndarray, share: float, random: np.ra
     sizes = draw_sizes(sample.families, share, len(screened), random)
     seen = int((sample.families - 1).sum())
     photos = int(sample.families.sum())
-    return _grown(seen, photos, screened, sizes, lambda draw, m: m - 1.0, random)
+    return _grown(seen, photos, screened, sizes, lambda draws, m: m - 1.0, random)
 
 
 def _outfits(
@@ -130,6 +130,6 @@ def _grown(
     person, other pairs are asked about first.
     """
     behind = total * sizes.per_photo(value, 1.0) - photos * sizes.per_photo(value, sizes.share)
-    squares = sizes.per_photo(lambda draw, m: value(draw, m) ** 2 * (1 - sizes.share**m), 1.0)
+    squares = sizes.per_photo(lambda draws, m: value(draws, m) ** 2 * (1 - sizes.share**m), 1.0)
     chance = np.sqrt(total * squares) * random.standard_normal(len(total))
     return np.asarray(np.maximum(seen + behind + chance, 0))

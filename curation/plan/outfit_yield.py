@@ -10,6 +10,7 @@ partition (two of them share one with probability s = 1 / (1 + θ)), and questio
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import gammaln
@@ -45,28 +46,32 @@ class PaperYield:
         asked = later @ np.array([max(p.asked - 1, 0) for p in same], float)
         self._c = (asked + 1) / (further + 1)
 
-    def identities(self, draw: int, m: np.ndarray) -> np.ndarray:
+    def identities(self, draws: slice, m: np.ndarray) -> np.ndarray:
         """One."""
         return np.ones(len(m))
 
-    def asked(self, draw: int, m: np.ndarray) -> np.ndarray:
+    def asked(self, draws: slice, m: np.ndarray) -> np.ndarray:
         """Questions to the judge."""
-        return np.asarray((m >= self._least) * (1 + self._a[draw] * self._c[draw] * np.maximum(m - 2, 0)))
+        return np.asarray(
+            (m >= self._least) * (1 + self._a[draws, None] * self._c[draws, None] * np.maximum(m - 2, 0))
+        )
 
-    def groups(self, draw: int, m: np.ndarray) -> np.ndarray:
+    def groups(self, draws: slice, m: np.ndarray) -> np.ndarray:
         """Kept groups."""
-        enough = binom.sf(self._least - 3, np.maximum(m - 2, 0), self._b[draw])
-        return np.asarray((m >= self._least) * self._a[draw] * enough)
+        enough: Any = 1.0
+        if self._least > 2:
+            enough = binom.sf(self._least - 3, np.maximum(m - 2, 0), self._b[draws, None])
+        return np.asarray((m >= self._least) * self._a[draws, None] * enough)
 
-    def kept(self, draw: int, m: np.ndarray) -> np.ndarray:
+    def kept(self, draws: slice, m: np.ndarray) -> np.ndarray:
         """Photos in kept groups."""
-        return np.asarray(self.groups(draw, m) * (2 + self._b[draw] * np.maximum(m - 2, 0)))
+        return np.asarray(self.groups(draws, m) * (2 + self._b[draws, None] * np.maximum(m - 2, 0)))
 
-    def pairs(self, draw: int, m: np.ndarray) -> np.ndarray:
+    def pairs(self, draws: slice, m: np.ndarray) -> np.ndarray:
         """Pairs of photos inside groups: of 2 + k photos with k binomial."""
-        further, b = np.maximum(m - 2, 0), self._b[draw]
+        further, b = np.maximum(m - 2, 0), self._b[draws, None]
         square = further * b * (1 - b) + (further * b) ** 2
-        return np.asarray(self.groups(draw, m) * (square + 3 * further * b + 2) / 2)
+        return np.asarray(self.groups(draws, m) * (square + 3 * further * b + 2) / 2)
 
 
 class PartitionYield:
@@ -88,35 +93,35 @@ class PartitionYield:
         )
         self._asked = asked / np.maximum(photos, 1)
 
-    def identities(self, draw: int, m: np.ndarray) -> np.ndarray:
+    def identities(self, draws: slice, m: np.ndarray) -> np.ndarray:
         """One."""
         return np.ones(len(m))
 
-    def asked(self, draw: int, m: np.ndarray) -> np.ndarray:
+    def asked(self, draws: slice, m: np.ndarray) -> np.ndarray:
         """Questions to the judge."""
-        return np.asarray((m >= self._least) * m * self._asked[draw])
+        return np.asarray((m >= self._least) * m * self._asked[draws, None])
 
-    def groups(self, draw: int, m: np.ndarray) -> np.ndarray:
+    def groups(self, draws: slice, m: np.ndarray) -> np.ndarray:
         """Kept groups: all outfits but those of too few photos."""
-        theta = self._theta[draw]
-        outfits = np.cumsum(theta / (theta + np.arange(m.max())))[m - 1]
-        return np.asarray(np.maximum(outfits - sum(self._of_size(k, draw, m) for k in self._small()), 0))
+        theta = self._theta[draws, None]
+        outfits = np.cumsum(theta / (theta + np.arange(m.max())), axis=1)[:, m - 1]
+        return np.asarray(np.maximum(outfits - sum(self._of_size(k, draws, m) for k in self._small()), 0))
 
-    def kept(self, draw: int, m: np.ndarray) -> np.ndarray:
+    def kept(self, draws: slice, m: np.ndarray) -> np.ndarray:
         """Photos in kept groups."""
-        return np.asarray(np.maximum(m - sum(k * self._of_size(k, draw, m) for k in self._small()), 0))
+        return np.asarray(np.maximum(m - sum(k * self._of_size(k, draws, m) for k in self._small()), 0))
 
-    def pairs(self, draw: int, m: np.ndarray) -> np.ndarray:
+    def pairs(self, draws: slice, m: np.ndarray) -> np.ndarray:
         """Pairs of photos inside groups."""
-        lost = sum(k * (k - 1) / 2 * self._of_size(k, draw, m) for k in self._small())
-        return np.asarray(np.maximum(m * (m - 1) / 2 / (1 + self._theta[draw]) - lost, 0))
+        lost = sum(k * (k - 1) / 2 * self._of_size(k, draws, m) for k in self._small())
+        return np.asarray(np.maximum(m * (m - 1) / 2 / (1 + self._theta[draws, None]) - lost, 0))
 
     def _small(self) -> range:
         return range(1, self._least)
 
-    def _of_size(self, k: int, draw: int, m: np.ndarray) -> np.ndarray:
+    def _of_size(self, k: int, draws: slice, m: np.ndarray) -> np.ndarray:
         """Expected number of outfits of k photos in Ewens' partition of m photos."""
-        theta = self._theta[draw]
+        theta = self._theta[draws, None]
         rest = np.maximum(m - k, 0)
         logs = gammaln(m + 1) - gammaln(rest + 1) + gammaln(theta + rest) - gammaln(theta + m)
         return np.where(m >= k, theta / k * np.exp(logs), 0.0)
