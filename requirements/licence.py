@@ -12,6 +12,7 @@ Kind = Literal["permissive", "weak copyleft", "strong copyleft", "proprietary", 
 ORDER: tuple[Kind, ...] = ("permissive", "weak copyleft", "strong copyleft", "proprietary", "unknown")
 
 STATED = {
+    "atheris": "Apache-2.0",
     "contourpy": "BSD-3-Clause",
     "cuda-toolkit": "LicenseRef-NVIDIA-Proprietary",  # no files of its own: names NVIDIA's packages
     "cycler": "BSD-3-Clause",
