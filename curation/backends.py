@@ -111,4 +111,6 @@ def _import(target: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"backend {target}: cannot be imported: {error}") from error
+        nowhere = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
+        hint = "; its folder must be in PYTHONPATH" if nowhere else ""
+        raise ConfigError(f"backend {target}: cannot be imported: {error}{hint}") from error
