@@ -12,8 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image
 
+from curation.models import Model
+from curation.outfits.gather import read_people
+from curation.run_folder import pipeline_of
+from curation.vlm.cache import AnswerCache
+from curation.vlm.question import COLUMNS, Questions
+from curation.vlm.reply import Reply
 from persona import main
 from tests.drawn_people import Drawn, collection, draw, jpeg_of
 from tests.drawn_pipeline import files_of, rows_of, settings, write_config
@@ -277,6 +284,40 @@ def test_a_forgetting_that_is_killed_anywhere_is_completed_by_going_on(
             assert persona("forget", world.run, "--photo", world.photo_id, "--missing-ok") == 0
         assert files_of(world.run) == undisturbed
         assert sorted(path.name for path in store.iterdir()) == ["key", "record.jsonl", "tombstones.txt"]
+
+
+def test_what_models_said_of_a_forgotten_photo_goes_and_what_they_said_of_others_stays(world: World) -> None:
+    card = {"file": "vlm", "source": "hf://a/b", "licence": "MIT", "commercial": True}
+    said = yaml.safe_load((world.run / "run.yaml").read_text())
+    said["settings"]["models"]["cards"] = {"vlm": card}
+    said["settings"]["outfits"]["judge"] = {"backend": "vllm", "model": "vlm", "prompt": "outfit-exact"}
+    said["settings"]["captions"]["by"] = {"backend": "vllm", "model": "vlm", "prompt": "paper-caption"}
+    said["models"] = {"vlm": {"path": "/nowhere", "sha256": "0" * 64}}
+    (world.run / "run.yaml").write_text(yaml.safe_dump(said))
+    pipeline, model = pipeline_of(str(world.run))[1], Model("vlm", "/nowhere", "0" * 64, "")
+    judge = Questions(pipeline.outfits.judge, model, pipeline.source)
+    captioner = Questions(pipeline.captions.by, model, pipeline.source)
+    people = read_people(str(world.run), COLUMNS)
+    gone = next(name for name in people if name.startswith(world.photo_id))
+    for row in rows_of(world.run / "outfits", ["person_ids"]):
+        if gone in row["person_ids"]:
+            beside = [people[name] for name in row["person_ids"] if name != gone]
+    pairs = {
+        judge.about((people[gone], beside[0])).key: False,
+        judge.about((beside[1], people[gone])).key: False,
+        judge.about((beside[0], beside[1])).key: True,
+    }
+    captions = {captioner.about((person,)).key: name != gone for name, person in people.items()}
+    captions["ab" * 32] = False  # of earlier settings: of whom, nobody can tell
+    for phase, keys in (("outfits", pairs), ("captions", captions)):
+        cache = AnswerCache(str(world.run / phase))
+        for key in keys:
+            cache.put(key, Reply("an answer", 0.5))
+    assert persona("forget", world.run, "--photo", world.photo_id) == 0
+    for phase, keys in (("outfits", pairs), ("captions", captions)):
+        cache = AnswerCache(str(world.run / phase))
+        cache.refresh()
+        assert {key: cache.get(key) is not None for key in keys} == keys
 
 
 def test_a_record_that_was_changed_is_found_out(world: World, capsys: pytest.CaptureFixture[str]) -> None:
