@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import persona
 from curation.pipeline_file import load_pipeline
@@ -105,6 +106,25 @@ def test_python_in_the_docs_compiles_and_imports_what_is_there(page: Path) -> No
                 assert not missing, f"{block.where}: {node.module} has no {', '.join(missing)}"
 
 
+@pytest.mark.parametrize("page", _pages_with(lambda block: block.language == "yaml"))
+def test_settings_in_the_docs_are_accepted_when_they_are_laid_over_a_pipeline(
+    page: Path, tmp_path: Path
+) -> None:
+    pipelines = yaml.safe_load((ROOT / "pipelines.yaml").read_text())["pipelines"]
+    for block in _BLOCKS[page]:
+        if block.language == "yaml":
+            over = _laid_over(pipelines["real-photos"], yaml.safe_load(block.text))
+            file = tmp_path / "pipelines.yaml"
+            file.write_text(yaml.safe_dump({"pipelines": {"mine": over}}))
+            load_pipeline(str(file), "mine", [])
+
+
+def _laid_over(below: Any, above: Any) -> Any:
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return {**below, **{name: _laid_over(below.get(name), value) for name, value in above.items()}}
+
+
 @pytest.mark.parametrize("page", [pytest.param(page, id=page.name) for page in PAGES])
 def test_files_and_modules_that_a_page_names_are_there(page: Path) -> None:
     text = page.read_text()
@@ -178,7 +198,7 @@ def _accept_persona(words: list[str], patch: pytest.MonkeyPatch) -> None:
     with _stopping_behind_the_parser(patch) as accepted:
         persona.main(words)
     options = accepted.value.options
-    if "overrides" in options and "pipeline" in options:
+    if "overrides" in options and "pipeline" in options and options.config == "pipelines.yaml":
         load_pipeline(options.config, options.pipeline, options.overrides)
 
 
