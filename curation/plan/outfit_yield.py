@@ -42,7 +42,11 @@ class PaperYield:
         self._a = _share(weights @ mine, weights.sum(1))
         later = random.poisson(1, (draws, len(same)))
         further = later @ np.array([p.photos - 2 for p in same], float)
-        self._b = _share(later @ np.array([max(sum(p.groups) - 2, 0) for p in same], float), further)
+        kept = np.array([max(sum(p.groups) - 2, 0) for p in same], float)
+        self._b = _share(later @ kept, further)
+        # People differ in how many outfits they wear: two further photos are kept more often than b².
+        possible = later @ np.array([(p.photos - 2) * (p.photos - 3) for p in same], float)
+        self._both = (later @ (kept * (kept - 1)) + self._b**2) / (possible + 1)
         asked = later @ np.array([max(p.asked - 1, 0) for p in same], float)
         self._c = (asked + 1) / (further + 1)
 
@@ -68,10 +72,10 @@ class PaperYield:
         return np.asarray(self.groups(draws, m) * (2 + self._b[draws, None] * np.maximum(m - 2, 0)))
 
     def pairs(self, draws: slice, m: np.ndarray) -> np.ndarray:
-        """Pairs of photos inside groups: of 2 + k photos with k binomial."""
+        """Pairs of photos inside groups: (2 + k)(1 + k) / 2 of a group of 2 + k."""
         further, b = np.maximum(m - 2, 0), self._b[draws, None]
-        square = further * b * (1 - b) + (further * b) ** 2
-        return np.asarray(self.groups(draws, m) * (square + 3 * further * b + 2) / 2)
+        two_further = further * (further - 1) * self._both[draws, None]
+        return np.asarray(self.groups(draws, m) * (two_further + 4 * further * b + 2) / 2)
 
 
 class PartitionYield:
