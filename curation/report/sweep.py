@@ -60,6 +60,21 @@ class Sweep:
     points: list[Point]
 
 
+@dataclass(frozen=True)
+class Question:
+    """What a sweep is about: a run's threshold, its values each with the settings that have it, the truth."""
+
+    run: str
+    key: str
+    current: float
+    settings: Sequence[tuple[float, PipelineSettings]]
+    truth: Truth | None
+
+    def answer(self, unit: str, says: str, seen: int, points: list[Point]) -> Sweep:
+        """The sweep with these points."""
+        return Sweep(self.key, self.current, unit, says, seen, points)
+
+
 Span = Callable[[str], tuple[float, float] | None]
 """Where the stored scores lie that a key is compared with."""
 
@@ -68,19 +83,18 @@ def sweep(run: str, pipeline: PipelineSettings, wanted: str, truth: Truth | None
     """Sweeps `KEY` or `KEY=LOW:HIGH[:STEP]`. Raises ConfigError for another key or range."""
     key, current, text = _named(pipeline, wanted)
     values = _given(key, text, current) if text else _chosen(key, current, span(key))
-    settings = _settings(pipeline, wanted, key, values)
+    asked = Question(run, key, current, _settings(pipeline, wanted, key, values), truth)
     if key == _PAIRS:
         from curation.report.sweep_pairs import sweep_pairs
 
-        return sweep_pairs(run, key, current, [value for value, _ in settings], truth, pipeline)
+        return sweep_pairs(asked)
     if key in _IDENTITIES:
         from curation.report.sweep_identities import sweep_identities
 
-        return sweep_identities(run, key, current, settings, truth, pipeline)
+        return sweep_identities(asked)
     from curation.report.sweep_rows import sweep_people, sweep_photos
 
-    by_rows = sweep_people if key.startswith("people.") else sweep_photos
-    return by_rows(run, key, current, settings, truth, pipeline)
+    return sweep_people(asked) if key.startswith("people.") else sweep_photos(asked)
 
 
 def check_sweep(pipeline: PipelineSettings, wanted: str) -> None:

@@ -1,35 +1,24 @@
 """Sweeps of the thresholds that make identities: the faces are clustered again for each value."""
 
-from collections.abc import Sequence
-
 from curation.evaluation.answers import read_answers
 from curation.evaluation.identities import pair_counts
-from curation.evaluation.truth import Truth
 from curation.fragments import list_fragments
 from curation.identities.assign import assign
-from curation.report.sweep import Point, Sweep, share
-from curation.settings import PipelineSettings
+from curation.report.sweep import Point, Question, Sweep, share
 from curation.storage import join
 
 
-def sweep_identities(
-    run: str,
-    key: str,
-    current: float,
-    settings: Sequence[tuple[float, PipelineSettings]],
-    truth: Truth | None,
-    pipeline: PipelineSettings,
-) -> Sweep:
+def sweep_identities(asked: Question) -> Sweep:
     """Identities with two people's photos or more. Precision and recall are those of pairs of people that
     were put together (docs/operating.md, identity_pairwise_*)."""
-    folder = join(run, "people")
+    truth, folder = asked.truth, join(asked.run, "people")
     people = list_fragments(folder)
     who: dict[str, str | None] = {}
     if truth is not None:
-        matched = read_answers(run, truth).truth_of()
+        matched = read_answers(asked.run, truth).truth_of()
         who = {name: None if row is None else str(row["identity"]) for name, row in matched.items()}
     points, seen = [], 0
-    for value, changed in settings:
+    for value, changed in asked.settings:
         least = changed.identities.prototype_cosine
         found = assign(folder, people, changed.identities, changed.seed)
         seen = found.num_rows
@@ -52,4 +41,4 @@ def sweep_identities(
             precision, recall = share(both, in_found), share(both, in_true)
         points.append(Point(value, kept, 0, precision, recall))
     says = f"identities with two photos or more, of {seen} people whose faces were compared"
-    return Sweep(key, current, "identities", says, seen, points)
+    return asked.answer("identities", says, seen, points)

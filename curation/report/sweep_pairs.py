@@ -1,43 +1,32 @@
 """Sweep of the judge's cut over the pairs that the run asked it about."""
 
-from collections.abc import Sequence
-
 from curation.evaluation.answers import read_answers
 from curation.evaluation.outfits import same_outfit
-from curation.evaluation.truth import Truth
 from curation.report.fragment_rows import tables
-from curation.report.sweep import Point, Sweep, share
-from curation.settings import PipelineSettings
+from curation.report.sweep import Point, Question, Sweep, share
 
 
-def sweep_pairs(
-    run: str,
-    key: str,
-    current: float,
-    values: Sequence[float],
-    truth: Truth | None,
-    pipeline: PipelineSettings,
-) -> Sweep:
+def sweep_pairs(asked: Question) -> Sweep:
     """Pairs that the judge would call the same. Another cut would also ask about other pairs: those are
     not in it. Precision and recall are of the pairs that are one person in one outfit."""
     pairs = [
         (pair["a"], pair["b"], pair["score"])
-        for table in tables(run, "outfits", ["pairs"])
-        for asked in table["pairs"].to_pylist()
-        for pair in asked or []
+        for table in tables(asked.run, "outfits", ["pairs"])
+        for shown in table["pairs"].to_pylist()
+        for pair in shown or []
         if pair["score"] is not None
     ]
     is_same: list[bool] = []
-    if truth is not None:
-        true = read_answers(run, truth).truth_of()
+    if asked.truth is not None:
+        true = read_answers(asked.run, asked.truth).truth_of()
         is_same = [same_outfit(true.get(a), true.get(b)) for a, b, _ in pairs]
     points = []
-    for value in values:
+    for value, _ in asked.settings:
         said = [score >= value for _, _, score in pairs]
         precision = recall = None
-        if truth is not None:
+        if asked.truth is not None:
             right = sum(yes and same for yes, same in zip(said, is_same, strict=True))
             precision, recall = share(right, sum(said)), share(right, sum(is_same))
         points.append(Point(value, sum(said), 0, precision, recall))
     says = f"pairs that the judge calls the same, of {len(pairs)} that it was asked and could tell"
-    return Sweep(key, current, "pairs", says, len(pairs), points)
+    return asked.answer("pairs", says, len(pairs), points)

@@ -4,7 +4,7 @@ It is the stages' own code that decides, so a point says what a run with that se
 looser rule lets through, but whom a later model was never asked about, are counted as unmeasured.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -21,32 +21,24 @@ from curation.people.phase import people_stages
 from curation.photos.pixels import Pixels
 from curation.photos.screen import Screen
 from curation.report.fragment_rows import list_array, numbered_tables
-from curation.report.sweep import Point, Sweep, share
+from curation.report.sweep import Point, Question, Sweep, share
 from curation.settings import PipelineSettings
 from curation.stage import Stage
 from curation.storage import join, read_table
 
 MOST_PHOTOS = 5_000  # decided again for each value; of a larger run a part that is spread evenly
-Settings = Sequence[tuple[float, PipelineSettings]]
 
 
-def sweep_people(
-    run: str,
-    key: str,
-    current: float,
-    settings: Settings,
-    truth: Truth | None,
-    pipeline: PipelineSettings,
-) -> Sweep:
+def sweep_people(asked: Question) -> Sweep:
     """People that are still in after the phase `people`.
 
     Precision: of those, the ones that are a main person of the truth. Recall: of all main people on
     photos that came into the phase.
     """
-    tables = list(_people_tables(run))
+    truth, tables = asked.truth, list(_people_tables(asked.run))
     wanted = 0 if truth is None else sum(_main_people(truth, table) for table in tables)
     points = []
-    for value, changed in settings:
+    for value, changed in asked.settings:
         stages = _stages(changed)
         kept = unmeasured = right = 0
         for table in tables:
@@ -62,32 +54,25 @@ def sweep_people(
         )
     seen = sum(table.num_rows for table in tables)
     says = f"people still in after the phase people, of {seen} photos that came into it"
-    return Sweep(key, current, "people", says, seen, points)
+    return asked.answer("people", says, seen, points)
 
 
-def sweep_photos(
-    run: str,
-    key: str,
-    current: float,
-    settings: Settings,
-    truth: Truth | None,
-    pipeline: PipelineSettings,
-) -> Sweep:
+def sweep_photos(asked: Question) -> Sweep:
     """Photos that the stage `screen` lets through; what a looser limit would read anew is not counted."""
     tables = []
-    for table in numbered_tables(run, "photos/_screened", _SCREENED).values():
+    for table in numbered_tables(asked.run, "photos/_screened", _SCREENED).values():
         lists = list_array(table["decisions"])
         first = lists.flatten().take(lists.offsets[:-1])
         read = table.filter(pc.equal(first.field("verdict"), KEPT))
         tables.append(read.drop_columns(["verdict", "decisions"]))
     points = []
-    for value, changed in settings:
+    for value, changed in asked.settings:
         stage = Screen(changed.photos.screen)
         kept = sum(stage.decide(table)["verdict"].to_pylist().count(KEPT) for table in tables)
         points.append(Point(value, kept))
     seen = sum(table.num_rows for table in tables)
     says = f"photos that the stage screen lets through, of {seen} that were read"
-    return Sweep(key, current, "photos", says, seen, points)
+    return asked.answer("photos", says, seen, points)
 
 
 _SCREENED = [

@@ -64,7 +64,11 @@ const tables = (() => {
       seconds(rate.wall_s), rate.busy === null ? "–" : share(rate.busy, 1)]);
     const heads = [["work"], ["rows", "n"], ["fragments", "n"], ["workers", "n"], ["worker time", "n"], ["rows / worker s", "n"],
       ["CPU of a worker", "n"], ["last start", "n"], ["workers busy", "n"]];
-    return [table(heads, rows), make("p", { class: "soft" }, "Worker time is over all starts of the run; the last two columns are of the last one.")];
+    const stages = report.overview.rates.flatMap((rate) => rate.stages.map((stage) => [rate.folder, stage.stage, count(stage.rows),
+      seconds(stage.seconds), stage.rows ? number(stage.seconds / stage.rows) : "–", share(stage.seconds, rate.worker_s)]));
+    const stageHeads = [["work"], ["stage"], ["rows", "n"], ["worker time", "n"], ["s / row", "n"], ["of the work", "n"]];
+    return [table(heads, rows), make("p", { class: "soft" }, "Worker time is over all starts of the run; the last two columns are of the last one."),
+      ...(stages.length ? [table(stageHeads, stages)] : [])];
   }
 
   function failures() {
