@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from curation.errors import ConfigError
+from curation.photos.decode import decode_rgb
 from curation.pipeline_file import load_pipeline
 from tests.hostile.corpus import MEMORY_MIB, run_corpus
+from tests.hostile.pictures import base, pictures
 
 
 def test_files_that_break_readers_are_decided_and_harm_no_neighbour(tmp_path: Path) -> None:
@@ -25,3 +28,12 @@ def test_settings_that_unfold_without_end_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         load_pipeline(str(bomb), "drawn", [])
     assert len(str(raised.value)) < 2000
+
+
+def test_a_jpeg_of_countless_scans_is_refused_and_one_with_a_film_behind_it_is_not() -> None:
+    scans = next(data for name, data in pictures(0) if name == "jpg-of-many-scans")
+    with pytest.raises(ValueError, match="a JPEG of more than 100 scans"):
+        decode_rgb(scans)
+    photo = base("jpg", 0)
+    film = np.random.default_rng(0).bytes(1 << 20) + b"\xff\xda\0\2" * 300
+    assert (decode_rgb(photo + film) == decode_rgb(photo)).all()

@@ -1,6 +1,7 @@
 """Opens and decodes photos: upright 8-bit RGB whatever the file holds, and limits before decoding."""
 
 import io
+import re
 import warnings
 from dataclasses import dataclass
 
@@ -18,6 +19,10 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+MAX_SCANS = 100  # encoders write about ten
+# A marker that ends entropy-coded data: 0xFF there is followed by 0, or by a restart's number.
+_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
+_SCAN, _END = 0xDA, 0xD9
 _OURS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _SIGNATURES = (
     (b"GIF8", "gif"),
@@ -75,9 +80,14 @@ def decode_rgb(data: bytes, about_px: int | None = None) -> np.ndarray:
 
     CMYK, palettes, grey, 16-bit and transparent photos (over white) become 8-bit RGB. With
     `about_px`, a JPEG may be decoded at a smaller scale whose longer side is at least that.
-    Raises OSError or ValueError where the file is broken or cut short.
+    Raises OSError or ValueError where the file is broken or cut short, and for a JPEG that goes over its
+    picture more than `MAX_SCANS` times.
     """
     with _open(data) as image:
+        # A scan of a few bytes costs a pass over all coefficients: thousands make a small file take hours.
+        scans = _scans(data) if image.format in ("JPEG", "MPO") else 0
+        if scans > MAX_SCANS:
+            raise ValueError(f"a JPEG of more than {MAX_SCANS} scans")
         orientation = _orientation(image)
         if about_px is not None:
             image.draft("RGB", (about_px, about_px))
@@ -86,6 +96,24 @@ def decode_rgb(data: bytes, about_px: int | None = None) -> np.ndarray:
     if orientation in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[orientation])
     return np.asarray(rgb)
+
+
+def _scans(data: bytes) -> int:
+    """How many scans the first picture of a JPEG has, or a bound of it below MAX_SCANS.
+
+    What lies behind the picture is not read: phones append films.
+    """
+    bound = data.count(b"\xff\xda")
+    if bound <= MAX_SCANS:
+        return bound
+    scans, at = 0, 2
+    while scans <= MAX_SCANS and (found := _MARKER.search(data, at)) is not None:
+        marker = data[found.end() - 1]
+        if marker == _END:
+            break
+        scans += marker == _SCAN
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    return scans
 
 
 def _open(data: bytes) -> Image.Image:
