@@ -1,9 +1,11 @@
-"""A command of `persona`, as all its parts make theirs: one line of help, an example, and what it runs.
+"""A command of `persona`, as all its parts make theirs: one line of help, an example, what it runs, and
+what is wrong in one line.
 
 It stands here because everything may import `shards`, and this file imports nothing of it.
 """
 
 import argparse
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -19,3 +21,21 @@ def add_command(commands: Any, name: str, run: Run, says: str, example: str) -> 
     )  # fmt: skip
     parser.set_defaults(run=run)
     return parser
+
+
+def refused(error: BaseException, code: int = 2) -> int:
+    """Says on stderr, in one line, what is wrong. Returns the exit code."""
+    print(f"persona: {' '.join(str(error).split())[:1000]}", file=sys.stderr)
+    return code
+
+
+def refusing(run: Run, *faults: type[Exception]) -> Run:
+    """The same, with errors of these kinds as one line and exit code 2."""
+
+    def checked(options: argparse.Namespace) -> int:
+        try:
+            return run(options)
+        except faults as error:
+            return refused(error)
+
+    return checked

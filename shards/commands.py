@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from shards.command_line import Run, add_command
+from shards.command_line import Run, add_command, refused
 from shards.copying import MAX_MIB, MAX_SAMPLES
 from shards.folder import DatasetError
 
@@ -154,11 +154,9 @@ def _guarded(run: Run, options: argparse.Namespace) -> int:
     try:
         return run(options)
     except UsageError as error:
-        print(f"persona: {error}", file=sys.stderr)
-        return 2
+        return refused(error)
     except DatasetError as error:
-        print(f"persona: {' '.join(str(error).split())[:1000]}", file=sys.stderr)
-        return 1
+        return refused(error, 1)
 
 
 def _processes_option(parser: argparse.ArgumentParser) -> None:

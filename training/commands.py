@@ -2,12 +2,11 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shards.command_line import add_command
+from shards.command_line import add_command, refused
 from training.evaluation.command import FacesOf, mount_evaluate
 from training.generation.command import ParserOf, mount_generate
 
@@ -56,6 +55,7 @@ def mount(commands: Any, parser_of: ParserOf | None = None, faces_of: FacesOf | 
 def _train(options: argparse.Namespace) -> int:
     from shards.folder import DatasetError
     from shards.loader import TooManyBrokenError
+    from training.checkpoint import CheckpointError
     from training.config_choice import check_recipe, chosen_config
     from training.ranks import join_ranks
     from training.start import named_configs, prepare, read_settings
@@ -75,14 +75,14 @@ def _train(options: argparse.Namespace) -> int:
                 return 0
             training = prepared.training()
         except ValueError as error:
-            return _refused(error, 2)
+            return refused(error)
         if ranks.first and training.step:
             print(f"goes on from step {training.step} of {settings.loop.steps}")
         try:
             with StopSignals() as stop:
                 steps = training.run(stop)
-        except (DatasetError, NonFiniteError, TooManyBrokenError) as error:
-            return _refused(error, 1)
+        except (CheckpointError, DatasetError, NonFiniteError, TooManyBrokenError) as error:
+            return refused(error, 1)
         if ranks.first:
             done = {"steps": steps, "out": options.out}
             print(json.dumps(done if steps == settings.loop.steps else {**done, "of": settings.loop.steps}))
@@ -100,12 +100,12 @@ def _export(options: argparse.Namespace) -> int:
         adapter = adapter_of(checkpoint, averaged=not options.last)
         recipe.export(adapter, out)
     except ValueError as error:
-        return _refused(error, 2)
+        return refused(error)
     if options.verify:
         try:
             verify_export(recipe, adapter, out)
         except LayoutError as error:
-            return _refused(error, 1)
+            return refused(error, 1)
     result = {"file": str(out), "step": checkpoint.step, "recipe": recipe.name, "verified": options.verify}
     print(json.dumps(result))
     return 0
@@ -125,9 +125,3 @@ def assignments(words: Sequence[str]) -> dict[str, Any]:
         except yaml.YAMLError:
             raise ValueError(f"--set {word}: {value!r} is no value of YAML") from None
     return found
-
-
-def _refused(error: Exception, code: int) -> int:
-    line = " ".join(str(error).split())
-    print(f"persona: {line}", file=sys.stderr)
-    return code

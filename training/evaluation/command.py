@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shards.command_line import add_command
+from shards.command_line import add_command, refusing
 
 FacesOf = Callable[[argparse.Namespace], tuple[Any, str]]
 """Options → (an `EmbedFaces` of face_scores.py, a key of the models behind it)."""
@@ -18,7 +18,7 @@ def mount_evaluate(commands: Any, faces_of: FacesOf | None) -> None:
     evaluate = add_command(
         commands,
         "evaluate",
-        lambda options: _evaluate(options, faces_of),
+        refusing(lambda options: _evaluate(options, faces_of), ValueError, OSError),
         "generate prompts × held-out people and score the pictures; known ones are not made again",
         "persona evaluate demo --checkpoint runs/b --shards held-out --out runs/b/evaluation",
     )
@@ -37,14 +37,6 @@ def mount_evaluate(commands: Any, faces_of: FacesOf | None) -> None:
 
 
 def _evaluate(options: argparse.Namespace, faces_of: FacesOf | None) -> int:
-    try:
-        return _evaluate_checked(options, faces_of)
-    except (ValueError, OSError) as error:
-        print(f"persona: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-
-
-def _evaluate_checked(options: argparse.Namespace, faces_of: FacesOf | None) -> int:
     from training.commands import assignments
     from training.evaluation.face_scores import FaceSimilarity
     from training.evaluation.run import evaluate

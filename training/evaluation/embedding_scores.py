@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -48,23 +48,42 @@ class ImageSimilarity:
         return _cosines(self._embed([one.picture for one in pictured]), references)
 
 
-class Clip:
-    """A CLIPModel folder with its processor, loaded when it is first asked. Raises MissingScorerError."""
+class _LocalModel:
+    """A model of transformers in a local folder, and its processor; each is loaded when it is first asked.
+
+    Raises MissingScorerError where there is none.
+    """
+
+    _model_class: ClassVar[str]
+    _processor_class: ClassVar[str]
 
     def __init__(self, folder: str) -> None:
         self._folder, self.digest = folder, folder_digest(folder)
 
     @cached_property
     def _model(self) -> Any:
-        from transformers import CLIPModel
-
-        return _loaded(CLIPModel.from_pretrained, self._folder).eval()
+        return self._loaded(self._model_class).eval()
 
     @cached_property
     def _processor(self) -> Any:
-        from transformers import CLIPProcessor
+        return self._loaded(self._processor_class)
 
-        return _loaded(CLIPProcessor.from_pretrained, self._folder)
+    def _loaded(self, kind: str) -> Any:
+        import transformers
+
+        try:
+            return getattr(transformers, kind).from_pretrained(self._folder, local_files_only=True)
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            reason = next(
+                (line.strip() for line in str(error).splitlines() if line.strip()), "cannot be read"
+            )
+            raise MissingScorerError(f"{self._folder}: {reason}") from None
+
+
+class Clip(_LocalModel):
+    """A CLIPModel: pictures and texts in one space."""
+
+    _model_class, _processor_class = "CLIPModel", "CLIPProcessor"
 
     @torch.no_grad()
     def pictures(self, pictures: list[np.ndarray]) -> Tensor:
@@ -84,24 +103,10 @@ class Clip:
         return _tensor(self._model.get_text_features(**inputs))
 
 
-class Dino:
-    """A DINOv2 folder, loaded when it is first asked; embeddings are class tokens. Raises
-    MissingScorerError."""
+class Dino(_LocalModel):
+    """A DINOv2; embeddings are class tokens."""
 
-    def __init__(self, folder: str) -> None:
-        self._folder, self.digest = folder, folder_digest(folder)
-
-    @cached_property
-    def _model(self) -> Any:
-        from transformers import AutoModel
-
-        return _loaded(AutoModel.from_pretrained, self._folder).eval()
-
-    @cached_property
-    def _processor(self) -> Any:
-        from transformers import AutoImageProcessor
-
-        return _loaded(AutoImageProcessor.from_pretrained, self._folder)
+    _model_class, _processor_class = "AutoModel", "AutoImageProcessor"
 
     @torch.no_grad()
     def pictures(self, pictures: list[np.ndarray]) -> Tensor:
@@ -128,14 +133,6 @@ def folder_digest(folder: str) -> str:
         if file.suffix == ".json":
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _loaded(load: Callable[..., Any], folder: str) -> Any:
-    try:
-        return load(folder, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "cannot be read")
-        raise MissingScorerError(f"{folder}: {reason}") from None
 
 
 def _batched(pictures: list[np.ndarray], embed: Callable[[list[Image.Image]], Any]) -> Tensor:

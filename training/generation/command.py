@@ -2,13 +2,12 @@
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shards.command_line import add_command
+from shards.command_line import add_command, refusing
 
 ParserOf = Callable[[argparse.Namespace], Any]
 """Options → a `ParsePhotos` (references.py), made when there are photos to parse."""
@@ -19,7 +18,7 @@ def mount_generate(commands: Any, parser_of: ParserOf | None) -> None:
     generate = add_command(
         commands,
         "generate",
-        lambda options: _generate(options, parser_of),
+        refusing(lambda options: _generate(options, parser_of), ValueError, OSError),
         "make pictures of a person from reference photos and a prompt",
         "persona generate --checkpoint runs/b --photo a.jpg b.jpg --prompt 'A woman reads on a bench.' "
         "--seed 3 --out reading.png",
@@ -55,14 +54,6 @@ def mount_generate(commands: Any, parser_of: ParserOf | None) -> None:
 
 
 def _generate(options: argparse.Namespace, parser_of: ParserOf | None) -> int:
-    try:
-        return _generate_checked(options, parser_of)
-    except (ValueError, OSError) as error:
-        print(f"persona: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-
-
-def _generate_checked(options: argparse.Namespace, parser_of: ParserOf | None) -> int:
     out = Path(options.out)
     if out.suffix != ".png":
         raise ValueError(f"--out {out}: must end in .png")
