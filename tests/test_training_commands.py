@@ -138,6 +138,16 @@ def test_an_unknown_config_and_a_folder_without_a_run_are_one_line(
     assert "no checkpoint" in capsys.readouterr().err
 
 
+def test_a_damaged_file_to_start_from_is_one_line(dataset: Path, tmp_path: Path, capsys) -> None:
+    file = tmp_path / "adapter.safetensors"
+    file.write_bytes(b"cut")
+    words = ["--shards", dataset, "--out", tmp_path / "run", "--set", f"start_from={file}"]
+    assert persona("train", config(tmp_path), *words) == 2
+    told = capsys.readouterr().err
+    assert f"start_from: {file}: " in told
+    assert told.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from shards.facets import IMAGE_SUFFIXES, REGION_NAMES, bits_of
-from shards.folder import DatasetFolder
+from shards.folder import DatasetError, DatasetFolder
 from shards.loader import Batch as LoadedBatch
 from shards.loader import Loader
 from shards.torch_dataset import as_tensor
@@ -49,13 +49,13 @@ class ShardBatches:
         return self
 
     def __next__(self) -> Batch:
-        """The next batch. Raises ValueError, one line, where an epoch has none."""
+        """The next batch. Raises DatasetError, one line, where an epoch has none."""
         if self._coming is None:
             self._coming = self._loader.endless()
         loaded = next(self._coming, None)
         if loaded is None:
             loader = self._loader
-            raise ValueError(
+            raise DatasetError(
                 f"an epoch of {len(loader.source)} samples has no whole step of {loader.world} ranks × "
                 f"{loader.batch} samples"
             )

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from pydantic import Field
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from training.compilation import compile_blocks
@@ -98,8 +99,11 @@ def _begin_with(recipe: Recipe, module: torch.nn.Module, file: Path) -> None:
     """Checkpoints have module paths, published files do not: the first key tells."""
     if not file.is_file():
         raise ValueError(f"start_from: {file}: no such file")
-    tensors = load_file(file) if file.suffix == ".safetensors" else {}
-    if any(name.startswith("identity.") for name in tensors):
-        recipe.load_adapter(module, tensors)
-    else:
-        recipe.load_export(module, file)
+    try:
+        tensors = load_file(file) if file.suffix == ".safetensors" else {}
+        if any(name.startswith("identity.") for name in tensors):
+            recipe.load_adapter(module, tensors)
+            return
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"start_from: {file}: {str(error).splitlines()[0]}") from None
+    recipe.load_export(module, file)
