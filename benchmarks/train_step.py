@@ -13,7 +13,9 @@ processor that this process had, by its threads: what other processes take is le
 MFU is the model's FLOPs, as torch counts them on the meta device, by the device's peak: the maker's on a
 known GPU; otherwise that of a matrix product measured in this run, which the table says. Memory is the
 allocator's peak of one step, beside what training/memory.py predicted from shapes. data_wait is of a
-training of this size on shards that are written for it. The last line is JSON.
+training of this size on shards that are written for it. Where blocks are compiled (always on a GPU;
+--compile on a CPU, which needs a C++ compiler and minutes), losses and gradients of one batch are compared
+with those of before. The last line is JSON.
 """
 
 import argparse
@@ -96,6 +98,7 @@ class Row:
     flops: float = 0.0  # of a sample
     predicted: int = 0
     peak: int = 0
+    compiled_differs: tuple[float, float] | None = None  # loss and gradient from eager, relative
     seconds: list[float] = field(default_factory=list)
 
     @property
@@ -169,6 +172,11 @@ def main() -> int:
     ours, peer = rows[0], rows[-1]
     wait = data_wait(bench, best)
     print(f"data_wait of a training on shards: {wait:.2%}")
+    if ours.compiled_differs is not None:
+        of_losses, of_gradient = ours.compiled_differs
+        print(
+            f"compiled differs from eager by {of_losses:.1e} of the losses, {of_gradient:.1e} of the gradient"
+        )
     result = {
         "samples_per_s": round(bench.samples / ours.median_s, 3),
         "mfu": round(mfu(ours, bench, peak), 4),
@@ -176,6 +184,7 @@ def main() -> int:
         "data_wait": round(wait, 4),
         "memory_gib": round(ours.peak / 2**30, 4),
         "predicted_gib": round(ours.predicted / 2**30, 4),
+        "compiled_differs": ours.compiled_differs,
         "device": name,
         "px": given.px,
         "batch": given.batch,
@@ -215,9 +224,13 @@ def levered(bench: Bench, title: str, levers: Levers) -> Row:
     flops = sum(step_flops(module, batch)) / bench.samples
     blocks = recipe.blocks(module)
     plan = predict_memory(module, blocks, recipe.fields(bench.px, bench.px), bench.samples, settings, ranks)
-    if levers.compiled:
-        compile_blocks(blocks)
     step, record = Step(module, blocks, settings, ranks), StepRecord(ranks)
+    differs = None
+    if levers.compiled:
+        eager = loss_and_gradients(step, batch)
+        compile_blocks(blocks)
+        differs = relative_differences(loss_and_gradients(step, batch), eager)
+        del eager
     number = 0
 
     def one() -> None:
@@ -231,11 +244,34 @@ def levered(bench: Bench, title: str, levers: Levers) -> Row:
     state = tree_leaves(list(step.optimiser.state.values()))
     resident: list[Tensor] = [*module.parameters(), *module.buffers(), *step.ema.tensors.values()]
     resident += [*batch.fields.values(), *(leaf for leaf in state if isinstance(leaf, Tensor))]
-    row = Row(title, one, flops, plan.peak)
+    row = Row(title, one, flops, plan.peak, compiled_differs=differs)
     with peak_memory(bench.device, resident) as peak:
         one()
     row.peak = peak.bytes
     return row
+
+
+def loss_and_gradients(step: Step, batch: Batch) -> list[list[Tensor]]:
+    """[losses], [gradients of what is trained]; the step's own are cleared."""
+    with step.autocast():
+        losses = step.module(batch.fields, batch.streams)
+    losses.mean().backward()
+    gradients = [part.grad.clone() for part in step.own.values() if part.grad is not None]
+    step.optimiser.zero_grad(set_to_none=True)
+    return [[losses.detach()], gradients]
+
+
+def relative_differences(found: list[list[Tensor]], expected: list[list[Tensor]]) -> tuple[float, float]:
+    """By the norm over all tensors: of losses, of gradients."""
+
+    def norm(tensors: list[Tensor]) -> float:
+        return float(nn.utils.get_total_norm(tensors))
+
+    losses, gradients = (
+        norm([a - b for a, b in zip(mine, theirs, strict=True)]) / norm(theirs)
+        for mine, theirs in zip(found, expected, strict=True)
+    )
+    return losses, gradients
 
 
 def plain(bench: Bench) -> Row:

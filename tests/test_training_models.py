@@ -180,7 +180,8 @@ def test_weights_come_back_from_local_folders(tmp_path) -> None:
 
 @pytest.mark.parametrize("name", ["visual_persona", "ip_adapter"])
 def test_compiled_blocks_have_no_graph_break_and_equal_eager(name: str) -> None:
-    # With inductor the same holds, but its first kernels take minutes on two cores.
+    # What inductor's kernels differ by is measured by benchmarks/train_step.py --compile: they need a C++
+    # compiler, and the smallest block alone takes it 25 s of processor time.
     recipe = tiny(name)
     module = built(recipe, dtype=torch.bfloat16)
     paths = list(module.state_dict())
