@@ -160,7 +160,7 @@ def _decisions_by_person(run: str) -> Any:
         for table in _tables(run, "identities", ["person_id", "identity", "decisions"]):
             for row in table.filter(pc.equal(table["person_id"], person_id)).to_pylist():
                 found["identity"] = row["identity"]
-                found["decisions"] += [d for d in row["decisions"] if d["stage"] == "identity"]
+                found["decisions"] += [d for d in row["decisions"] if d["stage"] in ("minor", "identity")]
         if found["identity"] is None:
             return found
         columns = ["identity", "decisions", "person_ids", "person_decisions"]

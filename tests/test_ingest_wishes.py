@@ -155,6 +155,13 @@ def test_counts_of_a_run_with_filters_check_themselves(filtered: Path) -> None:
     assert all(s["in"] == s["kept"] + s["rejected"] + s["failed"] for s in stages.values())
 
 
+def test_why_tells_that_a_person_was_dropped_for_a_vote(
+    filtered: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["why", str(filtered), "00.jpg"]) == 0
+    assert "minor       rejected minor a photo of this person votes so" in capsys.readouterr().out
+
+
 @pytest.fixture(scope="module")
 def tiny_vit(tmp_path_factory: pytest.TempPathFactory) -> Model:
     from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor

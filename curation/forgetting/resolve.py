@@ -12,10 +12,12 @@ from curation.forgetting.places import Place
 from curation.forgetting.tombstones import is_web, plain_url
 from curation.forgetting.wish import Wish
 from curation.fragments import list_fragments
+from curation.photos.sample import FOLDER as SAMPLE
 from curation.storage import join, list_names, local_path, parquet_footer, read_table
 
 MAX_BITS = 6  # as photos.screen.forgotten_max_bits and photos.duplicates.max_bits
 PHOTO_DIGITS = 64
+LISTINGS = ("source", SAMPLE)  # folders of a run that hold the rows of its collection
 _NAMES = ("source_url", "page_url", "uri")
 _ROWS = ("source_key", "photo_id", "phash", "copy_of", *_NAMES)
 
@@ -106,8 +108,8 @@ def _photo_rows(run: str) -> Iterator[dict[str, Any]]:
     """`_ROWS` of every photo that a run has listed or read; a photo may come twice."""
     folders = [join(run, "photos"), join(run, "photos", "_screened")]
     paths = [join(folder, f.name) for folder in folders for f in list_fragments(folder)]
-    listing = join(run, "source")
-    paths += [join(listing, name) for name in list_names(listing) if name.endswith(".parquet")]
+    for listing in (join(run, folder) for folder in LISTINGS):
+        paths += [join(listing, name) for name in list_names(listing) if name.endswith(".parquet")]
     for path in paths:
         there = parquet_footer(path).schema.to_arrow_schema().names
         table = read_table(path, [name for name in _ROWS if name in there])

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from curation.errors import ConfigError, PersonaError
 from curation.fingerprint import fingerprint
 from curation.forgetting.answers import forget_answers
+from curation.forgetting.resolve import LISTINGS
 from curation.forgetting.run_rows import (
     Leaving,
     counts_without,
@@ -199,8 +200,8 @@ class _RunFolder:
             if name.startswith("_copies-"):  # is found again from the hashes of those who stay
                 remove(join(photos, name))
                 self._done.removed += 1
-        listing = join(self._run, "source")
-        listings = [join(listing, name) for name in list_names(listing) if name.endswith(".parquet")]
+        folders = [join(self._run, name) for name in LISTINGS]
+        listings = [join(f, name) for f in folders for name in list_names(f) if name.endswith(".parquet")]
         places, renamed = self._places_of(listings)
         for path, table in _measured(join(photos, "_measured")):
             ids = table["photo_id"].to_pylist() if "photo_id" in table.column_names else [None] * len(table)

@@ -14,7 +14,7 @@ from curation.report.fragment_rows import Numbered, list_array, numbered_tables,
 from curation.report.later_phases import LaterPhases
 
 # Stages that rule on a photo as a whole before anybody on it is looked at.
-_PHOTO_STAGES = ("read", "screen", "copies", "detect")
+_PHOTO_STAGES = ("read", "screen", "copies", "nsfw", "detect")
 
 
 @dataclass(frozen=True)
