@@ -120,7 +120,7 @@ def _about(folder: str, place: DatasetPlace) -> dict[str, Any]:
     except OSError as error:
         reason = f"{folder}/dataset.json: {error.strerror}" if error.strerror else str(error)
         raise DatasetError(reason) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DatasetError(f"{folder}/dataset.json: {str(error).splitlines()[0]}") from None
     ours = int(SCHEMA_VERSION.split(".")[0])
     if major > ours:

@@ -15,6 +15,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">8sI4sIIBBBBB")
 _CHUNK = struct.Struct(">I4s")
 _GREY, _PALETTE = 0, 3
+_MOST_BYTES = 2**28  # of a map; Pillow refuses pictures of more than 179 million pixels
 
 
 def decode_labels(data: bytes) -> np.ndarray:
@@ -34,6 +35,9 @@ def _unfiltered(data: bytes) -> np.ndarray | None:
     if depth != 8 or colour not in (_GREY, _PALETTE) or interlaced:
         return None
     wanted = height * (width + 1)
+    # No pixels would be no limit to what is inflated.
+    if not width or not height or wanted > _MOST_BYTES:
+        raise ValueError(f"label map: {width} × {height} px")
     packed = _content(data)
     inflater = zlib_ng.decompressobj()
     raw = inflater.decompress(packed, wanted)
@@ -57,7 +61,12 @@ def _content(data: bytes) -> bytes:
 
 
 def _by_pillow(data: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-        if image.mode not in ("P", "L", "1"):
-            raise ValueError(f"label map: {image.mode} instead of a palette or grey PNG")
-        return np.asarray(image, np.uint8)
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            if image.mode not in ("P", "L", "1"):
+                raise ValueError(f"label map: {image.mode} instead of a palette or grey PNG")
+            return np.asarray(image, np.uint8)
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # Pillow's, of broken chunks: SyntaxError, DecompressionBombError and others
+        raise ValueError(f"broken label map: {error}") from None

@@ -206,13 +206,17 @@ def load_checkpoint(folder: Path, name: str | None = None) -> Checkpoint:
     said = name or str(folder)
     try:
         record = json.loads((folder / _RECORD).read_text())
-        step, files = record.pop("step"), record.pop("files")
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{said}/{_RECORD}: {str(error).splitlines()[0]}") from None
+        step = int(record.pop("step"))
+        files = {name: (entry["bytes"], entry["xxh3"]) for name, entry in record.pop("files").items()}
+        if any("/" in name for name in files):
+            raise ValueError("names a file of another folder")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        problem = " ".join(str(error).split()) or type(error).__name__
+        raise CheckpointError(f"{said}/{_RECORD}: {problem}") from None
     tensors = {}
-    for name, stated in files.items():
+    for name, (n_bytes, checksum) in files.items():
         file = folder / name
-        if not file.is_file() or file.stat().st_size != stated["bytes"] or _checksum(file) != stated["xxh3"]:
+        if not file.is_file() or file.stat().st_size != n_bytes or _checksum(file) != checksum:
             raise CheckpointError(
                 f"{said}/{file.name}: not what was written: delete {said} to resume from before it"
             )

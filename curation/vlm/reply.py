@@ -43,7 +43,7 @@ def read_answer(prompt: Prompt, text: str) -> str:
     body = text.strip().removeprefix("```json").removeprefix("```").removesuffix("```")
     try:
         value = json.loads(body)[prompt.key]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise MalformedError(f"the answer is not JSON with the key '{prompt.key}': {shown(text)}") from None
     if not isinstance(value, str) or not value.strip():
         raise MalformedError(f"'{prompt.key}' of the answer is no text: {shown(text)}")

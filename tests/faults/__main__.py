@@ -30,6 +30,7 @@ def main() -> int:
     )
     parser.add_argument("--minutes", type=float, default=1.0, help="default %(default)s")
     parser.add_argument("--kills", type=int, help="stop after so many, if the minutes are not up before")
+    parser.add_argument("--each", type=int, metavar="N", help="stop after N kills of every kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--episode", type=int, help="this one alone")
     parser.add_argument("--kinds", nargs="+", metavar="KIND", help=f"of: {', '.join(known)}")
@@ -48,7 +49,7 @@ def main() -> int:
     numbers = itertools.count() if options.episode is None else iter([options.episode])
     began = time.monotonic()
     tally = Tally()
-    for episode in episodes(folder, options.seed, chosen, numbers):
+    for episode in episodes(folder, options.seed, chosen, numbers, options.each):
         tally.add(episode)
         minutes = (time.monotonic() - began) / 60
         print(
@@ -57,7 +58,7 @@ def main() -> int:
             flush=True,
         )
         if episode.outcome == "differs":
-            words = f"--seed {options.seed} --kinds {' '.join(chosen)} --episode {episode.number}"
+            words = f"--seed {options.seed} --kinds {episode.kind} --episode {episode.number}"
             print(f"       again: python -m tests.faults {words}; left in {folder}", flush=True)
         if minutes >= options.minutes or tally.kills == options.kills:
             break

@@ -80,14 +80,18 @@ class Tally:
         }
 
 
-def episodes(folder: Path, seed: int, kinds: Sequence[str], numbers: Iterator[int]) -> Iterator[Episode]:
-    """Episodes of these numbers. One is a function of seed, its number and the list of kinds.
+def episodes(
+    folder: Path, seed: int, kinds: Sequence[str], numbers: Iterator[int], each: int | None = None
+) -> Iterator[Episode]:
+    """Episodes of these numbers: the kind is drawn, what is done is a function of seed, number and kind.
 
+    `each`: a kind that has had so many kills is not drawn again, and the episodes end when all have.
     `folder` holds what they leave: of an episode that went well nothing, of another one everything.
     """
     chosen = {name: kind_of(name) for name in kinds}
     preload([name for kind in chosen.values() for name in getattr(kind, "PRELOADED", ())])
     out: set[str] = set()
+    kills: Counter[str] = Counter()
     with Workplace(folder) as place:
         for number in numbers:
             left = {name: kind.SHARE for name, kind in chosen.items() if name not in out}
@@ -96,11 +100,13 @@ def episodes(folder: Path, seed: int, kinds: Sequence[str], numbers: Iterator[in
             drawn = random.Random(f"{seed} {number}")
             name = drawn.choices(list(left), list(left.values()))[0]
             episode = _episode(place, number, name, chosen[name], random.Random(f"{seed} {number} {name}"))
-            if episode.outcome == "unavailable":
+            kills[name] += episode.outcome in ("identical", "differs")
+            if episode.outcome == "unavailable" or kills[name] == each:
                 out.add(name)
-            elif episode.outcome != "differs":
-                for used in place.used():
-                    shutil.rmtree(used, ignore_errors=True)
+            used = place.used()
+            if episode.outcome != "differs":
+                for left_over in used:
+                    shutil.rmtree(left_over, ignore_errors=True)
             yield episode
 
 
