@@ -37,10 +37,10 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
 
 
 def _times(plan: dict[str, Any]) -> list[str]:
-    rows = [("phase", "stage", "rows", "s a row", "first use s", "worker-hours", "workers", "clock")]
+    rows = [("phase", "stage", "rows", "s a row", "first use s", "of workers", "workers", "clock")]
     for step in plan["steps"]:
         for place, stage in enumerate(step["stages"]):
-            shared = (str(step["workers"]), _clock(step["wall_s"])) if place == 0 else ("", "")
+            shared = (str(step["workers"]), _clock(step["wall_s"]["expected"])) if place == 0 else ("", "")
             rows.append(
                 (
                     step["phase"],
@@ -48,7 +48,7 @@ def _times(plan: dict[str, Any]) -> list[str]:
                     _number(stage["rows"]),
                     f"{stage['seconds_per_row']:.4f}",
                     f"{stage['first_use_s']:.1f}",
-                    f"{stage['worker_hours']['expected']:.3f}",
+                    _clock(stage["worker_hours"]["expected"] * 3600),
                     *shared,
                 )
             )
@@ -104,9 +104,10 @@ def _number(found: dict[str, float]) -> str:
     return f"{found['expected']:,.0f}"
 
 
-def _clock(found: dict[str, float]) -> str:
-    seconds = found["expected"]
-    return f"{seconds:.0f} s" if seconds < 600 else f"{seconds / 3600:.2f} h"
+def _clock(seconds: float) -> str:
+    if seconds < 600:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 3600:.2f} h"
 
 
 def _size(found: dict[str, float]) -> str:
