@@ -76,6 +76,7 @@ class Store:
                 given.get("blocks", np.zeros(count, int)),
                 given.get("seeds", np.ones(count, bool)),
                 given.get("strangers", np.zeros(0)),
+                given.get("headwear"),
             ),
             settings,
         )
@@ -209,6 +210,23 @@ def test_two_tight_halves_are_parted_and_a_loose_person_is_not(store: Store) -> 
     assert [suspect.kind for suspect in found.suspects] == ["one_of_two"]
     loose, _ = faces(7, people=1, each=10, noise=0.8)
     assert len(partition(store.clusters(loose, settings=generous))) == 1
+
+
+def test_halves_that_only_a_hat_sets_apart_stay_one_person_and_are_named(store: Store) -> None:
+    random = np.random.default_rng(8)
+    bare, worn = np.eye(64)[:2]
+    alike = np.stack([bare, 0.68 * bare + 0.73 * worn])  # a gap of about 0.3
+    halves = units(np.repeat(alike, 5, axis=0) + 0.03 * random.normal(size=(10, 64)))
+    generous = with_settings(link_cosine=0.3, merge_cosine=0.3)
+    hat = np.repeat([0, 1], 5)
+    found = store.group(halves, settings=generous, headwear=hat)
+    assert len(partition(found.label)) == 1
+    assert [suspect.kind for suspect in found.suspects] == ["one_of_two"]
+    # Nothing is explained where both wear one, nothing is known, or the halves are too far apart.
+    for other in (np.ones(10, int), np.full(10, -1)):
+        assert len(partition(store.clusters(halves, settings=generous, headwear=other))) == 2
+    near = generous.model_copy(update={"split_gap_headwear": 0.25})
+    assert len(partition(store.clusters(halves, settings=near, headwear=hat))) == 2
 
 
 def test_a_face_that_is_no_seed_links_nobody_and_is_attached_only_beyond_doubt(store: Store) -> None:

@@ -58,6 +58,7 @@ def write_people(folder: Path, vectors: np.ndarray, faces: list[int]) -> list[Fr
             "person_ids": [person_id(face)],
             "person_verdicts": ["kept"],
             "person_decisions": [[FOUND]],
+            "appearance": [None],
             "faces": [{"box": [0.0, 0.0, 60.0, 60.0], "score": 0.9, "embedding": vectors[face].tobytes()}],
             "verdict": "kept",
         }

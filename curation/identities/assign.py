@@ -93,8 +93,9 @@ def face_set(rows: FaceRows, vectors: Vectors, strangers: list[np.ndarray]) -> F
     cosines = np.concatenate(strangers) if strangers else np.zeros(0, np.float32)
     # In an order of their own, not in that of the fragments.
     return FaceSet(
-        vectors, rows.photos(), numbers(rows.hint), collection, np.array(rows.seed), np.sort(cosines)
-    )
+        vectors, rows.photos(), numbers(rows.hint), collection, np.array(rows.seed), np.sort(cosines),
+        np.array(rows.headwear),
+    )  # fmt: skip
 
 
 def born(person_ids: list[str], label: np.ndarray, seed: int) -> list[str]:

@@ -16,9 +16,13 @@ from curation.fragments import Fragment
 from curation.identities.false_match import same_photo_cosines
 from curation.identities.vectors import SHARD_ROWS, Vectors, write_vectors
 from curation.ledger import KEPT
+from curation.outfits.appearance_judge import vector_of
+from curation.people.appearance import CLOTHED
 from curation.settings.identities import SeedSettings
 from curation.storage import join, read_table
 
+UNKNOWN = -1  # whether somebody wears something on the head
+_HEADWEAR = list(CLOTHED).index("headwear")
 PHOTO_ID_DIGITS = 64  # of a person_id: the photo's sha256
 
 
@@ -30,6 +34,7 @@ class FaceRows:
     fragment     index of its fragment, −1 where it came from an index
     hint, collection  as the source gave them, or None
     seed         whether it may link
+    headwear     1 where the parser saw some, 0 where it saw none, UNKNOWN where nothing was parsed
     """
 
     person_id: list[str] = field(default_factory=list)
@@ -37,6 +42,7 @@ class FaceRows:
     hint: list[str | None] = field(default_factory=list)
     collection: list[str | None] = field(default_factory=list)
     seed: list[bool] = field(default_factory=list)
+    headwear: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.person_id)
@@ -54,6 +60,7 @@ class FaceRows:
             [self.hint[i] for i in places],
             [self.collection[i] for i in places],
             [self.seed[i] for i in places],
+            [self.headwear[i] for i in places],
         )
 
 
@@ -84,6 +91,7 @@ class Collector:
         self.rows.hint += rows.hint
         self.rows.collection += rows.collection
         self.rows.seed += rows.seed
+        self.rows.headwear += rows.headwear or [UNKNOWN] * len(rows)
 
     def close(self, folder: str) -> tuple[FaceRows, Vectors]:
         """The rows in order, and their vectors as shards of `folder`. At least one face."""
@@ -118,6 +126,7 @@ def collect_faces(
             rows.hint.append(face["subject_hint"])
             rows.collection.append(face["collection"])
             rows.seed.append(_is_seed(face, seeds))
+            rows.headwear.append(_headwear(face["appearance"]))
             vectors.append(face["vector"])
         if vectors:
             into.add(rows, np.stack(vectors))
@@ -129,8 +138,16 @@ def _is_seed(face: dict[str, Any], seeds: SeedSettings) -> bool:
     return bool(min(x1 - x0, y1 - y0) >= seeds.min_face_px and face["score"] >= seeds.min_score)
 
 
+def _headwear(appearance: bytes | None) -> int:
+    """From the descriptors of the clothed regions: that of headwear is all zero where none is seen."""
+    if appearance is None:
+        return UNKNOWN
+    return int(bool(vector_of(appearance)[_HEADWEAR].any()))
+
+
 def _faces(path: str, into: Collector) -> Iterator[dict[str, Any]]:
     columns = ["subject_hint", "collection", "person_ids", "person_verdicts", "person_decisions", "faces"]
+    columns.append("appearance")
     seen, photo = [], []
     for number, row in enumerate(read_table(path, [*columns, "verdict"]).to_pylist()):
         for i, verdict in enumerate(row["person_verdicts"] or []):
@@ -147,6 +164,7 @@ def _faces(path: str, into: Collector) -> Iterator[dict[str, Any]]:
                     "collection": row["collection"],
                     "box": face["box"],
                     "score": face["score"],
+                    "appearance": row["appearance"][i] if row["appearance"] else None,
                     "vector": vector,
                 }
     if seen:

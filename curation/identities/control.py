@@ -18,7 +18,8 @@ _DIGITS = 5
 _LEAST_HALF = 3  # the cosines inside fewer faces say too little of how tight they are
 _ROUNDS = 5
 _DENSE = 4000  # larger clusters are judged on so many of their members
-_DOUBT = 0.75  # a cluster whose gap reaches this share of `split_gap` is suspected
+_DOUBT = 0.75  # a cluster whose gap reaches this share of the plain one is suspected
+_APART = 0.6  # headwear is what differs where so much more of one side wears some; the parser errs at times
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,40 @@ class Suspect:
     size_b: int
 
 
+@dataclass(frozen=True)
+class SplitGaps:
+    """How much nearer in themselves than to each other two sides must be to be parted.
+
+    plain          of two sides that look alike apart from the face
+    with_headwear  where one side wears something on the head and the other does not: that alone moves an
+                   embedding, so the gap says less
+    headwear       int [n]: 1 worn, 0 not, −1 unknown; None: of nobody known
+    """
+
+    plain: float
+    with_headwear: float
+    headwear: np.ndarray | None = None
+
+    def of(self, one: np.ndarray, other: np.ndarray) -> float:
+        """The gap that parts these faces from those."""
+        shares = []
+        for faces in (one, other):
+            worn = np.zeros(0) if self.headwear is None else self.headwear[faces]
+            worn = worn[worn >= 0]
+            if not len(worn):
+                return self.plain
+            shares.append(float(worn.mean()))
+        explained = abs(shares[0] - shares[1]) >= _APART
+        return max(self.plain, self.with_headwear) if explained else self.plain
+
+
 def part_clusters(
-    vectors: Vectors, label: np.ndarray, edges: Pairs, split_gap: float, fixed: np.ndarray | None = None
+    vectors: Vectors, label: np.ndarray, edges: Pairs, gaps: SplitGaps, fixed: np.ndarray | None = None
 ) -> tuple[np.ndarray, list[Suspect]]:
     """(label, suspects): every cluster that fails the test of halves or of bridges is parted in two.
 
     halves   the two least alike members gather the others around them; if the mean cosine between the
-             two sides is `split_gap` or more below that inside the looser side, they are two people
+             two sides is the gap of `gaps` or more below that inside the looser side, they are two people
     bridges  the same test on the two sides of the weakest edge that holds the cluster together
     fixed    bool [n]: clusters with such a face are left as they are, and only suspected
 
@@ -63,13 +91,14 @@ def part_clusters(
         for side in (_halves(cosines), _bridge(tested, links.get(int(label[faces[0]])))):
             if side is None or min(side.sum(), (~side).sum()) < _LEAST_HALF:
                 continue
-            found = (*_gap(cosines, side), side)
+            gap, between = _gap(cosines, side)
+            found = (round(gap - gaps.of(tested[side], tested[~side]), _DIGITS), gap, between, side)
             best = found if best is None or found[0] > best[0] else best
-        if best is None or best[0] < _DOUBT * split_gap:
+        if best is None or best[1] < _DOUBT * gaps.plain:
             continue
-        gap, between, side = best
+        ahead, _, between, side = best
         a, b = tested[side], tested[~side]
-        if gap < split_gap or (fixed is not None and fixed[faces].any()):
+        if ahead < 0 or (fixed is not None and fixed[faces].any()):
             suspects.append(Suspect("one_of_two", int(a[0]), int(b[0]), between, len(a), len(b)))
             continue
         if len(tested) < len(faces):  # the others go to the nearer side

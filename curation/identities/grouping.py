@@ -8,7 +8,7 @@ import numpy as np
 from curation.engine import Engine, Job
 from curation.identities.attach import attach
 from curation.identities.cluster import Start, agglomerate
-from curation.identities.control import Suspect, near_misses, part_clusters, prototype_cosines
+from curation.identities.control import SplitGaps, Suspect, near_misses, part_clusters, prototype_cosines
 from curation.identities.false_match import FalseMatchCurve, measure_curve
 from curation.identities.graph import build_edges, link_cosines
 from curation.identities.search import find_pairs
@@ -27,6 +27,7 @@ class FaceSet:
     hints    int: the subject_hint, −1 for none
     blocks   int, from 0: the collection
     seeds    bool: good enough to link
+    headwear int: 1 worn, 0 not, −1 unknown; None: of nobody known
 
     `strangers` are cosines between two faces of one photo, of any number of pairs.
     """
@@ -37,6 +38,7 @@ class FaceSet:
     blocks: np.ndarray
     seeds: np.ndarray
     strangers: np.ndarray
+    headwear: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def group_faces(
     edges = build_edges(pairs, faces.photos, faces.hints, faces.blocks, faces.seeds, cosines, settings)
     clusters = agglomerate(faces.vectors, faces.photos, hints, edges, settings.merge_cosine, start)
     fixed = None if start is None else start.frozen
-    label, suspects = part_clusters(faces.vectors, clusters.label, edges, settings.split_gap, fixed)
+    gaps = SplitGaps(settings.split_gap, settings.split_gap_headwear, faces.headwear)
+    label, suspects = part_clusters(faces.vectors, clusters.label, edges, gaps, fixed)
     least = np.full(len(label), cosines.between)
     attached = attach(faces.vectors, label, faces.photos, hints, pairs, least, settings.attach_margin)
     suspects += near_misses(faces.vectors, attached.label, edges, settings.merge_cosine, _NEAR_MISS)
