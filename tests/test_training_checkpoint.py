@@ -2,6 +2,7 @@
 
 import multiprocessing
 import random
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from tests.write_checkpoints import write_checkpoints
-from training.checkpoint import CheckpointError, CheckpointFolder, checkpoints_in, load_checkpoint
+from training.checkpoint import CheckpointError, CheckpointFolder, checkpoints_in, load_checkpoint, place_of
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.write_checkpoints", "tests.train_tiny"])
@@ -84,6 +85,26 @@ def test_a_damaged_checkpoint_is_refused_and_named(harm: str, tmp_path: Path) ->
     with pytest.raises(CheckpointError, match=file.name) as caught:
         load_checkpoint(tmp_path / "step-00000001")
     assert "\n" not in str(caught.value)
+
+
+def test_a_removal_that_is_killed_leaves_no_half_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 1, 2)
+
+    def killed(folder: Path, **_: Any) -> None:
+        for file in Path(folder).glob("adapter.safetensors"):
+            file.unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        for step in (1, 2):
+            with pytest.raises(KeyboardInterrupt):
+                place_of(tmp_path).remove(f"step-{step:08d}")
+    assert [load_checkpoint(path).step for path in checkpoints_in(tmp_path)] == []
+    assert write(tmp_path, 2) == ["step-00000002"]
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000002"]
 
 
 def test_a_write_that_fails_is_told_by_the_next_save(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from torch import Tensor
 from training.sharding import whole
 
 _NAME = re.compile(r"step-(\d{8})")
+_PLAIN = re.compile(r"[\w.-]+")
 _RECORD = "checkpoint.json"
 _CHUNK = 8 * 2**20
 
@@ -152,7 +153,8 @@ class LocalCheckpoints:
     def new_folder(self, name: str) -> Iterator[Path]:
         """Beside the others, under a temporary name."""
         aside = self._folder / f".{name}.tmp"
-        shutil.rmtree(aside, ignore_errors=True)
+        for left in (aside, *self._folder.glob(".*.removed")):  # by writes and removals that were killed
+            shutil.rmtree(left, ignore_errors=True)
         aside.mkdir(parents=True)
         yield aside
 
@@ -160,7 +162,8 @@ class LocalCheckpoints:
         """Renames it."""
         final = self._folder / name
         # The same step is there already where a run was resumed from before it: the new one replaces it.
-        shutil.rmtree(final, ignore_errors=True)
+        if final.exists():
+            self.remove(name)
         folder.rename(final)
         _sync(self._folder)
 
@@ -170,8 +173,11 @@ class LocalCheckpoints:
         yield self._folder / name
 
     def remove(self, name: str) -> None:
-        """Deletes the folder."""
-        shutil.rmtree(self._folder / name)
+        """Deletes the folder; under another name, so that a kill leaves no half checkpoint to be found."""
+        removed = self._folder / f".{name}.removed"
+        shutil.rmtree(removed, ignore_errors=True)
+        (self._folder / name).rename(removed)
+        shutil.rmtree(removed)
 
 
 def place_of(where: Path | str) -> CheckpointPlace:
@@ -208,8 +214,8 @@ def load_checkpoint(folder: Path, name: str | None = None) -> Checkpoint:
         record = json.loads((folder / _RECORD).read_text())
         step = int(record.pop("step"))
         files = {name: (entry["bytes"], entry["xxh3"]) for name, entry in record.pop("files").items()}
-        if any("/" in name for name in files):
-            raise ValueError("names a file of another folder")
+        if odd := next((name for name in files if not _PLAIN.fullmatch(name)), None):
+            raise ValueError(f"names the file {odd!r}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         problem = " ".join(str(error).split()) or type(error).__name__
         raise CheckpointError(f"{said}/{_RECORD}: {problem}") from None
