@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.drawn_pipeline import ROOT, environment
@@ -41,21 +42,28 @@ def main() -> int:
         importlib.import_module(f"{parsers.__name__}.{options.parser}").parse(options.input.read_bytes())
         return 0
     names = known if options.parser == "all" else [options.parser]
-    results = {}
+    results: dict[str, Result] = {}
     for name in names:
         results[name] = _fuzz(name, options.minutes * 60 / len(names), options.seed, options.found)
-        print(f"{name}: {json.dumps(results[name])}", flush=True)
-    total = {
-        "parsers": results,
-        "executions": sum(int(result["executions"]) for result in results.values()),
-        "found": sum(result["found"] is not None for result in results.values()),
-    }
-    print(json.dumps(total))
-    return 1 if total["found"] else 0
+        print(f"{name}: {json.dumps(asdict(results[name]))}", flush=True)
+    found = sum(result.found is not None for result in results.values())
+    executions = sum(result.executions for result in results.values())
+    parts = {name: asdict(result) for name, result in results.items()}
+    print(json.dumps({"parsers": parts, "executions": executions, "found": found}))
+    return 1 if found else 0
 
 
-def _fuzz(name: str, seconds: float, seed: int, found: Path) -> dict[str, str | int | float | None]:
-    """{executions, seconds, found: file of the input or None, says: the error}."""
+@dataclass(frozen=True)
+class Result:
+    """Of one parser. `found`: the file of the input, None where there was none; `says`: the error."""
+
+    executions: int
+    seconds: float
+    found: str | None
+    says: str | None
+
+
+def _fuzz(name: str, seconds: float, seed: int, found: Path) -> Result:
     found.mkdir(parents=True, exist_ok=True)
     prefix = found / f"{name}-"
     began = time.monotonic()
@@ -77,12 +85,12 @@ def _fuzz(name: str, seconds: float, seed: int, found: Path) -> dict[str, str | 
     )
     if done.returncode and kept is None:
         raise RuntimeError(f"the fuzzer of {name} did not run: {said[-600:]}")
-    return {
-        "executions": int(counted[1]) if counted else 0,
-        "seconds": round(time.monotonic() - began, 1),
-        "found": kept[1] if kept else None,
-        "says": errors[0][:200] if kept and errors else None,
-    }
+    return Result(
+        int(counted[1]) if counted else 0,
+        round(time.monotonic() - began, 1),
+        kept[1] if kept else None,
+        errors[0][:200] if kept and errors else None,
+    )
 
 
 if __name__ == "__main__":
