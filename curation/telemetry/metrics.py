@@ -8,7 +8,7 @@ they do inside one shows when it is done.
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, start_http_server, write_to_textfile
@@ -100,35 +100,29 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """All families, with or without samples: their names do not depend on how far the run is."""
         with self._lock:
+            at_work = self._state == "running"
+            states = {state: float(state == self._state) for state in STATES}
+            active = {step: float(at_work and step == self._step) for step in self._fragments}
+            done = {step: float(done) for step, (done, _) in self._fragments.items()}
+            waiting = {step: float(total - done) for step, (done, total) in self._fragments.items()}
             yield InfoMetricFamily("persona_run", "The run that is told of", self._about)
-            yield _gauge("persona_run_state", "1 for the run's state", "state", {
-                state: float(state == self._state) for state in STATES
-            })  # fmt: skip
-            yield _gauge("persona_step_active", "1 for the step that runs", "step", {
-                step: float(step == self._step and self._state == "running") for step in self._fragments
-            })  # fmt: skip
-            changed = GaugeMetricFamily(
-                "persona_last_progress_timestamp_seconds", "When something was committed"
-            )
-            changed.add_metric([], self._changed_at)
-            yield changed
-            yield _gauge("persona_fragments_done", "Committed fragments of a step", "step", {
-                step: done for step, (done, _) in self._fragments.items()
-            })  # fmt: skip
-            yield _gauge("persona_fragments_waiting", "Fragments of a step to come", "step", {
-                step: total - done for step, (done, total) in self._fragments.items()
-            })  # fmt: skip
+            yield _gauge("persona_run_state", "1 for the run's state", "state", states)
+            yield _gauge("persona_step_active", "1 for the step that runs", "step", active)
+            yield _gauge("persona_fragments_done", "Committed fragments of a step", "step", done)
+            yield _gauge("persona_fragments_waiting", "Fragments of a step to come", "step", waiting)
             yield _gauge("persona_workers", "Workers of a step", "step", self._workers)
             yield from self._rows()
             for name, says, label in _SUMS:
-                yield _counter(name, says, label, {
-                    of: value for (metric, of), value in self._sums.items() if metric == name
-                })  # fmt: skip
-            flight = GaugeMetricFamily(
-                "persona_vlm_in_flight", "Most requests that a worker had in flight in its last fragment"
+                sums = {of: value for (metric, of), value in self._sums.items() if metric == name}
+                yield _counter(name, says, label, sums)
+            yield _number(
+                "persona_last_progress_timestamp_seconds", "When something was committed", self._changed_at
             )
-            flight.add_metric([], self._in_flight)
-            yield flight
+            yield _number(
+                "persona_vlm_in_flight",
+                "Most requests that a worker had in flight in its last fragment",
+                self._in_flight,
+            )
 
     def _rows(self) -> Iterator[Metric]:
         rows = CounterMetricFamily("persona_rows", "Decided rows", labels=["stage", "unit", "verdict"])
@@ -185,14 +179,20 @@ _SUMS = (
 )
 
 
-def _gauge(name: str, says: str, label: str, values: Any) -> Metric:
+def _number(name: str, says: str, value: float) -> Metric:
+    family = GaugeMetricFamily(name, says)
+    family.add_metric([], value)
+    return family
+
+
+def _gauge(name: str, says: str, label: str, values: Mapping[str, float]) -> Metric:
     family = GaugeMetricFamily(name, says, labels=[label])
     for of, value in values.items():
         family.add_metric([of], value)
     return family
 
 
-def _counter(name: str, says: str, label: str, values: Any) -> Metric:
+def _counter(name: str, says: str, label: str, values: Mapping[str, float]) -> Metric:
     family = CounterMetricFamily(name, says, labels=[label])
     for of, value in values.items():
         family.add_metric([of], value)

@@ -8,7 +8,6 @@ the stage is its attribute `persona.seconds`, since many of them work at the sam
 import os
 import time
 from collections import Counter
-from importlib.util import find_spec
 from typing import Any
 
 from curation.ledger import FAILED, KEPT, REJECTED, Counts
@@ -23,13 +22,13 @@ def spans_of(run: str, pipeline: str) -> "Spans | None":
         return None
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
-    if find_spec("opentelemetry") is None or find_spec("opentelemetry.exporter.otlp.proto.http") is None:
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError:
         return None
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
     name = os.environ.get("OTEL_SERVICE_NAME", "persona")
     provider = TracerProvider(resource=Resource.create({"service.name": name}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
