@@ -243,6 +243,10 @@ def test_the_question_shows_reference_and_picture_and_says_the_prompt(
         ("Yes, both", "yes_no", 10),
         ("no", "yes_no", 0),
         ("maybe", "yes_no", None),
+        ('{"score": 8}', "score", 8),
+        ('{"same": "no"}', "yes_no", 0),
+        ("none of it", "yes_no", None),
+        ("I see no difference", "yes_no", None),
     ],
 )
 def test_an_answer_is_a_number_or_none(answer: str, kind: Any, score: float | None) -> None:

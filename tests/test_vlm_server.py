@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -25,6 +26,11 @@ from tests.drawn_pipeline import ROOT, command, counts_of, curate, environment, 
 from tests.drawn_pipeline import settings as drawn_settings
 from tests.drawn_questions import judge_at, pairs_of, people_of
 from tests.drawn_vlm import write_vlm
+from training.evaluation.cases import Case, Person
+from training.evaluation.scorer import MissingScorerError, Pictured
+from training.evaluation.settings import VlmQuestion, VlmSettings
+from training.evaluation.vlm_scores import VlmScore
+from training.generation.references import LabelledPhoto
 
 pytestmark = pytest.mark.xdist_group("vllm")
 
@@ -229,3 +235,27 @@ def test_a_real_run_asks_vllm_and_its_rerun_asks_nothing(
     again = curate(config, tmp_path / "run", "--set", "outfits.min_photos=3")
     assert "outfits" not in again["model_calls_this_time"]
     assert server.answered() - before == asked
+
+
+def test_an_evaluation_of_a_training_is_scored_by_a_real_server(server: Serving) -> None:
+    random = np.random.default_rng(5)
+    photos = random.integers(0, 256, (7, 84, 56, 3), np.uint8)
+    person = Person("a", LabelledPhoto(photos[6], np.ones((84, 56), np.uint8)), "a")
+    pictured = [
+        Pictured(Case(f"{number}", person, "A woman reads.", 0), photos[number]) for number in range(6)
+    ]
+    question = VlmQuestion(
+        text="How alike, from 0 to 10? {prompt}", pictures=("reference", "generated"), side_px=84
+    )
+
+    def score(model: str) -> list[float | None]:
+        settings = VlmSettings(endpoint=f"{server.url}/v1", model=model)
+        return VlmScore("vlm_identity", "identity", question, settings).score(pictured)
+
+    before = server.answered()
+    scores = score("tiny")
+    assert server.answered() - before == 6
+    # Its weights are random: what it says is mostly no number, and then no score.
+    assert all(score is None or 0 <= score <= 10 for score in scores)
+    with pytest.raises(MissingScorerError, match=r"chat/completions: 404 .*other"):
+        score("other")

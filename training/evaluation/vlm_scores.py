@@ -17,7 +17,8 @@ from training.evaluation.scorer import MissingScorerError, Pictured
 from training.evaluation.settings import VlmQuestion, VlmSettings
 
 _NUMBER = re.compile(r"\b(10|\d)\b")
-_YES = re.compile(r"\s*(yes|no)\b", re.IGNORECASE)
+# The first word, or that of a JSON object's first value, which is how the demo's judge answers.
+_YES = re.compile(r'\s*(?:\{\s*"\w+"\s*:\s*")?(yes|no)\b', re.IGNORECASE)
 
 
 class VlmScore:
@@ -69,7 +70,7 @@ class VlmScore:
 
 
 def score_of(answer: str, question: VlmQuestion) -> float | None:
-    """0 to 10: the first whole number of the answer, or its first word."""
+    """0 to 10: the first whole number of the answer, or its first word; as JSON too."""
     if question.answer == "yes_no":
         word = _YES.match(answer)
         return None if word is None else 10.0 * (word[1].lower() == "yes")
