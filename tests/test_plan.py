@@ -166,3 +166,9 @@ def test_the_table_that_comes_along_is_valid_and_invents_nothing() -> None:
     table = read_table(None)
     assert table.machines
     assert all(machine.price_per_hour is None for machine in table.machines.values())
+
+
+def test_a_plan_may_lie_in_an_object_store(place: Path, s3: str, capsys: Said) -> None:
+    words = ["plan", "drawn", "--config", str(place / "pipelines.yaml"), "--out", f"{s3}/planned"]
+    assert main([*words, "--engine", "inline", "--quiet", "--json", "--photos", "6"]) == 0
+    assert json.loads(capsys.readouterr().out)["sample"]["photos"] == 6

@@ -10,11 +10,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curation.fingerprint import fingerprint, fingerprint_rows
 from curation.sources.units import Unit
-from curation.storage import join, write_bytes, write_table
+from curation.storage import join, parquet_footer, read_table, write_bytes, write_table
 
 MOST_UNITS = 64  # listed
 _LEAST_ROWS = 16  # of a fragment, so that models still see batches
@@ -45,12 +44,12 @@ class Sample:
         `fragment_rows`. `units` is how many the collection has. Returns the new listing.
         """
         files = list(dict.fromkeys(path for path, _, _ in listed))
-        counts = [pq.read_metadata(path).num_rows for path in files]
+        counts = [int(parquet_footer(path).num_rows) for path in files]
         random = self._random("rows")
         tables = []
         for path, count, share in zip(files, counts, self._shares(counts), strict=True):
             places = np.sort(random.choice(count, share, replace=False))
-            tables.append(pq.read_table(path, partitioning=None).take(pa.array(places)))
+            tables.append(read_table(path).take(pa.array(places)))
         table = pa.concat_tables(tables).combine_chunks()
         key = fingerprint([asdict(self), [key for _, _, key in listed], fragment_rows])
         target = join(folder, f"{key}.parquet")
