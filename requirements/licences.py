@@ -21,10 +21,8 @@ Made by `make licences` from `requirements/cpu.txt`, the metadata of what is ins
 `persona curate … --commercial` refuses backends and weights that forbid commercial use, in one line and
 before anything starts. It trusts the cards and `curation/backends.py`; the code of plugins is not checked.
 
-<!-- not run here: it is refused -->
-```bash
-.venv/bin/persona curate real-photos --commercial
-```
+`make sbom` writes the same as a bill of materials: `sbom.cdx.json`, CycloneDX 1.6 with the hashes of
+`requirements/`. Everything is installed in pinned versions with hashes (`uv pip sync --require-hashes`).
 """
 
 

@@ -14,7 +14,7 @@ from tests.faults.workplace import BrokenPromiseError, Injury, Unavailable, Work
 
 SHARE = 1
 SLOW = True
-_JOIN_S = 120.0
+_JOIN_S = 300.0
 
 
 def injure(place: Workplace, random: Random) -> Injury:
