@@ -270,7 +270,7 @@ def test_a_forgetting_that_is_killed_anywhere_is_completed_by_going_on(
     monkeypatch.setattr(Path, "replace", until_killed)
     assert persona("forget", world.run, "--photo", world.photo_id) == 0
     undisturbed, steps = files_of(world.run), -left[0]
-    for kill_at in range(4, steps, 9):
+    for kill_at in range(4, steps, 14):
         shutil.rmtree(world.folder / "runs")
         shutil.copytree(tmp_path / "kept", world.folder / "runs")
         left[0] = kill_at
