@@ -16,6 +16,8 @@ _EXAMPLES = """examples:
   persona shards verify runs/first/shards
 """
 
+_STORE_CLIENTS = ("aiobotocore", "aiohttp", "botocore")  # whose errors of a store are no OSError
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command. Returns 0, 1 (it ran, the result is bad) or 2 (bad usage or config)."""
@@ -34,6 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
+        print(f"persona: {' '.join(str(error).split())[:500]}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in _STORE_CLIENTS:
+            raise
         print(f"persona: {' '.join(str(error).split())[:500]}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -67,9 +67,9 @@ class Store:
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         key = _CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
         if self.denied:
-            return self._refuse(start, "AccessDenied", "Access Denied")
+            return self._refuse(environ, start, "AccessDenied", "Access Denied")
         if key is None or key[1] not in self.keys:
-            return self._refuse(start, "InvalidAccessKeyId", "The key is not in our records.")
+            return self._refuse(environ, start, "InvalidAccessKeyId", "The key is not in our records.")
         weather = self.weather
         with self._lock:
             wrong = self._drawn.random() < weather.failing
@@ -89,9 +89,13 @@ class Store:
             _reset(connection)
         return _cut(connection, body)
 
-    def _refuse(self, start: Callable[..., Any], code: str, says: str) -> list[bytes]:
+    def _refuse(
+        self, environ: dict[str, Any], start: Callable[..., Any], code: str, says: str
+    ) -> list[bytes]:
         self.refused += 1
         body = f"<Error><Code>{code}</Code><Message>{says}</Message></Error>".encode()
+        if environ["REQUEST_METHOD"] == "HEAD":
+            body = b""
         start("403 Forbidden", [("Content-Length", str(len(body))), ("Content-Type", "application/xml")])
         return [body]
 
