@@ -206,8 +206,9 @@ def test_the_cluster_runs_the_ray_that_is_pinned() -> None:
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_a_command_is_understood_up_to_the_files_that_are_not_here(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PERSONA_VLM_KEY", "of-the-secret")  # kubernetes/vllm.yaml takes it from a secret
     here = {
         "/config/pipelines.yaml": str(ROOT / "pipelines.yaml"),
         "s3://BUCKET": str(tmp_path / "store"),
