@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,6 +242,19 @@ def test_a_forgotten_person_leaves_runs_index_and_labels(world: World) -> None:
     assert (entry["by"], entry["why"], entry["photos"]) == ("the desk", "letter 12", len(people))
     assert entry["searched"]["left"] == 0
     assert (store / "key").stat().st_mode & 0o077 == 0
+
+
+def test_what_was_decided_about_others_no_longer_names_a_forgotten_photo(world: World) -> None:
+    run, strategy = world.folder / "runs" / "second", {"backend": "clusters"}
+    pipeline = yaml.safe_load(world.config.read_text())["pipelines"]["drawn"]
+    pipeline["outfits"]["strategy"], pipeline["identities"] = strategy, {}
+    world.curate(run, write_config(world.folder / "clusters.yaml", pipeline))
+    named = re.findall(r"the same as ([0-9a-f]{10})", written(run).decode("latin-1"))
+    people = rows_of(run / "outfits", ["person_ids"])
+    photo = next(p[:64] for row in people for p in row["person_ids"] if p.startswith(named[0]))
+    assert persona("forget", run, "--photo", photo) == 0
+    assert photo[:10].encode() not in written(run)
+    assert b"the same as a forgotten photo" in written(run)
 
 
 def test_a_photo_goes_by_its_address_and_by_a_copy_that_somebody_sends(world: World) -> None:

@@ -1,13 +1,17 @@
 """Takes photos out of the tables of a run, and their decisions out of the counts."""
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import pyarrow as pa
 
+from curation.columns import put_column
 from curation.ledger import Counts
 
 PHOTO_DIGITS = 64
+_START_DIGITS = 10  # of a photo_id that a detail may name it by
+_NAME = re.compile(r"\b([0-9a-f]{10,64})(?:-\d+)?\b")
 Goes = Callable[[dict[str, Any]], bool]
 
 
@@ -16,6 +20,7 @@ class Leaving:
 
     def __init__(self, photos: Iterable[str], keys: Iterable[str]) -> None:
         self.photos, self.keys = frozenset(photos), frozenset(keys)
+        self._starts = frozenset(photo[:_START_DIGITS] for photo in self.photos)
 
     def person(self, person_id: str | None) -> bool:
         """Whether a person is on a photo that goes."""
@@ -29,12 +34,23 @@ class Leaving:
             or any(self.person(row.get(name)) for name in ("person_id", "person_a", "person_b", "a", "b"))
         )
 
+    def unnamed(self, detail: str) -> str:
+        """The detail of a decision about another photo, without the names of those that go."""
+
+        def said(found: re.Match[str]) -> str:
+            if found[1][:_START_DIGITS] not in self._starts:
+                return found[0]
+            return "a forgotten photo" if any(p.startswith(found[1]) for p in self.photos) else found[0]
+
+        return _NAME.sub(said, detail)
+
     def measured(self, measured_on: str) -> bool:
         """Whether a remembered measurement of the phase `people` ("photo_id source_key") goes."""
         photo_id, _, key = measured_on.partition(" ")
         return photo_id in self.photos or key in self.keys
 
 
+_DECIDED = ("decisions", "person_decisions")
 _LOOKED_AT = ("photo_id", "source_key", "person_id", "person_a", "person_b", "a", "b")
 
 
@@ -45,18 +61,41 @@ def stays(table: pa.Table, leaving: Leaving) -> list[bool]:
 
 
 def without_rows(table: pa.Table, leaving: Leaving) -> tuple[pa.Table, Counts] | None:
-    """The table without rows that go, and what was decided about them; None where none goes."""
+    """The table without rows that go, and what was decided about them; None where nothing changes.
+
+    What was decided about those who stay no longer names those who go.
+    """
     mask = stays(table, leaving)
-    if all(mask):
+    rest = _without_names(table.filter(pa.array(mask)), leaving)
+    if all(mask) and rest.equals(table):
         return None
     gone = Counts()
     removed = table.filter(pa.array([not stay for stay in mask]))
-    for name in ("decisions", "person_decisions"):
+    for name in _DECIDED:
         if name in table.column_names:
             for decisions in removed[name].to_pylist():
                 lists = decisions if name == "person_decisions" else [decisions]
                 gone.count("", [found or [] for found in lists or []])
-    return table.filter(pa.array(mask)), gone
+    return rest, gone
+
+
+def _without_names(table: pa.Table, leaving: Leaving) -> pa.Table:
+    for name in _DECIDED:
+        if name in table.column_names:
+            values = table[name].to_pylist()
+            if sum(_unname(decisions, leaving) for decisions in values):
+                table = put_column(table, name, pa.array(values, table.schema.field(name).type))
+    return table
+
+
+def _unname(decisions: Any, leaving: Leaving) -> int:
+    """Changes details in decisions, or in lists of them; how many there were to change."""
+    if isinstance(decisions, list):
+        return sum(_unname(inner, leaving) for inner in decisions)
+    if not decisions or not decisions["detail"]:
+        return 0
+    before, decisions["detail"] = decisions["detail"], leaving.unnamed(decisions["detail"])
+    return int(decisions["detail"] != before)
 
 
 def without_members(table: pa.Table, leaving: Leaving) -> tuple[pa.Table, Counts] | None:
@@ -68,6 +107,7 @@ def without_members(table: pa.Table, leaving: Leaving) -> tuple[pa.Table, Counts
     for row in table.to_pylist():
         ids = row["person_ids"]
         keep = [place for place, person in enumerate(ids) if not leaving.person(person)]
+        changed |= sum(_unname(row.get(name), leaving) for name in _DECIDED) > 0
         if len(keep) == len(ids):
             rows.append(row)
             continue

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from curation.storage import local_path
 
 _ID = re.compile(rb"[0-9a-f]{64}")
+_START = re.compile(rb"(?<![0-9a-f])[0-9a-f]{10}(?![0-9a-f])")  # of an id, as details of decisions name it
 _URL = re.compile(rb"https?://[^\s\"'<>\\\x00]+", re.IGNORECASE)
 _BLOCK = 1 << 24
 _OVERLAP = 4096  # longer than any id, and than addresses that are still looked for across a block's end
@@ -41,6 +42,8 @@ def search(paths: list[str], photos: set[str], urls: set[str]) -> Searched:
 
 def _holds(data: bytes, ids: set[bytes], addresses: set[bytes]) -> bool:
     if ids and not ids.isdisjoint(_ID.findall(data)):
+        return True
+    if ids and not {name[:10] for name in ids}.isdisjoint(_START.findall(data)):
         return True
     return bool(addresses) and not addresses.isdisjoint(_URL.findall(data))
 
