@@ -1,7 +1,6 @@
 """Writes a hostile corpus, runs the photo phases over it, and counts what became of every file."""
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -54,7 +53,7 @@ def run_corpus(folder: Path, count: int, seed: int) -> dict[str, Any]:
         Collection(folder / "tables", "parquet", broken_tables(folder / "tables" / "photos", good[0]), 1),
     ]
     began = time.monotonic()
-    errors = _curate(collections)
+    errors, peak_mib = _curate(collections)
     for one in collections:
         _count(one, errors[str(one.folder)], found)
     return {
@@ -65,7 +64,7 @@ def run_corpus(folder: Path, count: int, seed: int) -> dict[str, Any]:
         "verdicts": dict(sorted(found.verdicts.items())),
         "reasons": dict(sorted(found.reasons.items())),
         "seconds": round(time.monotonic() - began, 1),
-        "peak_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
+        "peak_mib": peak_mib,
         "memory_limit_mib": MEMORY_MIB,
         "errors": found.errors,
     }
@@ -99,8 +98,8 @@ def _tars(folder: Path, bad: list[tuple[str, bytes]], good: list[bytes], seed: i
     return Collection(folder, "webdataset", members, min(len(list((folder / "photos").iterdir())), len(good)))
 
 
-def _curate(collections: list[Collection]) -> dict[str, str | None]:
-    """{folder: why its run was not whole, or None}, of runs in one process within its limits."""
+def _curate(collections: list[Collection]) -> tuple[dict[str, str | None], int | None]:
+    """{folder: why its run was not whole, or None}, and the peak in MiB of the process that runs them."""
     for one in collections:
         pipeline = settings(one.folder / "photos", kind=one.kind, max_failed_share=1.0, fragment_rows=256)
         write_config(one.folder / "p.yaml", pipeline)
@@ -113,10 +112,13 @@ def _curate(collections: list[Collection]) -> dict[str, str | None]:
     errors: dict[str, str | None] = dict.fromkeys(
         folders, f"ended with {done.returncode}: {done.stderr[-500:]}"
     )
-    for line in done.stdout.splitlines():
-        folder, error = json.loads(line)
-        errors[folder] = error
-    return errors
+    peak_mib = None
+    for said in map(json.loads, done.stdout.splitlines()):
+        if isinstance(said, int):
+            peak_mib = said
+        else:
+            errors[said[0]] = said[1]
+    return errors, peak_mib
 
 
 def _count(one: Collection, error: str | None, found: Found) -> None:

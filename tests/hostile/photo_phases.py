@@ -4,6 +4,7 @@ import json
 import resource
 import sys
 import traceback
+from pathlib import Path
 
 from curation.engine import InlineEngine, Job
 from curation.photos.phase import run_photos
@@ -14,7 +15,10 @@ from curation.step import Context
 
 
 def main(memory_mib: str, *folders: str) -> None:
-    """Curates FOLDER/p.yaml into FOLDER/run for each; prints a line of JSON each: folder, error."""
+    """Curates FOLDER/p.yaml into FOLDER/run for each; prints a line of JSON each: folder, error.
+
+    The last line is the most memory that was in use, in MiB.
+    """
     limit = int(memory_mib) * 2**20
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     for folder in folders:
@@ -24,6 +28,13 @@ def main(memory_mib: str, *folders: str) -> None:
         except BaseException:
             error = traceback.format_exc()[-2000:]
         print(json.dumps([folder, error]), flush=True)
+    print(_peak_mib(), flush=True)
+
+
+def _peak_mib() -> int:
+    """Of this program alone: what getrusage says begins with the process that started it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) // 1024
 
 
 def _run(config: str, run: str) -> None:
