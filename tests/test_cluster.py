@@ -54,7 +54,6 @@ def slurm(tmp_path: Path) -> Iterator[dict[str, str]]:
         "SLURM_JOB_ID": "7",
         "SLURM_JOB_NODELIST": ",".join(NODES),
         "RAY_PORT": str(port),
-        "RAY_raylet_start_wait_time_s": "120",  # of 40: three nodes share this machine, and its other work
         "RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": str(128 * 2**20),
     }
     for step in steps.iterdir():
