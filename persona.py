@@ -231,13 +231,14 @@ def _curate(options: argparse.Namespace) -> int:
 
 def _retry(options: argparse.Namespace) -> int:
     from curation.retry import forget_failures
-    from curation.run_folder import pipeline_of
+    from curation.run_folder import pipeline_of, run_at
 
-    name, pipeline = pipeline_of(options.folder)
-    forgotten = forget_failures(options.folder)
+    run = run_at(options.folder)
+    name, pipeline = pipeline_of(run)
+    forgotten = forget_failures(run)
     if not options.quiet and options.log_format != "json":
         print(f"{forgotten} failed measurements are taken up again", file=sys.stderr)
-    return _run(options.folder, name, pipeline, options, commercial=False, also={"taken_up": forgotten})
+    return _run(run, name, pipeline, options, commercial=False, also={"taken_up": forgotten})
 
 
 def _run(
@@ -310,37 +311,41 @@ def _with_telemetry(pipeline: Any, options: argparse.Namespace) -> Any:
 
 
 def _status(options: argparse.Namespace) -> int:
+    from curation.run_folder import run_at
     from curation.status import is_well, read_status, status_lines
 
-    status = read_status(options.folder)
+    status = read_status(run_at(options.folder))
     print(json.dumps(status) if options.json else "\n".join(status_lines(status)))
     return 0 if is_well(status) else 1
 
 
 def _why(options: argparse.Namespace) -> int:
     from curation.errors import ConfigError, printable
+    from curation.run_folder import run_at
     from curation.why import explain, failed_rows, why_lines
 
+    run = run_at(options.folder)
     if options.failed and options.id is not None:
         raise ConfigError("why: give an id or --failed, not both")
     if options.failed and options.json:
-        print(json.dumps({"run": options.folder, "failed": list(failed_rows(options.folder))}))
+        print(json.dumps({"run": run, "failed": list(failed_rows(run))}))
         return 0
     if options.failed:
-        for row in failed_rows(options.folder):
+        for row in failed_rows(run):
             print(printable(f"{row['id']}  {row['stage']}: {row['detail']}"))
         return 0
     if options.id is None:
         raise ConfigError("why: give an id or a file name, or --failed")
-    found = explain(options.folder, options.id)
+    found = explain(run, options.id)
     print(json.dumps(found) if options.json else "\n".join(why_lines(found)))
     return 0
 
 
 def _eval(options: argparse.Namespace) -> int:
     from curation.evaluation.evaluate import evaluate, measure_lines, to_json
+    from curation.run_folder import run_at
 
-    measures = evaluate(options.folder, options.truth)
+    measures = evaluate(run_at(options.folder), options.truth)
     if not options.json:
         print("\n".join(measure_lines(measures)))
     print(json.dumps(to_json(measures)))

@@ -26,6 +26,13 @@ def code_version() -> str:
         return "not installed"
 
 
+def run_at(folder: str) -> str:
+    """The run folder that is meant: the folder itself, or the `run` in it, where the demo keeps its own."""
+    inner = join(folder, "run")
+    held = not exists(join(folder, "run.yaml")) and exists(join(inner, "run.yaml"))
+    return inner if held else folder
+
+
 def write_run(job: Job, name: str, sample: bool = False) -> None:
     """run.yaml: the resolved settings, the code's version, the weights' hashes. No credentials.
 

@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def main() -> int:
         whole = run_world(given.seed, given.photos, given.out, given.judge_pairs, say)
         report = write_report(str(whole.run), str(whole.run / "report"), str(whole.truth))
         page = write_results(whole, given.out, _trained(whole, given.out, given.train_s))
+        _link(given.out / "shards", Path("run", "shards"))
     except PersonaError as error:
         print(f"demo: {error}", file=sys.stderr)
         return error.exit_code
@@ -68,6 +70,12 @@ def main() -> int:
     print(f"\n{time.monotonic() - began:.0f} s, the model ran in {whole.vlm}")
     print(f"ask about any photo or person: persona why {whole.run} ID")
     return 0
+
+
+def _link(place: Path, target: Path) -> None:
+    """The dataset under a shorter name, where links can be made."""
+    with suppress(OSError):
+        place.symlink_to(target)
 
 
 def _trained(whole: Whole, out: Path, seconds: float) -> ShortRun | None:

@@ -77,6 +77,11 @@ def test_a_finished_run_says_so_with_every_stage(place: Path, capsys: Said) -> N
         assert stage["in"] == stage["kept"] + stage["rejected"] + stage["failed"]
 
 
+def test_the_folder_that_holds_a_run_as_the_demo_does_stands_for_it(run: Path, capsys: Said) -> None:
+    assert object_of(capsys, "status", run.parent) == object_of(capsys, "status", run)
+    assert object_of(capsys, "why", run.parent, "broken.jpg") == object_of(capsys, "why", run, "broken.jpg")
+
+
 def test_a_run_at_work_is_well_and_one_that_fell_silent_is_not(run: Path, capsys: Said) -> None:
     told(run, state="running", time=time.time())
     assert object_of(capsys, "status", run)["state"] == "running"

@@ -57,12 +57,13 @@ def _report(options: argparse.Namespace) -> int:
     from curation.errors import ConfigError
     from curation.report.sweep import sweep_lines
     from curation.report.write import write_report
+    from curation.run_folder import run_at
     from curation.storage import join
 
     if options.thumbnails < 0:
         raise ConfigError("--thumbnails: must be 0 or more")
     began = time.monotonic()
-    run = absolute_path(options.folder)
+    run = absolute_path(run_at(options.folder))
     out = absolute_path(options.out) if options.out else join(run, "report")
     found = write_report(run, out, options.truth, options.sweep, options.thumbnails)
     if options.json:
@@ -90,7 +91,8 @@ def _runs(options: argparse.Namespace) -> int:
 
 def _diff(options: argparse.Namespace) -> int:
     from curation.report.diff import diff_lines, diff_runs
+    from curation.run_folder import run_at
 
-    found = diff_runs(options.a, options.b)
+    found = diff_runs(run_at(options.a), run_at(options.b))
     print(json.dumps(found) if options.json else "\n".join(diff_lines(found)))
     return 0
