@@ -186,6 +186,17 @@ def test_a_run_killed_while_its_dataset_was_being_replaced_is_not_taken_for_the_
     assert files_of(run / "shards") == expected
 
 
+def test_what_a_killed_write_left_in_the_run_folder_goes_with_the_next_start(
+    people: tuple[Path, list[Drawn], Path], tmp_path: Path
+) -> None:
+    _, _, config = people
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / ".status.json.0badcafe.tmp").write_text('{"state": "run')
+    curate(config, run)
+    assert [path.name for path in run.iterdir() if path.name.endswith(".tmp")] == []
+
+
 def test_a_lost_tar_is_written_again(people: tuple[Path, list[Drawn], Path], tmp_path: Path) -> None:
     _, _, config = people
     curate(config, tmp_path / "run")
