@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from curation.engine import Job
 from curation.errors import ConfigError
 from curation.settings import PipelineSettings
-from curation.storage import exists, join, list_names, read_bytes, remove, write_bytes
+from curation.storage import exists, join, read_bytes, remove_unfinished, write_bytes
 
 HEARTBEAT_S = 10.0  # a running status is written at least this often
 
@@ -42,7 +42,7 @@ def write_run(job: Job, name: str, sample: bool = False) -> None:
     if _holds_other_kind(job.run, sample):
         held = "the whole collection's run" if sample else "the sample of `persona plan`"
         raise ConfigError(f"--out {job.run}: holds {held}; choose another folder")
-    _remove_torn(job.run)
+    remove_unfinished(job.run)
     record = {
         "pipeline": name,
         **({"sample": True} if sample else {}),
@@ -61,13 +61,6 @@ def pipeline_of(run: str) -> tuple[str, PipelineSettings]:
         return str(record["pipeline"]), PipelineSettings.model_validate(record["settings"])
     except (KeyError, TypeError, ValidationError):
         raise ConfigError(f"{run}: its run.yaml was written by another version; use curate") from None
-
-
-def _remove_torn(run: str) -> None:
-    """Removes what a killed writer of this folder's own files left under a temporary name."""
-    for name in list_names(run):
-        if name.startswith(".") and name.endswith(".tmp"):
-            remove(join(run, name))
 
 
 def _holds_other_kind(run: str, sample: bool) -> bool:

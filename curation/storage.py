@@ -106,6 +106,18 @@ def parquet_footer(url: str) -> Any:
         return pq.ParquetFile(file).metadata
 
 
+def is_unfinished(name: str) -> bool:
+    """Whether it is the temporary name of a write that goes on, or was killed (`write_bytes`)."""
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def remove_unfinished(folder: str) -> None:
+    """Removes what killed writes left in a folder; nobody may be writing there."""
+    for name in list_names(folder):
+        if is_unfinished(name):
+            remove(join(folder, name))
+
+
 def list_names(folder: str) -> list[str]:
     """Sorted names of the entries of a folder; empty when there is no such folder."""
     if is_local(folder):

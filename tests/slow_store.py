@@ -3,23 +3,22 @@
 Faults befall GET of objects alone, as `benchmarks.object_store_server.Faults` draws them.
 """
 
-import socket
-import struct
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import boto3
 from botocore.config import Config
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from s3fs import S3FileSystem  # type: ignore[import-untyped]
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import make_server
 
 from benchmarks.object_store_server import Faults
+from tests.broken_connections import KeptConnections, cut, reset
 
 Answer = Callable[..., Any]
 
@@ -58,39 +57,18 @@ class SlowStore:
             start(f"{fault} Bad Day", [("Content-Length", "0")])
             return []
         if fault == "reset":
-            _reset(environ["werkzeug.socket"])
+            reset(environ["werkzeug.socket"])
         body = b"".join(self._store(environ, start))
         if fault == "truncated":
-            return _cut(environ["werkzeug.socket"], body)
+            return cut(environ["werkzeug.socket"], body)
         return [body]
-
-
-def _reset(connection: socket.socket) -> NoReturn:
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.shutdown(socket.SHUT_RDWR)
-    raise ConnectionResetError  # which the server takes for a client that went away
-
-
-def _cut(connection: socket.socket, body: bytes) -> Iterator[bytes]:
-    yield body[: len(body) // 2]
-    connection.shutdown(socket.SHUT_RDWR)
-
-
-class _Handler(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"  # connections are kept, as by S3
-
-    def log(self, *arguments: Any) -> None:
-        """Nothing."""
-
-    def log_error(self, *arguments: Any) -> None:
-        """Nothing: connections that break are meant."""
 
 
 @contextmanager
 def slow_store() -> Iterator[tuple[SlowStore, dict[str, str]]]:
     """The store on a free port of loopback, and the environment that points clients at it."""
     store = SlowStore()
-    server = make_server("127.0.0.1", 0, store, threaded=True, request_handler=_Handler)
+    server = make_server("127.0.0.1", 0, store, threaded=True, request_handler=KeptConnections)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     # fsspec keeps clients by their arguments, and the endpoint is none of them.

@@ -36,6 +36,7 @@ from curation.settings import PipelineSettings
 from curation.status import read_status
 from curation.storage import (
     exists,
+    is_unfinished,
     join,
     list_names,
     local_path,
@@ -351,5 +352,5 @@ def _remove_temporaries(folder: str) -> None:
     """Files that killed writers left unnamed: they may hold anything."""
     for parent, _, names in os.walk(local_path(folder)):
         for name in names:
-            if name.startswith(".") and name.endswith(".tmp"):
+            if is_unfinished(name):
                 Path(parent, name).unlink(missing_ok=True)

@@ -30,20 +30,21 @@ class Searched:
 def search(paths: list[str], photos: set[str], urls: set[str]) -> Searched:
     """Looks for ids and addresses in all files at or below `paths`."""
     ids = {photo_id.encode() for photo_id in photos}
+    starts = {name[:10] for name in ids}
     addresses = {url.encode() for url in urls}
     found = Searched()
     for file in sorted({file for path in paths for file in _files(Path(local_path(path)))}):
         found.files += 1
         found.bytes += file.stat().st_size
-        if any(_holds(data, ids, addresses) for data in _pieces(file)):
+        if any(_holds(data, ids, starts, addresses) for data in _pieces(file)):
             found.left.append(str(file))
     return found
 
 
-def _holds(data: bytes, ids: set[bytes], addresses: set[bytes]) -> bool:
+def _holds(data: bytes, ids: set[bytes], starts: set[bytes], addresses: set[bytes]) -> bool:
     if ids and not ids.isdisjoint(_ID.findall(data)):
         return True
-    if ids and not {name[:10] for name in ids}.isdisjoint(_START.findall(data)):
+    if starts and not starts.isdisjoint(_START.findall(data)):
         return True
     return bool(addresses) and not addresses.isdisjoint(_URL.findall(data))
 

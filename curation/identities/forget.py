@@ -18,7 +18,7 @@ import pyarrow as pa
 from curation.identities.collect import PHOTO_ID_DIGITS
 from curation.identities.index import IdentityIndex, faces_name
 from curation.identities.merges import Merges
-from curation.storage import join, list_names, parquet_footer, read_table, remove, write_table
+from curation.storage import join, parquet_footer, read_table, remove, remove_unfinished, write_table
 
 _DIGITS = 4  # of the cosine of a proposal, as everywhere in merges.json
 
@@ -66,7 +66,7 @@ def forget(
         name = row["person_id"]
         return name in persons or name[:PHOTO_ID_DIGITS] in photos or before.get(given, given) in named
 
-    _delete_unfinished(folder)
+    remove_unfinished(folder)
     faces, files, seen, left = _rewrite(index, goes)
     merges = index.merges
     # A kill before merges.json was written left names there: each must have a face.
@@ -76,13 +76,6 @@ def forget(
     if deleted:
         merges.save()
     return Forgotten(faces, files, sorted(gone), deleted, proposed)
-
-
-def _delete_unfinished(folder: str) -> None:
-    """A killed write may have left its temporary file."""
-    for name in list_names(folder):
-        if name.startswith(".") and name.endswith(".tmp"):
-            remove(join(folder, name))
 
 
 def _rewrite(

@@ -7,8 +7,6 @@ afterwards everything is still there, as when a store's server is lost.
 
 import random
 import re
-import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -17,13 +15,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import boto3
 from botocore.config import Config
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import make_server
 
+from tests.broken_connections import KeptConnections, cut, reset
 from tests.drawn_pipeline import ROOT
 from tests.drawn_shards import bytes_of
 from tests.faults import gate
@@ -83,11 +82,11 @@ class Store:
             start(("500 Internal Server Error", "503 Slow Down")[how], [("Content-Length", "0")])
             return []
         if how == 2:
-            _reset(connection)
+            reset(connection)
         body = b"".join(self._store(environ, start))
         if how == 3 or not body:
-            _reset(connection)
-        return _cut(connection, body)
+            reset(connection)
+        return cut(connection, body)
 
     def _refuse(
         self, environ: dict[str, Any], start: Callable[..., Any], code: str, says: str
@@ -98,27 +97,6 @@ class Store:
             body = b""
         start("403 Forbidden", [("Content-Length", str(len(body))), ("Content-Type", "application/xml")])
         return [body]
-
-
-def _reset(connection: socket.socket) -> NoReturn:
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.shutdown(socket.SHUT_RDWR)
-    raise ConnectionResetError  # which the server takes for a client that went away
-
-
-def _cut(connection: socket.socket, body: bytes) -> Iterator[bytes]:
-    yield body[: len(body) // 2]
-    connection.shutdown(socket.SHUT_RDWR)
-
-
-class _Handler(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"  # connections are kept, as by S3
-
-    def log(self, *arguments: Any) -> None:
-        """Nothing."""
-
-    def log_error(self, *arguments: Any) -> None:
-        """Nothing: connections that break are meant."""
 
 
 class Gate:
@@ -166,7 +144,7 @@ class Served:
 @contextmanager
 def _serving() -> Iterator[Served]:
     store = Store()
-    server = make_server("127.0.0.1", 0, store, threaded=True, request_handler=_Handler)
+    server = make_server("127.0.0.1", 0, store, threaded=True, request_handler=KeptConnections)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     opened = Gate(server.port)
