@@ -1,9 +1,11 @@
 """Ways of finding outfits, on one world with one judge: python benchmarks/outfits.py --seed 909001
 
-Draws the world, runs the phases before `outfits` once, and lets each way ask the same judge, whose answers
-are remembered: a pair is put to the model once in each order, however many ways ask it. Weights and cuts are
-fitted on one half of the people and used on the other half, and the other way round. `clusters` and `paper`
-are the strategies of the product; the rest is in benchmarks/outfit_baselines.py.
+Draws a world in which everyone is seen in one to six outfits, runs the phases before `outfits` once, and lets
+each way ask the same judge, whose answers are remembered: a pair is put to the model once in each order,
+however many ways ask it. Weights and cuts are fitted on one half of the people and used on the other, and
+the other way round. `clusters` and `paper` are the strategies of the product; the rest is in
+benchmarks/outfit_baselines.py. --wardrobe drawn is the demo's world, where many are seen in one outfit only:
+nobody can be far ahead of the paper there.
 
 Prints a table and, last, one line of JSON: figures of `clusters` with the preset strict; `recall_vs_paper` is
 its recall over that of the paper's protocol, `gain_over_paper` what a world allows with a judge that is
@@ -25,6 +27,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -75,6 +78,7 @@ from curation.vlm.serving import plan_of  # noqa: E402
 from demo.run import say  # noqa: E402
 from demo.server import DemoVlm  # noqa: E402
 from demo.whole_run import CONFIG, PIPELINE, write_world  # noqa: E402
+from demo.world.plan import Wardrobe  # noqa: E402
 
 MIN_PHOTOS = 2
 UNTIL = ("world", "people", "answers", "end")
@@ -125,6 +129,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seed", type=int, default=909001, help="of the world")
     parser.add_argument("--photos", type=int, default=2000)
+    parser.add_argument(
+        "--wardrobe", choices=get_args(Wardrobe), default="seen", help="of demo/world/plan.py"
+    )
     parser.add_argument("--judge", choices=("vllm", "transformers"), default="vllm")
     parser.add_argument("--engine", choices=("ray", "inline"), default="ray")
     parser.add_argument(
@@ -153,7 +160,7 @@ def main() -> int:
 
 def measure(given: argparse.Namespace, out: Path) -> None:
     """Everything, from the world to the line of JSON."""
-    world, run = out / f"world-{given.seed}-{given.photos}", out / "run"
+    world, run = out / f"world-{given.seed}-{given.photos}-{given.wardrobe}", out / "run"
     settings = [
         f"source.path={json.dumps(str(world / 'collection' / 'tars'))}",
         f"models.path={json.dumps(str(ROOT / 'demo' / 'weights'))}",
@@ -162,7 +169,7 @@ def measure(given: argparse.Namespace, out: Path) -> None:
         settings += ["outfits.judge.backend=transformers", "captions.by.backend=transformers"]
     minutes = Minutes(out)
     with minutes.of("world"):
-        write_world(given.seed, given.photos, world, say)
+        write_world(given.seed, given.photos, world, say, given.wardrobe)
     if given.until == "world":
         return
     pipeline = load_pipeline(str(CONFIG), PIPELINE, settings)
@@ -241,7 +248,7 @@ def compare(job: Job, truth: Truth, given: argparse.Namespace, minutes: Minutes)
         rows[name] = figures(people, verdicts, truth, true)
         say(f"{name}: {rows[name]['calls']} questions ({len(remembered)} put to the model so far)")
     judged = f"{photos} photos of {len(people)} identities were judged"
-    print_table(rows, f"world {given.seed} of {given.photos} photos: {judged}")
+    print_table(rows, f"world {given.seed} of {given.photos} photos, outfits {given.wardrobe}: {judged}")
     who = whose_faces(read_looked_at(job.run, truth))
     found = {m.key: m.value for m in identities(list(read_identified(job.run)), who)}
     strict, paper = rows["clusters strict"], rows["paper"]
@@ -252,6 +259,7 @@ def compare(job: Job, truth: Truth, given: argparse.Namespace, minutes: Minutes)
     line = {
         "seed": given.seed,
         "photos": given.photos,
+        "wardrobe": given.wardrobe,
         "judge": given.judge,
         "vlm": of,
         "recall_vs_paper": round(strict["recall"] / paper["recall"], 3) if paper["recall"] else None,

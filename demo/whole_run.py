@@ -21,6 +21,7 @@ from curation.run_folder import pipeline_of, read_json
 from curation.vlm.serving import ServerNeededError, plan_of
 from demo.judge_pairs import judge_measures
 from demo.server import IN_PROCESS, VLLM, DemoVlm
+from demo.world.plan import Wardrobe
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "pipelines.yaml"
@@ -95,12 +96,12 @@ def _timed(took: dict[str, float], what: str) -> Iterator[None]:
     took[what] = round(time.monotonic() - began, 1)
 
 
-def write_world(seed: int, photos: int, world: Path, say: Say) -> None:
+def write_world(seed: int, photos: int, world: Path, say: Say, wardrobe: Wardrobe = "drawn") -> None:
     """Draws the world, unless it is there whole: its facts.json is written last."""
     if (world / "truth" / "facts.json").exists():
         return
     say(f"drawing a world of about {photos} photos, seed {seed}")
-    words = ["--seed", str(seed), "--photos", str(photos), "--out", str(world)]
+    words = ["--seed", str(seed), "--photos", str(photos), "--wardrobe", wardrobe, "--out", str(world)]
     done = subprocess.run([sys.executable, "-m", "demo.world", *words], cwd=ROOT, stdout=sys.stderr)
     if done.returncode:
         raise PersonaError(f"python -m demo.world {' '.join(words)}: could not draw the world")

@@ -1,5 +1,6 @@
 """The rendered world: one seed, one world, and a truth that fits the pixels."""
 
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -130,6 +131,16 @@ def test_worlds_contain_every_kind_of_photo_scene_pose_and_arms() -> None:
     assert {cast.pose.name for cast in figures} == set(POSES)
     assert {cast.pose.arms for cast in figures} == set(ARMS)
     assert any(len(plan.cast) == 2 for plan in world.photos)
+
+
+def test_in_a_world_of_seen_wardrobes_everyone_is_seen_in_all_their_outfits_three_times_or_more() -> None:
+    world = make_world(35, 800, "seen")
+    seen = Counter(
+        plan.cast[0].outfit.key for plan in world.photos if plan.kind == "photo" and plan.copy_of is None
+    )
+    *whole, _ = world.identities  # the last one's photos may be cut off where the world ends
+    assert all(3 <= seen[outfit.key] <= 6 for who in whole for outfit in world.outfits[who.key])
+    assert {len(world.outfits[who.key]) for who in whole} == {1, 2, 3, 4, 5, 6}
 
 
 def test_posters_and_statues_are_nobody() -> None:

@@ -4,9 +4,10 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 from demo.world.collection import FORMS, write_collection
-from demo.world.plan import make_world
+from demo.world.plan import Wardrobe, make_world
 
 
 def main() -> int:
@@ -18,13 +19,19 @@ def main() -> int:
     )
     parser.add_argument("--seed", type=int, default=7, help="one seed, one world")
     parser.add_argument("--photos", type=int, default=400, help="files, copies and distractors included")
+    parser.add_argument(
+        "--wardrobe",
+        choices=get_args(Wardrobe),
+        default="drawn",
+        help="seen: everyone in one to six outfits, three to six photos of each",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write collection/ and truth/ into")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
     start = time.monotonic()
     try:
-        world = make_world(given.seed, given.photos)
+        world = make_world(given.seed, given.photos, given.wardrobe)
         write_collection(world, given.out, given.forms, given.processes)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

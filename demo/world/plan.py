@@ -1,6 +1,7 @@
 """Plans: everything that one photo will show, chosen from a seed, before a pixel is drawn."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +17,8 @@ _ARM_ODDS = {"down": 0.55, "raised": 0.13, "waving": 0.17, "on_hips": 0.15}
 _EXPRESSIONS = {"neutral": 0.4, "smiling": 0.42, "open_mouth": 0.18}
 _OCCLUDED = 0.1
 _WITH_COMPANY = 0.12
+_OUTFITS_OWNED = (0.26, 0.3, 0.22, 0.12, 0.06, 0.04)  # shares of people with one to six
+Wardrobe = Literal["drawn", "seen"]
 
 
 @dataclass(frozen=True)
@@ -98,28 +101,33 @@ def snapshot(
     return _photo(random, f"{outfit.key}-{seed}", [(identity, outfit)], framing, pose, view, scene)
 
 
-def make_world(seed: int, photos: int) -> World:
-    """A collection of about `photos` photos, copies and distractors included; one seed, one world."""
+def make_world(seed: int, photos: int, wardrobe: Wardrobe = "drawn") -> World:
+    """A collection of about `photos` photos, copies and distractors included; one seed, one world.
+
+    wardrobe: "drawn": nine photos of a person on average, in runs of two or three of one outfit of the one
+    to six that they own, so that many are seen in one outfit only. "seen": everyone is seen in one to six
+    outfits, in three to six photos of each, so that who owns more clothes is in more photos.
+    """
     if photos < 1:
         raise ValueError(f"a world needs at least one photo, not {photos}")
     random = np.random.default_rng([seed, 4])
-    count = max(round(photos / 9), 1)
-    identities = [make_identity(seed, number) for number in range(count)]
-    for number in range(count // 25):
-        identities[-1 - number] = look_alike(identities[number], seed, count + number)
-    outfits = {
-        who.key: tuple(
-            make_outfits(who, int(random.choice([1, 2, 3, 4, 5, 6], p=[0.26, 0.3, 0.22, 0.12, 0.06, 0.04])))
-        )
-        for who in identities
-    }
-    _uniforms(identities, outfits, random)
-    plans: list[PhotoPlan] = []
     extra = {"crowd": 0.03, "poster": 0.025, "statue": 0.02, "empty": 0.02, "corrupt": 0.01}
     numbers = {kind: max(round(share * photos), 1) if photos >= 40 else 0 for kind, share in extra.items()}
     copies = round(0.05 * photos)
     subjects = photos - copies - sum(numbers.values())
+    seen = _photos_of_outfits(random, subjects) if wardrobe == "seen" else []
+    count = len(seen) or max(round(photos / 9), 1)
+    identities = [make_identity(seed, number) for number in range(count)]
+    for number in range(count // 25):
+        identities[-1 - number] = look_alike(identities[number], seed, count + number)
+    sizes = [len(worn) for worn in seen] or [int(random.choice(6, p=_OUTFITS_OWNED)) + 1 for _ in identities]
+    outfits = {who.key: tuple(make_outfits(who, size)) for who, size in zip(identities, sizes, strict=True)}
+    _uniforms(identities, outfits, [n for n, size in enumerate(sizes) if size == 1 or not seen], random)
+    plans: list[PhotoPlan] = []
     order: list[tuple[Identity, Outfit]] = []
+    for who, worn_in in zip(identities, seen, strict=False):
+        for worn, times in zip(outfits[who.key], worn_in, strict=True):
+            order += [(who, worn)] * times
     while len(order) < subjects:
         who = identities[int(random.integers(count))]
         worn = outfits[who.key][int(random.integers(len(outfits[who.key])))]
@@ -149,16 +157,29 @@ def make_world(seed: int, photos: int) -> World:
     return World(seed, tuple(identities), outfits, tuple(plans))
 
 
+def _photos_of_outfits(random: np.random.Generator, photos: int) -> list[list[int]]:
+    """People, and for each of their outfits in how many photos it is, until there are at least `photos`."""
+    people: list[list[int]] = []
+    while sum(sum(worn) for worn in people) < photos:
+        people.append(random.integers(3, 7, size=int(random.integers(1, 7))).tolist())
+    return people
+
+
 def _uniforms(
-    identities: list[Identity], outfits: dict[str, tuple[Outfit, ...]], random: np.random.Generator
+    identities: list[Identity],
+    outfits: dict[str, tuple[Outfit, ...]],
+    among: list[int],
+    random: np.random.Generator,
 ) -> None:
-    """Gives some people one and the same outfit, each under a key of their own."""
-    if len(identities) < 6:
+    """Gives some people the same outfit, each under a key of their own; who owns more keeps theirs."""
+    many = max(len(identities) // 12, 2)
+    if len(identities) < 6 or len(among) < many:
         return
     worn = outfits[identities[0].key][0].garments
-    for who in random.choice(len(identities), max(len(identities) // 12, 2), replace=False):
-        own = outfits[identities[int(who)].key]
-        outfits[identities[int(who)].key] = (Outfit(own[0].key, worn), *own[1:]) if len(own) == 1 else own
+    for place in random.choice(len(among), many, replace=False):
+        key = identities[among[int(place)]].key
+        own = outfits[key]
+        outfits[key] = (Outfit(own[0].key, worn), *own[1:]) if len(own) == 1 else own
 
 
 def _pick(random: np.random.Generator, odds: dict[str, float]) -> str:
