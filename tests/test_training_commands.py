@@ -230,6 +230,20 @@ def test_a_plan_says_the_memory_and_trains_nothing(dataset: Path, tmp_path: Path
     assert not out.exists()
 
 
+def test_a_device_with_too_little_memory_is_one_line(
+    dataset: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore lines")
+
+    monkeypatch.setattr("training.step.Step.__call__", fails)
+    assert persona("train", config(tmp_path), "--shards", dataset, "--out", tmp_path / "run") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "persona: CUDA out of memory. Tried to allocate 2 GiB. (see the prediction with --plan"
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_is_told_to_stop_saves_and_exits_with_0(
     number: signal.Signals, dataset: Path, tmp_path: Path, capsys

@@ -53,6 +53,16 @@ def mount(commands: Any, parser_of: ParserOf | None = None, faces_of: FacesOf | 
 
 
 def _train(options: argparse.Namespace) -> int:
+    import torch
+
+    try:
+        return _train_here(options)
+    except torch.OutOfMemoryError as error:
+        needs = "see the prediction with --plan; data.batch, data.height_px and method say how much is needed"
+        return refused(RuntimeError(f"{str(error).splitlines()[0]} ({needs})"), 1)
+
+
+def _train_here(options: argparse.Namespace) -> int:
     from shards.folder import DatasetError
     from shards.loader import TooManyBrokenError
     from training.checkpoint import CheckpointError
