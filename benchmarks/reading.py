@@ -256,7 +256,7 @@ def object_store(folder: Path) -> dict[str, Any]:
     from benchmarks.reading_object_store import s3_vs_local
 
     try:
-        found = s3_vs_local(folder, threads=CORES, passes=1)
+        found = s3_vs_local(folder, threads=CORES, passes=2)
     except (OSError, RuntimeError) as error:
         print(f"object store: {error}", file=sys.stderr)
         return {"s3_vs_local": None, "s3_faulty_vs_local": None}

@@ -23,6 +23,7 @@ from curation.people.nsfw import Nsfw
 from curation.people.person_stage import ChainContext
 from curation.people.regions import Regions
 from curation.people.segment import Segment
+from curation.photos.decoder_process import decoder_of
 from curation.photos.pixels import Pixels
 from curation.settings import PipelineSettings
 from curation.settings.base import Settings, model_names
@@ -123,7 +124,7 @@ STAGES = (Nsfw, Age, Detect, FaceStage, FullBody, Segment, Regions, Appearance, 
 def open_people(job: Job) -> Work:
     """Work: a fragment of `photos/` becomes one of `people/`."""
     calls = CallCounter(job.calls)
-    pixels = Pixels(job.pipeline.source)
+    pixels = Pixels(job.pipeline.source, decoder_of(job.pipeline.photos.decoder))
     chain = ChainContext(pixels, calls, job.pipeline.people.measure)
     stages = people_stages(job.pipeline, job.models, chain)
     measurements = Measurements(join(job.run, "people"), stages)

@@ -4,9 +4,12 @@ import io
 import re
 import warnings
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
+
+from curation.errors import one_line
 
 # Only these parsers of Pillow ever see bytes of a collection.
 ALLOWED = ("JPEG", "PNG", "WEBP")
@@ -51,6 +54,42 @@ class Header:
 
 class UnknownFormatError(ValueError):
     """The bytes are no JPEG, PNG or WebP; `str()` is the format they look like, or `unknown`."""
+
+
+class DecodeError(ValueError):
+    """A photo cannot be decoded; `header` is what could be read of it."""
+
+    def __init__(self, message: str, header: Header | None = None) -> None:
+        super().__init__(message)
+        self.header = header
+
+
+Opened = tuple[Header, np.ndarray | None]
+
+
+class OpenPhoto(Protocol):
+    """`open_photo`, or the same in another process."""
+
+    def __call__(self, data: bytes, about_px: int | None = None, max_pixels: int | None = None) -> Opened:
+        """See `open_photo`."""
+        ...
+
+
+def open_photo(data: bytes, about_px: int | None = None, max_pixels: int | None = None) -> Opened:
+    """Header and pixels (`decode_rgb`); of a photo of more than `max_pixels` the header alone.
+
+    Raises UnknownFormatError, and DecodeError whatever else is wrong.
+    """
+    header = None
+    try:
+        header = read_header(data)
+        if max_pixels is not None and header.width * header.height > max_pixels:
+            return header, None
+        return header, decode_rgb(data, about_px)
+    except UnknownFormatError:
+        raise
+    except Exception as error:  # decoders raise anything at all on broken files
+        raise DecodeError(one_line(error), header) from None
 
 
 def read_header(data: bytes) -> Header:

@@ -21,6 +21,7 @@ from curation.fingerprint import fingerprint, fingerprint_rows
 from curation.forgetting.tombstones import Tombstones, TombstoneStore, store_of
 from curation.fragments import Fragment, digest
 from curation.ledger import Counts, Outcome, Verdict, is_kept, kept, rule_rows
+from curation.photos.decoder_process import decoder_of
 from curation.photos.duplicates import EXACT, find_copies
 from curation.photos.read import Read, without_telling
 from curation.photos.sample import FOLDER as SAMPLE
@@ -205,7 +206,9 @@ def open_screened(job: Job) -> Work:
     screen = job.pipeline.photos.screen
     source = job.pipeline.source
     stones, ruled = tombstones_of(job), Screen(screen)
-    stages: list[Stage] = [Read(screen, source, PhotoBytes(source), calls, stones, ruled.opt_outs), ruled]
+    decoder = decoder_of(job.pipeline.photos.decoder)
+    read = Read(screen, source, PhotoBytes(source), calls, stones, ruled.opt_outs, decoder)
+    stages: list[Stage] = [read, ruled]
     measurements = Measurements(join(job.run, "photos"), stages)
     clock = StageClock()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from curation.photos.decode import decode_rgb
+from curation.photos.decode import OpenPhoto, open_photo
 from curation.settings.source import SourceSettings
 from curation.sources.photo_bytes import PhotoBytes
 
@@ -16,8 +16,9 @@ _MAX_OPEN_BYTES = 2**30  # of decoded photos; the oldest are let go, and decoded
 class Pixels:
     """Upright RGB photos by row; holds what the current slice has opened until `close`."""
 
-    def __init__(self, source: SourceSettings) -> None:
+    def __init__(self, source: SourceSettings, open_photo: OpenPhoto = open_photo) -> None:
         self._bytes = PhotoBytes(source)
+        self._open_photo = open_photo
         self._open: dict[str, np.ndarray] = {}
         self._n_open = 0
 
@@ -31,7 +32,8 @@ class Pixels:
             data = self._bytes.read(row)
             if hashlib.sha256(data).hexdigest() != row["photo_id"]:
                 raise ValueError("the photo has changed since it was read")
-            image = decode_rgb(data)
+            _, image = self._open_photo(data)
+            assert image is not None
             image.flags.writeable = False
             self._open[key] = image
             self._n_open += image.nbytes

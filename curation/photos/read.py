@@ -11,7 +11,7 @@ from curation.columns import put_column
 from curation.errors import one_line
 from curation.forgetting.tombstones import URL_COLUMNS, Tombstones
 from curation.ledger import Outcome, failed, kept, rule_rows
-from curation.photos.decode import UnknownFormatError, decode_rgb, read_header
+from curation.photos.decode import DecodeError, Header, OpenPhoto, UnknownFormatError, open_photo
 from curation.photos.opt_out import OPTED_OUT, OptOuts
 from curation.photos.perceptual_hash import perceptual_hash
 from curation.settings.photos import ScreenSettings
@@ -58,6 +58,7 @@ class Read(Stage):
         calls: CallCounter,
         tombstones: Tombstones | None = None,
         opt_outs: OptOuts | None = None,
+        open_photo: OpenPhoto = open_photo,
     ) -> None:
         super().__init__(settings)
         # Which bytes a Parquet row stands for depends on these; where a collection lies does not.
@@ -73,6 +74,7 @@ class Read(Stage):
         self._calls = calls
         self._tombstones = tombstones or Tombstones()
         self._opt_outs = opt_outs or OptOuts(None)
+        self._open = open_photo
 
     def missing(self, table: pa.Table) -> list[bool]:
         """Rows never read, and rows that a limit stopped which lets them pass now."""
@@ -140,21 +142,15 @@ class Read(Stage):
         if len(data) > self._max_bytes:
             return {**found, "undecoded": "too_many_bytes"}
         try:
-            header = read_header(data)
-            found |= {
-                "format": header.format,
-                "width": header.width,
-                "height": header.height,
-                "orientation": header.orientation,
-                "frames": header.frames,
-            }
-            if header.width * header.height > self._settings.max_pixels:
-                return {**found, "undecoded": "too_many_pixels"}
-            return {**found, "phash": perceptual_hash(decode_rgb(data, _HASH_FROM_PX))}
+            header, rgb = self._open(data, _HASH_FROM_PX, self._settings.max_pixels)
         except UnknownFormatError as error:
             return {**found, "format": str(error), "undecoded": "format"}
-        except Exception as error:  # decoders raise anything at all on broken files
-            return {**found, "read_error": one_line(error)}
+        except DecodeError as error:
+            return {**found, **_said(error.header), "read_error": str(error)}
+        found |= _said(header)
+        if rgb is None:
+            return {**found, "undecoded": "too_many_pixels"}
+        return {**found, "phash": perceptual_hash(rgb)}
 
     def decide(self, table: pa.Table) -> pa.Table:
         """Failed where the source or the file could not be read; kept otherwise."""
@@ -163,6 +159,13 @@ class Read(Stage):
             problem = row["source_error"] or row["read_error"]
             outcomes.append(failed("unreadable", problem) if problem else kept())
         return rule_rows(table, self.stamp, outcomes)
+
+
+def _said(header: Header | None) -> dict[str, Any]:
+    if header is None:
+        return {}
+    names = ("format", "width", "height", "orientation", "frames")
+    return {name: getattr(header, name) for name in names}
 
 
 def without_telling(table: pa.Table) -> pa.Table:

@@ -40,9 +40,18 @@ class DuplicateSettings(Settings):
     max_bits: int = threshold(6, ge=0, le=10, description="Hamming distance of two 64-bit perceptual hashes")
 
 
+class DecoderSettings(Settings):
+    """Where photos of strangers are decoded, and what one of them may take."""
+
+    apart: bool = resource(True, description="in a process of its own beside each worker")
+    max_cpu_s: float = resource(60, gt=0, le=3600, description="of one photo; then it is failed")
+    max_gib: float = resource(4, ge=1, le=1024, description="data that the process may hold; then failed")
+
+
 class PhotosSettings(Settings):
     """The phase `photos`."""
 
     screen: ScreenSettings = ScreenSettings()
+    decoder: DecoderSettings = resource(DecoderSettings())
     duplicates: DuplicateSettings = DuplicateSettings()
     resources: Resources = resource(Resources())
