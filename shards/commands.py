@@ -140,6 +140,9 @@ def _add_writing(commands: Any) -> None:
     )  # fmt: skip
     forget.add_argument("--missing-ok", action="store_true", help="ids that are not there are no error")
     forget.add_argument("--dry-run", action="store_true", help="tell what would go")
+    forget.add_argument(
+        "--break-lock", action="store_true", help="of a URL: go on where another process died at it"
+    )
 
 
 def add_action(commands: Any, name: str, run: Run, says: str, example: str) -> argparse.ArgumentParser:
@@ -178,7 +181,7 @@ def limit_options(parser: argparse.ArgumentParser) -> None:
 def _index(options: argparse.Namespace) -> int:
     from shards.build_index import build_index
 
-    folder = folder_of(options.folder)
+    folder = folder_of(on_disk(options.folder))
     about = build_index(folder, processes=_processes(options), progress=progress_of(options))
     counts = {name: about[name] for name in ("groups", "photos", "bytes")} | {"shards": len(about["shards"])}
     say(
@@ -192,8 +195,12 @@ def _index(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from shards.verify import verify
 
-    folder = options.folder if "://" in options.folder else folder_of(options.folder)
-    report = verify(folder, fast=options.fast, processes=_processes(options), progress=progress_of(options))
+    report = verify(
+        folder_of(options.folder),
+        fast=options.fast,
+        processes=_processes(options),
+        progress=progress_of(options),
+    )
     read = f"{report.shards} shards, {report.members} members, {report.bytes} bytes"
     state = f"{len(report.problems)} problems" if report.problems else "all as it was written"
     say(options, report.to_json(), [*map(str, report.problems), f"{read}: {state}"])
@@ -242,7 +249,7 @@ def _merge(options: argparse.Namespace) -> int:
     folders = [folder_of(folder) for folder in options.folders]
     about = merge(
         folders,
-        options.out,
+        on_disk(options.out),
         on_duplicate=options.on_duplicate,
         progress=progress_of(options),
         **limits_of(options),
@@ -254,6 +261,8 @@ def _split(options: argparse.Namespace) -> int:
     from shards.split import split_by_identity, split_by_keys
 
     folder, limits = folder_of(options.folder), limits_of(options)
+    for out in options.out:
+        on_disk(out)
     if options.keys is not None:
         if len(options.out) != 2:
             raise UsageError(f"split --keys writes two datasets: --out A B, not {len(options.out)}")
@@ -285,14 +294,14 @@ def _reshard(options: argparse.Namespace) -> int:
     from shards.reshard import reshard
 
     folder = folder_of(options.folder)
-    about = reshard(folder, options.out, progress=progress_of(options), **limits_of(options))
+    about = reshard(folder, on_disk(options.out), progress=progress_of(options), **limits_of(options))
     return _say_written(options, options.out, about)
 
 
 def _export(options: argparse.Namespace) -> int:
     from shards.export import export
 
-    written = export(folder_of(options.folder), options.out, options.to, progress_of(options))
+    written = export(folder_of(options.folder), on_disk(options.out), options.to, progress_of(options))
     say(options, written, [f"{options.out}: {written['samples']} samples, {written['photos']} photos"])
     return 0
 
@@ -317,6 +326,7 @@ def _forget(options: argparse.Namespace) -> int:
         min_photos=options.min_photos,
         missing_ok=options.missing_ok,
         dry_run=options.dry_run,
+        break_lock=options.break_lock,
         progress=progress_of(options),
     )
     would = "would be " if options.dry_run else ""
@@ -361,12 +371,17 @@ def progress_of(options: argparse.Namespace) -> Callable[[int, int], None] | Non
 
 
 def folder_of(folder: str) -> str:
-    """A local folder that is there. Raises UsageError."""
-    if "://" in folder:
-        raise UsageError(f"{folder}: only verify reads a URL; copy the dataset to a disk first")
-    if not Path(folder).is_dir():
+    """A URL, or a local folder that is there. Raises UsageError."""
+    if "://" not in folder and not Path(folder).is_dir():
         raise UsageError(f"{folder}: no such folder")
     return folder
+
+
+def on_disk(path: str) -> str:
+    """The path. Raises UsageError where it is a URL."""
+    if "://" in path:
+        raise UsageError(f"{path}: must be a path on a disk; a URL can be read, verified and forgotten from")
+    return path
 
 
 def _processes(options: argparse.Namespace) -> int:

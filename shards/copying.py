@@ -26,7 +26,7 @@ from shards.card import CARD, card_files
 from shards.census import Census
 from shards.dataset import dataset_bytes
 from shards.dataset_files import parent_of, read_json, remove_temporaries
-from shards.dataset_rows import DatasetRows, numbers_of
+from shards.dataset_rows import DatasetRows, numbers_of, read_ahead
 from shards.folder import DatasetError, Sample
 from shards.index import IndexWriter
 from shards.indexed_shard import FACETS, IndexedShard, WrittenShard
@@ -153,8 +153,7 @@ def _write_shard(copy: Copy, folder: Path, shard: int, start: int, stop: int) ->
     census = Census()
     with IndexedShard(str(folder), f"{shard:06d}.tar", shard, census) as writer:
         places = [(copy.sources[copy.source[n]], int(copy.number[n])) for n in range(start, stop)]
-        read = (source.read(number) for source, number in places)
-        for (source, number), sample in zip(places, copy.through(read), strict=True):
+        for (source, number), sample in zip(places, copy.through(read_ahead(places)), strict=True):
             writer.add(
                 sample.key, sample.members, {name: source.table[name][number].as_py() for name in FACETS}
             )
@@ -195,7 +194,7 @@ def _finish(copy: Copy, folder: Path, shards: int, lineage: Mapping[str, Any]) -
     for source in copy.sources:
         stones |= Tombstones.of(source.folder, source.about)
     if len(stones):
-        about["tombstones"] = write_tombstones(folder / "tombstones.txt", stones)
+        about["tombstones"] = write_tombstones(str(folder), "tombstones.txt", stones)
     title = str(about.get("pipeline") or "Dataset")
     for name, content in card_files(title, entries, about).items():
         write_whole(folder / name, content)
@@ -205,12 +204,12 @@ def _finish(copy: Copy, folder: Path, shards: int, lineage: Mapping[str, Any]) -
     return dict(json.loads(data))
 
 
-def write_tombstones(path: Path, stones: Tombstones) -> dict[str, Any]:
+def write_tombstones(folder: str, name: str, stones: Tombstones) -> dict[str, Any]:
     """Writes the file. Returns `tombstones` of dataset.json."""
-    with AtomicFile(str(path)) as file:
+    with AtomicFile(f"{folder}/{name}") as file:
         file.write(stones.to_bytes())
         file.commit()
-        return {"name": path.name, "count": len(stones), "checksum": file.checksum}
+        return {"name": name, "count": len(stones), "checksum": file.checksum}
 
 
 def _shared(abouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import xxhash
 
-from shards.folder import DatasetError
+from shards.folder import DatasetError, read_small
 
 
 def index_name(about: Mapping[str, Any], kind: str) -> str:
@@ -39,7 +39,7 @@ def is_indexed_as_found(about: Mapping[str, Any]) -> bool:
 
 def parent_of(folder: str, about: Mapping[str, Any]) -> dict[str, Any]:
     """What `lineage` says of a dataset that another was made of: xxh3-128 of its dataset.json."""
-    data = (Path(folder) / "dataset.json").read_bytes()
+    data = read_small(folder, "dataset.json")
     said = {name: about[name] for name in ("pipeline", "config") if about.get(name)}
     return {
         "dataset": xxhash.xxh3_128_hexdigest(data),

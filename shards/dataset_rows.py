@@ -1,6 +1,6 @@
 """A dataset as tools read it: rows of its index in order, and the members of any of them."""
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from shards.index import INDEX_SCHEMA
 from shards.photo_ids import photo_ids
 
 _ROWS = 4096
+_AHEAD = 128  # samples
 
 
 class _Records:
@@ -26,7 +27,7 @@ class _Records:
 
 
 class DatasetRows:
-    """Raises DatasetError, one line, where a folder is no whole dataset.
+    """Raises DatasetError, one line, where a folder, or what a URL names, is no whole dataset.
 
     about   dataset.json
     table   the index, mapped: nothing is read of it before it is touched
@@ -36,13 +37,12 @@ class DatasetRows:
         self.folder = folder
         self._data = DatasetFolder(folder)
         self.about = self._data.about
-        path = Path(folder) / index_name(self.about, "arrow")
-        self.table = mapped_index(path)
+        self.table = self._data.index.table()
         counts = [int(shard["groups"]) for shard in self.about["shards"]]
         if sum(counts) != len(self.table):
             raise DatasetError(
                 f"{folder}: dataset.json counts {sum(counts)} groups in its shards, "
-                f"{path.name} has {len(self.table)}"
+                f"{index_name(self.about, 'arrow')} has {len(self.table)}"
             )
         # First row of each shard, and the number of rows behind the last.
         self.starts = [0, *accumulate(counts)]
@@ -56,6 +56,10 @@ class DatasetRows:
             return self._data.read(number, suffixes)
         except (OSError, ValueError) as error:
             raise DatasetError(f"{self.folder}: {error}") from None
+
+    def announce(self, numbers: Sequence[int]) -> None:
+        """Says that these samples will be read soon."""
+        self._data.prefetch(np.asarray(numbers, np.int64))
 
     def photo_ids(self, number: int) -> dict[str, str]:
         """{suffix of a picture: photo_id} of a sample; pictures are only read where no record tells it."""
@@ -89,6 +93,19 @@ class DatasetRows:
     def close(self) -> None:
         """Closes the shards that are open."""
         self._data.close()
+
+
+def read_ahead(places: Sequence[tuple[DatasetRows, int]]) -> Iterator[Sample]:
+    """Samples in this order; those of a store come in few large requests. Raises DatasetError."""
+    for start in range(0, len(places), _AHEAD):
+        lot = places[start : start + _AHEAD]
+        wanted: dict[DatasetRows, list[int]] = {}
+        for source, number in lot:
+            wanted.setdefault(source, []).append(number)
+        for source, numbers in wanted.items():
+            source.announce(numbers)
+        for source, number in lot:
+            yield source.read(number)
 
 
 def numbers_of(column: pa.ChunkedArray | pa.Array) -> np.ndarray:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from shards.cat import write_members
 from shards.census import photo_records
-from shards.dataset_rows import DatasetRows
+from shards.dataset_rows import DatasetRows, read_ahead
 from shards.dataset_writer import DatasetWriter
 from shards.facets import is_picture
 from shards.folder import DatasetError, Sample
@@ -62,10 +62,11 @@ def export(
     hidden.mkdir(parents=True)
 
     def samples() -> Iterator[Sample]:
-        for number in range(len(dataset)):
-            yield dataset.read(number)
+        places = [(dataset, number) for number in range(len(dataset))]
+        for done, sample in enumerate(read_ahead(places), 1):
+            yield sample
             if progress is not None:
-                progress(number + 1, len(dataset))
+                progress(done, len(dataset))
 
     write = {"folders": _folders, "parquet": _parquet, "images": _images}[form]
     photos = write(samples(), hidden, str(dataset.about.get("pipeline") or "Dataset"))

@@ -10,7 +10,7 @@ import xxhash
 
 from shards.byte_ranges import Span
 from shards.dataset_json import nonsense_in
-from shards.dataset_place import DatasetPlace, LocalPlace, place_of
+from shards.dataset_place import DatasetPlace, place_of
 from shards.disk_cache import DiskCache
 from shards.index import Index
 from shards.revisions import Revisions
@@ -103,9 +103,28 @@ class DatasetFolder:
         self._place.close()
 
 
-def read_dataset_json(folder: Path) -> dict[str, Any]:
-    """dataset.json of a folder. Raises DatasetError where there is none, or one of a newer version."""
-    return _about(str(folder), LocalPlace(str(folder)))
+def read_dataset_json(folder: str | Path) -> dict[str, Any]:
+    """dataset.json of a folder or URL. Raises DatasetError where there is none, or one of a newer version."""
+    try:
+        place = place_of(str(folder), None)
+    except OSError as error:
+        raise DatasetError(str(error)) from None
+    try:
+        return _about(str(folder), place)
+    finally:
+        place.close()
+
+
+def read_small(folder: str, name: str) -> bytes:
+    """A small file of a dataset. Raises DatasetError, one line."""
+    try:
+        place = place_of(folder, None)
+        try:
+            return place.read(name)
+        finally:
+            place.close()
+    except OSError as error:
+        raise DatasetError(f"{folder}/{name}: {error.strerror}" if error.strerror else str(error)) from None
 
 
 def _about(folder: str, place: DatasetPlace) -> dict[str, Any]:

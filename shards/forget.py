@@ -11,13 +11,9 @@ clears away what is left over and does, or ends, its work. A reader that has the
 its shards gone: it fails, and reads nothing else in their place.
 """
 
-import fcntl
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,14 +28,14 @@ from shards.dataset_files import (
     card_names,
     files_of,
     is_indexed_as_found,
-    remove_temporaries,
 )
-from shards.dataset_rows import DatasetRows
+from shards.dataset_rows import DatasetRows, read_ahead
 from shards.folder import DatasetError, read_dataset_json
 from shards.forget_plan import ForgetPlan, Request, plan_forget
 from shards.index import IndexWriter
 from shards.indexed_shard import IndexedShard
 from shards.photo_ids import without_photos
+from shards.place_to_change import PlaceToChange, place_to_change
 from shards.revisions import Revision, Revisions
 from shards.tombstones import Tombstones, tells_nobody, tombstone
 
@@ -67,22 +63,24 @@ def forget(
     min_photos: int = 2,
     missing_ok: bool = False,
     dry_run: bool = False,
+    break_lock: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Forgotten:
-    """Makes a revision of a dataset without what is asked for, in its place.
+    """Makes a revision of a dataset without what is asked for, in its place: a folder, or a URL.
 
     min_photos   a group that loses a photo and keeps fewer than these goes as a whole
     missing_ok   ids that are not there are no error; they get tombstones all the same
     dry_run      tells what would go; nothing is changed
+    break_lock   takes over the lock that a dead process left in a store (a folder's goes with it)
 
     Raises DatasetError, before anything is changed, for ids that are not there, for damage in what must
     be copied, and where another process is changing the dataset.
     """
-    root = Path(folder)
-    with _alone(root):
-        about = read_dataset_json(root)
+    place = place_to_change(folder)
+    with place.alone(break_lock=break_lock):
+        about = read_dataset_json(folder)
         if not dry_run:
-            _clear(root, about)
+            _clear(place, about)
         if not request:
             return Forgotten(int(about.get("revision", 0)))
         dataset = DatasetRows(folder)
@@ -111,43 +109,24 @@ def forget(
             return Forgotten(revision - 1, missing=len(missing))
         new = _write_revision(dataset, plan, stones, revision, set(shards), progress)
         dataset.close()
-        write_whole(root / "dataset.json", new)
-        _clear(root, read_dataset_json(root))
+        write_whole(f"{folder}/dataset.json", new)
+        _clear(place, read_dataset_json(folder))
         return done
 
 
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """One process at a time; the lock goes with the process, however it ends."""
-    try:
-        handle = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise DatasetError(f"{root}: {error.strerror}") from None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise DatasetError(f"{root}: another process is changing this dataset") from None
-    finally:
-        os.close(handle)
-
-
-def _clear(root: Path, about: dict[str, Any]) -> None:
+def _clear(place: PlaceToChange, about: dict[str, Any]) -> None:
     """Deletes what a killed call left, of the revision before and of the one that did not come about."""
     mine = files_of(about)
     following = int(about.get("revision", 0)) + 1
     unborn = {f"{_stem(shard['name'])}-r{following}.tar" for shard in about["shards"]}
     unborn |= {f"index-r{following}.{kind}" for kind in ("parquet", "arrow")}
     unborn.add(f"tombstones-r{following}.txt")
-    for name in sorted((set(about.get("replaced", [])) | unborn) - mine):
-        (root / name).unlink(missing_ok=True)
-    remove_temporaries(root)
+    place.remove((set(about.get("replaced", [])) | unborn) - mine)
     if about.get("revision") and not is_indexed_as_found(about):
         card = card_files(str(about.get("pipeline") or "Dataset"), about["shards"], about)
         for name in card_names(about):
-            path = root / name
-            if not path.exists() or path.read_bytes() != card[name]:
-                write_whole(path, card[name])
+            if place.read(name) != card[name]:
+                write_whole(f"{place.folder}/{name}", card[name])
 
 
 def _shard_of(dataset: DatasetRows, number: int) -> int:
@@ -199,7 +178,7 @@ def _write_revision(
         "index": hashes,
         "revision": revision,
         "history": past.to_json(),
-        "tombstones": write_tombstones(Path(folder) / f"tombstones-r{revision}.txt", stones),
+        "tombstones": write_tombstones(folder, f"tombstones-r{revision}.txt", stones),
     }
     if not is_indexed_as_found(about):
         new["card"] = list(CARD)
@@ -216,8 +195,8 @@ def _write_shard(
     if not kept:
         return None
     with IndexedShard(dataset.folder, name, number, Census()) as writer:
-        for sample in kept:
-            read = dataset.read(sample)
+        for read in read_ahead([(dataset, sample) for sample in kept]):
+            sample = read.number
             if sample in plan.edited:
                 writer.add(read.key, without_photos(read.members, plan.edited[sample]))
             else:

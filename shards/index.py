@@ -182,6 +182,10 @@ class Index:
     def __len__(self) -> int:
         return self._len
 
+    def table(self) -> pa.Table:
+        """All rows, mapped: nothing is read of them before it is touched. Such pages stay in use."""
+        return self._reader.read_all()
+
     def spans(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """int64 [k] samples → shard, offset and length of all their bytes, each [k]."""
         numbers = np.asarray(samples, np.int64)

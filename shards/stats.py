@@ -1,7 +1,6 @@
 """What a dataset holds, counted from its index alone; a batch of rows is held at a time."""
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,10 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from shards.dataset_files import index_name
-from shards.dataset_rows import mapped_index, numbers_of
+from shards.dataset_rows import DatasetRows, numbers_of
 from shards.facets import REGION_NAMES
-from shards.folder import read_dataset_json
 from shards.names import identity_of
 
 _ROWS = 65_536
@@ -26,10 +23,11 @@ def stats(folder: str) -> dict[str, Any]:
     `aspect` counts photos by width / height, in steps named by their upper end; `caption_words` gives
     mean and quantiles over photos that have a caption; `bytes` has those of shards and of contents.
     """
-    about = read_dataset_json(Path(folder))
-    counted = _Counted()
-    for batch in mapped_index(Path(folder) / index_name(about, "arrow")).to_batches(max_chunksize=_ROWS):
+    rows = DatasetRows(folder)
+    about, counted = rows.about, _Counted()
+    for batch in rows.table.to_batches(max_chunksize=_ROWS):
         counted.add(batch)
+    rows.close()
     return {
         "folder": folder,
         "revision": about.get("revision", 0),

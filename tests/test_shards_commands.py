@@ -197,7 +197,10 @@ def test_forget_takes_ids_from_words_and_from_a_list(
     ("words", "code", "says"),
     [
         (["stats", "nowhere"], 2, "nowhere: no such folder"),
-        (["stats", "s3://bucket/data"], 2, "only verify reads a URL"),
+        (["index", "s3://bucket/data"], 2, "must be a path on a disk"),
+        (["reshard", "{data}", "--out", "s3://bucket/data"], 2, "must be a path on a disk"),
+        (["stats", "ftp://bucket/data"], 1, "ftp://bucket/data: "),
+        (["forget", "ftp://bucket/data", "--key", "a"], 1, "ftp://bucket/data: "),
         (["stats", "{tmp}"], 1, "no dataset.json"),
         (["cat", "{data}", "nobody"], 1, "no sample 'nobody'"),
         (["cat", "{data}", "{key}", "900.jpg"], 1, "no member '900.jpg'; it has json, 000.jpg"),

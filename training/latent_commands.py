@@ -5,7 +5,16 @@ import os
 import sys
 from typing import Any
 
-from shards.commands import UsageError, add_action, folder_of, limit_options, limits_of, progress_of, say
+from shards.commands import (
+    UsageError,
+    add_action,
+    folder_of,
+    limit_options,
+    limits_of,
+    on_disk,
+    progress_of,
+    say,
+)
 from shards.folder import DatasetError
 
 
@@ -71,7 +80,7 @@ def _run(options: argparse.Namespace) -> int:
     from training.models.vae import build_vae, vae_identity
     from training.precompute import Encoder, precompute
 
-    folder, limits = folder_of(options.folder), limits_of(options)
+    folder, out, limits = folder_of(options.folder), on_disk(options.out), limits_of(options)
     if options.batch < 1 or options.threads < 1:
         raise ValueError(f"--batch {options.batch} --threads {options.threads}: at least 1 each")
     sdxl, sizes = _vae_and_sizes(options)
@@ -90,7 +99,7 @@ def _run(options: argparse.Namespace) -> int:
     vae = cast(vae, torch.bfloat16 if options.precision == "bf16" else torch.float32).to(device)
     encoder = Encoder(vae, statement, batch=options.batch, threads=options.threads)
     try:
-        about = precompute(folder, options.out, statement, encoder, progress=progress_of(options), **limits)
+        about = precompute(folder, out, statement, encoder, progress=progress_of(options), **limits)
     finally:
         encoder.close()
     found = {"out": options.out, "photos": about["photos"], "shards": len(about["shards"])}
