@@ -48,11 +48,11 @@ from curation.backends import JoinsRun, build_backend  # noqa: E402
 from curation.call_counter import CallCounter  # noqa: E402
 from curation.engine import InlineEngine, Job, RayEngine  # noqa: E402
 from curation.errors import PersonaError  # noqa: E402
-from curation.evaluation.answers import read_identified, read_looked_at, read_matches  # noqa: E402
+from curation.evaluation.answers import read_identified, read_looked_at  # noqa: E402
 from curation.evaluation.identities import identities  # noqa: E402
 from curation.evaluation.outfits import same_outfit  # noqa: E402
 from curation.evaluation.truth import Truth, read_truth  # noqa: E402
-from curation.evaluation.whose_face import whose_faces  # noqa: E402
+from curation.evaluation.whose_face import who_is_shown, whose_faces  # noqa: E402
 from curation.fingerprint import fingerprint  # noqa: E402
 from curation.identities.phase import run_identities  # noqa: E402
 from curation.models import find_models  # noqa: E402
@@ -227,7 +227,7 @@ def before_outfits(job: Job, engine_name: str) -> None:
 
 def compare(job: Job, truth: Truth, given: argparse.Namespace, minutes: Minutes) -> None:
     """Lets every way ask, prints the table and the line."""
-    true = read_matches(job.run, truth)
+    true = who_is_shown(read_looked_at(job.run, truth))
     judge = build_backend("judge", job.pipeline.outfits.judge, job.models)
     if isinstance(judge, JoinsRun):
         judge.join_run(job, "outfits", CallCounter(None))

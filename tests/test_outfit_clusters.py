@@ -62,7 +62,7 @@ def test_with_a_judge_that_errs_it_finds_many_times_the_papers_pairs_at_no_less_
             into.append((len(got & true), len(got)))
     (right, all_), (paper_right, paper_all) = np.sum(ours, axis=0), np.sum(theirs, axis=0)
     assert right >= 2 * paper_right
-    assert right / all_ >= max(paper_right / paper_all, 0.92)
+    assert right / all_ >= max(paper_right / paper_all, 0.97)
     assert right / sum(wanted) >= 0.85
     assert calls / (120 * photos) <= 2.2
 
@@ -91,13 +91,13 @@ def test_outfits_that_look_nothing_alike_are_never_asked_about() -> None:
     assert pairs_of(found.outfits) == pairs_of(person.outfits)
 
 
-def scripted(answers: dict[tuple[int, int], float]) -> DrawnPerson:
+def scripted(answers: dict[tuple[int, int], float], photos: int = 4) -> DrawnPerson:
     class Scripted(DrawnPerson):
         def answer(self, ask: Ask) -> Answer:
             score = answers[ask.a, ask.b]
             return Answer(score >= 0.5, score, 0.5)
 
-    return Scripted([0] * 4, np.full((4, 4), 0.9), set(), 0)
+    return Scripted([0] * photos, np.full((photos, photos), 0.9), set(), 0)
 
 
 def test_an_open_answer_is_asked_again_the_other_way_round_and_both_count() -> None:
@@ -139,6 +139,22 @@ def test_a_triangle_that_does_not_close_is_asked_again_and_the_odd_photo_leaves(
     person = replace(scripted(said), alike=alike)
     assert clustered(person, check_triangles=False, second_member=False).outfits == ["a"] * 4
     assert clustered(person, check_triangles=True).outfits == [None, "a", "a", "a"]
+
+
+def test_a_wrong_yes_joins_no_two_outfits_and_a_wrong_no_parts_no_four_photos() -> None:
+    """Outfits 0 1 2 and 3 4 5, of which 2 and 3 are said to be the same; one outfit, not for 0 and 2."""
+    alike = np.full((6, 6), 0.6)
+    for a, b, near in ((0, 1, 0.9), (1, 2, 0.9), (2, 3, 0.95), (3, 4, 0.9), (4, 5, 0.9), (0, 2, 0.8)):
+        alike[a, b] = alike[b, a] = near
+    said = {(a, b): 0.999 if a // 3 == b // 3 else 0.001 for a in range(6) for b in range(6)}
+    person = replace(scripted(said | {(2, 3): 0.999, (3, 2): 0.999}, 6), alike=alike)
+    assert clustered(person, second_member=False, check_triangles=False).outfits == ["a"] * 6
+    one, two, _, *others = clustered(person, second_member=False).outfits  # these answers leave 2 open
+    assert (one, two, set(others)) == ("a", "a", {"b"})
+    alike[0, 2] = alike[2, 0] = 0.5
+    yes = dict.fromkeys(said, 0.999) | {(0, 2): 0.001, (2, 0): 0.001}
+    person = replace(scripted(yes, 6), alike=alike)
+    assert clustered(person, second_member=False).outfits == ["a"] * 6
 
 
 def test_what_was_merged_at_the_end_is_marked_and_strict_merges_nothing() -> None:

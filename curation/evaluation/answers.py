@@ -113,12 +113,6 @@ def read_answers(run: str, truth: Truth) -> Answers:
     return answers
 
 
-def read_matches(run: str, truth: Truth) -> dict[str, dict[str, Any] | None]:
-    """{person_id: the matched row of people.parquet, or None} of a run that has at least its people."""
-    photos = read_looked_at(run, truth)
-    return {person.person_id: person.truth for photo in photos for person in photo.people}
-
-
 def read_looked_at(run: str, truth: Truth) -> Iterator[LookedAt]:
     """The photos that the detector saw, of a run that has at least its people."""
     _, pipeline = pipeline_of(run)

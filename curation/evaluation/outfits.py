@@ -1,6 +1,7 @@
 """Outfits: what the judge said of the pairs that it was asked, and the pairs that came out at the end.
 
-True is a pair of one identity in one outfit. A person that is nobody in the truth makes every pair wrong.
+True is a pair of one identity in one outfit, on two photos (`whose_face.py` says who is shown). A person that
+is nobody in the truth makes every pair wrong.
 """
 
 from collections import Counter
@@ -11,13 +12,14 @@ from typing import Any
 from curation.evaluation.answers import Answers
 from curation.evaluation.measure import Measure, share
 from curation.evaluation.truth import Truth
+from curation.evaluation.whose_face import who_is_shown
 
 Person = dict[str, Any]
 
 
 def outfits(answers: Answers, truth: Truth) -> list[Measure]:
     """judge_run_*, pair_precision, pair_recall, pairs_kept and groups_kept."""
-    true = answers.truth_of()
+    true = who_is_shown(answers.looked_at)
     return [*_judge(answers, true), *final_pairs(answers.groups, truth, true)]
 
 
@@ -64,9 +66,12 @@ def final_pairs(
         for a, b in combinations(people, 2):
             kept += 1
             first, second = true.get(a), true.get(b)
-            if first is not None and second is not None and same_outfit(first, second):
+            if first is None or second is None or not same_outfit(first, second):
+                continue
+            places = frozenset((_place(truth, first), _place(truth, second)))
+            if len(places) == 2:
                 right += 1
-                found.add(frozenset((_place(truth, first), _place(truth, second))))
+                found.add(places)
     return [
         share("pair_precision", "final pairs that are one person in one outfit", right, kept),
         share("pair_recall", "true pairs of the collection that came out", len(found & wanted), len(wanted)),

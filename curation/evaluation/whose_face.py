@@ -1,8 +1,9 @@
-"""Whose face a detection shows: by its box, and where that fits nobody's, by the place of the nose.
+"""Whom a detection shows: by its box, and where that fits nobody's, by the place of the nose.
 
 Boxes of the truth end where something hides a person; a detector that guesses the hidden legs overlaps them
 too little and counts as nobody, as does a second detection of one person. For detection both are errors. For
-identities they are not: the face is that of the person, and to put it with their other photos is right.
+identities and outfits they are not: face and clothes are that person's, and to put them with their other
+photos is right.
 """
 
 from collections.abc import Iterable
@@ -16,19 +17,24 @@ _NOSE, _EYES = 0, (1, 2)  # of COCO's joints
 
 
 def whose_faces(photos: Iterable[LookedAt]) -> dict[str, str | None]:
-    """{person_id: the true identity, or None} of everyone whom the detector kept.
+    """{person_id: the true identity, or None} of everyone whom the detector kept."""
+    return {name: None if row is None else str(row["identity"]) for name, row in who_is_shown(photos).items()}
+
+
+def who_is_shown(photos: Iterable[LookedAt]) -> dict[str, dict[str, Any] | None]:
+    """{person_id: the true person, a row of people.parquet, or None} of everyone whom the detector kept.
 
     A detection without a matched box is the only person of the photo whose nose and eyes are visible and
     whose nose lies within one distance of their eyes of the detected nose.
     """
-    found: dict[str, str | None] = {}
+    found: dict[str, dict[str, Any] | None] = {}
     for photo in photos:
         for person in photo.people:
             if person.truth is not None:
-                found[person.person_id] = str(person.truth["identity"])
+                found[person.person_id] = person.truth
                 continue
             near = [] if person.keypoints is None else _near(person.keypoints[_NOSE, :2], photo.truth)
-            found[person.person_id] = str(near[0]["identity"]) if len(near) == 1 else None
+            found[person.person_id] = near[0] if len(near) == 1 else None
     return found
 
 

@@ -8,7 +8,7 @@ outfit takes begins an outfit of its own. Stored colours order, skip and speak a
 accept, and a judge that says no is not overruled.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +19,7 @@ from curation.outfits.judge import Answer, logit, probability
 from curation.outfits.strategy import Ask, Strategy, Verdicts
 from curation.settings.outfits import ClustersStrategy
 
+_ASKED_OF_A_SPLIT = 2  # other photos at least, before an outfit is taken for one
 Asking = Generator[list[Ask], list[Answer], float | None]
 
 
@@ -112,10 +113,12 @@ class _Person:
     def check_triangles(self) -> Generator[list[Ask], list[Answer], None]:
         """Compares the two least similar photos of an outfit that were never compared.
 
-        Where they differ although both were found the same as others (A = B, B = C, A ≠ C), both are asked
-        against the rest, and whoever the rest does not confirm leaves.
+        Where they are not accepted as one although both were found the same as others (A = B, B = C, A ≠ C),
+        every other photo is asked beside both and goes with the one that it fits better. The outfit falls in
+        two unless the mean over the pairs across is accepted, as average linkage would have it: a photo that
+        was taken for two outfits joins them no longer.
         """
-        for outfit in self.outfits:
+        for outfit in self.outfits:  # what is split off is appended, and checked in its turn
             open_pairs = [
                 (a, b)
                 for i, a in enumerate(outfit)
@@ -126,22 +129,48 @@ class _Person:
                 continue
             a, b = min(open_pairs, key=lambda pair: (np.nan_to_num(self._alike[pair], nan=1.0), pair))
             log_odds = yield from self._pair(a, b)
-            if log_odds is None or log_odds >= 0:
+            if log_odds is not None and log_odds < self._accept:
+                yield from self._split(outfit, a, b)
+
+    def _split(self, outfit: list[int], a: int, b: int) -> Generator[list[Ask], list[Answer], None]:
+        """Splits an outfit around two of its photos, if the answers across do not hold it together.
+
+        Photos that look like one of the two and unlike the other are asked first. When these hold the outfit
+        together, the rest is not asked.
+        """
+        alike = np.nan_to_num(self._alike[[a, b]], nan=0.5)
+        rest = sorted(
+            (photo for photo in outfit if photo not in (a, b)),
+            key=lambda photo: (-abs(alike[0, photo] - alike[1, photo]), photo),
+        )
+        nearer: dict[int, float] = {}
+        sides, mean = ([a], [b]), self._weigh((min(a, b), max(a, b)))
+        for photo in rest:
+            beside_a = yield from self._pair(a, photo)
+            beside_b = yield from self._pair(b, photo)
+            if beside_a is None or beside_b is None:
                 continue
-            standing = {}
-            for photo, other in ((a, b), (b, a)):
-                rest = [member for member in outfit if member not in (a, b)]
-                rest.sort(key=lambda member: (-np.nan_to_num(self._alike[member, photo]), member))
-                said = [log_odds]
-                for member in rest[:2]:
-                    found = yield from self._pair(member, photo)
-                    said += [] if found is None else [found]
-                standing[photo] = (sum(said) / len(said), photo, other)
-            mean, photo, other = min(standing.values())
-            if mean < self._accept:
-                outfit.remove(photo)
-                self.outfits.append([photo])
-                self._placed[photo] = _Placed(mean, other, [f"{self._name(other)} {probability(mean):.3f}"])
+            nearer[photo] = beside_a - beside_b
+            sides = _sides(a, b, nearer)
+            mean = self._mean_across(sides)
+            if mean >= self._accept and len(nearer) >= _ASKED_OF_A_SPLIT:
+                break
+        if mean >= self._accept:
+            return
+        leaving = min(sides, key=lambda side: (len(side), -outfit.index(side[0])))
+        stays = b if leaving[0] == a else a
+        left = [photo for photo in outfit if photo in leaving]
+        outfit[:] = [photo for photo in outfit if photo not in leaving]
+        self.outfits.append(left)
+        for photo in left:
+            if self._placed[photo].beside not in left:
+                self._placed[photo] = _Placed(refused=[f"{self._name(stays)} {probability(mean):.3f}"])
+
+    def _mean_across(self, sides: tuple[list[int], list[int]]) -> float:
+        """Of the log-odds that are known between two sides; some are."""
+        pairs = ((min(one, other), max(one, other)) for one in sides[0] for other in sides[1])
+        known = [self._weigh(pair) for pair in pairs if pair in self._said]
+        return sum(known) / len(known)
 
     def merge(self) -> Generator[list[Ask], list[Answer], None]:
         """Compares outfits that were never compared, smaller into larger; what joins is marked."""
@@ -276,6 +305,15 @@ class _Person:
     def _weigh(self, pair: tuple[int, int]) -> float:
         said = self._said[pair]
         return self._weights.of_pair(sum(said) / len(said), float(self._alike[pair]))
+
+
+def _sides(a: int, b: int, nearer: Mapping[int, float]) -> tuple[list[int], list[int]]:
+    """Photos with a and photos with b, by how much nearer they are to a; the undecided join the larger."""
+    sides = ([a], [b])
+    for photo, margin in sorted(nearer.items(), key=lambda item: (-abs(item[1]), item[0])):
+        larger = max(sides, key=len)
+        (larger if margin == 0 else sides[0 if margin > 0 else 1]).append(photo)
+    return sides
 
 
 def letters(number: int) -> str:

@@ -2,6 +2,7 @@
 
 from curation.evaluation.answers import read_answers
 from curation.evaluation.identities import pair_counts
+from curation.evaluation.whose_face import whose_faces
 from curation.fragments import list_fragments
 from curation.identities.assign import assign
 from curation.report.sweep import Point, Question, Sweep, share
@@ -15,8 +16,7 @@ def sweep_identities(asked: Question) -> Sweep:
     people = list_fragments(folder)
     who: dict[str, str | None] = {}
     if truth is not None:
-        matched = read_answers(asked.run, truth).truth_of()
-        who = {name: None if row is None else str(row["identity"]) for name, row in matched.items()}
+        who = whose_faces(read_answers(asked.run, truth).looked_at)
     points, seen = [], 0
     for value, changed in asked.settings:
         least = changed.identities.prototype_cosine

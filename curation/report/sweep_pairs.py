@@ -2,6 +2,7 @@
 
 from curation.evaluation.answers import read_answers
 from curation.evaluation.outfits import same_outfit
+from curation.evaluation.whose_face import who_is_shown
 from curation.report.fragment_rows import tables
 from curation.report.sweep import Point, Question, Sweep, share
 
@@ -18,7 +19,7 @@ def sweep_pairs(asked: Question) -> Sweep:
     ]
     is_same: list[bool] = []
     if asked.truth is not None:
-        true = read_answers(asked.run, asked.truth).truth_of()
+        true = who_is_shown(read_answers(asked.run, asked.truth).looked_at)
         is_same = [same_outfit(true.get(a), true.get(b)) for a, b, _ in pairs]
     points = []
     for value, _ in asked.settings:

@@ -51,7 +51,7 @@ class ClustersStrategy(Settings):
         None, description="a pair that both orders leave open is asked of another photo of the outfit"
     )
     check_triangles: bool | None = threshold(
-        None, description="members of an outfit that were never compared are, the least similar first"
+        None, description="the least similar members of an outfit are compared, and may split it"
     )
     merge: bool | None = threshold(
         None, description="outfits that were never compared are at the end; what joins so is marked"
@@ -76,7 +76,7 @@ class ClustersStrategy(Settings):
 CLUSTERS_PRESETS: dict[str, dict[str, Any]] = {
     "strict": {
         "accept": 0.9,
-        "sure_same": 0.98,
+        "sure_same": 0.95,
         "sure_other": 0.3,
         "low_cut": 0.3,
         "tries": 3,
