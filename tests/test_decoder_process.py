@@ -87,11 +87,12 @@ def test_a_decoder_that_is_killed_from_outside_costs_no_photo(
     assert mark.exists()
 
 
-def test_the_decoder_sees_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_decoder_sees_no_credentials_and_no_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     decoder = DecoderProcess(60, 2**32)
     process, _ = decoder._running()
     assert b"secret" not in Path(f"/proc/{process.pid}/environ").read_bytes()
+    assert os.getsid(process.pid) != os.getsid(0)
     decoder.close()
     assert process.poll() == 0
 

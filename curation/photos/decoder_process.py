@@ -130,6 +130,7 @@ class DecoderProcess:
                 pass_fds=[memory],
                 env=_environment(),
                 bufsize=0,
+                start_new_session=True,  # Ctrl-C is for the command, which ends it
             )
             assert self._process.stdin is not None
             with suppress(OSError):  # a photo in few pieces; some systems allow less
