@@ -7,7 +7,7 @@ On the same 20,000 samples (reading_samples.py) and on two cores, in one run:
    are first tried one by one; then its best takes part in rounds in which all follow each other. Medians.
    Samples per CPU second of all its processes say what a contender costs, also on a machine that is busy.
 2. samples/s of encoded members in one thread, as they lie in the tars: ours with checksums, and webdataset.
-   Beside them ours in the order of an epoch, which reads here and there.
+   Beside them ours in the order of an epoch, which reads here and there, and in two threads.
 3. Whether webdataset, energon and datasets find the same members in our tars.
 4. An index of a million samples: seconds to the first batch, seconds to resume in the middle of an epoch
    (fresh processes, imports not counted), memory over an epoch (batches of 16; one sample in 50 decoded).
@@ -173,25 +173,28 @@ def best_of(name: str, python: str | None, folder: Path, kept: Path) -> Contende
 
 
 def raw_rates(folder: Path, python: str | None) -> dict[str, Any]:
-    """samples/s of encoded members in one thread."""
-    mine, unchecked, shuffled, theirs = [], [], [], []
+    """samples/s of encoded members in one process; in one thread but where two are named."""
+    mine, unchecked, shuffled, together, theirs = [], [], [], [], []
     peer = [str(python), str(ROOT / "benchmarks" / "peers" / "webdataset_peer.py"), "raw", str(folder)]
-    for _ in range(3):
+    for _ in range(5):
         found = json_of(own("raw", folder))
         mine.append(found["rate"])
         unchecked.append(found["rate_unchecked"])
         shuffled.append(found["rate_shuffled"])
+        together.append(found["rate_two_threads"])
         if python is not None:
             theirs.append(json_of(peer)["rate"])
     rate, other = statistics.median(mine), statistics.median(theirs) if theirs else None
-    print("\nencoded members, one thread")
+    print("\nencoded members, one process")
     print(f"  ours, by index, checksums compared        {rate:8.0f}/s")
     print(f"  ours, checksums not compared              {statistics.median(unchecked):8.0f}/s")
     print(f"  ours, by index, shuffled, checksums       {statistics.median(shuffled):8.0f}/s")
+    print(f"  ours, by index, checksums, two threads    {statistics.median(together):8.0f}/s")
     print(f"  webdataset                                {other or 0:8.0f}/s")
     return {
         "raw_vs_webdataset": over(rate, other),
         "raw_shuffled_vs_webdataset": over(statistics.median(shuffled), other),
+        "raw_two_threads_vs_webdataset": over(statistics.median(together), other),
         "raw_rate": rate,
     }
 
