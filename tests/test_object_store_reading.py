@@ -178,7 +178,7 @@ def test_a_cache_that_is_no_folder_any_more_is_warned_of_once_and_the_epoch_goes
 ) -> None:
     dataset = DatasetFolder("s3://bucket/data", cache=cache)
     dataset.read(0)
-    shutil.rmtree(tmp_path / "cache")
+    (tmp_path / "cache").rename(tmp_path / "gone")  # at once: what was read ahead may still be written
     (tmp_path / "cache").write_text("no folder")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
