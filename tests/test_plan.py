@@ -11,6 +11,7 @@ import pytest
 
 from curation.photos.sample import Sample
 from curation.plan.cluster_sizes import draw_sizes
+from curation.plan.compare import compare
 from curation.plan.expected import Expected
 from curation.plan.machines import read_table
 from curation.plan.outfit_yield import JudgedPerson, PartitionYield
@@ -54,11 +55,23 @@ def plan(place: Path, capsys: Said, out: str, *words: str, code: int = 0) -> Any
 
 def test_a_sample_of_everything_expects_the_counts_of_the_run_exactly(place: Path, capsys: Said) -> None:
     plan(place, capsys, "all", "--photos", "48")
-    found = plan(place, capsys, "all", "--compare", str(place / "run"))
+    found = plan(place, capsys, "all", "--compare", str(place))  # the folder that holds `run`
     assert found["worst_count_off"] == 0
     assert all(row["low"] == row["expected"] == row["high"] for row in found["counts"])
     assert all(row["off"] in (0, None) for row in found["stages"])
     assert found["seconds"]["real"] > 0
+
+
+def test_a_run_that_was_given_its_server_is_not_expected_to_start_one(
+    place: Path, part: dict[str, Any]
+) -> None:
+    own = compare(part, str(place / "run"))["seconds"]
+    served = {**part, "seconds": {**part["seconds"], "startup": {"engine": 0.1, "vllm": 40.0}}}
+    served["seconds"]["total"] = {name: value + 40 for name, value in part["seconds"]["total"].items()}
+    found = compare(served, str(place / "run"))["seconds"]
+    assert (own["name"], found["name"]) == ("total", "total (not to start: vllm)")
+    assert found["expected"] == pytest.approx(own["expected"], abs=0.1)
+    assert found["real"] == own["real"]
 
 
 def test_a_part_expects_about_what_the_run_gives_and_says_so_with_bounds(part: dict[str, Any]) -> None:

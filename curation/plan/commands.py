@@ -43,6 +43,7 @@ def _plan(options: argparse.Namespace, start: Start) -> int:
     from curation.errors import ConfigError
     from curation.plan.compare import compare, comparison_lines, read_plan
     from curation.plan.lines import plan_lines
+    from curation.run_folder import run_at
 
     folder = absolute_path(options.out or os.path.join("runs", f"{options.pipeline}-plan"))
     if options.photos < 2:
@@ -50,7 +51,7 @@ def _plan(options: argparse.Namespace, start: Start) -> int:
     if options.seed < 0:
         raise ConfigError("--seed: must be 0 or more")
     if options.compare:
-        found = compare(read_plan(folder), absolute_path(options.compare))
+        found = compare(read_plan(folder), absolute_path(run_at(options.compare)))
         print(json.dumps(found) if options.json else "\n".join(comparison_lines(found)))
         return 0
     plan = _made(options, folder, start)

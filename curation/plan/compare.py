@@ -55,8 +55,14 @@ def compare(plan: dict[str, Any], run: str) -> dict[str, Any]:
         for step in plan["steps"]
     ]
     whole = all(step is not None and step["real"] is not None for step in steps)
-    spent = status["seconds_this_time"] + status.get("startup_s", {}).get("engine", 0.0)
-    total = _row("total", plan["seconds"]["total"], spent if whole else None)
+    started = status.get("startup_s", {})
+    spent = status["seconds_this_time"] + started.get("engine", 0.0)
+    # A run that was given its server does not wait for it.
+    given = {name: s for name, s in plan["seconds"]["startup"].items() if name not in started}
+    without = sum(given.values())
+    expected = {name: round(value - without, 1) for name, value in plan["seconds"]["total"].items()}
+    name = f"total (not to start: {', '.join(sorted(given))})" if given else "total"
+    total = _row(name, expected, spent if whole else None)
     return {
         "run": run,
         "plan": plan["run"],
