@@ -47,7 +47,10 @@ def ray_run(place: Workplace, scratch: Path, cpus_each: int = 1, seconds: float 
     for phase in ("photos", "people", "identities", "outfits", "captions", "shards"):
         found.setdefault(phase, {})["resources"] = {"workers": 2, "num_cpus": cpus_each}
     options = ("--engine", "ray", "--ray-address", address_of(place))
-    return SmallRun(config_of(place, name, found), Folder(scratch / "run"), scratch, options)
+    # Commands are forked from a process that may be older than the cluster: whether tokens are asked for, Ray
+    # settles in the environment of who starts one.
+    tokens = {name: value for name, value in os.environ.items() if name.startswith("RAY_AUTH")}
+    return SmallRun(config_of(place, name, found), Folder(scratch / "run"), scratch, options, tokens)
 
 
 def workers() -> list[psutil.Process]:
