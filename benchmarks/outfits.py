@@ -227,7 +227,8 @@ def before_outfits(job: Job, engine_name: str) -> None:
 
 def compare(job: Job, truth: Truth, given: argparse.Namespace, minutes: Minutes) -> None:
     """Lets every way ask, prints the table and the line."""
-    true = who_is_shown(read_looked_at(job.run, truth))
+    looked_at = list(read_looked_at(job.run, truth))
+    true = who_is_shown(looked_at)
     judge = build_backend("judge", job.pipeline.outfits.judge, job.models)
     if isinstance(judge, JoinsRun):
         judge.join_run(job, "outfits", CallCounter(None))
@@ -249,7 +250,7 @@ def compare(job: Job, truth: Truth, given: argparse.Namespace, minutes: Minutes)
         say(f"{name}: {rows[name]['calls']} questions ({len(remembered)} put to the model so far)")
     judged = f"{photos} photos of {len(people)} identities were judged"
     print_table(rows, f"world {given.seed} of {given.photos} photos, outfits {given.wardrobe}: {judged}")
-    who = whose_faces(read_looked_at(job.run, truth))
+    who = whose_faces(looked_at)
     found = {m.key: m.value for m in identities(list(read_identified(job.run)), who)}
     strict, paper = rows["clusters strict"], rows["paper"]
     most, by_outfits = gain_over_paper(truth)

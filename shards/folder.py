@@ -1,7 +1,8 @@
 """A dataset on a disk or in an object store, opened: samples by number, their members by suffix."""
 
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,26 +106,30 @@ class DatasetFolder:
 
 def read_dataset_json(folder: str | Path) -> dict[str, Any]:
     """dataset.json of a folder or URL. Raises DatasetError where there is none, or one of a newer version."""
-    try:
-        place = place_of(str(folder), None)
-    except OSError as error:
-        raise DatasetError(str(error)) from None
-    try:
+    with _opened(str(folder)) as place:
         return _about(str(folder), place)
-    finally:
-        place.close()
 
 
 def read_small(folder: str, name: str) -> bytes:
     """A small file of a dataset. Raises DatasetError, one line."""
-    try:
-        place = place_of(folder, None)
+    with _opened(folder) as place:
         try:
             return place.read(name)
-        finally:
-            place.close()
+        except OSError as error:
+            reason = f"{folder}/{name}: {error.strerror}" if error.strerror else str(error)
+            raise DatasetError(reason) from None
+
+
+@contextmanager
+def _opened(folder: str) -> Iterator[DatasetPlace]:
+    try:
+        place = place_of(folder, None)
     except OSError as error:
-        raise DatasetError(f"{folder}/{name}: {error.strerror}" if error.strerror else str(error)) from None
+        raise DatasetError(str(error)) from None
+    try:
+        yield place
+    finally:
+        place.close()
 
 
 def _about(folder: str, place: DatasetPlace) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from s3fs import S3FileSystem  # type: ignore[import-untyped]
 from werkzeug.serving import make_server
 
-from benchmarks.object_store_server import Faults
+from benchmarks.object_store_server import Faults, environment_set
 from tests.broken_connections import KeptConnections, cut, reset
 
 Answer = Callable[..., Any]
@@ -89,6 +89,15 @@ def slow_store() -> Iterator[tuple[SlowStore, dict[str, str]]]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def empty_bucket(name: str = "bucket") -> Iterator[tuple[SlowStore, Any]]:
+    """A store with an empty bucket that this process's environment points at, and boto3's client."""
+    with slow_store() as (store, environment), environment_set(environment):
+        s3 = client(environment)
+        s3.create_bucket(Bucket=name)
+        yield store, s3
 
 
 def client(environment: Mapping[str, str]) -> Any:

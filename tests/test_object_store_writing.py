@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.object_store_server import environment_set
 from shards.atomic_file import AtomicFile
 from shards.dataset_writer import DatasetWriter
 from tests.drawn_pipeline import ROOT
-from tests.slow_store import SlowStore, client, slow_store
+from tests.slow_store import SlowStore, empty_bucket
 
 PART = 52 * 2**20  # more than what is held back until a file is committed
 
@@ -23,10 +22,8 @@ PART = 52 * 2**20  # more than what is held back until a file is committed
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[SlowStore, Any]]:
     """An empty bucket of a store, and boto3's client."""
-    with slow_store() as (store, environment), environment_set(environment):
-        s3 = client(environment)
-        s3.create_bucket(Bucket="bucket")
-        yield store, s3
+    with empty_bucket() as found:
+        yield found
 
 
 def _seen(s3: Any, folder: str) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.object_store_server import Faults, environment_set
+from benchmarks.object_store_server import Faults
 from persona import main
 from shards.folder import DatasetError, DatasetFolder
 from shards.forget import forget
@@ -19,16 +19,14 @@ from shards.names import identity_of
 from shards.place_to_change import LOCK
 from shards.verify import verify
 from tests.drawn_shards import Samples, bytes_of, drawn_groups, write_dataset
-from tests.slow_store import SlowStore, client, slow_store
+from tests.slow_store import SlowStore, empty_bucket
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[SlowStore, Any]]:
     """A store with an empty bucket, and a client of it."""
-    with slow_store() as (store, environment), environment_set(environment):
-        s3 = client(environment)
-        s3.create_bucket(Bucket="bucket")
-        yield store, s3
+    with empty_bucket() as found:
+        yield found
 
 
 @pytest.fixture
@@ -38,7 +36,7 @@ def samples() -> Samples:
 
 
 @pytest.fixture
-def place(server: tuple[SlowStore, Any], tmp_path: Path, samples: Samples, request: Any) -> Iterator[str]:
+def place(server: tuple[SlowStore, Any], tmp_path: Path, samples: Samples) -> Iterator[str]:
     """Three shards of 8 groups in the store, the same as in tmp_path/data; emptied behind the test."""
     _, s3 = server
     write_dataset(tmp_path / "data", samples)

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.object_store_server import environment_set
-from tests.slow_store import SlowStore, client, slow_store
+from tests.slow_store import SlowStore, empty_bucket
 from tests.test_training_loop import curve
 from tests.train_tiny import training
 from training.checkpoint import CheckpointError, CheckpointFolder, load_checkpoint, place_of
@@ -19,10 +18,8 @@ from training.ranks import Ranks
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[SlowStore, Any]]:
     """An empty bucket of a store, and boto3's client."""
-    with slow_store() as (store, environment), environment_set(environment):
-        s3 = client(environment)
-        s3.create_bucket(Bucket="runs")
-        yield store, s3
+    with empty_bucket("runs") as found:
+        yield found
 
 
 def keys(s3: Any, prefix: str) -> list[str]:
