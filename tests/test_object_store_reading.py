@@ -177,11 +177,11 @@ def test_a_cache_that_is_no_folder_any_more_is_warned_of_once_and_the_epoch_goes
     store: SlowStore, local: Path, cache: DiskCache, tmp_path: Path
 ) -> None:
     dataset = DatasetFolder("s3://bucket/data", cache=cache)
-    dataset.read(0)
-    (tmp_path / "cache").rename(tmp_path / "gone")  # at once: what was read ahead may still be written
-    (tmp_path / "cache").write_text("no folder")
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught:  # from here: what is read ahead is still being written
         warnings.simplefilter("always")
+        dataset.read(0)
+        (tmp_path / "cache").rename(tmp_path / "gone")  # at once, as nothing may be written in between
+        (tmp_path / "cache").write_text("no folder")
         assert epoch(dataset) == epoch(DatasetFolder(str(local)))
     assert len([one for one in caught if "shards are read on without keeping" in str(one.message)]) == 1
     dataset.close()
@@ -197,9 +197,9 @@ def test_a_full_disk_is_warned_of_once_and_the_epoch_goes_on(
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "ftruncate", full)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        monkeypatch.setattr(os, "ftruncate", full)
         assert epoch(dataset) == expected
     assert len([one for one in caught if "No space left" in str(one.message)]) == 1
     dataset.close()
