@@ -174,14 +174,17 @@ def test_a_cache_that_is_deleted_while_it_is_used_is_filled_again(
 
 
 def test_a_cache_that_is_no_folder_any_more_is_warned_of_once_and_the_epoch_goes_on(
-    store: SlowStore, local: Path, cache: DiskCache, tmp_path: Path
+    store: SlowStore, local: Path, tmp_path: Path
 ) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "cache").symlink_to(tmp_path / "folder")
+    (tmp_path / "no folder").touch()
+    cache = DiskCache(str(tmp_path / "cache"), max_bytes=2**26)
     dataset = DatasetFolder("s3://bucket/data", cache=cache)
-    with warnings.catch_warnings(record=True) as caught:  # from here: what is read ahead is still being written
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         dataset.read(0)
-        (tmp_path / "cache").rename(tmp_path / "gone")  # at once, as nothing may be written in between
-        (tmp_path / "cache").write_text("no folder")
+        os.replace(tmp_path / "no folder", tmp_path / "cache")  # at once: what is read ahead is still written
         assert epoch(dataset) == epoch(DatasetFolder(str(local)))
     assert len([one for one in caught if "shards are read on without keeping" in str(one.message)]) == 1
     dataset.close()
