@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -74,16 +75,22 @@ def main() -> int:
         return _measure(options, Path(folder))
 
 
-def _measure(options: argparse.Namespace, folder: Path) -> int:
+def rows_of(folder: Path, samples_per_s: float, threads: int, seconds: float) -> dict[str, dict[str, float]]:
+    """Measures the rows, each for so many seconds, on datasets that are written into the folder."""
     pictures = _dataset(folder / "pictures", GROUPS)
     latents = _with_latents(_dataset(folder / "few", GROUPS_WITH_LATENTS), folder / "latents")
     flat, tall = (SIDE_PX - 64, SIDE_PX + 64), (SIDE_PX + 64, SIDE_PX - 64)
-    buckets = {"buckets": [flat, (SIDE_PX, SIDE_PX), tall], "bucket_run": 4 * BATCH}
-    rows = {
-        "pictures": _row(pictures, options),
-        "buckets": _row(pictures, options, **buckets),
-        "latents": _row(latents, options, latents="always"),
+    buckets: dict[str, Any] = {"buckets": [flat, (SIDE_PX, SIDE_PX), tall], "bucket_run": 4 * BATCH}
+    row = partial(_row, samples_per_s=samples_per_s, threads=threads, seconds=seconds)
+    return {
+        "pictures": row(pictures),
+        "buckets": row(pictures, **buckets),
+        "latents": row(latents, latents="always"),
     }
+
+
+def _measure(options: argparse.Namespace, folder: Path) -> int:
+    rows = rows_of(folder, options.samples_per_s, options.threads, options.seconds)
     columns = {
         "data_wait": ("data-wait", ".2%"),
         "samples_per_s": ("samples/s", ".1f"),
@@ -113,25 +120,27 @@ def _measure(options: argparse.Namespace, folder: Path) -> int:
     return 0
 
 
-def _row(folder: Path, options: argparse.Namespace, **changed: Any) -> dict[str, float]:
+def _row(
+    folder: Path, *, samples_per_s: float, threads: int, seconds: float, **changed: Any
+) -> dict[str, float]:
     """Runs the loop for some seconds."""
     asked = {
         "height_px": SIDE_PX,
         "width_px": SIDE_PX,
         "batch": BATCH,
-        "threads": options.threads,
+        "threads": threads,
         "ahead": 4,
     }
     settings = DataSettings.model_validate({**asked, **changed})
     recipe = recipe_of("visual_persona", METHOD)
     stream = open_data(settings, recipe, Ranks(), str(folder)).batches(10**9)
-    step_s = BATCH / options.samples_per_s
+    step_s = BATCH / samples_per_s
     for _ in islice(stream, WARM_UP):
         time.sleep(step_s)
     waited = seen = own = 0.0
     cpu, load, in_line = _cpu_s(), _load_cpu_s(), _in_line_s()
     begin = time.perf_counter()
-    while time.perf_counter() - begin < options.seconds:
+    while time.perf_counter() - begin < seconds:
         asked_at, own_at = time.perf_counter(), time.thread_time()
         batch = next(stream)
         waited += time.perf_counter() - asked_at
@@ -144,7 +153,7 @@ def _row(folder: Path, options: argparse.Namespace, **changed: Any) -> dict[str,
         "samples_per_s": round(seen / spent, 1),
         "cpu_ms_per_sample": round(1000 * used / seen, 2),
         "loop_cpu_ms_per_sample": round(1000 * own / seen, 3),
-        "cores_needed": round(options.samples_per_s * used / seen, 2),
+        "cores_needed": round(samples_per_s * used / seen, 2),
         "others_cores": round((_load_cpu_s() - load - used) / spent, 2),
         "in_line_ms_per_sample": round(1000 * (_in_line_s() - in_line) / seen, 2),
     }

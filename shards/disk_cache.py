@@ -29,6 +29,9 @@ _TRAILER = struct.Struct("<8sQ16s")  # magic, length, xxh3-128
 _MAGIC = b"personaC"
 _TOUCH_EVERY = 16  # hits for one new time of use: a system call is dearer than a read of it is worth
 _ROOM = 0.9  # of the limit that is left filled when room is made, so that it is not made for each entry
+# Linux gives a longer write pages of up to 2 MiB, and on ext4 those cost 2.1 to 4.7 ms of processor time for
+# 2 MiB where this takes 0.6 to 0.9 (6.18, two virtual cores; the same with 64 KiB and 512 KiB).
+_WRITTEN_AT_ONCE = 2**18
 _LEFTOVER_S = 600.0  # after which a file that was being written is one of a process that died
 
 
@@ -270,4 +273,4 @@ def _is_sound(descriptor: int, length: int) -> bool:
 
 def _write_all(descriptor: int, view: memoryview) -> None:
     while view:
-        view = view[os.write(descriptor, view) :]
+        view = view[os.write(descriptor, view[:_WRITTEN_AT_ONCE]) :]
