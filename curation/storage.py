@@ -8,9 +8,10 @@ import io
 import os
 import posixpath
 import uuid
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 import pyarrow as pa
@@ -64,6 +65,14 @@ def read_bytes(url: str, offset: int | None = None, length: int | None = None) -
     return data
 
 
+def open_binary(url: str, block_bytes: int = 1 << 24) -> IO[bytes]:
+    """A file that is read from here and there; of one in a store, so many bytes are fetched at a time."""
+    if is_local(url):
+        return open(local_path(url), "rb")
+    fs, path = filesystem(url)
+    return fs.open(path, "rb", block_size=block_bytes)
+
+
 def write_bytes(url: str, data: bytes) -> None:
     """Writes a whole file so that it appears complete or not at all."""
     if not is_local(url):
@@ -101,8 +110,7 @@ def write_table(url: str, table: pa.Table, row_group_rows: int | None = None) ->
 
 def parquet_footer(url: str) -> Any:
     """The `pyarrow.parquet.FileMetaData` of a file; reads the footer alone."""
-    fs, path = filesystem(url)
-    with fs.open(path, "rb") as file:
+    with open_binary(url) as file:
         return pq.ParquetFile(file).metadata
 
 
@@ -131,6 +139,32 @@ def list_names(folder: str) -> list[str]:
         return sorted({posixpath.basename(entry.rstrip("/")) for entry in fs.ls(path, detail=False)})
     except FileNotFoundError:
         return []
+
+
+def list_files(url: str) -> Iterator[tuple[str, int]]:
+    """Path or URL, and bytes, of a file or of all files below a folder; links are not followed."""
+    if not is_local(url):
+        fs, path = filesystem(url)
+        fs.invalidate_cache()
+        protocol = url.partition("://")[0]
+        found = fs.find(path, detail=True) or ({path: fs.info(path)} if fs.exists(path) else {})
+        yield from ((f"{protocol}://{name}", int(about["size"])) for name, about in sorted(found.items()))
+        return
+    top = Path(local_path(url))
+    if top.is_file():
+        yield str(top), top.stat().st_size
+        return
+    for parent, _, names in os.walk(top):
+        for name in names:
+            file = Path(parent, name)
+            if file.is_file() and not file.is_symlink():
+                yield str(file), file.stat().st_size
+
+
+def is_folder(url: str) -> bool:
+    """Whether it is a folder, or a prefix of a store below which something lies."""
+    fs, path = filesystem(url)
+    return bool(fs.isdir(path))
 
 
 def exists(url: str) -> bool:

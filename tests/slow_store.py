@@ -18,6 +18,7 @@ from s3fs import S3FileSystem  # type: ignore[import-untyped]
 from werkzeug.serving import make_server
 
 from benchmarks.object_store_server import Faults, environment_set
+from curation import storage
 from tests.broken_connections import KeptConnections, cut, reset
 
 Answer = Callable[..., Any]
@@ -71,8 +72,7 @@ def slow_store() -> Iterator[tuple[SlowStore, dict[str, str]]]:
     server = make_server("127.0.0.1", 0, store, threaded=True, request_handler=KeptConnections)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    # fsspec keeps clients by their arguments, and the endpoint is none of them.
-    S3FileSystem.clear_instance_cache()
+    _forget_clients()
     try:
         yield (
             store,
@@ -85,10 +85,16 @@ def slow_store() -> Iterator[tuple[SlowStore, dict[str, str]]]:
             },
         )
     finally:
-        S3FileSystem.clear_instance_cache()
+        _forget_clients()
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def _forget_clients() -> None:
+    """fsspec keeps clients by their arguments, and the endpoint is none of them."""
+    S3FileSystem.clear_instance_cache()
+    storage._filesystem.cache_clear()
 
 
 @contextmanager
@@ -111,9 +117,9 @@ def client(environment: Mapping[str, str]) -> Any:
 
 
 def upload(s3: Any, folder: Path, bucket: str, prefix: str) -> str:
-    """Copies the files of a folder; returns their URL."""
+    """Copies the files of a folder and of those below; returns their URL."""
     if bucket not in {found["Name"] for found in s3.list_buckets()["Buckets"]}:
         s3.create_bucket(Bucket=bucket)
-    for path in sorted(folder.iterdir()):
-        s3.upload_file(str(path), bucket, f"{prefix}/{path.name}")
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        s3.upload_file(str(path), bucket, f"{prefix}/{path.relative_to(folder)}")
     return f"s3://{bucket}/{prefix}"

@@ -49,6 +49,10 @@ def mount(commands: Any) -> None:
         "--go-on", action="store_true", help="complete a wish that was interrupted, and no more"
     )
     forget.add_argument(
+        "--break-lock", action="store_true",
+        help="take over the lock that a dead process left on a dataset in an object store",
+    )  # fmt: skip
+    forget.add_argument(
         "--records", action="store_true", help="check and print the record of what was forgotten"
     )
     forget.add_argument("--json", action="store_true")
@@ -69,7 +73,7 @@ def _forget(options: argparse.Namespace) -> int:
         return _records(store, options.json)
     say = partial(_say, options)
     if options.go_on:
-        done = complete(store, say)
+        done = complete(store, say, break_lock=options.break_lock)
         return 0 if done is None else _tell(done.record, done.left, options.json)
     wish = wish_of(options.photo, options.person, options.url, options.hash)
     if options.file is not None:
@@ -86,7 +90,16 @@ def _forget(options: argparse.Namespace) -> int:
         return 0
     signed = Signed(options.by or getpass.getuser(), options.why)
     obeyed = [TombstoneStore(folder) for folder in stores_of_runs(places)]
-    done = forget(store, wish, places, signed, obeyed=obeyed, missing_ok=options.missing_ok, say=say)
+    done = forget(
+        store,
+        wish,
+        places,
+        signed,
+        obeyed=obeyed,
+        missing_ok=options.missing_ok,
+        break_lock=options.break_lock,
+        say=say,
+    )
     assert done is not None
     return _tell(done.record, done.left, options.json)
 

@@ -56,17 +56,19 @@ def forget(
     *,
     obeyed: Sequence[TombstoneStore] = (),
     missing_ok: bool = False,
+    break_lock: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Forgotten | None:
     """Completes what is pending, then does what is wished. None where nothing was pending or wished.
 
     obeyed      further stores whose tombstones runs here obey: they get the same ones
     missing_ok  ids that no place knows are no error; they are kept out from now on
+    break_lock  takes over locks that a dead process left on datasets in stores
 
     Raises ConfigError, before anything is changed, where ids are named that no place knows, and PersonaError
     where a run is working.
     """
-    done = complete(store, say)
+    done = complete(store, say, break_lock=break_lock)
     if not wish:
         return done
     for place in places:
@@ -95,10 +97,12 @@ def forget(
         "meant": meant.to_json(),
     }
     write_bytes(join(store.folder, PENDING), json.dumps(pending).encode())
-    return complete(store, say)
+    return complete(store, say, break_lock=break_lock)
 
 
-def complete(store: TombstoneStore, say: Callable[[str], None] = lambda line: None) -> Forgotten | None:
+def complete(
+    store: TombstoneStore, say: Callable[[str], None] = lambda line: None, *, break_lock: bool = False
+) -> Forgotten | None:
     """Does what pending.json says, from wherever it stands. None where there is none."""
     path = join(store.folder, PENDING)
     if not exists(path):
@@ -110,7 +114,7 @@ def complete(store: TombstoneStore, say: Callable[[str], None] = lambda line: No
     for place in places:
         if exists(place.path):
             say(f"{place.kind} {place.path}")
-            touched.append({"place": place.path, "kind": place.kind, **_forget_in(place, meant)})
+            touched.append({"place": place.path, "kind": place.kind, **_forget_in(place, meant, break_lock)})
     looked = search([p.path for p in places if exists(p.path)], meant.photos, meant.urls)
     key = store.key()
     record = add_entry(
@@ -155,13 +159,15 @@ def _photos_of_runs(places: list[Place]) -> set[str]:
     return {photo_id for place in places if place.kind == "run" for photo_id in photo_ids_of(place.path)}
 
 
-def _forget_in(place: Place, meant: Meant) -> dict[str, Any]:
+def _forget_in(place: Place, meant: Meant, break_lock: bool) -> dict[str, Any]:
     if place.kind == "run":
-        done: Changed = forget_in_run(place.path, meant.photos, meant.keys.get(place.path, []))
+        keys = meant.keys.get(place.path, [])
+        done: Changed = forget_in_run(place.path, meant.photos, keys, break_lock=break_lock)
         said: dict[str, Any] = {"rows": done.rows, "rewritten": done.rewritten, "removed": done.removed}
         return {**said, "dataset": done.dataset} if done.dataset else said
     if place.kind == "dataset":
-        return {"dataset": forget_in_dataset(place.path, meant.photos, _MIN_PHOTOS)}
+        dataset = forget_in_dataset(place.path, meant.photos, _MIN_PHOTOS, break_lock=break_lock)
+        return {"dataset": dataset}
     if place.kind == "index":
         from curation.identities.forget import forget as forget_in_index
 

@@ -7,7 +7,7 @@ from typing import Literal
 from curation.errors import ConfigError, PersonaError
 from curation.forgetting.tombstones import store_of
 from curation.run_folder import pipeline_of
-from curation.storage import exists, filesystem, is_local, join, list_names
+from curation.storage import exists, is_folder, join, list_names
 
 Kind = Literal["run", "dataset", "index", "labels"]
 _DEPTH = 3  # runs/, runs/demo/, runs/demo/run/
@@ -20,7 +20,7 @@ _TELLS: tuple[tuple[str, Kind], ...] = (
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """A folder, or a file of labels."""
+    """A folder (path or URL), or a file of labels."""
 
     path: str
     kind: Kind
@@ -34,8 +34,6 @@ def find_places(paths: Sequence[str]) -> list[Place]:
     """
     found: set[Place] = set()
     for path in paths:
-        if not is_local(path):
-            raise ConfigError(f"{path}: forgetting works on local folders; get it first")
         if not exists(path):
             raise ConfigError(f"{path}: there is no such folder or file")
         below = set(_places(path, _DEPTH))
@@ -51,7 +49,7 @@ def find_places(paths: Sequence[str]) -> list[Place]:
 def store_beside(path: str) -> str:
     """The store of the command for a path: in a folder of runs, or beside a place itself."""
     path = path.rstrip("/")
-    is_place = any(exists(join(path, name)) for name, _ in _TELLS) or not filesystem(path)[0].isdir(path)
+    is_place = any(exists(join(path, name)) for name, _ in _TELLS) or not is_folder(path)
     return store_of(path, None) if is_place else join(path, "forgotten")
 
 
@@ -69,7 +67,7 @@ def stores_of_runs(places: Sequence[Place]) -> list[str]:
 
 
 def _places(path: str, depth: int) -> Iterator[Place]:
-    if path.endswith((".csv", ".parquet")) and not filesystem(path)[0].isdir(path):
+    if path.endswith((".csv", ".parquet")) and not is_folder(path):
         yield Place(path, "labels")
         return
     names = set(list_names(path))
@@ -81,7 +79,7 @@ def _places(path: str, depth: int) -> Iterator[Place]:
         for name in sorted(names):
             if not name.startswith("."):
                 below = join(path, name)
-                if filesystem(below)[0].isdir(below):
+                if is_folder(below):
                     yield from _places(below, depth - 1)
 
 

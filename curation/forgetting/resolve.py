@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curation.forgetting.places import Place
 from curation.forgetting.tombstones import is_web, plain_url
 from curation.forgetting.wish import Wish
 from curation.fragments import list_fragments
 from curation.photos.sample import FOLDER as SAMPLE
-from curation.storage import join, list_names, local_path, parquet_footer, read_table
+from curation.storage import join, list_names, parquet_footer, read_table
 
 MAX_BITS = 6  # as photos.screen.forgotten_max_bits and photos.duplicates.max_bits
 PHOTO_DIGITS = 64
@@ -141,7 +140,7 @@ def _identities(place: Place) -> Iterator[tuple[str, str]]:
         index = IdentityIndex(place.path)
         aliases = index.aliases()
         for name in index.additions():
-            table = pq.read_table(join(local_path(place.path), name), columns=["person_id", "identity"])
+            table = read_table(join(place.path, name), ["person_id", "identity"])
             for row in table.to_pylist():
                 yield row["person_id"], aliases.get(row["identity"], row["identity"])
         return

@@ -5,6 +5,7 @@ until `persona curate` goes on; then those that lost a row are decided again fro
 lies under its new name already, so no model is asked about anybody who stays.
 """
 
+import hashlib
 import io
 import json
 import os
@@ -36,10 +37,13 @@ from curation.settings import PipelineSettings
 from curation.status import read_status
 from curation.storage import (
     exists,
+    is_local,
     is_unfinished,
     join,
     list_names,
     local_path,
+    open_binary,
+    read_bytes,
     read_table,
     remove,
     write_bytes,
@@ -71,14 +75,17 @@ def require_still(run: str) -> None:
         )
 
 
-def forget_in_run(run: str, photos: set[str], keys: list[str]) -> Changed:
-    """Takes these photos (photo_ids, and source_keys of this run) out of a run folder."""
-    return _RunFolder(run, Leaving(photos, keys)).forget()
+def forget_in_run(run: str, photos: set[str], keys: list[str], *, break_lock: bool = False) -> Changed:
+    """Takes these photos (photo_ids, and source_keys of this run) out of a run folder, path or URL.
+
+    break_lock   takes over the lock that a dead process left on the run's dataset in a store
+    """
+    return _RunFolder(run, Leaving(photos, keys), break_lock).forget()
 
 
 class _RunFolder:
-    def __init__(self, run: str, leaving: Leaving) -> None:
-        self._run, self._leaving = run, leaving
+    def __init__(self, run: str, leaving: Leaving, break_lock: bool) -> None:
+        self._run, self._leaving, self._break_lock = run, leaving, break_lock
         self._done = Changed()
         self._pipeline: PipelineSettings | None = None
         self._min_photos = _MIN_PHOTOS
@@ -114,7 +121,9 @@ class _RunFolder:
     def _dataset(self) -> None:
         folder = join(self._run, "shards")
         if exists(join(folder, "dataset.json")):
-            self._done.dataset = forget_in_dataset(folder, self._leaving.photos, self._min_photos)
+            self._done.dataset = forget_in_dataset(
+                folder, self._leaving.photos, self._min_photos, break_lock=self._break_lock
+            )
             return
         for name in list_names(folder):  # packing was never finished: what is there is written again
             remove(join(folder, name), recursive=True)
@@ -305,7 +314,9 @@ class _RunFolder:
         self._done.rows += before.num_rows - after.num_rows
 
 
-def forget_in_dataset(folder: str, photos: frozenset[str] | set[str], min_photos: int) -> dict[str, Any]:
+def forget_in_dataset(
+    folder: str, photos: frozenset[str] | set[str], min_photos: int, *, break_lock: bool = False
+) -> dict[str, Any]:
     """Takes photos out of a dataset. Returns its checksums and revisions before and after, and counts."""
     from shards.folder import DatasetError
     from shards.forget import forget
@@ -313,7 +324,13 @@ def forget_in_dataset(folder: str, photos: frozenset[str] | set[str], min_photos
 
     before = _state(folder)
     try:
-        done = forget(folder, Request(photos=frozenset(photos)), min_photos=min_photos, missing_ok=True)
+        done = forget(
+            folder,
+            Request(photos=frozenset(photos)),
+            min_photos=min_photos,
+            missing_ok=True,
+            break_lock=break_lock,
+        )
     except DatasetError as error:
         raise PersonaError(str(error)) from None
     after = _state(folder)
@@ -327,9 +344,7 @@ def forget_in_dataset(folder: str, photos: frozenset[str] | set[str], min_photos
 
 
 def _state(folder: str) -> dict[str, Any]:
-    import hashlib
-
-    data = Path(local_path(folder), "dataset.json").read_bytes()
+    data = read_bytes(join(folder, "dataset.json"))
     said = json.loads(data)
     return {"revision": said.get("revision", 0), "sha256": hashlib.sha256(data).hexdigest()}
 
@@ -343,13 +358,15 @@ def _measured(folder: str) -> Iterator[tuple[str, pa.Table]]:
 
 
 def _row_groups(path: str) -> Iterator[pa.Table]:
-    with pq.ParquetFile(local_path(path)) as file:
+    with open_binary(path) as stream, pq.ParquetFile(stream) as file:
         for number in range(file.num_row_groups):
             yield file.read_row_group(number)
 
 
 def _remove_temporaries(folder: str) -> None:
-    """Files that killed writers left unnamed: they may hold anything."""
+    """Files that killed writers left unnamed: they may hold anything. A store shows only whole ones."""
+    if not is_local(folder):
+        return
     for parent, _, names in os.walk(local_path(folder)):
         for name in names:
             if is_unfinished(name):

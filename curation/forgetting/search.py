@@ -1,15 +1,13 @@
 """The proof: a search for photo_ids and addresses over every file of a place, decoded where it is Parquet."""
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.storage import local_path
+from curation.storage import list_files, open_binary
 
 _ID = re.compile(rb"[0-9a-f]{64}")
 _START = re.compile(rb"(?<![0-9a-f])[0-9a-f]{10}(?![0-9a-f])")  # of an id, as details of decisions name it
@@ -33,11 +31,11 @@ def search(paths: list[str], photos: set[str], urls: set[str]) -> Searched:
     starts = {name[:10] for name in ids}
     addresses = {url.encode() for url in urls}
     found = Searched()
-    for file in sorted({file for path in paths for file in _files(Path(local_path(path)))}):
+    for file, length in sorted({file for path in paths for file in list_files(path)}):
         found.files += 1
-        found.bytes += file.stat().st_size
+        found.bytes += length
         if any(_holds(data, ids, starts, addresses) for data in _pieces(file)):
-            found.left.append(str(file))
+            found.left.append(file)
     return found
 
 
@@ -49,34 +47,23 @@ def _holds(data: bytes, ids: set[bytes], starts: set[bytes], addresses: set[byte
     return bool(addresses) and not addresses.isdisjoint(_URL.findall(data))
 
 
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_file():
-        yield path
-        return
-    for parent, _, names in os.walk(path):
-        for name in names:
-            file = Path(parent, name)
-            if file.is_file() and not file.is_symlink():
-                yield file
-
-
-def _pieces(file: Path) -> Iterator[bytes]:
-    if file.suffix == ".parquet":
+def _pieces(file: str) -> Iterator[bytes]:
+    if file.endswith(".parquet"):
         try:
             yield from _texts(file)
             return
         except (pa.ArrowException, OSError):  # no Parquet file after all: its bytes
             pass
-    with file.open("rb") as stream:
+    with open_binary(file) as stream:
         tail = b""
         while block := stream.read(_BLOCK):
             yield tail + block
             tail = block[-_OVERLAP:]
 
 
-def _texts(file: Path) -> Iterator[bytes]:
+def _texts(file: str) -> Iterator[bytes]:
     """Every text and every run of bytes of a Parquet file, decoded; its footer too."""
-    with pq.ParquetFile(file) as table:
+    with open_binary(file) as stream, pq.ParquetFile(stream) as table:
         metadata = table.metadata.metadata or {}
         yield b"\n".join(value for key, value in metadata.items() if key != b"ARROW:schema")
         for group in range(table.num_row_groups):
