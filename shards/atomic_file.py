@@ -92,6 +92,12 @@ class AtomicFile:
                 self._stream.discard()
             self._stream.closed = True
 
+    def __del__(self) -> None:
+        # fsspec's file, where it is collected before it was closed, would begin an upload: at any moment, on
+        # any thread, and also when the store is long gone.
+        if hasattr(self, "_stream") and not self._local:
+            self._stream.closed = True
+
     @contextmanager
     def _refusals_named(self) -> Iterator[None]:
         """A client's errors as OSError, one line with the URL; those of the local system are so already."""

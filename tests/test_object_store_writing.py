@@ -84,12 +84,15 @@ def test_an_error_while_writing_leaves_neither_a_file_nor_parts_of_it(
     assert not _unfinished(server[1], "error")
 
 
-def test_a_file_that_is_forgotten_does_not_appear(server: tuple[SlowStore, Any]) -> None:
+def test_a_file_that_is_forgotten_neither_appears_nor_begins_an_upload(
+    server: tuple[SlowStore, Any],
+) -> None:
     file = AtomicFile("s3://bucket/forgotten/file")
     file.write(b"half of it")
     del file
     gc.collect()
     assert _seen(server[1], "forgotten") == {}
+    assert not _unfinished(server[1], "forgotten")
 
 
 def test_a_killed_writer_leaves_nothing_to_be_seen_and_its_file_can_be_written_again(
