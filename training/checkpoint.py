@@ -221,11 +221,13 @@ def load_checkpoint(folder: Path, name: str | None = None) -> Checkpoint:
         raise CheckpointError(f"{said}/{_RECORD}: {problem}") from None
     tensors = {}
     for name, (n_bytes, checksum) in files.items():
-        file = folder / name
-        if not file.is_file() or file.stat().st_size != n_bytes or _checksum(file) != checksum:
-            raise CheckpointError(
-                f"{said}/{file.name}: not what was written: delete {said} to resume from before it"
-            )
+        file, problem = folder / name, "not what was written"
+        try:
+            whole = file.is_file() and file.stat().st_size == n_bytes and _checksum(file) == checksum
+        except OSError as error:
+            whole, problem = False, error.strerror or str(error)
+        if not whole:
+            raise CheckpointError(f"{said}/{name[:80]}: {problem}: delete {said} to resume from before it")
         tensors[file.stem] = dict(load_file(file))
     return Checkpoint(step, record, tensors)
 
