@@ -5,6 +5,7 @@ process that passes bytes on (gate.py) and may be killed: their connections brea
 afterwards everything is still there, as when a store's server is lost.
 """
 
+import json
 import random
 import re
 import subprocess
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,10 @@ from tests.faults.workplace import Workplace
 BUCKET = "faults"
 FEW = 12  # photos: a request costs milliseconds of a processor on either side
 KEY = "first-key"
+SECRET = "a-secret-that-nobody-should-read"
+RENEWED_EVERY_S = 0.5
+_RENEWED_KEYS = 8  # that are taken at a time; older ones have expired
+_CREDENTIALS = "/credentials"
 _CREDENTIAL = re.compile(r"Credential=([^/]+)/")
 
 
@@ -58,16 +64,20 @@ class Store:
         self.denied = False
         self.keys = {KEY}
         self.refused = 0  # requests that were, for want of a right
+        self.renewed: list[str] = []  # keys that the platform has handed out, one after the other
+        self._renewed_at = 0.0
 
     def seed(self, drawn: random.Random) -> None:
         """What goes wrong follows from it and from the order of requests."""
         self._drawn = random.Random(drawn.random())
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == _CREDENTIALS:
+            return self._hand_out(start)
         key = _CREDENTIAL.search(environ.get("HTTP_AUTHORIZATION", ""))
         if self.denied:
             return self._refuse(environ, start, "AccessDenied", "Access Denied")
-        if key is None or key[1] not in self.keys:
+        if key is None or key[1] not in {*self.keys, *self.renewed[-_RENEWED_KEYS:]}:
             return self._refuse(environ, start, "InvalidAccessKeyId", "The key is not in our records.")
         weather = self.weather
         with self._lock:
@@ -87,6 +97,19 @@ class Store:
         if how == 3 or not body:
             reset(connection)
         return cut(connection, body)
+
+    def _hand_out(self, start: Callable[..., Any]) -> list[bytes]:
+        """A key that holds for a moment, as a platform gives to its machines (ECS, EKS)."""
+        with self._lock:
+            if time.monotonic() - self._renewed_at > RENEWED_EVERY_S:
+                self.renewed.append(f"renewed-key-{len(self.renewed)}")
+                self._renewed_at = time.monotonic()
+            key = self.renewed[-1]
+        expires = datetime.now(UTC) + timedelta(seconds=_RENEWED_KEYS * RENEWED_EVERY_S)
+        said = {"AccessKeyId": key, "SecretAccessKey": SECRET, "Token": f"token-of-{key}"}
+        body = json.dumps({**said, "Expiration": expires.strftime("%Y-%m-%dT%H:%M:%SZ")}).encode()
+        start("200 OK", [("Content-Length", str(len(body))), ("Content-Type", "application/json")])
+        return [body]
 
     def _refuse(
         self, environ: dict[str, Any], start: Callable[..., Any], code: str, says: str
@@ -135,10 +158,17 @@ class Served:
         return {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.gate.port}",
             "AWS_ACCESS_KEY_ID": KEY,
-            "AWS_SECRET_ACCESS_KEY": "a-secret-that-nobody-should-read",
+            "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_REGION": "us-east-1",
         }
+
+    @property
+    def platform_environment(self) -> dict[str, str | None]:
+        """For commands that have no key of their own, and get one from the platform whenever one expires."""
+        keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
+        endpoint = f"http://127.0.0.1:{self.gate.port}{_CREDENTIALS}"
+        return {**self.environment, **keys, "AWS_CONTAINER_CREDENTIALS_FULL_URI": endpoint}
 
 
 @contextmanager
