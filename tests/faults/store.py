@@ -163,12 +163,18 @@ class Served:
             "AWS_REGION": "us-east-1",
         }
 
-    @property
-    def platform_environment(self) -> dict[str, str | None]:
-        """For commands that have no key of their own, and get one from the platform whenever one expires."""
-        keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
-        endpoint = f"http://127.0.0.1:{self.gate.port}{_CREDENTIALS}"
-        return {**self.environment, **keys, "AWS_CONTAINER_CREDENTIALS_FULL_URI": endpoint}
+    def environment_of_platform(self, token: Path) -> dict[str, str | None]:
+        """For commands that have no key of their own, and ask the platform for one whenever one expires.
+
+        token   a file, as a platform gives to its containers; the store does not look at it
+        """
+        token.write_text("token of a container")
+        return {
+            **self.environment,
+            **dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")),
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://127.0.0.1:{self.gate.port}{_CREDENTIALS}",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(token),
+        }
 
 
 @contextmanager

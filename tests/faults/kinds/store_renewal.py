@@ -3,6 +3,7 @@
 from random import Random
 
 from tests.faults.store import SECRET, served, store_run
+from tests.faults.warm import Command
 from tests.faults.workplace import BrokenPromiseError, Injury, Workplace
 
 SHARE = 2
@@ -13,7 +14,9 @@ def injure(place: Workplace, random: Random) -> Injury:
     """A key expires after seconds, and a new one is handed out twice a second; nothing is started again."""
     undisturbed = store_run(place, place.fresh()).undisturbed(place, "store")
     store = served(place).store
-    run = store_run(place, place.fresh()).with_environment(served(place).platform_environment)
+    scratch = place.fresh()
+    environment = served(place).environment_of_platform(scratch / "token")
+    run = store_run(place, scratch).with_environment(environment)
     store.renewed.clear()
     store.refused = 0
     command = run.start()
@@ -22,6 +25,9 @@ def injure(place: Workplace, random: Random) -> Injury:
     given, refused = len(store.renewed), store.refused
     run.check_visible()
     run.finish(undisturbed)
+    verify = Command(("shards", "verify", f"{run.where.url}/shards"), scratch / "verified.txt", environment)
+    if verify.exit_code():
+        raise BrokenPromiseError(f"cannot be read with such a key: {verify.said()[-300:].strip()}")
     for name, data in {**run.where.files(), "what it said": command.said().encode()}.items():
         if SECRET.encode() in data or b"token-of-renewed" in data:
             raise BrokenPromiseError(f"the secret is in {name}")
