@@ -212,6 +212,17 @@ def test_two_tight_halves_are_parted_and_a_loose_person_is_not(store: Store) -> 
     assert len(partition(store.clusters(loose, settings=generous))) == 1
 
 
+def test_two_faces_of_another_person_are_parted_from_many_and_a_single_one_stays(store: Store) -> None:
+    random = np.random.default_rng(7)
+    centres = units(random.normal(size=(2, 64)))
+    alike = units(np.stack([centres[0], centres[0] + 0.9 * centres[1]]))  # a look-alike, cosine about .7
+    generous = SETTINGS.model_copy(update={"link_cosine": 0.4, "merge_cosine": 0.4})
+    for strangers, parts in ((2, 2), (1, 1)):
+        faces = np.repeat(alike, [8, strangers], axis=0)
+        faces = units(faces + 0.03 * random.normal(size=faces.shape))
+        assert len(partition(store.clusters(faces, settings=generous))) == parts
+
+
 def test_halves_that_only_a_hat_sets_apart_stay_one_person_and_are_named(store: Store) -> None:
     random = np.random.default_rng(8)
     bare, worn = np.eye(64)[:2]

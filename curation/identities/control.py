@@ -15,7 +15,8 @@ from curation.identities.search import Pairs
 from curation.identities.vectors import Vectors
 
 _DIGITS = 5
-_LEAST_HALF = 3  # the cosines inside fewer faces say too little of how tight they are
+_LEAST_TESTED = 6  # faces of a cluster; in fewer, two occasions of one person look like two people
+_LEAST_HALF = 2  # faces; one alone has no cosine that would say how tight its side is
 _ROUNDS = 5
 _DENSE = 4000  # larger clusters are judged on so many of their members
 _DOUBT = 0.75  # a cluster whose gap reaches this share of the plain one is suspected
@@ -76,12 +77,12 @@ def part_clusters(
     bridges  the same test on the two sides of the weakest edge that holds the cluster together
     fixed    bool [n]: clusters with such a face are left as they are, and only suspected
 
-    A side has three faces at least; the parts are tested again until none fails.
+    A cluster has six faces at least, a side two; the parts are tested again until none fails.
     """
     label = label.copy()
     suspects: list[Suspect] = []
     links = _links_by_cluster(label, edges)
-    waiting = [faces for faces in members_of(label) if len(faces) >= 2 * _LEAST_HALF]
+    waiting = [faces for faces in members_of(label) if len(faces) >= _LEAST_TESTED]
     while waiting:
         faces = waiting.pop()
         tested = faces[:: -(-len(faces) // _DENSE)]
@@ -109,7 +110,7 @@ def part_clusters(
         for part in (a, b):
             label[part] = part[0]
             links[int(part[0])] = links.get(name, np.zeros((0, 3)))
-            if len(part) >= 2 * _LEAST_HALF:
+            if len(part) >= _LEAST_TESTED:
                 waiting.append(part)
     return label, suspects
 
