@@ -21,7 +21,8 @@ def mount(commands: Any) -> None:
     )
     forget.add_argument(
         "places", metavar="PLACE", nargs="*", default=["runs"],
-        help="runs, datasets, identity indices, files of labels, or folders that hold some (default: runs)",
+        help="runs, datasets, identity indices, files of labels, or folders that hold some, by path or URL "
+        "(default: runs)",
     )  # fmt: skip
     forget.add_argument(
         "--photo", metavar="ID", nargs="+", action="extend", default=[], help="sha256 of its bytes"
