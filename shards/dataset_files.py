@@ -27,6 +27,26 @@ def files_of(about: Mapping[str, Any]) -> set[str]:
     return names
 
 
+def unborn_of(about: Mapping[str, Any]) -> set[str]:
+    """Names of all files that the next revision may have written, where it did not come about (forget.py)."""
+    following = int(about.get("revision", 0)) + 1
+    names = {f"{stem_of(shard['name'])}-r{following}.tar" for shard in about["shards"]}
+    names |= {f"index-r{following}.{kind}" for kind in ("parquet", "arrow")}
+    return {*names, f"tombstones-r{following}.txt"}
+
+
+def stem_of(name: str) -> str:
+    """A shard's name without .tar and the revision it came with."""
+    stem = name.removesuffix(".tar")
+    base, dash, revision = stem.rpartition("-r")
+    return base if dash and revision.isdecimal() else stem
+
+
+def is_temporary(name: str) -> bool:
+    """Whether it is the name of a file that had not got its own yet (atomic_file.py)."""
+    return name.startswith(".") and name.endswith(".tmp")
+
+
 def card_names(about: Mapping[str, Any]) -> list[str]:
     """File names of its card. Datasets of before have a README.md alone."""
     return list(about.get("card", ["README.md"]))
@@ -59,5 +79,5 @@ def read_json(path: Path) -> Any:
 
 def remove_temporaries(folder: Path) -> None:
     """Deletes what a killed writer left: files that had not got their names yet."""
-    for path in folder.glob(".*.tmp"):
+    for path in folder.glob(".*.tmp"):  # `is_temporary`
         path.unlink(missing_ok=True)

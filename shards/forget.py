@@ -28,6 +28,8 @@ from shards.dataset_files import (
     card_names,
     files_of,
     is_indexed_as_found,
+    stem_of,
+    unborn_of,
 )
 from shards.dataset_rows import DatasetRows, read_ahead
 from shards.folder import DatasetError, read_dataset_json
@@ -117,11 +119,7 @@ def forget(
 def _clear(place: PlaceToChange, about: dict[str, Any]) -> None:
     """Deletes what a killed call left, of the revision before and of the one that did not come about."""
     mine = files_of(about)
-    following = int(about.get("revision", 0)) + 1
-    unborn = {f"{_stem(shard['name'])}-r{following}.tar" for shard in about["shards"]}
-    unborn |= {f"index-r{following}.{kind}" for kind in ("parquet", "arrow")}
-    unborn.add(f"tombstones-r{following}.txt")
-    place.remove((set(about.get("replaced", [])) | unborn) - mine)
+    place.remove((set(about.get("replaced", [])) | unborn_of(about)) - mine)
     if about.get("revision") and not is_indexed_as_found(about):
         card = card_files(str(about.get("pipeline") or "Dataset"), about["shards"], about)
         for name in card_names(about):
@@ -151,7 +149,7 @@ def _write_revision(
             start, stop = dataset.starts[shard], dataset.starts[shard + 1]
             rows: pa.Table | None
             if shard in touched:
-                name = f"{_stem(entry['name'])}-r{revision}.tar"
+                name = f"{stem_of(entry['name'])}-r{revision}.tar"
                 made = _write_shard(dataset, plan, start, stop, name, len(entries))
                 written += 1
                 if progress is not None:
@@ -210,10 +208,3 @@ def _renumbered(rows: pa.Table, shard: int) -> pa.Table:
     column = rows.schema.get_field_index("shard")
     numbers = pa.repeat(pa.scalar(shard, pa.int32()), len(rows))
     return rows.set_column(column, rows.schema.field(column), numbers)
-
-
-def _stem(name: str) -> str:
-    """A shard's name without .tar and the revision it came with."""
-    stem = name.removesuffix(".tar")
-    base, dash, revision = stem.rpartition("-r")
-    return base if dash and revision.isdecimal() else stem

@@ -15,7 +15,14 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from shards.dataset import dataset_checksum
-from shards.dataset_files import card_names, files_of, index_name, is_indexed_as_found
+from shards.dataset_files import (
+    card_names,
+    files_of,
+    index_name,
+    is_indexed_as_found,
+    is_temporary,
+    unborn_of,
+)
 from shards.dataset_json import nonsense_in
 from shards.dataset_rows import mapped_index, numbers_of
 from shards.folder import DatasetError
@@ -28,6 +35,9 @@ from shards.shard_check import CheckedShard, Problem, check_members
 
 _ENTRY = ("name", "groups", "photos", "bytes", "checksum")
 _SUMS = ("groups", "photos", "bytes")
+ENDS_IT = (
+    "run persona shards forget again to end it"  # of files that a killed change left: nothing is damaged
+)
 
 
 @dataclass
@@ -191,14 +201,14 @@ def _read_about(
 
 
 def _file_problems(about: Mapping[str, Any], there: Mapping[str, int]) -> list[Problem]:
-    wanted = files_of(about)
+    wanted, unborn = files_of(about), unborn_of(about)
     needed = wanted - (set(card_names(about)) if is_indexed_as_found(about) else set())
     found = [Problem(name, "is missing") for name in sorted(needed - set(there))]
     for name in sorted(set(there) - wanted):
         if name in about.get("replaced", []):
-            found.append(
-                Problem(name, "is of the revision before: run persona shards forget again to end it")
-            )
+            found.append(Problem(name, f"is of the revision before: {ENDS_IT}"))
+        elif name in unborn or is_temporary(name):
+            found.append(Problem(name, f"is left of a change that was killed: {ENDS_IT}"))
         elif not is_indexed_as_found(about) or name.endswith((".tar", ".tmp")):
             found.append(Problem(name, "is no file of this dataset"))
     return found

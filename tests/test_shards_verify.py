@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from persona import main
 from shards.dataset_rows import DatasetRows
 from shards.verify import verify
 from tests.drawn_shards import drawn_groups, write_dataset
@@ -106,6 +107,21 @@ def test_a_shard_that_was_cut_is_named_with_what_is_lost(folder: Path) -> None:
 def test_a_shard_that_is_gone_and_one_that_does_not_belong_are_named(folder: Path) -> None:
     (folder / "000002.tar").rename(folder / "000009.tar")
     assert _problems(folder) == ["000002.tar: is missing", "000009.tar: is no file of this dataset"]
+
+
+def test_what_a_killed_change_left_is_named_as_that_and_cleared_by_the_command_that_it_names(
+    folder: Path,
+) -> None:
+    for name in ("000001-r1.tar", ".index-r1.arrow.0a1b2c3d.tmp", "000001-r2.tar"):
+        (folder / name).write_bytes(b"half")
+    ends_it = "run persona shards forget again to end it"
+    assert _problems(folder) == [
+        f".index-r1.arrow.0a1b2c3d.tmp: is left of a change that was killed: {ends_it}",
+        f"000001-r1.tar: is left of a change that was killed: {ends_it}",
+        "000001-r2.tar: is no file of this dataset",
+    ]
+    assert main(["shards", "forget", str(folder)]) == 0
+    assert _problems(folder) == ["000001-r2.tar: is no file of this dataset"]
 
 
 def test_two_shards_that_were_swapped_are_named(folder: Path) -> None:
