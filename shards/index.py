@@ -42,7 +42,7 @@ INDEX_SCHEMA = pa.schema(
 _BATCH_ROWS = 65_536
 _SUFFIX_LISTS = 4096  # remembered
 _FAULT_BYTES = 65_536  # of a file are mapped by Linux around each page that is touched, at least
-_LOOK_UPS = 4  # between two questions for what is mapped: each costs 9 µs
+_ASK_AFTER = 32  # places that were touched, for what is mapped: each question costs 9 µs
 
 
 class IndexWriter:
@@ -171,7 +171,7 @@ class Index:
         self._reader = reader
         self._batches: dict[int, _Batch] = {}
         self._suffixes: dict[tuple[bytes, bytes], tuple[str, ...]] = {}
-        self._look_ups, self._touched, self._before = 0, 0, _shared_bytes()
+        self._unasked, self._touched, self._before = 0, 0, _shared_bytes()
         n = reader.num_record_batches
         last = reader.get_batch(n - 1).num_rows if n else 0
         self._per_batch = reader.get_batch(0).num_rows if n else 1
@@ -200,7 +200,7 @@ class Index:
                 batch.offset[rows],
                 batch.length[rows],
             )
-        self._touch(3 * len(numbers))
+            self._touch(3 * len(rows))  # batch by batch: many samples at once lie all over the index
         return shard, offset, length
 
     def key(self, sample: int) -> str:
@@ -298,13 +298,16 @@ class Index:
         """
         if len(self._map) <= self._mapped_bytes:
             return
-        self._look_ups += 1
-        self._touched += columns * _FAULT_BYTES
-        if self._look_ups % _LOOK_UPS and self._touched <= self._mapped_bytes:
+        self._unasked += columns
+        if self._unasked < _ASK_AFTER:
             return
+        self._touched += self._unasked * _FAULT_BYTES
+        self._unasked = 0
         if max(self._touched, _shared_bytes() - self._before) > self._mapped_bytes:
             self._map.madvise(mmap.MADV_DONTNEED)
-            self._touched, self._before = 0, _shared_bytes()
+            # What others have mapped since counts as theirs bit by bit: a thread may map ours right now.
+            self._before = min(_shared_bytes(), self._before + self._mapped_bytes // 4)
+            self._touched = 0
 
 
 def _shared_bytes() -> int:

@@ -2,9 +2,11 @@
 
 import io
 import json
+import mmap
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 from shards.build_index import build_index
 from shards.dataset_rows import DatasetRows
 from shards.folder import DatasetError, DatasetFolder
+from shards.index import Index
 from shards.verify import verify
 from tests.drawn_shards import bytes_of, drawn_groups, read_by_webdataset, shards_of, write_dataset
 
@@ -226,3 +229,34 @@ def test_a_folder_without_tars_is_one_line(tmp_path: Path) -> None:
         build_index(str(tmp_path))
     with pytest.raises(DatasetError, match="no such folder"):
         build_index(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("mapped_mib", [None, 2.0])
+def test_a_large_index_gives_its_pages_back_when_many_are_mapped_however_many_a_look_up_maps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mapped_mib: float | None
+) -> None:
+    write_dataset(tmp_path / "data", drawn_groups(8))
+    now = [0.0]
+    monkeypatch.setattr("shards.index._shared_bytes", lambda: int(now[0] * 2**20))
+    index = Index(str(tmp_path / "data" / "index.arrow"), mapped_bytes=8 * 2**20)
+
+    class Map:
+        """Stands for the mapping of an index of 100 MiB, of which each look-up maps `mapped_mib`."""
+
+        look_ups: ClassVar[list[int]] = []
+
+        def __len__(self) -> int:
+            return 100 * 2**20
+
+        def madvise(self, advice: int) -> None:
+            assert advice == mmap.MADV_DONTNEED
+            now[0] = 0.0
+            self.look_ups.append(number)
+
+    monkeypatch.setattr(index, "_map", Map())
+    for number in range(100):
+        now[0] += mapped_mib or 0.0
+        index.layout(number % len(index))
+    # 64 KiB for each of the 8 places of a look-up, where the system tells nothing; else what it tells.
+    every = 16 if mapped_mib is None else 5
+    assert 100 // (every + 4) <= len(Map.look_ups) <= 100 // every + 1
