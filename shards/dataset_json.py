@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-_COUNTS = ("groups", "photos", "bytes")
+_COUNTS = ("groups", "photos", "bytes", "revision")
 _TEXTS = ("name", "checksum")
 
 

@@ -35,9 +35,8 @@ from shards.shard_check import CheckedShard, Problem, check_members
 
 _ENTRY = ("name", "groups", "photos", "bytes", "checksum")
 _SUMS = ("groups", "photos", "bytes")
-ENDS_IT = (
-    "run persona shards forget again to end it"  # of files that a killed change left: nothing is damaged
-)
+# Of files that a killed change left, beside which nothing is damaged.
+ENDS_IT = "run persona shards forget again to end it"
 
 
 @dataclass

@@ -234,7 +234,7 @@ def test_bad_input_is_one_line_and_a_code(
 
 @pytest.mark.parametrize("value", [None, 5, "x", [1], {"a": 1}])
 @pytest.mark.parametrize(
-    "key", ["schema", "shards", "groups", "photos", "index", "bytes", "history", "replaced"]
+    "key", ["schema", "shards", "groups", "photos", "index", "bytes", "history", "replaced", "revision"]
 )
 def test_a_dataset_json_of_nonsense_is_never_a_traceback(
     key: str,
