@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.fingerprint import fingerprint
-from curation.storage import is_unfinished, join, list_names, parquet_footer, remove, write_bytes
+from curation.storage import join, list_names, parquet_footer, remove, write_bytes
+from shards.atomic_file import is_temporary
 
 _NAME = re.compile(r"^fragment-(\d{6,})-([0-9a-f]{16})\.parquet$")
 _METADATA = b"persona"
@@ -49,7 +50,7 @@ def drop_stale(folder: str, expected: list[Fragment]) -> set[Fragment]:
     wanted = {fragment.name for fragment in expected}
     for name in list_names(folder):
         stale = _NAME.match(name) and name not in wanted
-        if stale or is_unfinished(name):
+        if stale or is_temporary(name):
             remove(join(folder, name))
     return set(list_fragments(folder))
 

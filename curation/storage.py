@@ -17,6 +17,8 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shards.atomic_file import is_temporary
+
 
 def is_local(url: str) -> bool:
     """Whether `url` is a path of this machine (no protocol, or file://)."""
@@ -114,15 +116,10 @@ def parquet_footer(url: str) -> Any:
         return pq.ParquetFile(file).metadata
 
 
-def is_unfinished(name: str) -> bool:
-    """Whether it is the temporary name of a write that goes on, or was killed (`write_bytes`)."""
-    return name.startswith(".") and name.endswith(".tmp")
-
-
 def remove_unfinished(folder: str) -> None:
     """Removes what killed writes left in a folder; nobody may be writing there."""
     for name in list_names(folder):
-        if is_unfinished(name):
+        if is_temporary(name):
             remove(join(folder, name))
 
 

@@ -117,6 +117,11 @@ class AtomicFile:
         self.discard()
 
 
+def is_temporary(name: str) -> bool:
+    """Whether it is the name of a file that is being written, or was when its writer was killed."""
+    return name.startswith(".") and name.endswith(".tmp")
+
+
 def write_whole(url: str | Path, data: bytes) -> None:
     """Writes a file that is there whole or not at all. Raises OSError."""
     with AtomicFile(str(url)) as file:

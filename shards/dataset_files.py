@@ -7,6 +7,7 @@ from typing import Any
 
 import xxhash
 
+from shards.atomic_file import is_temporary
 from shards.folder import DatasetError, read_small
 
 
@@ -42,11 +43,6 @@ def stem_of(name: str) -> str:
     return base if dash and revision.isdecimal() else stem
 
 
-def is_temporary(name: str) -> bool:
-    """Whether it is the name of a file that had not got its own yet (atomic_file.py)."""
-    return name.startswith(".") and name.endswith(".tmp")
-
-
 def card_names(about: Mapping[str, Any]) -> list[str]:
     """File names of its card. Datasets of before have a README.md alone."""
     return list(about.get("card", ["README.md"]))
@@ -79,5 +75,6 @@ def read_json(path: Path) -> Any:
 
 def remove_temporaries(folder: Path) -> None:
     """Deletes what a killed writer left: files that had not got their names yet."""
-    for path in folder.glob(".*.tmp"):  # `is_temporary`
-        path.unlink(missing_ok=True)
+    for path in folder.glob(".*"):
+        if is_temporary(path.name):
+            path.unlink(missing_ok=True)

@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from shards.atomic_file import is_temporary
 from shards.dataset import dataset_checksum
 from shards.dataset_files import (
     card_names,
     files_of,
     index_name,
     is_indexed_as_found,
-    is_temporary,
     unborn_of,
 )
 from shards.dataset_json import nonsense_in

@@ -116,6 +116,14 @@ def client(environment: Mapping[str, str]) -> Any:
     )
 
 
+def objects_below(s3: Any, folder: str, bucket: str = "bucket") -> dict[str, bytes]:
+    """The objects of a folder by their names in it."""
+    prefix = f"{folder}/"
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
+    return {key.removeprefix(prefix): s3.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys}
+
+
 def upload(s3: Any, folder: Path, bucket: str, prefix: str) -> str:
     """Copies the files of a folder and of those below; returns their URL."""
     if bucket not in {found["Name"] for found in s3.list_buckets()["Buckets"]}:

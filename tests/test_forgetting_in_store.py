@@ -13,11 +13,11 @@ import pytest
 
 from shards.place_to_change import LOCK
 from tests.drawn_pipeline import files_of
-from tests.slow_store import empty_bucket, upload
+from tests.slow_store import empty_bucket, objects_below, upload
 from tests.test_forgetting import GONE, URL, World, original, persona, pieces, world, written
 
 __all__ = ["original", "world"]  # fixtures
-RUN = "runs/first"
+NAME = "first"
 
 
 @pytest.fixture
@@ -38,20 +38,12 @@ def _fill(s3: Any, world: World) -> None:
     upload(s3, world.folder / "index", "bucket", "index")
 
 
-def _seen(s3: Any, folder: str) -> dict[str, bytes]:
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket="bucket", Prefix=f"{folder}/")
-    keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
-    return {
-        key.removeprefix(f"{folder}/"): s3.get_object(Bucket="bucket", Key=key)["Body"].read() for key in keys
-    }
-
-
 def _without_record(files: dict[str, bytes]) -> dict[str, bytes]:
     """All but the record, which tells the time, and run.yaml, which tells where the index lies."""
     return {
         name: data
         for name, data in files.items()
-        if name not in ("forgotten/record.jsonl", f"{RUN[5:]}/run.yaml")
+        if name not in ("forgotten/record.jsonl", f"{NAME}/run.yaml")
     }
 
 
@@ -66,14 +58,14 @@ def test_forgetting_in_a_store_leaves_what_it_leaves_in_a_folder(
     assert "index    s3://bucket/index: 1 faces" in said
     assert persona("forget", world.folder / "runs", "--photo", world.photo_id) == 0
     for folder in ("runs", "index"):
-        in_store = _without_record(_seen(store, folder))
+        in_store = _without_record(objects_below(store, folder))
         assert in_store == _without_record(files_of(world.folder / folder))
         (tmp_path / "seen" / folder).mkdir(parents=True)
         for number, (name, data) in enumerate(in_store.items()):
             (tmp_path / "seen" / folder / f"{number}-{name.rpartition('/')[2]}").write_bytes(data)
     everything = written(tmp_path / "seen")
     assert [trace for trace in traces if trace in everything] == []
-    assert persona("shards", "verify", f"s3://bucket/{RUN}/shards") == 0
+    assert persona("shards", "verify", f"s3://bucket/runs/{NAME}/shards") == 0
     assert persona("forget", "s3://bucket/runs", "--records") == 0
 
 
@@ -91,16 +83,16 @@ def test_killed_in_the_store_the_wish_is_pending_and_going_on_completes_it(
     words = [sys.executable, "-c", code, world.photo_id]
     killed = subprocess.run(words, env=dict(os.environ), capture_output=True, timeout=120)
     assert killed.returncode == -9, killed.stderr
-    left = _seen(store, "runs")
-    assert f"{RUN[5:]}/shards/{LOCK}" in left
+    left = objects_below(store, "runs")
+    assert f"{NAME}/shards/{LOCK}" in left
     assert json.loads(left["forgotten/pending.json"])["meant"]["photos"]
-    run = ("--config", world.config, "--out", f"s3://bucket/{RUN}", "--quiet", "--engine", "inline")
+    run = ("--config", world.config, "--out", f"s3://bucket/runs/{NAME}", "--quiet", "--engine", "inline")
     assert persona("curate", "drawn", *run) == 2
     assert "is not completed" in capsys.readouterr().err
     assert persona("forget", "s3://bucket/runs", "--go-on") == 1
     assert "another process is changing this dataset" in capsys.readouterr().err
     assert persona("forget", "s3://bucket/runs", "--go-on", "--break-lock") == 0
-    assert _without_record(_seen(store, "runs")) == _without_record(files_of(world.folder / "runs"))
+    assert _without_record(objects_below(store, "runs")) == _without_record(files_of(world.folder / "runs"))
 
 
 def test_a_store_that_fails_at_any_write_leaves_a_wish_that_is_completed_to_the_same_bytes(
@@ -118,16 +110,16 @@ def test_a_store_that_fails_at_any_write_leaves_a_wish_that_is_completed_to_the_
     forget = ("forget", "s3://bucket/runs", "--photo", world.photo_id)
     monkeypatch.setattr(filesystem, "_pipe_file", until_it_fails)
     assert persona(*forget) == 0
-    undisturbed, writes = _without_record(_seen(store, "runs")), -left[0]
+    undisturbed, writes = _without_record(objects_below(store, "runs")), -left[0]
     for fails_at in range(2, writes, writes // 3):
-        for name in _seen(store, "runs"):
+        for name in objects_below(store, "runs"):
             store.delete_object(Bucket="bucket", Key=f"runs/{name}")
         _fill(store, world)
         left[0] = fails_at
         assert persona(*forget) == 1
-        pending = "forgotten/pending.json" in _seen(store, "runs")
-        assert persona("forget", "s3://bucket/runs", "--go-on") == 0 if pending else persona(*forget) == 0
-        assert _without_record(_seen(store, "runs")) == undisturbed
+        pending = "forgotten/pending.json" in objects_below(store, "runs")
+        assert persona(*(("forget", "s3://bucket/runs", "--go-on") if pending else forget)) == 0
+        assert _without_record(objects_below(store, "runs")) == undisturbed
 
 
 def test_a_place_in_a_store_that_is_not_there_is_one_line(

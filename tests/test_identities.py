@@ -216,7 +216,7 @@ def test_two_faces_of_another_person_are_parted_from_many_and_a_single_one_stays
     random = np.random.default_rng(7)
     centres = units(random.normal(size=(2, 64)))
     alike = units(np.stack([centres[0], centres[0] + 0.9 * centres[1]]))  # a look-alike, cosine about .7
-    generous = SETTINGS.model_copy(update={"link_cosine": 0.4, "merge_cosine": 0.4})
+    generous = with_settings(link_cosine=0.4, merge_cosine=0.4)
     for strangers, parts in ((2, 2), (1, 1)):
         faces = np.repeat(alike, [8, strangers], axis=0)
         faces = units(faces + 0.03 * random.normal(size=faces.shape))

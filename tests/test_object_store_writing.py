@@ -14,7 +14,7 @@ import pytest
 from shards.atomic_file import AtomicFile
 from shards.dataset_writer import DatasetWriter
 from tests.drawn_pipeline import ROOT
-from tests.slow_store import SlowStore, empty_bucket
+from tests.slow_store import SlowStore, empty_bucket, objects_below
 
 PART = 52 * 2**20  # more than what is held back until a file is committed
 
@@ -24,16 +24,6 @@ def server() -> Iterator[tuple[SlowStore, Any]]:
     """An empty bucket of a store, and boto3's client."""
     with empty_bucket() as found:
         yield found
-
-
-def _seen(s3: Any, folder: str) -> dict[str, bytes]:
-    listed = s3.list_objects_v2(Bucket="bucket", Prefix=f"{folder}/").get("Contents", [])
-    return {
-        found["Key"].removeprefix(f"{folder}/"): s3.get_object(Bucket="bucket", Key=found["Key"])[
-            "Body"
-        ].read()
-        for found in listed
-    }
 
 
 def _unfinished(s3: Any, folder: str) -> list[str]:
@@ -54,7 +44,7 @@ def test_a_dataset_has_the_same_bytes_in_a_store_and_on_disk(
 ) -> None:
     _write(str(tmp_path))
     _write("s3://bucket/same")
-    assert _seen(server[1], "same") == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert objects_below(server[1], "same") == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert not _unfinished(server[1], "same")
 
 
@@ -63,9 +53,9 @@ def test_a_file_is_seen_when_it_is_committed_and_not_before(server: tuple[SlowSt
     folder = f"commit-{size}"
     with AtomicFile(f"s3://bucket/{folder}/file") as file:
         file.write(bytes(size))
-        assert _seen(server[1], folder) == {}
+        assert objects_below(server[1], folder) == {}
         file.commit()
-    assert _seen(server[1], folder) == {"file": bytes(size)}
+    assert objects_below(server[1], folder) == {"file": bytes(size)}
     assert not _unfinished(server[1], folder)
 
 
@@ -80,7 +70,7 @@ def test_an_error_while_writing_leaves_neither_a_file_nor_parts_of_it(
 
     with pytest.raises(ZeroDivisionError):
         write_half()
-    assert _seen(server[1], "error") == {}
+    assert objects_below(server[1], "error") == {}
     assert not _unfinished(server[1], "error")
 
 
@@ -91,7 +81,7 @@ def test_a_file_that_is_forgotten_neither_appears_nor_begins_an_upload(
     file.write(b"half of it")
     del file
     gc.collect()
-    assert _seen(server[1], "forgotten") == {}
+    assert objects_below(server[1], "forgotten") == {}
     assert not _unfinished(server[1], "forgotten")
 
 
@@ -118,11 +108,11 @@ def test_a_killed_writer_leaves_nothing_to_be_seen_and_its_file_can_be_written_a
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     assert _unfinished(server[1], "killed")  # it was in the middle of it
-    assert _seen(server[1], "killed") == {}
+    assert objects_below(server[1], "killed") == {}
     with AtomicFile("s3://bucket/killed/file") as file:
         file.write(b"again")
         file.commit()
-    assert _seen(server[1], "killed") == {"file": b"again"}
+    assert objects_below(server[1], "killed") == {"file": b"again"}
 
 
 def test_a_process_that_ends_in_an_error_does_not_publish_what_it_was_writing(
@@ -136,7 +126,7 @@ def test_a_process_that_ends_in_an_error_does_not_publish_what_it_was_writing(
     )
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, check=False)
     assert ended.returncode == 3
-    assert _seen(server[1], "ended") == {}
+    assert objects_below(server[1], "ended") == {}
 
 
 def test_a_refused_write_is_one_line_that_names_the_file(server: tuple[SlowStore, Any]) -> None:

@@ -19,7 +19,7 @@ from shards.names import identity_of
 from shards.place_to_change import LOCK
 from shards.verify import verify
 from tests.drawn_shards import Samples, bytes_of, drawn_groups, write_dataset
-from tests.slow_store import SlowStore, empty_bucket
+from tests.slow_store import SlowStore, empty_bucket, objects_below
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,7 @@ def place(server: tuple[SlowStore, Any], tmp_path: Path, samples: Samples) -> It
 
 
 def _seen(s3: Any) -> dict[str, bytes]:
-    listed = s3.list_objects_v2(Bucket="bucket", Prefix="data/").get("Contents", [])
-    keys = [found["Key"] for found in listed]
-    return {key.removeprefix("data/"): s3.get_object(Bucket="bucket", Key=key)["Body"].read() for key in keys}
+    return objects_below(s3, "data")
 
 
 def test_forgetting_in_a_store_leaves_the_bytes_that_it_leaves_in_a_folder(

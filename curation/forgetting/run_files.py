@@ -38,7 +38,6 @@ from curation.status import read_status
 from curation.storage import (
     exists,
     is_local,
-    is_unfinished,
     join,
     list_names,
     local_path,
@@ -49,6 +48,7 @@ from curation.storage import (
     write_bytes,
     write_table,
 )
+from shards.atomic_file import is_temporary
 
 _MIN_PHOTOS = 2  # of a group, where a run's settings cannot be read
 Edit = Callable[[pa.Table, Leaving], tuple[pa.Table, Counts] | None]
@@ -369,5 +369,5 @@ def _remove_temporaries(folder: str) -> None:
         return
     for parent, _, names in os.walk(local_path(folder)):
         for name in names:
-            if is_unfinished(name):
+            if is_temporary(name):
                 Path(parent, name).unlink(missing_ok=True)

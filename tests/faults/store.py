@@ -35,7 +35,7 @@ BUCKET = "faults"
 FEW = 12  # photos: a request costs milliseconds of a processor on either side
 KEY = "first-key"
 SECRET = "a-secret-that-nobody-should-read"
-RENEWED_EVERY_S = 0.5
+_RENEWED_EVERY_S = 0.5
 _RENEWED_KEYS = 8  # that are taken at a time; older ones have expired
 _CREDENTIALS = "/credentials"
 _CREDENTIAL = re.compile(r"Credential=([^/]+)/")
@@ -101,11 +101,11 @@ class Store:
     def _hand_out(self, start: Callable[..., Any]) -> list[bytes]:
         """A key that holds for a moment, as a platform gives to its machines (ECS, EKS)."""
         with self._lock:
-            if time.monotonic() - self._renewed_at > RENEWED_EVERY_S:
+            if time.monotonic() - self._renewed_at > _RENEWED_EVERY_S:
                 self.renewed.append(f"renewed-key-{len(self.renewed)}")
                 self._renewed_at = time.monotonic()
             key = self.renewed[-1]
-        expires = datetime.now(UTC) + timedelta(seconds=_RENEWED_KEYS * RENEWED_EVERY_S)
+        expires = datetime.now(UTC) + timedelta(seconds=_RENEWED_KEYS * _RENEWED_EVERY_S)
         said = {"AccessKeyId": key, "SecretAccessKey": SECRET, "Token": f"token-of-{key}"}
         body = json.dumps({**said, "Expiration": expires.strftime("%Y-%m-%dT%H:%M:%SZ")}).encode()
         start("200 OK", [("Content-Length", str(len(body))), ("Content-Type", "application/json")])
