@@ -31,8 +31,8 @@ from demo.train import sam as sam_training
 from demo.train import segformer as segformer_training
 from demo.train import yolo as yolo_training
 from demo.train.command import WEIGHTS
-from demo.train.data import Photo, jpeg_of
-from demo.train.face import Embedder, export
+from demo.train.data import Photo, jpeg_of, people_of_faces
+from demo.train.face import Embedder, export, traits_of
 from demo.train.loop import train
 from demo.train.unseen import card, certain, detector, seen_people, true_labels
 from demo.world import make_identity, make_outfits, make_world, render, snapshot
@@ -254,6 +254,16 @@ def test_a_segmenter_is_trained_on_the_crops_that_the_backend_cuts(photos: list[
         assert 0 <= y0 < y1 <= 256
         assert max(x1 - x0, y1 - y0) > 256 / 1.25  # a box fills its crop but for the margin
         assert mask.mean() > 0.1
+
+
+def test_the_traits_that_an_embedder_must_tell_are_those_of_the_face_that_was_drawn() -> None:
+    people = people_of_faces(UNSEEN, 16)
+    traits = np.stack([traits_of(who) for who in people])
+    assert np.abs(traits).max() <= 1.2
+    apart = np.linalg.norm(traits[:, None] - traits[None], axis=2)
+    assert (apart[~np.eye(len(people), dtype=bool)] > 0.5).all()
+    # The last of a file resemble its first.
+    assert (apart[-4:, :4].argmin(axis=1) == np.arange(4)).all()
 
 
 def test_an_exported_embedder_computes_what_the_trained_one_does(tmp_path: Path) -> None:

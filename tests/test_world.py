@@ -9,7 +9,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.people.atr import decode_map
-from demo.world import Identity, look_alike, make_identity, make_outfits, make_world, render, snapshot
+from demo.world import (
+    Identity,
+    bareheaded,
+    in_a_hat,
+    look_alike,
+    make_identity,
+    make_outfits,
+    make_world,
+    render,
+    snapshot,
+)
 from demo.world.collection import write_collection
 from demo.world.outfits import differ
 from demo.world.scene import SCENES
@@ -97,6 +107,17 @@ def test_later_outfits_share_garments_with_earlier_ones() -> None:
         jackets += ("outer" in first) != ("outer" in second) and first.get("lower") == second.get("lower")
     assert shared >= 15
     assert jackets >= 3
+
+
+def test_a_hat_is_all_that_changes_when_one_is_put_on_or_taken_off() -> None:
+    for number in range(8):
+        outfit = make_outfits(make_identity(6, number), 1)[0]
+        worn = in_a_hat(outfit, np.random.default_rng(number))
+        assert worn.get("hat") is not None
+        assert bareheaded(worn).get("hat") is None
+        assert bareheaded(worn).garments == bareheaded(outfit).garments
+        assert worn.key == outfit.key
+        assert worn == in_a_hat(outfit, np.random.default_rng(number))
 
 
 def test_a_look_alike_is_nearer_to_a_person_than_strangers_are_but_not_the_same() -> None:

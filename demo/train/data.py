@@ -19,7 +19,17 @@ import pyarrow.parquet as pq
 
 from curation.people.atr import decode_map, encode_map
 from curation.people.face import ARCFACE_TEMPLATE, similarity
-from demo.world import look_alike, make_identity, make_outfits, make_world, render, snapshot
+from demo.world import (
+    Identity,
+    bareheaded,
+    in_a_hat,
+    look_alike,
+    make_identity,
+    make_outfits,
+    make_world,
+    render,
+    snapshot,
+)
 
 TRAINING_SEED = 1000
 FACE_SEED = 11_000  # of people who are rendered for their faces only
@@ -29,6 +39,8 @@ FACES_AN_IDENTITY = 8
 _IDENTITIES_A_FILE = 16
 _LOOK_ALIKES = 4  # of them
 _FACE_VIEWS = ("front", "front", "three_quarter")
+# Far more than wear one in a world: with the hair hidden a person must still be known by the face.
+_HATS = 0.4
 _DRAW_NOTHING = ("__init__", "__main__", "collection", "facts", "sheet")
 _QUALITY = (60, 96)  # of the JPEGs, so that models know its artefacts
 _FACE_MARGIN = 75  # px of the ArcFace template by which a face's crop reaches beyond eyes and nose
@@ -127,13 +139,22 @@ def photos(cache: Path, first_seed: int, worlds: int, workers: int = 1) -> list[
 
 
 def faces(cache: Path, first_seed: int, identities: int, workers: int = 1) -> list[FaceCrop]:
-    """Up to FACES_AN_IDENTITY faces of each of so many people, each on a photo and scene of its own."""
+    """Up to FACES_AN_IDENTITY faces of each of so many people, each on a photo and scene of its own.
+
+    A share _HATS of them is in a hat.
+    """
     files = range(first_seed, first_seed + -(-identities // _IDENTITIES_A_FILE))
     return [
         FaceCrop(row["png"], np.array(row["points"], np.float32).reshape(3, 2), row["identity"])
         for file in _ensured(cache, "faces", files, _write_faces, workers)
         for row in pq.read_table(file).to_pylist()
     ]
+
+
+def people_of_faces(first_seed: int, identities: int) -> list[Identity]:
+    """The people whose faces `faces` gives."""
+    files = -(-identities // _IDENTITIES_A_FILE)
+    return [who for seed in range(first_seed, first_seed + files) for who in _people_of(seed)]
 
 
 def faces_of(collection: list[Photo]) -> list[FaceCrop]:
@@ -188,18 +209,16 @@ def _write_photos(seed: int) -> list[dict[str, Any]]:
 
 def _write_faces(seed: int) -> list[dict[str, Any]]:
     rows = []
-    for number in range(_IDENTITIES_A_FILE):
-        identity = make_identity(seed, number)
-        if number >= _IDENTITIES_A_FILE - _LOOK_ALIKES:  # people who are hard to tell apart
-            other = make_identity(seed, number - _IDENTITIES_A_FILE + _LOOK_ALIKES)
-            identity = look_alike(other, seed, number)
+    for number, identity in enumerate(_people_of(seed)):
         outfits = make_outfits(identity, 3)
+        random = np.random.default_rng([*identity.seed, 6])
         kept = 0
         for attempt in range(2 * FACES_AN_IDENTITY):  # some show no face
             if kept == FACES_AN_IDENTITY:
                 break
             name = (seed * _IDENTITIES_A_FILE + number) * 100 + attempt
             outfit, view = outfits[attempt % len(outfits)], _FACE_VIEWS[attempt % len(_FACE_VIEWS)]
+            outfit = in_a_hat(outfit, random) if random.random() < _HATS else bareheaded(outfit)
             rendered = render(snapshot(identity, outfit, name, view=view))
             pixels: np.ndarray | None = None
             for person in rendered.people:
@@ -208,6 +227,13 @@ def _write_faces(seed: int) -> list[dict[str, Any]]:
                     rows.append({"identity": identity.key, **_cut(pixels, person.keypoints)})
                     kept += 1
     return rows
+
+
+def _people_of(seed: int) -> list[Identity]:
+    """Those of a file of faces; the last resemble the first, so that they are hard to tell apart."""
+    apart = _IDENTITIES_A_FILE - _LOOK_ALIKES
+    people = [make_identity(seed, number) for number in range(apart)]
+    return people + [look_alike(people[number], seed, apart + number) for number in range(_LOOK_ALIKES)]
 
 
 def _cut(pixels: np.ndarray, keypoints: np.ndarray) -> dict[str, Any]:

@@ -3,7 +3,9 @@
     python -m demo.train.face --minutes 15 --out /tmp/train/face
 
 Faces are cut out by the true eyes and nose, moved by as much as the detector errs, and laid on the
-ArcFace template by the product's own alignment. The loss is CosFace (Wang et al., CVPR 2018).
+ArcFace template by the product's own alignment. The loss is CosFace (Wang et al., CVPR 2018); beside it
+the features that the embedding is made of must tell the traits that a face was drawn from, so that few
+thousand people teach what the next ones differ in.
 """
 
 from pathlib import Path
@@ -12,19 +14,30 @@ import cv2
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy, mse_loss, normalize
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from curation.people.face import ALIGNED_PX, align_face
 from curation.people.face_keypoints import with_mouth
 from demo.train.card import write_card
 from demo.train.command import Options, autocast, options
-from demo.train.data import FACE_SEED, TRAINING_SEED, FaceCrop, faces, faces_of, photos
+from demo.train.data import (
+    FACE_SEED,
+    PHOTOS_A_WORLD,
+    TRAINING_SEED,
+    FaceCrop,
+    faces,
+    faces_of,
+    people_of_faces,
+    photos,
+)
 from demo.train.loop import train
 from demo.train.muon import muon
 from demo.train.onnx_file import OnnxGraph
 from demo.train.unseen import measure_embedder, unseen_photos
 from demo.train.yolo import IMAGE_PX as DETECTOR_PX
+from demo.world import Identity, make_world
+from demo.world.traits import BEARDS, FACE_RANGES, GLASSES, HAIR_FORMS
 
 SIZE = 128
 """Numbers of an embedding."""
@@ -32,6 +45,8 @@ _WORLDS = 30  # whose photos are searched for faces, too
 _BATCH = 64
 _RATE, _MATRIX_RATE = 2e-3, 0.02  # of AdamW and of Muon
 _SCALE, _MARGIN = 32.0, 0.3  # of CosFace
+_FEATURES = 160
+_TRAITS = 4.0  # weight of the traits' squared error, beside CosFace's
 # How far the detector is off, as standard deviations in distances of the eyes, measured on unseen
 # worlds: all three points together, and each by itself.
 _SHIFT, _JITTER = 0.12, 0.07
@@ -63,17 +78,27 @@ class Embedder(nn.Module):
             _layer(48, 96, 2),
             Block(96),
             Block(96),
-            _layer(96, 160, 2),
-            Block(160),
+            _layer(96, _FEATURES, 2),
+            Block(_FEATURES),
         )
         # A weight for each place, as in MobileFaceNet: the corners of a face tell less than its middle.
-        self.pool = nn.Sequential(nn.Conv2d(160, 160, 7, groups=160, bias=False), nn.BatchNorm2d(160))
-        self.last = nn.Linear(160, SIZE)
+        self.pool = nn.Sequential(
+            nn.Conv2d(_FEATURES, _FEATURES, 7, groups=_FEATURES, bias=False), nn.BatchNorm2d(_FEATURES)
+        )
+        self.last = nn.Linear(_FEATURES, SIZE)
         self.norm = nn.BatchNorm1d(SIZE)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """[n, 3, 112, 112] → [n, 160]."""
+        return self.pool(self.body(x)).flatten(1)
+
+    def embedding(self, features: torch.Tensor) -> torch.Tensor:
+        """[n, 160] → [n, 128]."""
+        return self.norm(self.last(features))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """See the class."""
-        return self.norm(self.last(self.pool(self.body(x)).flatten(1)))
+        return self.embedding(self.features(x))
 
 
 def _layer(inside: int, outside: int, stride: int = 1) -> nn.Sequential:
@@ -94,6 +119,25 @@ class Margin(nn.Module):
         cosine = normalize(vectors) @ normalize(self.centres).T
         wanted = nn.functional.one_hot(who, len(self.centres)) * margin
         return cross_entropy(_SCALE * (cosine - wanted), who)
+
+
+def traits_of(identity: Identity) -> np.ndarray:
+    """float32 [46]: the traits of a face and its hair, each about -1 to 1."""
+    shape = [
+        (getattr(identity.face, name) - (low + high) / 2) / ((high - low) / 2)
+        for name, (low, high) in FACE_RANGES.items()
+    ]
+    tones = np.array([*identity.skin, *identity.hair_colour, *identity.eye_colour]) / 127.5 - 1
+    kinds = [
+        1.0 if kind == shown else 0.0
+        for shown, known in (
+            (identity.hair, HAIR_FORMS),
+            (identity.beard, BEARDS),
+            (identity.glasses, GLASSES),
+        )
+        for kind in dict.fromkeys(known)
+    ]
+    return np.array([*shape, *tones, *kinds, identity.parting], np.float32)
 
 
 def batch_of(
@@ -118,6 +162,15 @@ def batch_of(
         who.append(numbers[face.identity])
     stacked = np.ascontiguousarray(np.stack(aligned).transpose(0, 3, 1, 2))
     return (torch.from_numpy(stacked).float() - 127.5) / 127.5, torch.tensor(who)
+
+
+def _traits(keys: list[str], faces_of_people: int) -> torch.Tensor:
+    """float32 [identities, traits], in the order of the keys."""
+    people = people_of_faces(FACE_SEED, faces_of_people)
+    for seed in range(TRAINING_SEED, TRAINING_SEED + _WORLDS):
+        people += make_world(seed, PHOTOS_A_WORLD).identities
+    known = {who.key: traits_of(who) for who in people}
+    return torch.from_numpy(np.stack([known[key] for key in keys]))
 
 
 def export(model: Embedder, file: Path) -> None:
@@ -173,20 +226,31 @@ def main(chosen: Options) -> None:
     collection += faces_of(photos(chosen.cache, TRAINING_SEED, _WORLDS, chosen.workers))
     keys = sorted({face.identity for face in collection})
     numbers = {key: number for number, key in enumerate(keys)}
+    traits = _traits(keys, chosen.amount).to(chosen.device)
     torch.manual_seed(chosen.seed)
-    model = nn.ModuleDict({"embedder": Embedder(), "margin": Margin(len(numbers))}).to(chosen.device)
+    model = nn.ModuleDict(
+        {
+            "embedder": Embedder(),
+            "margin": Margin(len(numbers)),
+            "traits": nn.Linear(_FEATURES, traits.shape[1]),
+        }
+    ).to(chosen.device)
     model["embedder"].to(memory_format=torch.channels_last)
-    optimizer = muon(
-        model, _RATE, _MATRIX_RATE, ("embedder.body.0.", "embedder.last.", "margin."), decay=0.02
-    )
+    by_adam = ("embedder.body.0.", "embedder.last.", "margin.", "traits.")
+    optimizer = muon(model, _RATE, _MATRIX_RATE, by_adam, decay=0.02)
 
     def loss_of(step: int, share: float) -> tuple[torch.Tensor, dict[str, float]]:
         shown, who = batch_of(collection, numbers, step, chosen.seed)
         shown, who = shown.to(chosen.device, memory_format=torch.channels_last), who.to(chosen.device)
+        embedder = model["embedder"]
+        assert isinstance(embedder, Embedder)
         with autocast(chosen):
-            vectors = model["embedder"](shown)
+            features = embedder.features(shown)
+            vectors, told = embedder.embedding(features), model["traits"](features)
         # Without the margin at first: random vectors cannot keep one.
-        return model["margin"](vectors.float(), who, _MARGIN * min(share / 0.3, 1.0)), {}
+        margin = model["margin"](vectors.float(), who, _MARGIN * min(share / 0.3, 1.0))
+        error = mse_loss(told.float(), traits[who])
+        return margin + _TRAITS * error, {"traits": float(error.detach())}
 
     averaged, steps = train(chosen.out, chosen.minutes, model, optimizer, loss_of)
     file = chosen.weights / "face.onnx"
@@ -198,7 +262,7 @@ def main(chosen: Options) -> None:
         file,
         title="face embedder",
         made_of=f"a convolutional network with shortcuts, 112 px in, {SIZE} numbers out, CosFace loss "
-        f"(scale {_SCALE:g}, margin {_MARGIN:g})",
+        f"(scale {_SCALE:g}, margin {_MARGIN:g}) and the squared error of the traits told from its features",
         licence="ours",
         chosen=chosen,
         data=f"{len(collection)} faces of {len(keys)} people, {chosen.amount} of them of the seeds "

@@ -101,6 +101,17 @@ def make_outfits(identity: Identity, count: int) -> list[Outfit]:
     return outfits
 
 
+def bareheaded(outfit: Outfit) -> Outfit:
+    """The outfit without a hat."""
+    return replace(outfit, garments=tuple((slot, worn) for slot, worn in outfit.garments if slot != "hat"))
+
+
+def in_a_hat(outfit: Outfit, random: np.random.Generator) -> Outfit:
+    """The outfit with a hat that is drawn from `random`, whatever was worn on the head before."""
+    worn = {**dict(outfit.garments), "hat": _garment("hat", random)}
+    return replace(outfit, garments=tuple(sorted(worn.items())))
+
+
 def differ(a: dict[str, Garment], b: dict[str, Garment]) -> bool:
     """Whether a person would see two outfits: a main garment more, or one that looks different."""
     for slot in ("lower", "dress", "outer", "upper"):
