@@ -186,5 +186,34 @@ def test_a_region_that_differs_refuses_and_two_that_agree_are_needed() -> None:
     assert from_regions({"upper": yes, "lower": Answer(None, error="gone")}).error == "gone"
 
 
+def _asked_about_regions(whole: float, regions: Answer, **settings: object) -> Verdicts:
+    """Two photos of one person: every question about the pair has the score `whole`."""
+    strategy = ClustersStrategy.model_validate({"backend": "clusters", "second_member": False, **settings})
+    running = outfit_clusters(["0", "1"], np.array([[1.0, 0.9], [0.9, 1.0]]), strategy, 2, asks_regions=True)
+    said: list[Answer] | None = None
+    while True:
+        try:
+            asks = running.send(said)  # type: ignore[arg-type]
+        except StopIteration as stop:
+            verdicts: Verdicts = stop.value
+            return verdicts
+        said = [regions if ask.by_regions else Answer(whole >= 0.5, whole, 0.5) for ask in asks]
+
+
+@pytest.mark.parametrize("cut", [0.2, 0.5, 0.9])
+def test_what_the_regions_say_holds_for_every_cut_of_the_judge(cut: float) -> None:
+    differs = Answer(False, cut - 0.02, cut, "upper differs")
+    agrees = Answer(True, cut + 0.02, cut, "upper same, lower same")
+    assert _asked_about_regions(0.94, differs).outfits == [None, None]
+    assert _asked_about_regions(0.94, agrees, accept=0.75).outfits == ["a", "a"]
+    assert _asked_about_regions(0.94, Answer(None)).outfits == ["a", "a"]
+
+
+def test_a_pair_whose_regions_got_no_answer_is_not_decided_without_them() -> None:
+    found = _asked_about_regions(0.94, Answer(None, error="the server is gone"))
+    assert "failed" in [outcome.verdict for outcome in found.photos]
+    assert "the server is gone" in "".join(outcome.detail for outcome in found.photos)
+
+
 def test_outfits_are_named_beyond_the_alphabet() -> None:
     assert [letters(number) for number in (0, 25, 26, 27, 52)] == ["a", "z", "ba", "bb", "ca"]

@@ -272,11 +272,22 @@ class _Person:
             if more is not None:
                 log_odds = (log_odds + more) / 2
         if self._is_open(log_odds) and self._asks_regions:
-            by_regions = yield from self._ask(Ask(beside, photo, by_regions=True))
-            if by_regions is not None:
-                regions = self._weights.of_pair(by_regions, float(self._alike[beside, photo]))
-                log_odds = regions if by_regions < 0 else (log_odds + regions) / 2
+            log_odds = yield from self._by_regions(beside, photo, log_odds)
         return log_odds
+
+    def _by_regions(self, beside: int, photo: int, log_odds: float) -> Asking:
+        """The log-odds of a pair that stayed open, after its regions were asked about; None on an error.
+
+        The calibration is not applied to regions: it was fitted on the question about the whole pair.
+        """
+        answer = yield from self._answer(Ask(beside, photo, by_regions=True))
+        if answer.error is not None:
+            return None
+        if answer.same is None:
+            return log_odds
+        if answer.same is False:
+            return min(log_odds, self._sure_other)  # however likely the whole pair is
+        return (log_odds + max(log_odds_of(answer) - logit(answer.threshold or 0.5), 0.0)) / 2
 
     def _is_open(self, log_odds: float) -> bool:
         return self._sure_other < log_odds < self._sure_same
@@ -295,12 +306,15 @@ class _Person:
         return self._weigh(key)
 
     def _ask(self, ask: Ask) -> Asking:
+        answer = yield from self._answer(ask)
+        return None if answer.error is not None else log_odds_of(answer)
+
+    def _answer(self, ask: Ask) -> Generator[list[Ask], list[Answer], Answer]:
         answer = (yield [ask])[0]
         self.asked.append((ask, answer))
         if answer.error is not None:
             self._error[min(ask.a, ask.b), max(ask.a, ask.b)] = answer.error
-            return None
-        return None if ask.by_regions and answer.same is None else log_odds_of(answer)
+        return answer
 
     def _weigh(self, pair: tuple[int, int]) -> float:
         said = self._said[pair]
