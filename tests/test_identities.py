@@ -265,6 +265,30 @@ def test_more_faces_ask_for_a_higher_cosine_and_blocks_for_a_lower_one_inside() 
     assert off.between == 0.2
 
 
+def test_a_few_hundred_strangers_give_nearly_the_cosine_that_many_give() -> None:
+    random = np.random.default_rng(6)
+    exact = 0.05 + 0.1 * 4.89  # N(0.05, 0.1) exceeds it with a probability of 5e-7
+    found = [fit_curve(random.normal(0.05, 0.1, 400), "one photo").threshold(5e-7) for _ in range(100)]
+    assert np.mean(found) == pytest.approx(exact, abs=0.02)
+    assert np.percentile(np.abs(np.array(found) - exact), 90) < 0.07
+
+
+@pytest.mark.parametrize("doubled", [0.005, 0.02, 0.1])
+def test_photos_that_show_one_person_twice_do_not_raise_the_cosine_that_links(doubled: float) -> None:
+    """Collages, mirrors, a second box on one body: their two faces are no strangers."""
+    random = np.random.default_rng(4)
+    strangers = random.normal(0.04, 0.08, 984)
+    clean = fit_curve(strangers, "one photo")
+    twice = strangers.copy()
+    count = round(doubled * len(twice))
+    twice[:count] = random.normal(0.7, 0.08, count)
+    curve = fit_curve(twice, "one photo")
+    assert curve.doubled == count
+    assert clean.doubled == 0
+    for rate in (1e-4, 1e-7):
+        assert curve.threshold(rate) == pytest.approx(clean.threshold(rate), abs=0.04)
+
+
 def test_strangers_of_one_photo_raise_the_cosine_that_links(store: Store) -> None:
     vectors, _ = faces(9, people=1, each=2, noise=0.75)
     cosine = float(vectors[0] @ vectors[1])

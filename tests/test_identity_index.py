@@ -243,6 +243,54 @@ def test_a_forgotten_identity_leaves_no_byte_and_the_others_keep_theirs(tmp_path
     assert index.additions() == names
 
 
+def write_couples(folder: Path, vectors: np.ndarray) -> list[Fragment]:
+    """A fragment of `people/` with two strangers on every photo: vectors [photos, 2, n]."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number, two in enumerate(vectors.astype("<f4")):
+        photo = f"{folder.parent.name}-{number}".zfill(64)
+        box = {"box": [0.0, 0.0, 60.0, 60.0], "score": 0.9}
+        rows.append(
+            {
+                "subject_hint": None,
+                "collection": None,
+                "person_ids": [f"{photo}-0", f"{photo}-1"],
+                "person_verdicts": ["kept", "kept"],
+                "person_decisions": [[FOUND], [FOUND]],
+                "appearance": [None, None],
+                "faces": [{**box, "embedding": one.tobytes()} for one in two],
+                "verdict": "kept",
+            }
+        )
+    fragment = Fragment(0, "0" * 16)
+    types = pa.Table.from_pylist(rows).schema
+    types = types.set(0, pa.field("subject_hint", pa.string())).set(1, pa.field("collection", pa.string()))
+    pq.write_table(pa.Table.from_pylist(rows, schema=types), folder / fragment.name)
+    return [fragment]
+
+
+def test_an_index_knows_the_strangers_of_all_its_collections_and_counts_them_once(tmp_path: Path) -> None:
+    """Each collection alone has too few photos of two people to measure the embedder's errors on."""
+    index = new_index(tmp_path / "index")
+    random = np.random.default_rng(2)
+    settings = SETTINGS.model_copy(update={"link_cosine": 0.2, "false_links": 0.01})
+    vectors = random.normal(size=(3, 45, 2, 64))
+    vectors /= np.linalg.norm(vectors, axis=3, keepdims=True)
+
+    def said(number: int) -> str:
+        folder = tmp_path / f"{number}"
+        people = write_couples(folder / "people", vectors[number])
+        return assign_with(
+            InlineEngine(), Job(str(folder), NO_PIPELINE, {}), str(folder / "search"),
+            str(folder / "people"), people, settings, 0, index,
+        ).says  # fmt: skip
+
+    assert "from 0.2 on (link_cosine)" in said(0)
+    assert "(link_cosine)" in said(1)
+    assert "(135 pairs of strangers)" in said(2)
+    assert "(135 pairs of strangers)" in said(2)  # known by now
+
+
 def test_a_forgotten_photo_takes_everyone_on_it_and_keeps_the_day_of_the_rest(tmp_path: Path) -> None:
     faces = Faces(6, people=8, most=4, noise=0.3)
     index = new_index(tmp_path / "index")

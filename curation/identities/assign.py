@@ -67,6 +67,7 @@ def assign_with(
     """
     collector = Collector()
     known = {} if index is None else index.load(collector)
+    earlier = len(collector.strangers)
     present = collect_faces(folder, people, settings.seeds, collector, set(known))
     if not present:
         return Assignment(ASSIGNED.empty_table(), SUSPECTS.empty_table(), "identities: no face to group")
@@ -80,7 +81,8 @@ def assign_with(
         if index is None or start is None:
             names = born(rows.person_id, grouping.label, seed)
         else:
-            names = extend(index, rows, vectors, given, start, grouping, seed)
+            strangers = _joined(collector.strangers[earlier:])
+            names = extend(index, rows, vectors, given, start, grouping, seed, strangers)
     finally:
         remove(search, recursive=True)
     assigned = _assigned(present, rows, grouping, names)
@@ -90,12 +92,15 @@ def assign_with(
 def face_set(rows: FaceRows, vectors: Vectors, strangers: list[np.ndarray]) -> FaceSet:
     """The rows as arrays. Faces without a collection make up one."""
     collection = numbers([name or "" for name in rows.collection])
-    cosines = np.concatenate(strangers) if strangers else np.zeros(0, np.float32)
-    # In an order of their own, not in that of the fragments.
+    alike = np.sort(_joined(strangers))  # in an order of their own, not in that of the fragments
     return FaceSet(
-        vectors, rows.photos(), numbers(rows.hint), collection, np.array(rows.seed), np.sort(cosines),
+        vectors, rows.photos(), numbers(rows.hint), collection, np.array(rows.seed), alike,
         np.array(rows.headwear),
     )  # fmt: skip
+
+
+def _joined(strangers: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(strangers) if strangers else np.zeros(0, np.float32)
 
 
 def born(person_ids: list[str], label: np.ndarray, seed: int) -> list[str]:
@@ -161,6 +166,8 @@ def _said(grouping: Grouping) -> str:
     said = grouping.report()
     strangers = said["strangers"]
     measured = "link_cosine" if strangers is None else f"{strangers['pairs']} pairs of strangers"
+    if strangers is not None and strangers["doubled"]:
+        measured += f", {strangers['doubled']} of one person twice on a photo left out"
     return (
         f"identities: {said['faces']} faces, {said['clusters']} clusters ({said['alone']} of one face, the "
         f"largest of {said['largest']}), linked from {said['link_cosine']:g} on ({measured}), "

@@ -112,12 +112,13 @@ def collect_faces(
     """Adds the faces of everyone still in to `into`, those in `known` (person_ids) aside.
 
     Returns (fragment, person_id) of everyone still in. Faces of people who were ruled out, but whose
-    face was found good, are compared with those beside them: they are strangers, too.
+    face was found good, are compared with those beside them: they are strangers, too. A photo with
+    someone known was compared when they came in.
     """
     present = []
     for fragment in people:
         rows, vectors = FaceRows(), []
-        for face in _faces(join(folder, fragment.name), into):
+        for face in _faces(join(folder, fragment.name), into, known):
             present.append((fragment.index, face["person_id"]))
             if face["person_id"] in known:
                 continue
@@ -145,18 +146,20 @@ def _headwear(appearance: bytes | None) -> int:
     return int(bool(vector_of(appearance)[_HEADWEAR].any()))
 
 
-def _faces(path: str, into: Collector) -> Iterator[dict[str, Any]]:
+def _faces(path: str, into: Collector, known: set[str]) -> Iterator[dict[str, Any]]:
     columns = ["subject_hint", "collection", "person_ids", "person_verdicts", "person_decisions", "faces"]
     columns.append("appearance")
     seen, photo = [], []
     for number, row in enumerate(read_table(path, [*columns, "verdict"]).to_pylist()):
+        was_compared = not known.isdisjoint(row["person_ids"] or [])
         for i, verdict in enumerate(row["person_verdicts"] or []):
             if not _face_was_good(row, i):
                 continue
             face = row["faces"][i]
             vector = np.frombuffer(face["embedding"], "<f4")
-            seen.append(vector)
-            photo.append(number)
+            if not was_compared:
+                seen.append(vector)
+                photo.append(number)
             if verdict == KEPT and row["verdict"] == KEPT:
                 yield {
                     "person_id": row["person_ids"][i],

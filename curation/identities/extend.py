@@ -42,8 +42,11 @@ def extend(
     start: Start,
     grouping: Grouping,
     seed: int,
+    strangers: np.ndarray,
 ) -> list[str]:
-    """Adds the fresh faces to the index. Returns the identity of every face, aliases followed.
+    """Adds the fresh faces to the index, and the cosines of strangers that came with them.
+
+    Returns the identity of every face, aliases followed.
 
     Merges are written before faces: a kill between the two leaves proposals, and no face without its join.
     """
@@ -67,7 +70,7 @@ def extend(
         merges.propose(str(names[a]), str(names[b]), cosine)
     merges.save()
     added = np.array([face for face, name in enumerate(given) if name is None], np.int64)
-    index.add(rows, vectors, added, [str(names[face]) for face in added.tolist()])
+    index.add(rows, vectors, added, [str(names[face]) for face in added.tolist()], strangers)
     aliases = merges.aliases()
     return [aliases.get(str(name), str(name)) for name in names]
 

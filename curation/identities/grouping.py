@@ -72,7 +72,9 @@ class Grouping:
             "alone": int((sizes == 1).sum()),
             "largest": int(sizes.max(initial=0)),
             "link_cosine": round(self.least, 4),
-            "strangers": None if curve is None else {"pairs": curve.pairs, "from": curve.source},
+            "strangers": None
+            if curve is None
+            else {"pairs": curve.pairs, "from": curve.source, "doubled": curve.doubled},
             "suspects": len(self.suspects),
         }
 

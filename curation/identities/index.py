@@ -5,7 +5,8 @@ collection `index_days` after they came in. An identity is frozen once given. Tw
 joined by an entry of merges.json, never by rewriting, so that it can be reverted.
 
 Files: FOLDER/index.json (format, embedder), FOLDER/faces-KEY.parquet (one addition: person_id, identity,
-embedding ...; the footer holds its day), FOLDER/merges.json (curation/identities/merges.py).
+embedding ...; the footer holds its day, and how alike strangers on its photos were), FOLDER/merges.json
+(curation/identities/merges.py).
 """
 
 import json
@@ -38,6 +39,8 @@ from curation.storage import (
 
 FORMAT = 1
 _DAY = b"persona.day"
+_STRANGERS = b"persona.strangers"
+_THOUSANDTHS = 1000  # cosines of strangers are counted in these
 _FACES = pa.schema(
     [
         ("person_id", pa.string()),
@@ -95,9 +98,13 @@ class IdentityIndex:
         return old
 
     def load(self, into: Collector) -> dict[str, str]:
-        """Adds all faces to `into`; {person_id: the identity first given}, aliases not followed."""
+        """Adds all faces, and the cosines of strangers, to `into`.
+
+        Returns {person_id: the identity first given}, aliases not followed.
+        """
         given: dict[str, str] = {}
         for name in self.additions():
+            into.strangers.append(self._strangers_of(name))
             table = read_table(join(self.folder, name))
             # A kill between two writes may have put a face into two files.
             new = [person_id not in given for person_id in table["person_id"].to_pylist()]
@@ -112,11 +119,25 @@ class IdentityIndex:
             )
         return given
 
-    def add(self, rows: FaceRows, vectors: Vectors, at: np.ndarray, identities: list[str]) -> None:
-        """Adds the faces `at` these places with their identities; the file appears at once or not at all."""
+    def _strangers_of(self, name: str) -> np.ndarray:
+        """float64 [pairs]: the cosines that `add` was given; none in a file of an earlier version."""
+        counted = json.loads(parquet_footer(join(self.folder, name)).metadata.get(_STRANGERS, b"[]"))
+        return np.array([t / _THOUSANDTHS for t, count in counted for _ in range(count)], np.float64)
+
+    def add(
+        self, rows: FaceRows, vectors: Vectors, at: np.ndarray, identities: list[str], strangers: np.ndarray
+    ) -> None:
+        """Adds the faces `at` these places with their identities; the file appears at once or not at all.
+
+        strangers  cosines between two faces of one photo of this collection. They are kept as counts, so
+                   that they tell nothing of anybody and the next collection knows the embedder's errors.
+        """
         if not len(at):
             return
         chosen = rows.in_order(at)
+        alike, counts = np.unique(np.round(strangers * _THOUSANDTHS).astype(int), return_counts=True)
+        counted = json.dumps(list(zip(alike.tolist(), counts.tolist(), strict=True)))
+        footer = {_DAY: datetime.now(UTC).date().isoformat(), _STRANGERS: counted}
         table = pa.table(
             {
                 "person_id": chosen.person_id,
@@ -126,7 +147,7 @@ class IdentityIndex:
                 "seed": chosen.seed,
                 "embedding": [row.astype("<f4").tobytes() for row in vectors.take(at)],
             },
-            schema=_FACES.with_metadata({_DAY: datetime.now(UTC).date().isoformat()}),
+            schema=_FACES.with_metadata(footer),
         )
         name = faces_name(zip(chosen.person_id, identities, strict=True))
         write_table(join(self.folder, name), table)
