@@ -17,7 +17,7 @@ from tests.drawn_people import collection, write_folder
 from tests.drawn_pipeline import ROOT, settings
 from tests.drawn_truth import rows_of, write_rows
 
-PIPELINES = ("real-photos", "demo", "visual-persona-500k")
+PIPELINES = ("real-photos", "demo", "visual-persona-500k", "every-outfit")
 
 
 def make_workplace(place: Path) -> None:

@@ -160,7 +160,7 @@ def test_a_preset_is_named_by_a_word_and_changed_key_by_key() -> None:
     assert FullBodySettings().resolved().min_score == 0.0
 
 
-@pytest.mark.parametrize("name", ["real-photos", "visual-persona-500k"])
+@pytest.mark.parametrize("name", ["real-photos", "visual-persona-500k", "every-outfit"])
 def test_the_pipelines_of_the_repository_are_valid(name: str) -> None:
     assert load_pipeline(str(ROOT / "pipelines.yaml"), name).description
 
@@ -174,6 +174,15 @@ def test_the_production_pipeline_holds_the_paper_protocol_and_eight_gpus() -> No
     assert people.full_body.preset == "paper"
     assert pipeline.outfits.strategy.backend == "paper"
     assert (pipeline.outfits.judge.backend, pipeline.captions.by.prompt) == ("vllm", "paper-caption")
+
+
+def test_the_pipeline_of_every_outfit_differs_from_the_papers_in_its_outfits_alone() -> None:
+    file = str(ROOT / "pipelines.yaml")
+    paper, every = (load_pipeline(file, name) for name in ("visual-persona-500k", "every-outfit"))
+    assert every.outfits.strategy.backend == "clusters"
+    assert every.outfits.judge.regions
+    same = {"outfits": paper.outfits, "description": paper.description}
+    assert every.model_copy(update=same) == paper
 
 
 def test_the_schema_for_editors_knows_every_key_with_its_bounds() -> None:
