@@ -313,7 +313,7 @@ def fit(
     calibration = CalibrationSettings(
         of=of, slope=max(slope, 1e-3), likeness=max(likeness, 0.0), offset=offset
     )
-    return Fitted(calibration, choose_cut(colours, same, LINK_PRECISION)["cut"] or 1.0)
+    return Fitted(calibration, choose_cut(colours, same, LINK_PRECISION, least_pairs=1)["cut"] or 1.0)
 
 
 def ways(seed: int, true: dict[str, Row | None]) -> dict[str, Way]:

@@ -1,0 +1,58 @@
+"""From labelled answers to cuts and weights: a figure is of the rule that runs, and of pairs enough."""
+
+import numpy as np
+import pytest
+
+from curation.outfits.fit import choose_cut, precision_at_least
+
+
+def test_a_cut_between_scores_that_part_in_the_sixth_digit_has_the_precision_that_is_named() -> None:
+    scores = np.array([0.999999, 0.999998, 0.999997, 0.999993, 0.999992, 0.999991])
+    same = np.array([True, True, True, False, False, False])
+    found = choose_cut(scores, same, 0.97, least_pairs=3)
+    assert found["cut"] is not None
+    assert same[scores >= found["cut"]].tolist() == [True, True, True]
+    assert (found["precision"], found["recall"], found["accepted"]) == (1.0, 1.0, 3)
+
+
+@pytest.mark.parametrize("digits", [1, 2, 6, 17])
+def test_every_cut_accepts_exactly_what_its_figures_are_of(digits: int) -> None:
+    for seed in range(200):
+        random = np.random.default_rng(seed)
+        scores = np.round(1 - random.uniform(size=60) ** 9, digits)
+        same = random.uniform(size=60) < scores
+        found = choose_cut(scores, same, 0.8, least_pairs=5)
+        if found["cut"] is None:
+            continue
+        accepted = scores >= found["cut"]
+        assert accepted.sum() == found["accepted"] >= 5
+        assert same[accepted].mean() >= 0.8
+        assert found["recall"] == round(float(accepted[same].mean()), 4)
+
+
+def test_pairs_that_are_never_accepted_move_no_cut_and_count_against_recall() -> None:
+    scores = np.array([0.9, np.nan, 0.8, np.nan, 0.2])
+    same = np.array([True, True, True, False, False])
+    found = choose_cut(scores, same, 1.0, least_pairs=1)
+    assert (found["cut"], found["accepted"], found["recall"]) == (0.8, 2, round(2 / 3, 4))
+    nothing = choose_cut(np.full(5, np.nan), same, 0.5, least_pairs=1)
+    assert (nothing["cut"], nothing["precision"]) == (None, None)
+
+
+def test_one_pair_at_the_top_reaches_no_precision() -> None:
+    scores, same = np.linspace(1, 0, 100), np.arange(100) % 3 == 0
+    found = choose_cut(scores, same, 0.9)
+    assert found["cut"] is None
+    assert found["precision"] < 0.5
+    assert choose_cut(scores, same, 0.9, least_pairs=1)["accepted"] == 1
+
+
+def test_the_bound_of_a_precision_is_missed_by_one_draw_in_twenty() -> None:
+    """Clopper and Pearson: at most 5 % of samples of a true precision of 0.9 have a bound above it."""
+    random = np.random.default_rng(0)
+    for pairs in (30, 100, 400):
+        hits = random.binomial(pairs, 0.9, size=4000)
+        missed = np.mean([precision_at_least(int(right), pairs) > 0.9 for right in hits])
+        assert 0.01 < missed <= 0.055
+    assert precision_at_least(30, 30) == pytest.approx(0.05 ** (1 / 30))
+    assert precision_at_least(0, 30) == 0.0
