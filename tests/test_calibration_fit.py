@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from curation.outfits.fit import choose_cut, precision_at_least
+from curation.outfits.calibration_fit import fit_calibration, held_out
+from curation.outfits.evidence import Weights
+from curation.outfits.fit import calibration_error, choose_cut, precision_at_least, reliability
+from curation.settings.calibration import CalibrationSettings
 
 
 def test_a_cut_between_scores_that_part_in_the_sixth_digit_has_the_precision_that_is_named() -> None:
@@ -56,3 +59,52 @@ def test_the_bound_of_a_precision_is_missed_by_one_draw_in_twenty() -> None:
         assert 0.01 < missed <= 0.055
     assert precision_at_least(30, 30) == pytest.approx(0.05 ** (1 / 30))
     assert precision_at_least(0, 30) == 0.0
+
+
+def answers_of(seed: int, count: int, likeness: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(said, alike, same) of pairs whose truth follows the rule that runs."""
+    random = np.random.default_rng(seed)
+    said, alike = random.normal(0, 3, count), random.uniform(0.3, 1.0, count)
+    rule = Weights(CalibrationSettings(of="0" * 16, slope=0.8, likeness=max(likeness, 0.0), offset=-1.0))
+    log_odds = np.array([rule.of_pair(x, c) for x, c in zip(said, alike, strict=True)])
+    if likeness < 0:
+        log_odds = log_odds + likeness * (alike - 0.65)
+    return said, alike, random.uniform(size=count) < 1 / (1 + np.exp(-log_odds))
+
+
+def test_held_out_probabilities_are_found_as_often_as_they_say() -> None:
+    said, alike, same = answers_of(0, 4000, 0.7)
+    log_odds = held_out(said, alike, same, [f"person {i % 200}" for i in range(4000)], "0" * 16)
+    assert log_odds is not None
+    assert calibration_error(reliability(1 / (1 + np.exp(-log_odds)), same)) < 0.03
+
+
+def test_figures_of_other_people_are_of_the_rule_that_runs() -> None:
+    """Where the judge leans to no the pair is not accepted, and colours never speak against likeness."""
+    said, alike, same = answers_of(1, 400, 2.0)
+    log_odds = held_out(said, alike, same, [f"person {i % 20}" for i in range(400)], "0" * 16)
+    assert log_odds is not None
+    assert log_odds[said <= 0].max() <= 0
+    said, alike, same = answers_of(2, 400, -9.0)
+    log_odds = held_out(said, alike, same, [f"person {i % 4}" for i in range(400)], "0" * 16, folds=2)
+    assert log_odds is not None
+    for fold in (0, 1):
+        mine = np.arange(400) % 2 == fold
+        order = np.argsort(said[mine & (said > 0)])
+        assert (np.diff(log_odds[mine & (said > 0)][order]) >= 0).all()  # of the answer alone
+
+
+def test_a_fit_says_the_weights_that_are_written_and_never_a_negative_one() -> None:
+    said, alike, same = answers_of(3, 4000, 0.7)
+    fitted = fit_calibration(said, alike, same, "f" * 16)
+    assert (fitted.of, round(fitted.slope, 5)) == ("f" * 16, fitted.slope)
+    assert fitted.slope == pytest.approx(0.8, rel=0.25)
+    against = fit_calibration(*answers_of(4, 4000, -9.0), "f" * 16)
+    assert against.likeness == 0.0
+    senseless = fit_calibration(-said, alike, same, "f" * 16)
+    assert senseless.slope > 0
+
+
+def test_a_judge_that_cannot_tell_is_not_overruled_by_colours() -> None:
+    rule = Weights(CalibrationSettings(of="0" * 16, slope=1.0, likeness=5.0, offset=-3.0))
+    assert rule.of_pair(0.0, 1.0) <= 0 < rule.of_pair(0.1, 1.0)

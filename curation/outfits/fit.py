@@ -94,26 +94,6 @@ def platt(features: np.ndarray, same: np.ndarray) -> np.ndarray:
     return weights
 
 
-def held_out(
-    features: np.ndarray, same: np.ndarray, people: Sequence[str], folds: int = 5
-) -> np.ndarray | None:
-    """Log-odds of each pair by curves that were fitted without its person; None with too few people.
-
-    people [n] names: all pairs of one person are in one fold.
-    """
-    names = sorted(set(people))
-    fold_of = {name: place % folds for place, name in enumerate(names)}
-    fold = np.array([fold_of[name] for name in people])
-    log_odds = np.zeros(len(same))
-    for number in range(folds):
-        rest = same[fold != number]
-        if not rest.any() or rest.all():
-            return None
-        weights = platt(features[fold != number], rest)
-        log_odds[fold == number] = features[fold == number] @ weights[:-1] + weights[-1]
-    return log_odds
-
-
 def reliability(probabilities: np.ndarray, same: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
     """Bins of equal width that hold pairs: mean probability `said`, share `found` the same, `pairs` in it."""
     place = np.minimum((probabilities * bins).astype(int), bins - 1)
