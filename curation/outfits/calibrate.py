@@ -193,7 +193,7 @@ def _fit(
 
 
 def _score(answer: Answer) -> float:
-    """What a cut is held against; NaN, which no cut accepts, without a score or where the judge cannot tell."""
+    """What a cut is held against; NaN, accepted by none, without a score or where the judge cannot tell."""
     return math.nan if answer.same is None or answer.score is None else answer.score
 
 
