@@ -92,6 +92,10 @@ def quality_lines(found: dict[str, Any]) -> list[str]:
     ]
     for kind, pairs in found["audit"].items():
         lines += [f"audit {kind}: {pair['a']} {pair['b']}" for pair in pairs]
+    if "sheet" in found:
+        sheet = found["sheet"]
+        shown = f"{sheet['kept']} kept and {sheet['rejected']} rejected pairs"
+        lines.append(f"sheet {sheet['file']}: {shown}, {sheet['gaps']} photos missing")
     return lines
 
 
