@@ -48,9 +48,9 @@ def write_audit_sheet(
     )
     judge = pipeline.outfits.judge
     kinds = [
-        f'<h2>{title}: {len(pairs)}</h2>\n<main class="{kind}">\n'
+        f'<h2>{title}: {len(pairs)}</h2>\n<div class="pairs {kind}">\n'
         + "\n".join(_section(pair, rows[pair["identity"]], people) for pair in pairs)
-        + "\n</main>"
+        + "\n</div>"
         for kind, title, pairs in (("kept", "Kept in one group", kept), ("rejected", "Not in one", rejected))
     ]
     page = Template(_PAGE.read_text()).substitute(

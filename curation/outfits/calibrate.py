@@ -3,7 +3,7 @@
 Each labelled pair is shown to the run's judge in both orders. From the answers come the cut of a single score
 for a wanted precision (`outfits.judge.cut`), the weights of the strategy `clusters`
 (`outfits.strategy.calibration`), and the probability from which it reaches the precision on people that the
-weights were not fitted on (`outfits.strategy.accept`).
+weights were not fitted on (`outfits.strategy.accept`). `strategy` of the result is `outfits.strategy` whole.
 """
 
 import json
