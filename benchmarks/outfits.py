@@ -56,9 +56,10 @@ from curation.evaluation.whose_face import who_is_shown, whose_faces  # noqa: E4
 from curation.fingerprint import fingerprint  # noqa: E402
 from curation.identities.phase import run_identities  # noqa: E402
 from curation.models import find_models  # noqa: E402
+from curation.outfits.calibration_fit import fit_calibration  # noqa: E402
 from curation.outfits.clusters import outfit_clusters  # noqa: E402
-from curation.outfits.evidence import Weights, closeness, log_odds_of  # noqa: E402
-from curation.outfits.fit import choose_cut, platt  # noqa: E402
+from curation.outfits.evidence import Weights, log_odds_of  # noqa: E402
+from curation.outfits.fit import choose_cut  # noqa: E402
 from curation.outfits.gather import gather, read_people  # noqa: E402
 from curation.outfits.judge import Answer, PairJudge, PersonRow  # noqa: E402
 from curation.outfits.judge_identity import judge_identity  # noqa: E402
@@ -306,14 +307,11 @@ def fit(
     pairs = [every[place] for place in sorted(drawn.tolist())]
     shown = [(p.photos[a], p.photos[b]) for p, a, b in pairs]
     one, two = judge.ask(shown), judge.ask([(b, a) for a, b in shown])
-    said = [(log_odds_of(x) + log_odds_of(y)) / 2 for x, y in zip(one, two, strict=True)]
+    said = np.array([(log_odds_of(x) + log_odds_of(y)) / 2 for x, y in zip(one, two, strict=True)])
     colours = np.array([float(p.alike[a, b]) for p, a, b in pairs])
     same = np.array([same_outfit(true.get(a["person_id"]), true.get(b["person_id"])) for a, b in shown])
-    slope, likeness, offset = platt(np.column_stack([said, [closeness(c) for c in colours]]), same).tolist()
-    calibration = CalibrationSettings(
-        of=of, slope=max(slope, 1e-3), likeness=max(likeness, 0.0), offset=offset
-    )
-    return Fitted(calibration, choose_cut(colours, same, LINK_PRECISION)["cut"] or 1.0)
+    calibration = fit_calibration(said, colours, same, of)
+    return Fitted(calibration, choose_cut(colours, same, LINK_PRECISION, least_pairs=1)["cut"] or 1.0)
 
 
 def ways(seed: int, true: dict[str, Row | None]) -> dict[str, Way]:

@@ -121,13 +121,13 @@ def test_a_region_that_one_photo_does_not_show_is_unknown_and_never_same() -> No
 def test_the_cut_reaches_the_wanted_precision_with_the_most_recall() -> None:
     scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
     same = np.array([True, True, False, True, True, False])
-    assert choose_cut(scores, same, 1.0)["cut"] == 0.8
-    at_80 = choose_cut(scores, same, 0.8)
+    assert choose_cut(scores, same, 1.0, least_pairs=1)["cut"] == 0.8
+    at_80 = choose_cut(scores, same, 0.8, least_pairs=1)
     assert (at_80["cut"], at_80["precision"], at_80["recall"]) == (0.5, 0.8, 1.0)
 
 
 def test_no_cut_is_named_where_none_reaches_the_precision() -> None:
-    found = choose_cut(np.array([0.9, 0.8]), np.array([False, True]), 0.9)
+    found = choose_cut(np.array([0.9, 0.8]), np.array([False, True]), 0.9, least_pairs=1)
     assert found["cut"] is None
     assert found["precision"] == 0.5
 

@@ -3,7 +3,7 @@
 Each labelled pair is shown to the run's judge in both orders. From the answers come the cut of a single score
 for a wanted precision (`outfits.judge.cut`), the weights of the strategy `clusters`
 (`outfits.strategy.calibration`), and the probability from which it reaches the precision on people that the
-weights were not fitted on (`outfits.strategy.accept`).
+weights were not fitted on (`outfits.strategy.accept`). `strategy` of the result is `outfits.strategy` whole.
 """
 
 import json
@@ -15,21 +15,23 @@ import numpy as np
 from curation.errors import ConfigError
 from curation.models import Models, find_model
 from curation.outfits.ask_run import ask_judge, judge_columns
-from curation.outfits.evidence import closeness, log_odds_of
-from curation.outfits.fit import calibration_error, choose_cut, held_out, platt, reliability
+from curation.outfits.calibration_fit import decided, fit_calibration, held_out
+from curation.outfits.evidence import log_odds_of
+from curation.outfits.fit import LEAST_PAIRS, calibration_error, choose_cut, reliability
 from curation.outfits.gather import read_people
-from curation.outfits.judge import Answer
-from curation.outfits.judge_identity import judge_identity
+from curation.outfits.judge import Answer, logit, probability
+from curation.outfits.judge_identity import judge_identity, judge_in_words
 from curation.outfits.labelled_pairs import LabelledPair, pairs_of_truth, read_pairs
 from curation.outfits.reliability_plot import reliability_svg
 from curation.outfits.similarity import similarities
 from curation.run_folder import pipeline_of, require_run
 from curation.settings import PipelineSettings
 from curation.settings.base import model_names
+from curation.settings.calibration import CalibrationSettings
+from curation.settings.outfits import ClustersStrategy, PaperStrategy
 from curation.storage import join, write_bytes
 
 RECORD, PLOT = "judge-calibration.json", "judge-calibration.svg"
-_MIN_SLOPE = 1e-3  # a judge whose yes means nothing still counts for something
 _LOST = 0.005  # share of the same pairs that the low cut may lose
 
 
@@ -71,25 +73,65 @@ def calibrate_run(
     shown = [(people[known[p.a]], people[known[p.b]]) for p in usable]
     answers = ask_judge(run, pipeline, models, [*shown, *((b, a) for a, b in shown)]) if shown else []
     alike = [float(similarities([a["appearance"], b["appearance"]])[0, 1]) for a, b in shown]
+    of = judge_identity(pipeline, models)
     result = {
-        "of": judge_identity(pipeline, models),
-        "judge": pipeline.outfits.judge.backend,
+        "of": of,
+        "judge": judge_in_words(pipeline, models),
         "wanted_precision": precision,
         "pairs": len(usable),
         "pairs_unknown": unknown,
         "pairs_cannot_tell": sum(p.same is None for p in labelled),
         **_fit(
             usable, answers[: len(shown)], answers[len(shown) :], alike,
-            [a["identity"] for a, _ in shown], precision, pairs_file or truth_folder or "",
+            [a["identity"] for a, _ in shown], precision, of, pairs_file or truth_folder or "",
         ),
     }  # fmt: skip
-    result["calibration"] = {"of": result["of"], **result["calibration"]}
+    calibration = CalibrationSettings(**result["calibration"])
+    strategy = pipeline.outfits.strategy
+    result["strategy"] = strategy_with(strategy, calibration, result["accept"], result["low_cut"])
     path = out or join(run, RECORD)
     write_bytes(path, (json.dumps(result, indent=1) + "\n").encode())
     plot = f"{path.removesuffix('.json')}.svg"
-    title = f"{result['judge']}: {result['pairs_answered']} pairs, error {result['calibration_error']}"
+    title = (
+        f"{_named(result['judge'])}: {result['pairs_answered']} pairs, error {result['calibration_error']}"
+    )
     write_bytes(plot, reliability_svg(result["reliability"], title).encode())
     return {**result, "record": path, "plot": plot}
+
+
+def strategy_with(
+    strategy: PaperStrategy | ClustersStrategy,
+    calibration: CalibrationSettings,
+    accept: float | None,
+    low_cut: float,
+) -> dict[str, Any]:
+    """`outfits.strategy` as it can be set: what was fitted, and of `clusters` what the pipeline has besides.
+
+    With `accept` come `sure_same` and `sure_other`: as far from it in log-odds as they were from the one
+    before, and never nearer to it than they were, so that what is close to `accept` is asked again. None
+    leaves all three as they are.
+    """
+    before = strategy if isinstance(strategy, ClustersStrategy) else ClustersStrategy()
+    words = {
+        **before.model_dump(exclude_none=True),
+        "low_cut": low_cut,
+        "calibration": calibration.model_dump(),
+    }
+    if accept is not None:
+        own = before.resolved()
+        assert own.accept is not None
+        assert own.sure_same is not None
+        assert own.sure_other is not None
+        moved = logit(accept) - logit(own.accept)
+        sure_same = max(own.sure_same, probability(logit(own.sure_same) + moved))
+        sure_other = min(own.sure_other, probability(logit(own.sure_other) + moved))
+        words |= {
+            "accept": accept,
+            "sure_same": max(accept, min(round(sure_same, 6), 1 - 1e-6)),
+            "sure_other": min(accept, max(round(sure_other, 6), 1e-6)),
+        }
+    ClustersStrategy.model_validate(words)  # what is printed can be set
+    return words
 
 
 def _vlm_models(pipeline: PipelineSettings) -> Models:
@@ -109,13 +151,14 @@ def _fit(
     alike: list[float],
     people: list[str],
     precision: float,
+    of: str,
     source: str,
 ) -> dict[str, Any]:
     """What follows from the answers. Pairs without an answer are counted and left out."""
     good = [
         i
         for i, (one, two) in enumerate(zip(first, second, strict=True))
-        if one.error is None and two.error is None and one.score is not None and not math.isnan(alike[i])
+        if one.error is None and two.error is None and not math.isnan(alike[i])
     ]
     same = np.array([pairs[i].same for i in good], dtype=bool)
     if not same.any() or same.all():
@@ -123,69 +166,85 @@ def _fit(
             f"{source}: needs pairs of both kinds that the run's judge can answer "
             f"({len(good)} usable of {len(pairs)}, {int(same.sum())} of them same)"
         )
-    scores = np.array([first[i].score for i in good], dtype=float)
     said = np.array([(log_odds_of(first[i]) + log_odds_of(second[i])) / 2 for i in good])
-    features = np.column_stack([said, [closeness(alike[i]) for i in good]])
-    weights = platt(features, same)
-    if weights[1] < 0:  # colours that speak for "different" where they agree: chance, not knowledge
-        slope, offset = platt(said, same)
-        weights = np.array([slope, 0.0, offset])
-    weights[0] = max(weights[0], _MIN_SLOPE)
-    fair = held_out(features, same, [people[i] for i in good])
-    log_odds = features @ weights[:2] + weights[2] if fair is None else fair
+    colours = np.array([alike[i] for i in good])
+    calibration = fit_calibration(said, colours, same, of)
+    fair = held_out(said, colours, same, [people[i] for i in good], of)
+    log_odds = decided(said, colours, calibration) if fair is None else fair
     chance = 1 / (1 + np.exp(-np.clip(log_odds, -60, 60)))
     bins = reliability(chance, same)
-    at = choose_cut(chance, same, precision)
+    # As `logit` takes `accept`: within 1e-6 of 0 and 1; rounded down, so that no pair is just below its cut.
+    digits = np.minimum(np.floor(chance * 1e6) / 1e6, 1 - 1e-6)
+    at = choose_cut(np.where(digits > 0, digits, np.nan), same, precision)
     flips = [first[i].same is not second[i].same for i in good]
     return {
         "pairs_answered": len(good),
         "pairs_same": int(same.sum()),
-        **choose_cut(scores, same, precision),
-        "calibration": {
-            "slope": round(float(weights[0]), 5),
-            "likeness": round(float(weights[1]), 5),
-            "offset": round(float(weights[2]), 5),
-        },
+        **choose_cut(np.array([_score(first[i]) for i in good]), same, precision),
+        "calibration": calibration.model_dump(),
         "accept": at["cut"],
-        "accept_precision": at["precision"],
-        "accept_recall": at["recall"],
+        **{f"accept_{name}": at[name] for name in ("accepted", "precision", "at_least", "recall")},
         "held_out": fair is not None,
-        "low_cut": math.floor(float(np.quantile([alike[i] for i in good if pairs[i].same], _LOST)) * 100)
-        / 100,
+        "low_cut": math.floor(float(np.quantile(colours[same], _LOST)) * 100) / 100,
         "swap_flips": round(float(np.mean(flips)), 4),
         "calibration_error": calibration_error(bins),
         "reliability": bins,
     }
 
 
+def _score(answer: Answer) -> float:
+    """What a cut is held against; NaN, accepted by none, without a score or where the judge cannot tell."""
+    return math.nan if answer.same is None or answer.score is None else answer.score
+
+
 def calibration_lines(result: dict[str, Any]) -> list[str]:
     """For people."""
     lines = [
+        f"judge {_named(result['judge'])}",
         f"{result['pairs_answered']} labelled pairs answered, {result['pairs_same']} of them the same "
         f"({result['pairs_unknown']} unknown to the run, {result['pairs_cannot_tell']} that people could not "
-        f"tell); the swapped question was answered otherwise for {result['swap_flips']:.1%}"
+        f"tell); the swapped question was answered otherwise for {result['swap_flips']:.1%}",
     ]
+    wanted = f"precision {result['wanted_precision']} with {LEAST_PAIRS} pairs or more"
     if result["cut"] is None:
-        lines.append(
-            f"no cut of a single answer reaches precision {result['wanted_precision']}; "
-            f"the best is {result['precision']}"
-        )
+        lines.append(f"no cut of a single answer reaches {wanted}; the best is {result['precision']}")
     else:
         lines.append(
-            f"one answer: cut {result['cut']} has precision {result['precision']}, recall "
-            f"{result['recall']}; --set outfits.judge.cut={result['cut']}"
+            f"one answer: cut {result['cut']} has {_figures(result, '')}; "
+            f"--set outfits.judge.cut={result['cut']}"
         )
-    weights = ", ".join(f"{key}: {value}" for key, value in result["calibration"].items())
-    lines.append(f"clusters: --set 'outfits.strategy.calibration={{{weights}}}'")
     where = "on people it was not fitted on" if result["held_out"] else "on the pairs it was fitted on"
     if result["accept"] is None:
-        lines.append(f"no probability reaches precision {result['wanted_precision']} {where}")
+        best = result["accept_precision"]
+        lines.append(f"clusters: no probability reaches {wanted} {where}; the best is {best}")
     else:
         lines.append(
-            f"clusters: accept {result['accept']} has precision {result['accept_precision']}, recall "
-            f"{result['accept_recall']} {where}; calibration error {result['calibration_error']}"
+            f"clusters: accept {result['accept']} has {_figures(result, 'accept_')} {where}; "
+            f"calibration error {result['calibration_error']}"
         )
+    lost = f"{_LOST:.1%} of the same pairs are less alike in stored colours than low_cut {result['low_cut']}"
+    lines.append(f"clusters: {lost} and are not asked about")
+    lines.append(f"clusters: --set 'outfits.strategy={json.dumps(result['strategy'])}'")
     return [*lines, f"record {result['record']}, plot {result['plot']}"]
+
+
+def _named(judge: dict[str, Any]) -> str:
+    """A judge in words: its model, prompt and layout where it has them."""
+    if judge["model"] is None:
+        return str(judge["backend"])
+    said = f"{judge['model']} ({judge['backend']})"
+    if judge["layout"] is not None:
+        width, height = judge["layout"]["canvas_px"]
+        layout = f"{width}x{height} px, background {judge['layout']['background']}"
+        said += f", prompt {judge['prompt']}, {layout}, margin {judge['layout']['margin']}"
+    return said
+
+
+def _figures(result: dict[str, Any], of: str) -> str:
+    return (
+        f"precision {result[of + 'precision']} (at least {result[of + 'at_least']} with 95 % confidence), "
+        f"recall {result[of + 'recall']}, {result[of + 'accepted']} pairs"
+    )
 
 
 def _by_name(people: dict[str, dict[str, Any]]) -> dict[str, str]:

@@ -51,21 +51,35 @@ def mount(parser: argparse.ArgumentParser) -> None:
         "quality",
         _quality,
         "swap flips, triangles, group sizes, calls and suspected merges of a run, without a truth",
-        "persona judge quality runs/first --audit 20",
+        "persona judge quality runs/first --audit 20 --sheet sheet.html",
     )
     quality.add_argument("folder", metavar="RUN")
     quality.add_argument(
         "--audit", type=int, default=0, metavar="N", help="list N kept and N refused pairs to look at"
     )
+    quality.add_argument(
+        "--sheet", metavar="FILE", help="show them too, on one HTML page with the people in it"
+    )
+    quality.add_argument("--seed", type=int, default=0, help="of the draw (default %(default)s)")
     quality.add_argument("--json", action="store_true")
 
 
 def _quality(options: argparse.Namespace) -> int:
     from curation.outfits.quality import outfit_quality, quality_lines
 
-    if options.audit < 0:
-        raise ConfigError(f"--audit {options.audit}: must not be negative")
-    found = outfit_quality(options.folder, options.audit)
+    for option in ("audit", "seed"):
+        if getattr(options, option) < 0:
+            raise ConfigError(f"--{option} {getattr(options, option)}: must not be negative")
+    if options.sheet is not None and options.audit == 0:
+        raise ConfigError(f"--sheet {options.sheet}: needs --audit N, the pairs of each kind to show")
+    found = outfit_quality(options.folder, options.audit, options.seed)
+    if options.sheet is not None:
+        from curation.outfits.audit_sheet import write_audit_sheet
+
+        pairs = found["audit"]
+        found["sheet"] = write_audit_sheet(
+            options.folder, pairs["kept"], pairs["refused"], options.seed, options.sheet
+        )
     print(json.dumps(found) if options.json else "\n".join(quality_lines(found)))
     return 0
 

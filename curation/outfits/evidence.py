@@ -25,7 +25,10 @@ def closeness(alike: float) -> float:
 
 
 class Weights:
-    """A calibration applied to a pair; without one the judge is believed as it is."""
+    """A calibration applied to a pair; without one the judge is believed as it is.
+
+    What runs, what is fitted and what is measured all decide by `of_pair`.
+    """
 
     def __init__(self, calibration: CalibrationSettings | None) -> None:
         self._calibration = calibration
@@ -35,13 +38,13 @@ class Weights:
 
         alike  0 to 1; NaN where the photos share no region: unknown, so never the same
 
-        Colours alone never accept: where the judge leans to no, the result does too.
+        Colours alone never accept: where the judge does not lean to yes, the result does not either.
         """
         if self._calibration is None:
             return said
         calibration = self._calibration
         weighed = calibration.slope * said + calibration.likeness * closeness(alike) + calibration.offset
-        return min(weighed, 0.0) if said < 0 else weighed
+        return weighed if said > 0 else min(weighed, 0.0)
 
     def at_most(self, alike: float) -> float:
         """Log-odds if the judge were as sure as it can be."""

@@ -2,36 +2,74 @@
 
 import math
 from collections.abc import Sequence
+from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
 import numpy as np
+from scipy.special import betaincinv
 
+# Of fewer pairs, all of them right, nobody can say with 95 % confidence that the precision is 0.9 (29 can).
+LEAST_PAIRS = 30
+_FIGURES = ("cut", "accepted", "precision", "at_least", "recall", "accuracy")
 _STEPS = 200
 
 
-def choose_cut(scores: np.ndarray, same: np.ndarray, precision: float) -> dict[str, Any]:
+def choose_cut(
+    scores: np.ndarray, same: np.ndarray, precision: float, least_pairs: int = LEAST_PAIRS
+) -> dict[str, Any]:
     """The lowest cut whose accepted pairs (score ≥ cut) reach the precision, and what it gives.
 
-    scores [n] floats; same [n] bools, both kinds present. `cut` is None where none reaches it.
+    scores       float [n]; NaN: accepted by no cut
+    same         bool [n]
+    least_pairs  accepted pairs without which no cut is named
+
+    Returns `cut`, `accepted` (pairs), their `precision` and its lower bound `at_least`, `recall` and
+    `accuracy` over all n. All are None where no cut reaches the precision, but `precision`, which is the best
+    that a cut with so many pairs has (None: there is none). The figures are of the pairs among which the cut
+    was chosen, so they flatter it a little.
     """
-    order = np.argsort(-scores, kind="stable")
-    hits = np.cumsum(same[order])
-    reached = hits / np.arange(1, len(scores) + 1)
+    places = np.flatnonzero(~np.isnan(scores))
+    order = places[np.argsort(-scores[places], kind="stable")]
+    ranked, right = scores[order], same[order]
+    reached = np.cumsum(right) / np.arange(1, len(order) + 1)
     # A cut lies between two scores: equal scores are accepted together.
-    last_of_score = np.r_[scores[order][1:] != scores[order][:-1], True]
-    good = np.flatnonzero((reached >= precision) & last_of_score)
+    possible = np.append(ranked[1:] != ranked[:-1], True)[: len(order)]
+    possible[: least_pairs - 1] = False
+    good = np.flatnonzero((reached >= precision) & possible)
     if len(good) == 0:
-        best = float(reached[last_of_score].max())
-        return {"cut": None, "precision": round(best, 4), "recall": None, "accuracy": None}
-    place = int(good[-1])
-    cut = math.floor(float(scores[order][place]) * 1e5) / 1e5
+        best = float(reached[possible].max()) if possible.any() else None
+        # Rounded down, so that it never reads as the precision that it misses.
+        shown = None if best is None else math.floor(best * 1e4) / 1e4
+        return {**dict.fromkeys(_FIGURES), "precision": shown}
+    count = int(good[-1]) + 1
+    cut = _between(float(ranked[count]) if count < len(ranked) else -math.inf, float(ranked[count - 1]))
     accepted = scores >= cut
     return {
         "cut": cut,
+        "accepted": count,
         "precision": round(float(same[accepted].mean()), 4),
-        "recall": round(float(accepted[same].mean()), 4),
+        "at_least": math.floor(precision_at_least(int(same[accepted].sum()), count) * 1e4) / 1e4,
+        "recall": round(float(accepted[same].mean()), 4) if same.any() else None,
         "accuracy": round(float((accepted == same).mean()), 4),
     }
+
+
+def precision_at_least(hits: int, accepted: int) -> float:
+    """What the precision is at least, with 95 % confidence: Clopper and Pearson's one-sided bound (1934).
+
+    Exact for pairs that are independent; those of one person are not quite.
+    """
+    return float(betaincinv(hits, accepted - hits + 1, 0.05)) if hits else 0.0
+
+
+def _between(lower: float, score: float) -> float:
+    """The number with the fewest digits, five or more, that is above `lower` and at most `score`."""
+    for digits in range(5, 17):
+        step = Decimal(1).scaleb(-digits)
+        cut = float(Decimal(repr(score)).quantize(step, ROUND_FLOOR))
+        if lower < cut:
+            return cut
+    return score
 
 
 def platt(features: np.ndarray, same: np.ndarray) -> np.ndarray:
@@ -54,26 +92,6 @@ def platt(features: np.ndarray, same: np.ndarray) -> np.ndarray:
         if np.abs(step).max() < 1e-9:
             break
     return weights
-
-
-def held_out(
-    features: np.ndarray, same: np.ndarray, people: Sequence[str], folds: int = 5
-) -> np.ndarray | None:
-    """Log-odds of each pair by curves that were fitted without its person; None with too few people.
-
-    people [n] names: all pairs of one person are in one fold.
-    """
-    names = sorted(set(people))
-    fold_of = {name: place % folds for place, name in enumerate(names)}
-    fold = np.array([fold_of[name] for name in people])
-    log_odds = np.zeros(len(same))
-    for number in range(folds):
-        rest = same[fold != number]
-        if not rest.any() or rest.all():
-            return None
-        weights = platt(features[fold != number], rest)
-        log_odds[fold == number] = features[fold == number] @ weights[:-1] + weights[-1]
-    return log_odds
 
 
 def reliability(probabilities: np.ndarray, same: np.ndarray, bins: int = 10) -> list[dict[str, float]]:

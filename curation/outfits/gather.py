@@ -6,7 +6,7 @@ enough to be sorted in memory; then every bucket is written once, in order.
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -103,8 +103,13 @@ def read_bucket(folder: str, bucket: int) -> pa.Table:
     return read_table(join(folder, bucket_name(bucket)))
 
 
-def read_people(run: str, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """{person_id: its columns} of everyone that a run brought together; empty before its phase `outfits`."""
+def read_people(
+    run: str, columns: Sequence[str], only: Collection[str] | None = None
+) -> dict[str, dict[str, Any]]:
+    """{person_id: its columns} of everyone that a run brought together; empty before its phase `outfits`.
+
+    only  person_ids that are wanted; None: all
+    """
     rows: dict[str, dict[str, Any]] = {}
     wanted = list(dict.fromkeys(["person_id", *columns]))
     outfits = join(run, "outfits")
@@ -113,6 +118,8 @@ def read_people(run: str, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
             buckets = sum(file.startswith("bucket-") for file in list_names(join(outfits, name)))
             for bucket in range(buckets):
                 table = read_bucket(join(outfits, name), bucket).select(wanted)
+                if only is not None:
+                    table = table.filter(pc.is_in(table["person_id"], pa.array(only, pa.string())))
                 rows |= {row["person_id"]: row for row in table.to_pylist()}
     return rows
 

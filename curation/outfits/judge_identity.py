@@ -1,4 +1,6 @@
-"""Of which judge a calibration is: the model, the prompt and the layout, as one short hash."""
+"""Of which judge a calibration is: the model, the prompt and the layout, as one short hash and in words."""
+
+from typing import Any
 
 from curation.errors import ConfigError
 from curation.fingerprint import fingerprint
@@ -25,6 +27,25 @@ def judge_identity(pipeline: PipelineSettings, models: Models) -> str:
     model = getattr(judge, "model", None)
     weights = models[model].sha256 if model else None
     return fingerprint([judge.backend, weights, judge.measurement(), colours])
+
+
+def judge_in_words(pipeline: PipelineSettings, models: Models) -> dict[str, Any]:
+    """For people, what the hash cannot say: `backend`, `model` and its `sha256`, `prompt`, `layout`.
+
+    None is what a judge does not have.
+    """
+    judge = pipeline.outfits.judge
+    model = getattr(judge, "model", None)
+    layout = None
+    if isinstance(judge, VlmJudgeSettings):
+        layout = {"canvas_px": judge.canvas_px, "background": judge.background, "margin": judge.margin}
+    return {
+        "backend": judge.backend,
+        "model": model,
+        "sha256": models[model].sha256 if model else None,
+        "prompt": getattr(judge, "prompt", None),
+        "layout": layout,
+    }
 
 
 def check_calibration(pipeline: PipelineSettings, models: Models) -> None:

@@ -19,14 +19,14 @@ from typing import Any
 from curation.errors import ConfigError, PersonaError, one_line
 from curation.fragments import list_fragments
 from curation.outfits.gather import read_people
+from curation.outfits.judge_pictures import judge_pictures
 from curation.outfits.label_pairs import LABELS, LabelFile, Pair, draw_pairs
 from curation.run_folder import pipeline_of
-from curation.settings.vlm import VlmJudgeSettings
 from curation.storage import join, read_table
-from curation.vlm.person_pictures import COLUMNS, PersonPictures
+from curation.vlm.person_pictures import COLUMNS
 
 _PAGE = Path(__file__).with_name("label.html")
-_LEAST_CANVAS_PX = (448, 896)  # people see more than a small judge is shown
+_LEAST_HEIGHT_PX = 896  # people see more than a small judge is shown
 _HOSTS = ("127.0.0.1", "localhost")
 _MOST_BYTES = 4096  # of a request
 
@@ -50,14 +50,7 @@ class Labelling:
         if not self.pairs:
             raise ConfigError(f"{run}: has no person with two photos; has its phase outfits run?")
         self._labels = LabelFile(out)
-        judge = pipeline.outfits.judge
-        canvas, background, margin = _LEAST_CANVAS_PX, "grey", 0.0
-        if isinstance(judge, VlmJudgeSettings):
-            wide, high = judge.canvas_px
-            grow = max(1.0, _LEAST_CANVAS_PX[1] / high)
-            canvas = (round(wide * grow), round(high * grow))
-            background, margin = judge.background, judge.margin
-        self._pictures = PersonPictures(pipeline.source, canvas, background, margin)  # type: ignore[arg-type]
+        self._pictures = judge_pictures(pipeline, least_height_px=_LEAST_HEIGHT_PX)
 
     def next(self) -> dict[str, Any]:
         """The first pair without a label."""

@@ -3,15 +3,16 @@
 Everything comes from what the judge was asked and said (`pairs` of outfits/), and from the groups.
 """
 
-from collections import Counter
-from itertools import combinations
+from collections import Counter, defaultdict
 from typing import Any
 
 import numpy as np
 
 from curation.fragments import list_fragments
-from curation.run_folder import require_run
+from curation.run_folder import pipeline_of
+from curation.settings import PipelineSettings
 from curation.storage import join, read_table
+from curation.vlm.prompts import REGIONS
 
 _COLUMNS = ["identity", "person_ids", "outfits", "merged", "pairs"]
 _SUSPECTED = 20  # merges that are listed
@@ -20,15 +21,19 @@ _SUSPECTED = 20  # merges that are listed
 def outfit_quality(run: str, audit: int = 0, seed: int = 0) -> dict[str, Any]:
     """Figures of a run that has its phase `outfits`; counts are of the whole run.
 
-    calls_per_photo      questions that were asked, by the photos of identities
+    calls                questions that the judge was asked: of a pair region by region, one a region
+    calls_per_photo      the same by the photos of identities
     swap_flips           of pairs asked in both orders, the share answered otherwise the other way round
     triangles            photos A, B, C all compared: `closed` A = B = C = A, `violated` with one "no"
     group_sizes          {photos in a group: groups}
     merged_photos        photos whose outfit was joined to another at the end
     suspected_merges     groups with a "no" inside, the most first: {identity, outfit, photos, no, asked}
     audit                `audit` kept and as many refused pairs, drawn by `seed`: for people to look at
+
+    Raises ConfigError for a folder that is no run.
     """
-    require_run(run)
+    _, pipeline = pipeline_of(run)
+    of_regions = _questions_by_regions(pipeline)
     photos = merged = calls = both = flips = closed = violated = 0
     sizes: Counter[int] = Counter()
     suspected: list[dict[str, Any]] = []
@@ -39,7 +44,7 @@ def outfit_quality(run: str, audit: int = 0, seed: int = 0) -> dict[str, Any]:
             photos += len(row["person_ids"])
             merged += sum(row["merged"] or [])
             said = _answers(row["pairs"] or [])
-            calls += len(row["pairs"] or [])
+            calls += sum(of_regions if pair["by_regions"] else 1 for pair in row["pairs"] or [])
             outfit = dict(zip(row["person_ids"], row["outfits"], strict=True))
             for pair, answers in said.items():
                 if len(answers) > 1:
@@ -64,9 +69,7 @@ def outfit_quality(run: str, audit: int = 0, seed: int = 0) -> dict[str, Any]:
         "triangles": {"closed": closed, "violated": violated},
         "group_sizes": {str(size): sizes[size] for size in sorted(sizes)},
         "merged_photos": merged,
-        "suspected_merges": sorted(suspected, key=lambda s: (-s["no"] / s["asked"], s["identity"]))[
-            :_SUSPECTED
-        ],
+        "suspected_merges": suspected[:_SUSPECTED],
         "audit": {"kept": _drawn(kept, audit, random), "refused": _drawn(refused, audit, random)},
     }
 
@@ -89,7 +92,16 @@ def quality_lines(found: dict[str, Any]) -> list[str]:
     ]
     for kind, pairs in found["audit"].items():
         lines += [f"audit {kind}: {pair['a']} {pair['b']}" for pair in pairs]
+    if "sheet" in found:
+        sheet = found["sheet"]
+        shown = f"{sheet['kept']} kept and {sheet['rejected']} rejected pairs"
+        lines.append(f"sheet {sheet['file']}: {shown}, {sheet['gaps']} photos missing")
     return lines
+
+
+def _questions_by_regions(pipeline: PipelineSettings) -> int:
+    """Questions to the model for a pair asked region by region; none where `regions` is not set."""
+    return 0 if getattr(pipeline.outfits.judge, "regions", None) is False else len(REGIONS)
 
 
 def _answers(pairs: list[dict[str, Any]]) -> dict[tuple[str, str], dict[tuple[str, str], bool]]:
@@ -103,13 +115,16 @@ def _answers(pairs: list[dict[str, Any]]) -> dict[tuple[str, str], dict[tuple[st
 
 
 def _triangles(yes: dict[tuple[str, str], bool]) -> tuple[int, int]:
-    """(closed, violated) among photos all three of whose pairs were asked."""
+    """(closed, violated) among photos all three of whose pairs were asked; a pair's ids are ascending."""
+    later: defaultdict[str, set[str]] = defaultdict(set)
+    for a, b in yes:
+        later[a].add(b)
     closed = violated = 0
-    for a, b, c in combinations(sorted({name for pair in yes for name in pair}), 3):
-        sides = [yes.get(pair) for pair in ((a, b), (b, c), (a, c))]
-        if None not in sides:
-            closed += sides.count(True) == 3
-            violated += sides.count(True) == 2
+    for a, b in yes:
+        for c in later[a] & later.get(b, set()):
+            agree = yes[a, b] + yes[b, c] + yes[a, c]
+            closed += agree == 3
+            violated += agree == 2
     return closed, violated
 
 
