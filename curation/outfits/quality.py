@@ -18,6 +18,15 @@ _COLUMNS = ["identity", "person_ids", "outfits", "merged", "pairs"]
 _SUSPECTED = 20  # merges that are listed
 
 
+def questions_asked(pairs: list[dict[str, Any]], pipeline: PipelineSettings) -> int:
+    """How many questions were sent for these rows of `pairs`.
+
+    A pair asked region by region takes one a region; none where `regions` is not set, and nothing was sent.
+    """
+    by_regions = 0 if getattr(pipeline.outfits.judge, "regions", None) is False else len(REGIONS)
+    return sum(by_regions if pair["by_regions"] else 1 for pair in pairs)
+
+
 def outfit_quality(run: str, audit: int = 0, seed: int = 0) -> dict[str, Any]:
     """Figures of a run that has its phase `outfits`; counts are of the whole run.
 
@@ -33,7 +42,6 @@ def outfit_quality(run: str, audit: int = 0, seed: int = 0) -> dict[str, Any]:
     Raises ConfigError for a folder that is no run.
     """
     _, pipeline = pipeline_of(run)
-    of_regions = _questions_by_regions(pipeline)
     photos = merged = calls = both = flips = closed = violated = 0
     sizes: Counter[int] = Counter()
     suspected: list[dict[str, Any]] = []
@@ -44,7 +52,7 @@ def outfit_quality(run: str, audit: int = 0, seed: int = 0) -> dict[str, Any]:
             photos += len(row["person_ids"])
             merged += sum(row["merged"] or [])
             said = _answers(row["pairs"] or [])
-            calls += sum(of_regions if pair["by_regions"] else 1 for pair in row["pairs"] or [])
+            calls += questions_asked(row["pairs"] or [], pipeline)
             outfit = dict(zip(row["person_ids"], row["outfits"], strict=True))
             for pair, answers in said.items():
                 if len(answers) > 1:
@@ -97,11 +105,6 @@ def quality_lines(found: dict[str, Any]) -> list[str]:
         shown = f"{sheet['kept']} kept and {sheet['rejected']} rejected pairs"
         lines.append(f"sheet {sheet['file']}: {shown}, {sheet['gaps']} photos missing")
     return lines
-
-
-def _questions_by_regions(pipeline: PipelineSettings) -> int:
-    """Questions to the model for a pair asked region by region; none where `regions` is not set."""
-    return 0 if getattr(pipeline.outfits.judge, "regions", None) is False else len(REGIONS)
 
 
 def _answers(pairs: list[dict[str, Any]]) -> dict[tuple[str, str], dict[tuple[str, str], bool]]:

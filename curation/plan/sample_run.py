@@ -9,7 +9,10 @@ import numpy as np
 
 from curation.fragments import list_fragments
 from curation.ledger import KEPT
+from curation.outfits.quality import questions_asked
 from curation.plan.outfit_yield import JudgedPerson
+from curation.run_folder import pipeline_of
+from curation.settings import PipelineSettings
 from curation.storage import join, read_table
 
 BEFORE_COPIES = ("read", "screen", "copies")
@@ -58,19 +61,22 @@ def read_sample_run(run: str, min_photos: int) -> SampleRun:
         for decision in row["decisions"]:
             if decision["stage"] == "identity":
                 ways.setdefault(("identity", decision["verdict"]), Counter())[place[row["source_key"]]] += 1
+    _, pipeline = pipeline_of(run)
+    outfits = _rows(run, "outfits", ["person_ids", "outfits", "pairs"])
     return SampleRun(
         photos=len(place),
         passed=np.array(screened, bool),
         ways={key: _spread(counted, len(place)) for key, counted in ways.items()},
         families=np.array(list(originals.values()), int),
-        people=[_judged(row) for row in _rows(run, "outfits", ["person_ids", "outfits", "pairs"])],
+        people=[_judged(row, pipeline) for row in outfits],
         packed=[size for size in _selected(run).values() if size >= min_photos],
     )
 
 
-def _judged(row: dict[str, Any]) -> JudgedPerson:
+def _judged(row: dict[str, Any], pipeline: PipelineSettings) -> JudgedPerson:
     letters = Counter(letter for letter in row["outfits"] if letter is not None)
-    return JudgedPerson(len(row["person_ids"]), len(row["pairs"]), tuple(letters.values()))
+    asked = questions_asked(row["pairs"], pipeline)
+    return JudgedPerson(len(row["person_ids"]), asked, tuple(letters.values()))
 
 
 def _selected(run: str) -> Counter[str]:
