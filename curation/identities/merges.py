@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from curation.errors import ConfigError
 from curation.fingerprint import fingerprint
+from curation.identities.unions import Unions
 from curation.storage import exists, join, read_bytes, write_bytes
 
 FILE = "merges.json"
@@ -52,14 +53,24 @@ class Merges:
     def __init__(self, folder: str, entries: list[Merge]) -> None:
         self._folder = folder
         self.entries = {entry.id: entry for entry in entries}
+        self._unions: Unions | None = None  # as the entries stand; None: they changed
 
     def propose(self, into: str, other: str, cosine: float, by_rule: bool = False) -> bool:
-        """Adds a join, accepted at once by the rule; what was said of these two before stays. True: new."""
+        """Adds a join, accepted at once by the rule. True: new.
+
+        What was said of these two before stays, under whatever names: no join is added where the two are one
+        already, or where a merge that is proposed or reverted lies between any two identities of theirs.
+        """
+        unions = self.unions()
+        if unions.root(into) == unions.root(other) or unions.spoken(into, other):
+            return False
         entry = Merge(into, other, round(cosine, 4), "proposed", "search")
         entry = entry.put("accepted", "rule") if by_rule else entry.put("proposed", "search")
-        if into == other or entry.id in self.entries:
-            return False
         self.entries[entry.id] = entry
+        if by_rule:
+            unions.join(into, other)
+        else:
+            unions.speak(into, other, entry.id)
         return True
 
     def accept(self, ids: list[str]) -> None:
@@ -75,7 +86,20 @@ class Merges:
         named = [key for key, entry in self.entries.items() if {entry.into, entry.other} & identities]
         for key in named:
             del self.entries[key]
+        self._unions = None
         return len(named)
+
+    def unions(self) -> Unions:
+        """The sets that accepted joins make, and the merges in other states that lie between them."""
+        if self._unions is None:
+            self._unions = Unions()
+            for entry in self.entries.values():
+                if entry.state == "accepted":
+                    self._unions.join(entry.into, entry.other)
+            for key, entry in self.entries.items():
+                if entry.state != "accepted":
+                    self._unions.speak(entry.into, entry.other, key)
+        return self._unions
 
     def aliases(self) -> dict[str, str]:
         """{identity: the one that it is now part of}, for those that are part of another."""
@@ -108,6 +132,7 @@ class Merges:
             )
         for key in ids:
             self.entries[key] = self.entries[key].put(state, "person")
+        self._unions = None
 
 
 def read_merges(folder: str) -> Merges:
