@@ -120,6 +120,15 @@ def test_cells_find_nearly_all_pairs_that_comparing_all_finds_and_no_others(stor
     assert len(pairs(1)) >= 0.97 * len(every)
 
 
+def test_cells_are_searched_where_so_few_vectors_differ_that_most_cells_stay_empty(store: Store) -> None:
+    vectors = np.repeat(np.eye(3, dtype=np.float32), 1400, axis=0)
+    settings = SearchSettings(exact_faces=1, cell_faces=16, probes=1, tables=1)
+    found = find_pairs(
+        InlineEngine(), store.job, store.folder, store.write(vectors), 0.5, settings, Resources()
+    )
+    assert len(found) == 3 * 1400 * 1399 // 2
+
+
 @pytest.mark.parametrize("exact_faces", [10_000, 1])
 def test_shuffled_faces_give_the_same_partition(store: Store, exact_faces: int) -> None:
     """Faces are numbered by their ids, so a shuffled collection is the same faces with the same numbers; here

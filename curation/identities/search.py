@@ -201,8 +201,8 @@ def open_cells(job: Job) -> Work:
         for cell in range(task.detail["first"], task.detail["last"]):
             faces = members[starts[cell] : starts[cell + 1]].astype(np.int64)
             found += list(_in_cell(faces, vectors, floor, fresh))
-        left, right, cosine = _once([np.concatenate(part) for part in zip(*found, strict=True)])
-        return _write_pairs(task.target, [left, right, cosine])
+        # Where few vectors differ, all cells of a task may be empty.
+        return _write_pairs(task.target, _merge(_no_pairs(), found))
 
     return work
 
@@ -268,8 +268,7 @@ def _write_pairs(path: str, parts: Sequence[np.ndarray]) -> Answer:
 
 def _collect(paths: Iterator[str]) -> Pairs:
     """All pairs, each once. What several tasks found is thrown out on the way, not at the end of it all."""
-    none = np.zeros(0, np.int32)
-    merged: tuple[np.ndarray, ...] = (none, none, np.zeros(0, np.float32))
+    merged = _no_pairs()
     waiting: list[tuple[np.ndarray, ...]] = []
     rows = 0
     for path in paths:
@@ -281,7 +280,13 @@ def _collect(paths: Iterator[str]) -> Pairs:
     return Pairs(*_merge(merged, waiting))
 
 
-def _merge(merged: tuple[np.ndarray, ...], waiting: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+def _no_pairs() -> tuple[np.ndarray, ...]:
+    return np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)
+
+
+def _merge(
+    merged: tuple[np.ndarray, ...], waiting: Sequence[tuple[np.ndarray, ...]]
+) -> tuple[np.ndarray, ...]:
     if not waiting:
         return merged
     return _once([np.concatenate(columns) for columns in zip(merged, *waiting, strict=True)])
