@@ -19,6 +19,7 @@ import pyarrow as pa
 from curation.errors import ConfigError
 from curation.fingerprint import fingerprint, fingerprint_rows
 from curation.identities.collect import Collector, FaceRows
+from curation.identities.faces_file import named_faults, read_faces
 from curation.identities.merges import Merges, read_merges
 from curation.identities.vectors import Vectors
 from curation.models import Models
@@ -30,7 +31,6 @@ from curation.storage import (
     list_names,
     parquet_footer,
     read_bytes,
-    read_table,
     remove,
     write_bytes,
     write_table,
@@ -82,9 +82,18 @@ class IdentityIndex:
         return [name for name in list_names(self.folder) if name.startswith("faces-")]
 
     def day_of(self, name: str) -> date:
-        """When a file of faces came in."""
-        metadata = parquet_footer(join(self.folder, name)).metadata
-        return date.fromisoformat(metadata[_DAY].decode())
+        """When a file of faces came in. Raises ConfigError where it does not say so."""
+        path = join(self.folder, name)
+        with named_faults(path):
+            metadata = parquet_footer(path).metadata or {}
+        try:
+            return date.fromisoformat(metadata[_DAY].decode())
+        except (KeyError, ValueError):
+            raise ConfigError(f"{path}: does not say on which day its faces came in") from None
+
+    def read(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """A file of faces, or these columns of it. Raises ConfigError where it is something else."""
+        return read_faces(join(self.folder, name), _FACES, columns)
 
     def expire(self, days: int, today: date | None = None) -> list[str]:
         """Deletes the files of faces older than `days`. Returns their names."""
@@ -97,14 +106,18 @@ class IdentityIndex:
     def load(self, into: Collector) -> dict[str, str]:
         """Adds all faces to `into`; {person_id: the identity first given}, aliases not followed."""
         given: dict[str, str] = {}
+        bytes_each: int | None = None
         for name in self.additions():
-            table = read_table(join(self.folder, name))
+            table = self.read(name)
             # A kill between two writes may have put a face into two files.
             new = [person_id not in given for person_id in table["person_id"].to_pylist()]
             rows = table.filter(pa.array(new, pa.bool_())).to_pydict()
             if not rows["person_id"]:
                 continue
             given |= dict(zip(rows["person_id"], rows["identity"], strict=True))
+            bytes_each = bytes_each or len(rows["embedding"][0])
+            if bytes_each != len(rows["embedding"][0]):
+                raise ConfigError(f"{join(self.folder, name)}: its embeddings are not as long as the others")
             count = len(rows["person_id"])
             into.add(
                 FaceRows(rows["person_id"], [-1] * count, rows["hint"], rows["collection"], rows["seed"]),
@@ -136,7 +149,7 @@ class IdentityIndex:
         aliases = self.aliases()
         found: dict[str, int] = {}
         for name in self.additions():
-            for given in read_table(join(self.folder, name), ["identity"])["identity"].to_pylist():
+            for given in self.read(name, ["identity"])["identity"].to_pylist():
                 identity = aliases.get(given, given)
                 found[identity] = found.get(identity, 0) + 1
         return found

@@ -5,9 +5,11 @@ out of the union: the faces fall back to what they were given, and nothing is lo
 """
 
 import json
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from curation.errors import ConfigError
 from curation.fingerprint import fingerprint
@@ -136,12 +138,45 @@ class Merges:
 
 
 def read_merges(folder: str) -> Merges:
-    """The joins of an index; none where there is no file."""
+    """The joins of an index; none where there is no file. Raises ConfigError for a wrong value."""
     path = join(folder, FILE)
     if not exists(path):
         return Merges(folder, [])
     try:
         rows = json.loads(read_bytes(path))
-        return Merges(folder, [Merge(**{k: v for k, v in row.items() if k != "id"}) for row in rows])
-    except (ValueError, TypeError, AttributeError):
-        raise ConfigError(f"{path}: is not the merges.json of an identity index") from None
+    except ValueError:
+        rows = None
+    if not isinstance(rows, list):
+        raise ConfigError(f"{path}: is not the merges.json of an identity index")
+    return Merges(folder, [_merge(row, f"{path}: entry {place}") for place, row in enumerate(rows, 1)])
+
+
+def _merge(row: Any, where: str) -> Merge:
+    """The entry, if every value in it is one that it may have."""
+    if not isinstance(row, dict):
+        raise ConfigError(f"{where}: is no merge of two identities")
+    wrong = [key for key, holds in _VALUES.items() if key not in row or not holds(row[key])]
+    wrong += sorted(row.keys() - _VALUES.keys() - {"id"})
+    if wrong:
+        raise ConfigError(f"{where}: {wrong[0]} is missing, unknown or has a wrong value")
+    return Merge(**{key: row[key] for key in _VALUES})
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_log(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(line, list) and len(line) >= 2 and all(map(_is_name, line)) for line in value
+    )
+
+
+_VALUES: dict[str, Callable[[Any], bool]] = {
+    "into": _is_name,
+    "other": _is_name,
+    "cosine": lambda value: type(value) in (int, float) and math.isfinite(value),
+    "state": lambda value: value in get_args(State),
+    "by": _is_name,
+    "log": _is_log,
+}
