@@ -15,6 +15,7 @@ from tests.test_identity_index import curate_faces, new_index
 READERS = {
     "list": [],
     "propose": ["--merge-cosine", "0.4"],
+    "accept": ["--all"],
     "forget": ["--person", "0" * 64 + "-0"],
 }
 

@@ -6,7 +6,7 @@ out of the union: the faces fall back to what they were given, and nothing is lo
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
@@ -28,7 +28,7 @@ class Merge:
     other   the one that becomes part of it; both as they were first given
     cosine  mean over the pairs of their faces when it was found
     by      `search` (proposed), `rule` (accepted at once: one of them had one face), `person`
-    log     [time (UTC), state] of every change
+    log     [time (UTC), state] of every change, and what else there is to say of it
     """
 
     into: str
@@ -43,10 +43,10 @@ class Merge:
         """8 hex digits that name it on the command line."""
         return fingerprint(sorted([self.into, self.other]))[:8]
 
-    def put(self, state: State, by: str) -> "Merge":
+    def put(self, state: State, by: str, note: str | None = None) -> "Merge":
         """The entry in another state."""
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        return replace(self, state=state, by=by, log=[*self.log, [now, state]])
+        said = [datetime.now(UTC).isoformat(timespec="seconds"), state, *([] if note is None else [note])]
+        return replace(self, state=state, by=by, log=[*self.log, said])
 
 
 class Merges:
@@ -75,13 +75,36 @@ class Merges:
             unions.speak(into, other, entry.id)
         return True
 
-    def accept(self, ids: list[str]) -> None:
-        """The two identities of each entry become one. Raises ConfigError for an unknown id."""
-        self._put(ids, "accepted")
+    def named(self, ids: Iterable[str]) -> list[Merge]:
+        """The entries of these ids. Raises ConfigError for an unknown one."""
+        ids = list(ids)
+        unknown = [key for key in ids if key not in self.entries]
+        if unknown:
+            raise ConfigError(
+                f"{self._folder}: has no merge {', '.join(unknown)}; see persona identities list"
+            )
+        return [self.entries[key] for key in ids]
 
-    def revert(self, ids: list[str]) -> None:
-        """They become two again. Raises ConfigError for an unknown id."""
-        self._put(ids, "reverted")
+    def accept(self, ids: Iterable[str], note: str | None = None) -> None:
+        """The two identities of each become one, whoever they are; `note` goes into the log.
+
+        A person asks curation/identities/accept.py. Raises ConfigError for an unknown id.
+        """
+        for entry in self.named(ids):
+            self.entries[entry.id] = entry.put("accepted", "person", note)
+            self.unions().join(entry.into, entry.other)
+
+    def revert(self, ids: Iterable[str]) -> list[str]:
+        """They become two again; returns those that other joins still hold together.
+
+        Raises ConfigError for an unknown id.
+        """
+        entries = self.named(ids)
+        for entry in entries:
+            self.entries[entry.id] = entry.put("reverted", "person")
+        self._unions = None
+        unions = self.unions()
+        return [entry.id for entry in entries if unions.root(entry.into) == unions.root(entry.other)]
 
     def drop(self, identities: set[str]) -> int:
         """Deletes every entry that names one of these. Returns how many."""
@@ -125,16 +148,6 @@ class Merges:
             {"id": key, **asdict(self.entries[key])} for key in sorted(self.entries)
         ]
         write_bytes(join(self._folder, FILE), (json.dumps(entries, indent=1) + "\n").encode())
-
-    def _put(self, ids: list[str], state: State) -> None:
-        unknown = [key for key in ids if key not in self.entries]
-        if unknown:
-            raise ConfigError(
-                f"{self._folder}: has no merge {', '.join(unknown)}; see persona identities list"
-            )
-        for key in ids:
-            self.entries[key] = self.entries[key].put(state, "person")
-        self._unions = None
 
 
 def read_merges(folder: str) -> Merges:
