@@ -72,6 +72,8 @@ def _list(options: argparse.Namespace) -> int:
     said: dict[str, Any] = {
         "embedder": index.embedder_name,
         "additions": {name: index.day_of(name).isoformat() for name in index.additions()},
+        "index_days": index.days,
+        "expired": index.expired(),
         "faces": sum(sizes.values()),
         "identities": len(sizes),
         "of_one_face": sum(size == 1 for size in sizes.values()),
@@ -96,7 +98,8 @@ def _list(options: argparse.Namespace) -> int:
         f"embedder {said['embedder']}"
     )
     for name, day in said["additions"].items():
-        print(f"  {day}  {name}")
+        old = name in said["expired"]
+        print(f"  {day}  {name}" + (f"  expired: older than {index.days} days" if old else ""))
     for merge in said["merges"]:
         print(
             f"{merge['id']}  {merge['state']:<8}  {merge['other']} into {merge['into']}  "

@@ -4,8 +4,8 @@ A working file, apart from every shard: it holds embeddings, which are never pac
 collection `index_days` after they came in. An identity is frozen once given. Two that turn out to be one are
 joined by an entry of merges.json, never by rewriting, so that it can be reverted.
 
-Files: FOLDER/index.json (format, embedder), FOLDER/faces-KEY.parquet (one addition: person_id, identity,
-embedding ...; the footer holds its day), FOLDER/merges.json (curation/identities/merges.py).
+Files: FOLDER/index.json (format, embedder, index_days), FOLDER/faces-KEY.parquet (one addition: person_id,
+identity, embedding ...; the footer holds its day), FOLDER/merges.json (curation/identities/merges.py).
 """
 
 import json
@@ -25,6 +25,7 @@ from curation.identities.vectors import Vectors
 from curation.models import Models
 from curation.people.phase import used_models
 from curation.settings import PipelineSettings
+from curation.settings.identities import IdentitiesSettings
 from curation.storage import (
     exists,
     join,
@@ -63,7 +64,10 @@ class IdentityIndex:
             self.embedder: str = about["embedder"]
             self.embedder_name: str = about["embedder_name"]
             known = about["format"] == FORMAT
-        except (ValueError, KeyError, TypeError):
+            self.days: int = about.get("index_days", IdentitiesSettings().index_days)
+            if type(self.days) is not int or self.days < 1:
+                raise ValueError
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise ConfigError(f"{path}: is not the index.json of an identity index") from None
         if not known:
             raise ConfigError(f"{path}: format {about['format']!r} is not {FORMAT}; another version wrote it")
@@ -95,10 +99,24 @@ class IdentityIndex:
         """A file of faces, or these columns of it. Raises ConfigError where it is something else."""
         return read_faces(join(self.folder, name), _FACES, columns)
 
+    def keep_for(self, days: int) -> None:
+        """Writes down after how many days embeddings expire, for commands that know of no pipeline."""
+        if days == self.days:
+            return
+        path = join(self.folder, "index.json")
+        about = {**json.loads(read_bytes(path)), "index_days": days}
+        write_bytes(path, (json.dumps(about, indent=1) + "\n").encode())
+        self.days = days
+
+    def expired(self, today: date | None = None) -> list[str]:
+        """Names of the files of faces that came in more than `days` days ago."""
+        limit = (today or datetime.now(UTC).date()) - timedelta(days=self.days)
+        return [name for name in self.additions() if self.day_of(name) < limit]
+
     def expire(self, days: int, today: date | None = None) -> list[str]:
-        """Deletes the files of faces older than `days`. Returns their names."""
-        limit = (today or datetime.now(UTC).date()) - timedelta(days=days)
-        old = [name for name in self.additions() if self.day_of(name) < limit]
+        """Deletes the files of faces older than `days`, which hold from now on. Returns their names."""
+        self.keep_for(days)
+        old = self.expired(today)
         for name in old:
             remove(join(self.folder, name))
         return old
@@ -172,7 +190,8 @@ def open_index(pipeline: PipelineSettings, models: Models) -> IdentityIndex:
     if not exists(path):
         if list_names(folder):
             raise ConfigError(f"identities.index: {folder}: is not empty and no identity index")
-        about = {"format": FORMAT, "embedder": key, "embedder_name": name}
+        days = pipeline.identities.index_days
+        about = {"format": FORMAT, "embedder": key, "embedder_name": name, "index_days": days}
         write_bytes(path, (json.dumps(about, indent=1) + "\n").encode())
     index = IdentityIndex(folder)
     if index.embedder != key:
