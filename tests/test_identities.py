@@ -1,12 +1,13 @@
 """Identities: linked by more than a threshold, told apart inside a photo, in any order the same."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from curation.engine import InlineEngine, Job
+from curation.engine import Answer, InlineEngine, Job, Opener, Task
 from curation.identities.control import prototype_cosines
 from curation.identities.false_match import fit_curve
 from curation.identities.graph import build_edges, link_cosines
@@ -118,6 +119,52 @@ def test_cells_find_nearly_all_pairs_that_comparing_all_finds_and_no_others(stor
     assert pairs(10_000) == every
     assert pairs(1) <= every
     assert len(pairs(1)) >= 0.97 * len(every)
+
+
+class CountingEngine(InlineEngine):
+    """Counts the tasks that it is given."""
+
+    tasks = 0
+
+    def map(self, opener: Opener, job: Job, tasks: Sequence[Task], resources: Resources) -> Iterator[Answer]:
+        self.tasks += len(tasks)
+        return super().map(opener, job, tasks, resources)
+
+
+@pytest.mark.parametrize("how", ["exact", "cells"])
+@pytest.mark.parametrize("newcomers", [0, 60, 5000])
+def test_pairs_with_newcomers_are_those_of_all_pairs_that_hold_one(
+    store: Store, how: str, newcomers: int
+) -> None:
+    vectors, _ = faces(6, people=3000, each=3, noise=0.6, size=16)
+    written = store.write(vectors)
+    # Cells of more faces than one product compares at a time.
+    settings = SearchSettings(
+        exact_faces=10_000 if how == "exact" else 1, cell_faces=4500, probes=2, tables=1
+    )
+    fresh = np.zeros(len(vectors), bool)
+    fresh[np.random.default_rng(0).permutation(len(vectors))[:newcomers]] = True
+
+    def pairs(engine: CountingEngine, fresh: np.ndarray | None) -> list[tuple[int, int, float]]:
+        found = find_pairs(engine, store.job, store.folder, written, 0.8, settings, Resources(), fresh)
+        columns = (found.left.tolist(), found.right.tolist(), found.cosine.tolist())
+        return list(zip(*columns, strict=True))
+
+    engine = CountingEngine()
+    every = pairs(CountingEngine(), None)
+    assert len(every) > 1000
+    assert pairs(engine, fresh) == [pair for pair in every if fresh[pair[0]] or fresh[pair[1]]]
+    if how == "exact":  # a task compares 4096 newcomers with everyone
+        assert engine.tasks == -(-newcomers // 4096)
+
+
+def test_cells_are_searched_where_so_few_vectors_differ_that_most_cells_stay_empty(store: Store) -> None:
+    vectors = np.repeat(np.eye(3, dtype=np.float32), 1400, axis=0)
+    settings = SearchSettings(exact_faces=1, cell_faces=16, probes=1, tables=1)
+    found = find_pairs(
+        InlineEngine(), store.job, store.folder, store.write(vectors), 0.5, settings, Resources()
+    )
+    assert len(found) == 3 * 1400 * 1399 // 2
 
 
 @pytest.mark.parametrize("exact_faces", [10_000, 1])

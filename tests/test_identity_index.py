@@ -14,8 +14,10 @@ from curation.engine import InlineEngine, Job
 from curation.evaluation.identities import pair_counts
 from curation.fragments import Fragment
 from curation.identities.assign import assign_with
+from curation.identities.collect import FaceRows
 from curation.identities.forget import forget
 from curation.identities.index import IdentityIndex
+from curation.identities.vectors import write_vectors
 from curation.settings.identities import IdentitiesSettings
 from persona import main
 from tests.drawn_pipeline import curate, persona, rows_of, write_config
@@ -198,6 +200,63 @@ def test_propose_finds_alike_identities_and_repeats_none(tmp_path: Path) -> None
     assert len(index.merges.entries) == 1
 
 
+def test_faces_of_whom_no_headwear_is_known_join_an_index(tmp_path: Path) -> None:
+    index = new_index(tmp_path / "index")
+    rows = FaceRows([person_id(0)], [0], [None], [None], [True])
+    vectors = write_vectors(str(tmp_path / "faces"), iter([np.eye(1, 2, dtype=np.float32)]), 1, 2)
+    index.add(rows, vectors, np.array([0]), ["a"], np.zeros(0))
+    assert index.sizes() == {"a": 1}
+    with pytest.raises(ValueError, match="as many"):
+        FaceRows([person_id(0)], [0], [None], [None], [True], [1, 1])
+
+
+@pytest.fixture
+def expired(tmp_path: Path) -> Path:
+    """An index that a run with index_days of 30 has opened, and whose one file came in 31 days ago."""
+    folder = tmp_path / "index"
+    index = new_index(folder)
+    faces = Faces(7, people=3, most=2, noise=0.3)
+    curate_faces(tmp_path, "a", faces.vectors, list(range(len(faces))), index)
+    index.keep_for(30)
+    (path,) = folder.glob("faces-*.parquet")
+    table = pq.read_table(path)
+    day = (datetime.now(UTC).date() - timedelta(days=31)).isoformat()
+    pq.write_table(
+        table.replace_schema_metadata({**table.schema.metadata, b"persona.day": day.encode()}), path
+    )
+    return folder
+
+
+def test_expired_embeddings_are_not_searched(expired: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["identities", "propose", str(expired), "--merge-cosine", "0.4"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "30 days" in line
+    assert "faces-" in line
+    IdentityIndex(str(expired)).keep_for(31)
+    assert main(["identities", "propose", str(expired), "--merge-cosine", "0.4"]) == 0
+
+
+def test_list_says_which_faces_are_expired(expired: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (name,) = (path.name for path in expired.glob("faces-*.parquet"))
+    assert main(["identities", "list", str(expired), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["expired"] == [name]
+    assert main(["identities", "list", str(expired)]) == 0
+    assert "expired" in capsys.readouterr().out
+
+
+def test_an_index_that_names_no_age_keeps_the_default_and_a_wrong_one_is_one_line(
+    expired: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    about = json.loads((expired / "index.json").read_text())
+    del about["index_days"]
+    (expired / "index.json").write_text(json.dumps(about))
+    assert IdentityIndex(str(expired)).expired() == []
+    for wrong in ("x", 0, True):
+        (expired / "index.json").write_text(json.dumps({**about, "index_days": wrong}))
+        assert main(["identities", "list", str(expired)]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_embeddings_are_deleted_by_their_age(tmp_path: Path) -> None:
     faces = Faces(4, people=5, most=3, noise=0.3)
     index = new_index(tmp_path / "index")
@@ -354,6 +413,9 @@ def test_a_run_again_elsewhere_gets_its_identities_from_the_index(curated: tuple
     assert second == first
     assert not (config.parent / "second" / "identities" / "_search").exists()
     assert len(IdentityIndex(str(index)).additions()) == 1
+    assert IdentityIndex(str(index)).days == 90
+    curate(config, config.parent / "third", "--set", "identities.index_days=7")
+    assert IdentityIndex(str(index)).days == 7
 
 
 def test_another_embedder_is_refused_before_anything_runs(curated: tuple[Path, Path]) -> None:

@@ -140,8 +140,7 @@ def _identities(place: Place) -> Iterator[tuple[str, str]]:
         index = IdentityIndex(place.path)
         aliases = index.aliases()
         for name in index.additions():
-            table = read_table(join(place.path, name), ["person_id", "identity"])
-            for row in table.to_pylist():
+            for row in index.read(name, ["person_id", "identity"]).to_pylist():
                 yield row["person_id"], aliases.get(row["identity"], row["identity"])
         return
     folder = join(place.path, "identities")

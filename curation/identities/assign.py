@@ -35,11 +35,16 @@ SUSPECTS = pa.schema(
 
 @dataclass(frozen=True)
 class Assignment:
-    """`assigned` (`ASSIGNED`) has a row a person still in, `suspects` (`SUSPECTS`) a row a doubt."""
+    """`assigned` (`ASSIGNED`) has a row a person still in, `suspects` (`SUSPECTS`) a row a doubt.
+
+    `aliases` are those of the index that `assigned` follows, with the joins that were made by rule meanwhile;
+    None: there is no index.
+    """
 
     assigned: pa.Table
     suspects: pa.Table
     says: str
+    aliases: dict[str, str] | None = None
 
 
 def assign(folder: str, people: list[Fragment], settings: IdentitiesSettings, seed: int) -> pa.Table:
@@ -70,7 +75,8 @@ def assign_with(
     earlier = len(collector.strangers)
     present = collect_faces(folder, people, settings.seeds, collector, set(known))
     if not present:
-        return Assignment(ASSIGNED.empty_table(), SUSPECTS.empty_table(), "identities: no face to group")
+        nobody = (ASSIGNED.empty_table(), SUSPECTS.empty_table(), "identities: no face to group")
+        return Assignment(*nobody, _aliases(index))
     remove(search, recursive=True)
     try:
         rows, vectors = collector.close(search)
@@ -86,7 +92,7 @@ def assign_with(
     finally:
         remove(search, recursive=True)
     assigned = _assigned(present, rows, grouping, names)
-    return Assignment(assigned, _suspects(rows, grouping, names), _said(grouping))
+    return Assignment(assigned, _suspects(rows, grouping, names), _said(grouping), _aliases(index))
 
 
 def face_set(rows: FaceRows, vectors: Vectors, strangers: list[np.ndarray]) -> FaceSet:
@@ -113,6 +119,10 @@ def born(person_ids: list[str], label: np.ndarray, seed: int) -> list[str]:
 def identity_name(seed: int, least_person_id: str) -> str:
     """16 hex digits."""
     return fingerprint(["identity", seed, least_person_id])
+
+
+def _aliases(index: IdentityIndex | None) -> dict[str, str] | None:
+    return None if index is None else index.aliases()
 
 
 def _assigned(

@@ -5,7 +5,7 @@ Embeddings pass through a scratch file of this machine; one fragment of `people/
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,10 @@ class FaceRows:
     fragment     index of its fragment, −1 where it came from an index
     hint, collection  as the source gave them, or None
     seed         whether it may link
-    headwear     1 where the parser saw some, 0 where it saw none, UNKNOWN where nothing was parsed
+    headwear     1 where the parser saw some, 0 where it saw none, UNKNOWN where nothing was parsed; left
+                 out, it is UNKNOWN for all
+
+    Raises ValueError where there are not as many entries of each.
     """
 
     person_id: list[str] = field(default_factory=list)
@@ -43,6 +46,11 @@ class FaceRows:
     collection: list[str | None] = field(default_factory=list)
     seed: list[bool] = field(default_factory=list)
     headwear: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.headwear = self.headwear or [UNKNOWN] * len(self)
+        if {len(getattr(self, column.name)) for column in fields(self)} != {len(self)}:
+            raise ValueError("faces need as many entries of each kind as there are person_ids")
 
     def __len__(self) -> int:
         return len(self.person_id)
@@ -91,7 +99,7 @@ class Collector:
         self.rows.hint += rows.hint
         self.rows.collection += rows.collection
         self.rows.seed += rows.seed
-        self.rows.headwear += rows.headwear or [UNKNOWN] * len(rows)
+        self.rows.headwear += rows.headwear
 
     def close(self, folder: str) -> tuple[FaceRows, Vectors]:
         """The rows in order, and their vectors as shards of `folder`. At least one face."""

@@ -2,9 +2,13 @@
 
 import argparse
 import json
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 from shards.command_line import add_command
+
+if TYPE_CHECKING:
+    from curation.identities.merges import Merges
 
 
 def mount(parser: argparse.ArgumentParser) -> None:
@@ -30,15 +34,21 @@ def mount(parser: argparse.ArgumentParser) -> None:
     )
     propose.add_argument("--json", action="store_true")
 
-    for name, run, says in (
-        ("accept", _accept, "make the identities of a merge one, from the next run on"),
-        ("revert", _revert, "make them two again"),
+    for name, run, says, every in (
+        ("accept", _accept, "make the identities of a merge one, from the next run on", "proposed"),
+        ("revert", _revert, "make them two again", "accepted"),
     ):
         action = add_command(actions, name, run, says, f"persona identities {name} faces/index 1f0c93ab")
         action.add_argument("index", metavar="INDEX")
         action.add_argument("merges", metavar="MERGE", nargs="*", help="ids that `list` shows")
-        action.add_argument("--all", action="store_true", help="every merge that is not in that state")
+        action.add_argument("--all", action="store_true", help=f"every merge that is {every}")
         action.add_argument("--json", action="store_true")
+        if name == "accept":
+            action.add_argument(
+                "--despite-shared-photo",
+                action="store_true",
+                help="accept the one MERGE although both have a face on one photo, as in a mirror or collage",
+            )
 
     forgetting = add_command(
         actions,
@@ -62,6 +72,8 @@ def _list(options: argparse.Namespace) -> int:
     said: dict[str, Any] = {
         "embedder": index.embedder_name,
         "additions": {name: index.day_of(name).isoformat() for name in index.additions()},
+        "index_days": index.days,
+        "expired": index.expired(),
         "faces": sum(sizes.values()),
         "identities": len(sizes),
         "of_one_face": sum(size == 1 for size in sizes.values()),
@@ -86,7 +98,8 @@ def _list(options: argparse.Namespace) -> int:
         f"embedder {said['embedder']}"
     )
     for name, day in said["additions"].items():
-        print(f"  {day}  {name}")
+        old = name in said["expired"]
+        print(f"  {day}  {name}" + (f"  expired: older than {index.days} days" if old else ""))
     for merge in said["merges"]:
         print(
             f"{merge['id']}  {merge['state']:<8}  {merge['other']} into {merge['into']}  "
@@ -111,31 +124,55 @@ def _propose(options: argparse.Namespace) -> int:
 
 
 def _accept(options: argparse.Namespace) -> int:
-    return _decide(options, "accepted")
+    from curation.errors import ConfigError
+    from curation.identities.accept import accept_merges
+    from curation.identities.index import IdentityIndex
+
+    if options.despite_shared_photo and (options.all or len(options.merges) != 1):
+        raise ConfigError("--despite-shared-photo: is said of one merge that you name")
+    index = IdentityIndex(options.index)
+    merges = index.merges
+    ids = _chosen(options, merges, "proposed")
+    refused = accept_merges(index, merges, ids, options.despite_shared_photo)
+    if refused and not options.all:
+        # Who names merges wants those: nothing is done by halves.
+        raise ConfigError(f"{options.index}: {next(iter(refused.values()))}")
+    merges.save()
+    accepted = [key for key in ids if key not in refused]
+    if options.json:
+        print(json.dumps({"accepted": accepted, "refused": refused}))
+        return 0
+    for line in refused.values():
+        print(line, file=sys.stderr)
+    print(f"{len(accepted)} merges are accepted" + (f", {len(refused)} refused" if refused else ""))
+    return 0
 
 
 def _revert(options: argparse.Namespace) -> int:
-    return _decide(options, "reverted")
-
-
-def _decide(options: argparse.Namespace, state: str) -> int:
-    from curation.errors import ConfigError
     from curation.identities.index import IdentityIndex
 
     merges = IdentityIndex(options.index).merges
-    from_state = "proposed" if state == "accepted" else "accepted"
-    ids = options.merges
-    if options.all:
-        ids = [key for key, entry in merges.entries.items() if entry.state == from_state]
-    elif not ids:
-        raise ConfigError(f"{options.index}: name merges, or give --all")
-    if state == "accepted":
-        merges.accept(ids)
-    else:
-        merges.revert(ids)
+    ids = _chosen(options, merges, "accepted")
+    still_one = merges.revert(ids)
     merges.save()
-    print(json.dumps({state: ids}) if options.json else f"{len(ids)} merges are {state}")
+    if options.json:
+        print(json.dumps({"reverted": ids, "still_one": still_one}))
+        return 0
+    for key in still_one:
+        print(f"merge {key}: its identities are still one, through other accepted merges", file=sys.stderr)
+    print(f"{len(ids)} merges are reverted")
     return 0
+
+
+def _chosen(options: argparse.Namespace, merges: "Merges", state: str) -> list[str]:
+    """The merges that are named, each once; with --all, those in this state."""
+    from curation.errors import ConfigError
+
+    if options.all:
+        return [key for key, entry in sorted(merges.entries.items()) if entry.state == state]
+    if not options.merges:
+        raise ConfigError(f"{options.index}: name merges, or give --all")
+    return list(dict.fromkeys(options.merges))
 
 
 def _forget(options: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ import pyarrow as pa
 from curation.identities.collect import PHOTO_ID_DIGITS
 from curation.identities.index import IdentityIndex, faces_name
 from curation.identities.merges import Merges
-from curation.storage import join, parquet_footer, read_table, remove, remove_unfinished, write_table
+from curation.storage import join, parquet_footer, remove, remove_unfinished, write_table
 
 _DIGITS = 4  # of the cosine of a proposal, as everywhere in merges.json
 
@@ -87,13 +87,13 @@ def _rewrite(
     left: set[str] = set()
     for name in index.additions():
         path = join(index.folder, name)
-        keys = read_table(path, ["person_id", "identity"]).to_pylist()
+        keys = index.read(name, ["person_id", "identity"]).to_pylist()
         stays = [not goes(row) for row in keys]
         seen |= {row["identity"] for row in keys}
         left |= {row["identity"] for row, keep in zip(keys, stays, strict=True) if keep}
         if all(stays):
             continue
-        rest = read_table(path).filter(pa.array(stays, pa.bool_()))
+        rest = index.read(name).filter(pa.array(stays, pa.bool_()))
         if rest.num_rows:
             # The day that the file came in stays, so that it still expires on time.
             rest = rest.replace_schema_metadata(dict(parquet_footer(path).metadata))
@@ -127,7 +127,7 @@ def _means(index: IdentityIndex, aliases: dict[str, str], wanted: set[str]) -> d
     sums: dict[str, np.ndarray] = {}
     counts: dict[str, int] = {}
     for name in index.additions():
-        table = read_table(join(index.folder, name), ["identity", "embedding"])
+        table = index.read(name, ["identity", "embedding"])
         for row in table.to_pylist():
             identity = aliases.get(row["identity"], row["identity"])
             if identity in wanted:

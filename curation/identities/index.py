@@ -4,9 +4,9 @@ A working file, apart from every shard: it holds embeddings, which are never pac
 collection `index_days` after they came in. An identity is frozen once given. Two that turn out to be one are
 joined by an entry of merges.json, never by rewriting, so that it can be reverted.
 
-Files: FOLDER/index.json (format, embedder), FOLDER/faces-KEY.parquet (one addition: person_id, identity,
-embedding ...; the footer holds its day, and how alike strangers on its photos were), FOLDER/merges.json
-(curation/identities/merges.py).
+Files: FOLDER/index.json (format, embedder, index_days), FOLDER/faces-KEY.parquet (one addition: person_id,
+identity, embedding ...; the footer holds its day, and how alike strangers on its photos were),
+FOLDER/merges.json (curation/identities/merges.py).
 """
 
 import json
@@ -20,18 +20,19 @@ import pyarrow as pa
 from curation.errors import ConfigError
 from curation.fingerprint import fingerprint, fingerprint_rows
 from curation.identities.collect import Collector, FaceRows
+from curation.identities.faces_file import named_faults, read_faces
 from curation.identities.merges import Merges, read_merges
 from curation.identities.vectors import Vectors
 from curation.models import Models
 from curation.people.phase import used_models
 from curation.settings import PipelineSettings
+from curation.settings.identities import IdentitiesSettings
 from curation.storage import (
     exists,
     join,
     list_names,
     parquet_footer,
     read_bytes,
-    read_table,
     remove,
     write_bytes,
     write_table,
@@ -66,7 +67,10 @@ class IdentityIndex:
             self.embedder: str = about["embedder"]
             self.embedder_name: str = about["embedder_name"]
             known = about["format"] == FORMAT
-        except (ValueError, KeyError, TypeError):
+            self.days: int = about.get("index_days", IdentitiesSettings().index_days)
+            if type(self.days) is not int or self.days < 1:
+                raise ValueError
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise ConfigError(f"{path}: is not the index.json of an identity index") from None
         if not known:
             raise ConfigError(f"{path}: format {about['format']!r} is not {FORMAT}; another version wrote it")
@@ -85,14 +89,37 @@ class IdentityIndex:
         return [name for name in list_names(self.folder) if name.startswith("faces-")]
 
     def day_of(self, name: str) -> date:
-        """When a file of faces came in."""
-        metadata = parquet_footer(join(self.folder, name)).metadata
-        return date.fromisoformat(metadata[_DAY].decode())
+        """When a file of faces came in. Raises ConfigError where it does not say so."""
+        path = join(self.folder, name)
+        with named_faults(path):
+            metadata = parquet_footer(path).metadata or {}
+        try:
+            return date.fromisoformat(metadata[_DAY].decode())
+        except (KeyError, ValueError):
+            raise ConfigError(f"{path}: does not say on which day its faces came in") from None
+
+    def read(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """A file of faces, or these columns of it. Raises ConfigError where it is something else."""
+        return read_faces(join(self.folder, name), _FACES, columns)
+
+    def keep_for(self, days: int) -> None:
+        """Writes down after how many days embeddings expire, for commands that know of no pipeline."""
+        if days == self.days:
+            return
+        path = join(self.folder, "index.json")
+        about = {**json.loads(read_bytes(path)), "index_days": days}
+        write_bytes(path, (json.dumps(about, indent=1) + "\n").encode())
+        self.days = days
+
+    def expired(self, today: date | None = None) -> list[str]:
+        """Names of the files of faces that came in more than `days` days ago."""
+        limit = (today or datetime.now(UTC).date()) - timedelta(days=self.days)
+        return [name for name in self.additions() if self.day_of(name) < limit]
 
     def expire(self, days: int, today: date | None = None) -> list[str]:
-        """Deletes the files of faces older than `days`. Returns their names."""
-        limit = (today or datetime.now(UTC).date()) - timedelta(days=days)
-        old = [name for name in self.additions() if self.day_of(name) < limit]
+        """Deletes the files of faces older than `days`, which hold from now on. Returns their names."""
+        self.keep_for(days)
+        old = self.expired(today)
         for name in old:
             remove(join(self.folder, name))
         return old
@@ -103,15 +130,19 @@ class IdentityIndex:
         Returns {person_id: the identity first given}, aliases not followed.
         """
         given: dict[str, str] = {}
+        bytes_each: int | None = None
         for name in self.additions():
+            table = self.read(name)
             into.strangers.append(self._strangers_of(name))
-            table = read_table(join(self.folder, name))
             # A kill between two writes may have put a face into two files.
             new = [person_id not in given for person_id in table["person_id"].to_pylist()]
             rows = table.filter(pa.array(new, pa.bool_())).to_pydict()
             if not rows["person_id"]:
                 continue
             given |= dict(zip(rows["person_id"], rows["identity"], strict=True))
+            bytes_each = bytes_each or len(rows["embedding"][0])
+            if bytes_each != len(rows["embedding"][0]):
+                raise ConfigError(f"{join(self.folder, name)}: its embeddings are not as long as the others")
             count = len(rows["person_id"])
             into.add(
                 FaceRows(rows["person_id"], [-1] * count, rows["hint"], rows["collection"], rows["seed"]),
@@ -121,8 +152,15 @@ class IdentityIndex:
 
     def _strangers_of(self, name: str) -> np.ndarray:
         """float64 [pairs]: the cosines that `add` was given; none in a file of an earlier version."""
-        counted = json.loads(parquet_footer(join(self.folder, name)).metadata.get(_STRANGERS, b"[]"))
-        return np.array([t / _THOUSANDTHS for t, count in counted for _ in range(count)], np.float64)
+        path = join(self.folder, name)
+        written = (parquet_footer(path).metadata or {}).get(_STRANGERS, b"[]")
+        try:
+            counted = np.array(json.loads(written), np.int64).reshape(-1, 2)
+        except (ValueError, TypeError, OverflowError):
+            counted = np.array([[0, -1]])
+        if (np.abs(counted[:, 0]) > _THOUSANDTHS).any() or (counted[:, 1] < 0).any():
+            raise ConfigError(f"{path}: is damaged: its cosines of strangers are no counts of thousandths")
+        return np.repeat(counted[:, 0] / _THOUSANDTHS, counted[:, 1])
 
     def add(
         self, rows: FaceRows, vectors: Vectors, at: np.ndarray, identities: list[str], strangers: np.ndarray
@@ -157,7 +195,7 @@ class IdentityIndex:
         aliases = self.aliases()
         found: dict[str, int] = {}
         for name in self.additions():
-            for given in read_table(join(self.folder, name), ["identity"])["identity"].to_pylist():
+            for given in self.read(name, ["identity"])["identity"].to_pylist():
                 identity = aliases.get(given, given)
                 found[identity] = found.get(identity, 0) + 1
         return found
@@ -180,7 +218,8 @@ def open_index(pipeline: PipelineSettings, models: Models) -> IdentityIndex:
     if not exists(path):
         if list_names(folder):
             raise ConfigError(f"identities.index: {folder}: is not empty and no identity index")
-        about = {"format": FORMAT, "embedder": key, "embedder_name": name}
+        days = pipeline.identities.index_days
+        about = {"format": FORMAT, "embedder": key, "embedder_name": name, "index_days": days}
         write_bytes(path, (json.dumps(about, indent=1) + "\n").encode())
     index = IdentityIndex(folder)
     if index.embedder != key:

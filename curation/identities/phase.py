@@ -51,19 +51,9 @@ def run_identities(context: Context, people: list[Fragment]) -> list[Fragment]:
     """Runs the phase; returns the fragments of `identities/`."""
     settings = context.job.pipeline.identities
     index = _index(context.job)
-    state = None if index is None else [index.embedder, index.aliases()]
-    key = fingerprint(
-        ["identities", VERSION, settings.ruling(), context.job.pipeline.seed, digest(people), state]
-    )
-    name = f"_assigned-{key}.parquet"
+    key = _key(context.job, people, index, None if index is None else index.aliases())
     folder = context.folder("identities")
-    for other in list_names(folder):
-        if (
-            other.startswith(("_assigned-", "_suspects-", "_minors-"))
-            and other.split("-", 1)[1] != f"{key}.parquet"
-        ):
-            remove(join(folder, other))
-    if not exists(join(folder, name)):
+    if not exists(join(folder, f"_assigned-{key}.parquet")):
         from curation.identities.assign import assign_with
 
         found = assign_with(
@@ -76,9 +66,18 @@ def run_identities(context: Context, people: list[Fragment]) -> list[Fragment]:
             context.job.pipeline.seed,
             index,
         )
+        # This may have joined identities by rule: the key holds those joins, so that a later start finds it.
+        key = _key(context.job, people, index, found.aliases)
         context.progress.say(found.says)
         write_table(join(folder, f"_suspects-{key}.parquet"), found.suspects)
-        write_table(join(folder, name), found.assigned, row_group_rows=4096)
+        write_table(join(folder, f"_assigned-{key}.parquet"), found.assigned, row_group_rows=4096)
+    for other in list_names(folder):
+        if (
+            other.startswith(("_assigned-", "_suspects-", "_minors-"))
+            and other.split("-", 1)[1] != f"{key}.parquet"
+        ):
+            remove(join(folder, other))
+    name = f"_assigned-{key}.parquet"
     source = context.folder("people")
     age = context.job.pipeline.people.age
     minors = f"_minors-{key}.parquet"
@@ -91,6 +90,15 @@ def run_identities(context: Context, people: list[Fragment]) -> list[Fragment]:
         [(join(source, f.name), f.after(key), {"assigned": name, "minors": minors}) for f in people],
         open_identities,
         settings.resources,
+    )
+
+
+def _key(job: Job, people: list[Fragment], index: Any, aliases: dict[str, str] | None) -> str:
+    """Names all that the phase depends on; of an index, its embedder and the joins that identities follow."""
+    pipeline = job.pipeline
+    state = None if index is None else [index.embedder, aliases]
+    return fingerprint(
+        ["identities", VERSION, pipeline.identities.ruling(), pipeline.seed, digest(people), state]
     )
 
 

@@ -5,6 +5,7 @@ import tempfile
 import numpy as np
 
 from curation.engine import InlineEngine, Job
+from curation.errors import ConfigError
 from curation.identities.collect import Collector
 from curation.identities.index import IdentityIndex
 from curation.identities.search import find_pairs
@@ -15,10 +16,19 @@ from curation.storage import join
 
 
 def propose_merges(index: IdentityIndex, merge_cosine: float, job: Job) -> int:
-    """Proposes every join of two identities whose mean cosine over all pairs reaches `merge_cosine`.
+    """Proposes joins of two identities whose mean cosine over all pairs reaches `merge_cosine`.
 
+    All of them up to `search.exact_faces` (50,000) identities; above, those that the search by cells finds.
     Identities with faces on one photo are two people. Returns how many proposals are new.
+
+    Raises ConfigError where embeddings have expired: they are no longer there to be searched.
     """
+    expired = index.expired()
+    if expired:
+        raise ConfigError(
+            f"{index.folder}: {', '.join(expired)}: came in more than {index.days} days ago "
+            "(identities.index_days) and may not be searched; the next run with this index deletes them"
+        )
     collector = Collector()
     given = index.load(collector)
     if not given:

@@ -60,13 +60,14 @@ def find_pairs(
     """Every pair with a cosine ≥ `floor` that the search finds; all of them up to `exact_faces` faces.
 
     folder   where `vectors` lie; the search adds its own files
-    fresh    bool [n]: only pairs with a fresh face are wanted; None: all pairs
+    fresh    bool [n]: only pairs with a fresh face are wanted, and only they are compared; None: all pairs
     """
     detail: dict[str, Any] = {"folder": folder, "floor": floor, "fresh": fresh is not None}
     if fresh is not None:
         _save(join(folder, "fresh.npy"), fresh)
     if vectors.count <= settings.exact_faces:
-        tiles = -(-vectors.count // _TILE)
+        compared = vectors.count if fresh is None else int(fresh.sum())
+        tiles = -(-compared // _TILE)
         tasks = [_task(i, folder, "tile", detail) for i in range(tiles)]
         list(engine.map(open_tiles, job, tasks, resources))
     else:
@@ -80,26 +81,43 @@ def _task(index: int, folder: str, kind: str, detail: dict[str, Any]) -> Task:
 
 
 def open_tiles(job: Job) -> Work:
-    """Work: a tile of faces is compared with itself and with every later one."""
+    """Work: a tile of faces is compared with itself and with every later one; only fresh ones make tiles."""
 
     def work(task: Task) -> Answer:
         vectors, fresh = _opened(task.detail["folder"], task.detail["fresh"])
-        floor = task.detail["floor"]
-        begin = task.index * _TILE
-        mine = vectors.take(np.arange(begin, min(begin + _TILE, vectors.count)))
-        found = []
-        for start in range(begin, vectors.count, _TILE):
-            rows = np.arange(start, min(start + _TILE, vectors.count))
-            cosines = np.round(mine @ (mine if start == begin else vectors.take(rows)).T, _DIGITS)
-            i, j = np.nonzero(cosines >= np.float32(floor))
-            left, right = i + begin, j + start
-            wanted = left < right
-            if fresh is not None:
-                wanted &= fresh[left] | fresh[right]
-            found.append((left[wanted], right[wanted], cosines[i[wanted], j[wanted]]))
-        return _write_pairs(task.target, [np.concatenate(part) for part in zip(*found, strict=True)])
+        faces, compared = _fresh_first(np.arange(vectors.count), fresh)
+        found = list(_in_tile(faces, task.index * _TILE, compared, vectors, task.detail["floor"]))
+        return _write_pairs(task.target, _merge(_no_pairs(), found))
 
     return work
+
+
+def _fresh_first(faces: np.ndarray, fresh: np.ndarray | None) -> tuple[np.ndarray, int]:
+    """(the faces, fresh ones first; how many are fresh, all of them where `fresh` is None)."""
+    if fresh is None:
+        return faces, len(faces)
+    new = fresh[faces]
+    return np.concatenate([faces[new], faces[~new]]), int(new.sum())
+
+
+def _in_tile(
+    faces: np.ndarray, begin: int, compared: int, vectors: Vectors, floor: float
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(left, right, cosine) of the like pairs of a tile of faces with each other and with all later ones.
+
+    The tile begins at `begin` and ends before `compared`: from there on, faces are not compared with each
+    other. One product of whole embeddings: to rule pairs out by projections and fetch the others costs more.
+    """
+    rows = vectors.take(faces[begin : begin + _TILE])
+    mine = rows[: compared - begin]
+    for start in range(begin, len(faces), _TILE):
+        if start > begin:
+            rows = vectors.take(faces[start : start + _TILE])
+        cosines = np.round(mine @ rows.T, _DIGITS)
+        near = cosines >= np.float32(floor)
+        i, j = np.nonzero(np.triu(near, 1) if start == begin else near)
+        a, b = faces[i + begin], faces[j + start]
+        yield np.minimum(a, b), np.maximum(a, b), cosines[i, j]
 
 
 # --- cells -------------------------------------------------------------------------------------------
@@ -200,34 +218,13 @@ def open_cells(job: Job) -> Work:
         found = []
         for cell in range(task.detail["first"], task.detail["last"]):
             faces = members[starts[cell] : starts[cell + 1]].astype(np.int64)
-            found += list(_in_cell(faces, vectors, floor, fresh))
-        left, right, cosine = _once([np.concatenate(part) for part in zip(*found, strict=True)])
-        return _write_pairs(task.target, [left, right, cosine])
+            faces, compared = _fresh_first(faces, fresh)
+            for begin in range(0, compared, _TILE):
+                found += list(_in_tile(faces, begin, compared, vectors, floor))
+        # Where few vectors differ, all cells of a task may be empty.
+        return _write_pairs(task.target, _merge(_no_pairs(), found))
 
     return work
-
-
-def _in_cell(
-    faces: np.ndarray, vectors: Vectors, floor: float, fresh: np.ndarray | None
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(left, right, cosine) of the like pairs among the members of a cell, in tiles.
-
-    One product of whole embeddings: to rule pairs out by projections and fetch the others costs more.
-    """
-    rows = vectors.take(faces)
-    for first in range(0, len(faces), _TILE):
-        for second in range(first, len(faces), _TILE):
-            cosines = np.round(rows[first : first + _TILE] @ rows[second : second + _TILE].T, _DIGITS)
-            near = cosines >= np.float32(floor)
-            if first == second:
-                near = np.triu(near, 1)
-            i, j = np.nonzero(near)
-            a, b = faces[i + first], faces[j + second]
-            cosine = cosines[i, j]
-            if fresh is not None:
-                wanted = fresh[a] | fresh[b]
-                a, b, cosine = a[wanted], b[wanted], cosine[wanted]
-            yield np.minimum(a, b), np.maximum(a, b), cosine
 
 
 # --- files -------------------------------------------------------------------------------------------
@@ -268,8 +265,7 @@ def _write_pairs(path: str, parts: Sequence[np.ndarray]) -> Answer:
 
 def _collect(paths: Iterator[str]) -> Pairs:
     """All pairs, each once. What several tasks found is thrown out on the way, not at the end of it all."""
-    none = np.zeros(0, np.int32)
-    merged: tuple[np.ndarray, ...] = (none, none, np.zeros(0, np.float32))
+    merged = _no_pairs()
     waiting: list[tuple[np.ndarray, ...]] = []
     rows = 0
     for path in paths:
@@ -281,7 +277,13 @@ def _collect(paths: Iterator[str]) -> Pairs:
     return Pairs(*_merge(merged, waiting))
 
 
-def _merge(merged: tuple[np.ndarray, ...], waiting: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
+def _no_pairs() -> tuple[np.ndarray, ...]:
+    return np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32)
+
+
+def _merge(
+    merged: tuple[np.ndarray, ...], waiting: Sequence[tuple[np.ndarray, ...]]
+) -> tuple[np.ndarray, ...]:
     if not waiting:
         return merged
     return _once([np.concatenate(columns) for columns in zip(merged, *waiting, strict=True)])
