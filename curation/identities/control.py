@@ -45,17 +45,19 @@ class SplitGaps:
     """How much nearer in themselves than to each other two sides must be to be parted.
 
     plain          of two sides that look alike apart from the face
-    with_headwear  where one side wears something on the head and the other does not: that alone moves an
-                   embedding, so the gap says less
+    with_headwear  where one side wears something on the head and the other does not, for an embedder that
+                   this alone moves; None: as `plain`
     headwear       int [n]: 1 worn, 0 not, −1 unknown; None: of nobody known
     """
 
     plain: float
-    with_headwear: float
+    with_headwear: float | None = None
     headwear: np.ndarray | None = None
 
     def of(self, one: np.ndarray, other: np.ndarray) -> float:
         """The gap that parts these faces from those."""
+        if self.with_headwear is None:
+            return self.plain
         shares = []
         for faces in (one, other):
             worn = np.zeros(0) if self.headwear is None else self.headwear[faces]

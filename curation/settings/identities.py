@@ -46,8 +46,11 @@ class IdentitiesSettings(Settings):
     split_gap: float = threshold(
         0.2, gt=0, le=2, description="two halves so much nearer in themselves than to each other are parted"
     )
-    split_gap_headwear: float = threshold(
-        0.4, gt=0, le=2, description="the same where one half wears something on the head, the other nothing"
+    split_gap_headwear: float | None = threshold(
+        None,
+        gt=0,
+        le=2,
+        description="the same where one half wears something on the head, the other nothing. None: `split_gap`",
     )
     attach_margin: float = threshold(
         0.05, ge=0, le=2, description="a face is attached only if the second cluster is so much farther"
