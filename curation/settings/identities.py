@@ -50,7 +50,7 @@ class IdentitiesSettings(Settings):
         None,
         gt=0,
         le=2,
-        description="the same where one half wears something on the head, the other nothing. None: `split_gap`",
+        description="the same where one half wears something on the head, the other not; None: `split_gap`",
     )
     attach_margin: float = threshold(
         0.05, ge=0, le=2, description="a face is attached only if the second cluster is so much farther"
