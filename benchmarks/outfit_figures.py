@@ -71,6 +71,19 @@ def figures(
     }
 
 
+def mean_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The mean of a way's rows, one a draw; precisions are weighed by pairs, as of all draws together."""
+    if len(rows) == 1:
+        return rows[0]
+    found: dict[str, Any] = {}
+    for name in rows[0]:
+        by_pairs = name in ("precision", "clothes")
+        known = [(row[name], row["pairs"] if by_pairs else 1) for row in rows if row[name] is not None]
+        total = sum(weight for _, weight in known)
+        found[name] = round(sum(value * weight for value, weight in known) / total, 5) if total else None
+    return found
+
+
 def contaminated(people: list[Person], who: dict[str, str | None]) -> float:
     """Share of identities with two photos or more that hold people of two true identities."""
     known = [
@@ -116,5 +129,5 @@ def print_table(rows: dict[str, dict[str, Any]], title: str) -> None:
     for name, row in rows.items():
         shares = f"{row['precision'] or 0:>10.4f}{row['clothes'] or 0:>9.4f}{row['recall'] or 0:>8.4f}"
         print(
-            f"{name:<32}{shares}{row['people_kept']:>8.3f}{row['groups']:>8}{row['calls_per_photo']:>13.2f}"
+            f"{name:<32}{shares}{row['people_kept']:>8.3f}{row['groups']:>8g}{row['calls_per_photo']:>13.2f}"
         )

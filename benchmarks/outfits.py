@@ -3,7 +3,8 @@
 Draws a world in which everyone is seen in one to six outfits, runs the phases before `outfits` once, and lets
 each way ask the same judge, whose answers are remembered: a pair is put to the model once in each order,
 however many ways ask it. Weights and cuts are fitted on one half of the people and used on the other, and
-the other way round. `clusters` and `paper` are the strategies of the product; the rest is in
+the other way round. Ways that draw photos at random (the paper's does) are drawn --draws times, and their row
+is the mean. `clusters` and `paper` are the strategies of the product; the rest is in
 benchmarks/outfit_baselines.py. --wardrobe drawn is the demo's world, where many are seen in one outfit only:
 nobody can be far ahead of the paper there.
 
@@ -27,7 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -41,6 +42,7 @@ from benchmarks.outfit_figures import (  # noqa: E402
     contaminated,
     figures,
     gain_over_paper,
+    mean_of,
     one_person,
     print_table,
 )
@@ -82,6 +84,7 @@ from demo.whole_run import CONFIG, PIPELINE, write_world  # noqa: E402
 from demo.world.plan import Wardrobe  # noqa: E402
 
 MIN_PHOTOS = 2
+RANDOM = ("paper", "random leader")
 UNTIL = ("world", "people", "answers", "end")
 _LOT = 256  # questions in one go
 _SAY_S = 30.0
@@ -138,11 +141,12 @@ def main() -> int:
     parser.add_argument(
         "--fit-pairs", type=int, default=3000, help="of each half, drawn, asked in both orders"
     )
+    parser.add_argument("--draws", type=int, default=10, help="of the ways that draw photos at random")
     parser.add_argument("--out", type=Path, help="keep world, run and answers here, and go on from there")
     parser.add_argument("--until", choices=UNTIL, default="end", help="stop behind this step; needs --out")
     given = parser.parse_args()
-    if given.photos < 100 or given.fit_pairs < 20:
-        print("outfits: --photos must be at least 100 and --fit-pairs at least 20", file=sys.stderr)
+    if given.photos < 100 or given.fit_pairs < 20 or given.draws < 1:
+        print("outfits: --photos: 100 at least, --fit-pairs: 20, --draws: 1", file=sys.stderr)
         return 2
     if given.until != "end" and given.out is None:
         print("outfits: --until needs --out: nothing would be left of it", file=sys.stderr)
@@ -242,13 +246,17 @@ def compare(job: Job, truth: Truth, given: argparse.Namespace, minutes: Minutes)
         fitted = [fit(people, half, remembered, true, given.fit_pairs, of) for half in (1, 0)]
     if given.until == "answers":
         return
-    rows = {}
     photos_of = [person.photos for person in people]
-    for name, way in ways(job.pipeline.seed, true).items():
-        strategies = [way(person, fitted[person.half]) for person in people]
-        verdicts = judge_side_by_side(strategies, photos_of, remembered)
-        rows[name] = figures(people, verdicts, truth, true)
-        say(f"{name}: {rows[name]['calls']} questions ({len(remembered)} put to the model so far)")
+    drawn: dict[str, list[dict[str, Any]]] = {}
+    for draw in range(given.draws):
+        for name, way in ways(job.pipeline.seed, true, draw).items():
+            if draw and name not in RANDOM:
+                continue
+            strategies = [way(person, fitted[person.half]) for person in people]
+            verdicts = judge_side_by_side(strategies, photos_of, remembered)
+            drawn.setdefault(name, []).append(figures(people, verdicts, truth, true))
+    say(f"{len(remembered)} questions put to the model")
+    rows = {name: mean_of(rows) for name, rows in drawn.items()}
     judged = f"{photos} photos of {len(people)} identities were judged"
     print_table(rows, f"world {given.seed} of {given.photos} photos, outfits {given.wardrobe}: {judged}")
     who = whose_faces(looked_at)
@@ -273,6 +281,7 @@ def compare(job: Job, truth: Truth, given: argparse.Namespace, minutes: Minutes)
         "identity_bcubed_recall": found["identity_bcubed_recall"],
         "contaminated": contaminated(people, who),
         "paper_precision": paper["precision"],
+        "paper_precisions": sorted(row["precision"] for row in drawn["paper"]),
         "paper_recall": paper["recall"],
         "most_vs_paper": round(rows["truth"]["recall"] / paper["recall"], 3) if paper["recall"] else None,
         "gain_over_paper": most,
@@ -314,11 +323,15 @@ def fit(
     return Fitted(calibration, choose_cut(colours, same, LINK_PRECISION, least_pairs=1)["cut"] or 1.0)
 
 
-def ways(seed: int, true: dict[str, Row | None]) -> dict[str, Way]:
-    """What is compared. Each makes a strategy for one person; `truth` is the most that any could reach."""
+def ways(seed: int, true: dict[str, Row | None], draw: int) -> dict[str, Way]:
+    """What is compared. Each makes a strategy for one person; `truth` is the most that any could reach.
+
+    draw  0: photos are drawn as the product draws them; another number: others
+    """
 
     def drawn(person: Person, *more: object) -> np.random.Generator:
-        key = int(fingerprint(["outfits", seed, person.identity, *more]), 16)
+        again = [draw] if draw else []
+        key = int(fingerprint(["outfits", seed, person.identity, *more, *again]), 16)
         return np.random.Generator(np.random.Philox(key=key))
 
     def clusters(preset: str, fits: bool = True) -> Way:
