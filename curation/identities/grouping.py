@@ -93,7 +93,9 @@ def group_faces(
     start   clusters that are there already (an index); they may grow and are never joined or parted
     fresh   bool [n]: only these are linked anew, to each other and to what is there
     """
-    curve = measure_curve(faces.strangers, faces.vectors, faces.photos, settings.neighbours)
+    curve = None
+    if settings.false_links is not None:
+        curve = measure_curve(faces.strangers, faces.vectors, faces.photos, settings.neighbours)
     cosines = link_cosines(curve, faces.blocks, settings)
     floor = max(cosines.least() - _BELOW, -1.0)
     pairs = find_pairs(engine, job, folder, faces.vectors, floor, settings.search, settings.resources, fresh)
