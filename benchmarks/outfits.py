@@ -58,7 +58,7 @@ from curation.evaluation.whose_face import who_is_shown, whose_faces  # noqa: E4
 from curation.fingerprint import fingerprint  # noqa: E402
 from curation.identities.phase import run_identities  # noqa: E402
 from curation.models import find_models  # noqa: E402
-from curation.outfits.calibration_fit import fit_calibration  # noqa: E402
+from curation.outfits.calibration_fit import fit_calibration, fit_low_cut  # noqa: E402
 from curation.outfits.clusters import outfit_clusters  # noqa: E402
 from curation.outfits.evidence import Weights, log_odds_of  # noqa: E402
 from curation.outfits.fit import choose_cut  # noqa: E402
@@ -97,6 +97,7 @@ class Fitted:
     """What was learned from the other half of the people."""
 
     calibration: CalibrationSettings
+    low_cut: float
     colour_cut: float
 
 
@@ -320,7 +321,8 @@ def fit(
     colours = np.array([float(p.alike[a, b]) for p, a, b in pairs])
     same = np.array([same_outfit(true.get(a["person_id"]), true.get(b["person_id"])) for a, b in shown])
     calibration = fit_calibration(said, colours, same, of)
-    return Fitted(calibration, choose_cut(colours, same, LINK_PRECISION, least_pairs=1)["cut"] or 1.0)
+    colour_cut = choose_cut(colours, same, LINK_PRECISION, least_pairs=1)["cut"] or 1.0
+    return Fitted(calibration, fit_low_cut(colours, same), colour_cut)
 
 
 def ways(seed: int, true: dict[str, Row | None], draw: int) -> dict[str, Way]:
@@ -336,8 +338,8 @@ def ways(seed: int, true: dict[str, Row | None], draw: int) -> dict[str, Way]:
 
     def clusters(preset: str, fits: bool = True) -> Way:
         def way(person: Person, fitted: Fitted) -> Strategy:
-            calibration = fitted.calibration if fits else None
-            settings = ClustersStrategy(preset=preset, calibration=calibration)  # type: ignore[arg-type]
+            own = {"calibration": fitted.calibration, "low_cut": fitted.low_cut} if fits else {}
+            settings = ClustersStrategy.model_validate({"preset": preset, **own})
             ids = [photo["person_id"] for photo in person.photos]
             return outfit_clusters(ids, person.alike, settings, MIN_PHOTOS, asks_regions=False)
 

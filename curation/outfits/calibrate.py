@@ -15,7 +15,7 @@ import numpy as np
 from curation.errors import ConfigError
 from curation.models import Models, find_model
 from curation.outfits.ask_run import ask_judge, judge_columns
-from curation.outfits.calibration_fit import decided, fit_calibration, held_out
+from curation.outfits.calibration_fit import LOST, decided, fit_calibration, fit_low_cut, held_out
 from curation.outfits.evidence import log_odds_of
 from curation.outfits.fit import LEAST_PAIRS, calibration_error, choose_cut, reliability
 from curation.outfits.gather import read_people
@@ -32,7 +32,6 @@ from curation.settings.outfits import ClustersStrategy, PaperStrategy
 from curation.storage import join, write_bytes
 
 RECORD, PLOT = "judge-calibration.json", "judge-calibration.svg"
-_LOST = 0.005  # share of the same pairs that the low cut may lose
 
 
 def calibrate_run(
@@ -185,7 +184,7 @@ def _fit(
         "accept": at["cut"],
         **{f"accept_{name}": at[name] for name in ("accepted", "precision", "at_least", "recall")},
         "held_out": fair is not None,
-        "low_cut": math.floor(float(np.quantile(colours[same], _LOST)) * 100) / 100,
+        "low_cut": fit_low_cut(colours, same),
         "swap_flips": round(float(np.mean(flips)), 4),
         "calibration_error": calibration_error(bins),
         "reliability": bins,
@@ -222,7 +221,7 @@ def calibration_lines(result: dict[str, Any]) -> list[str]:
             f"clusters: accept {result['accept']} has {_figures(result, 'accept_')} {where}; "
             f"calibration error {result['calibration_error']}"
         )
-    lost = f"{_LOST:.1%} of the same pairs are less alike in stored colours than low_cut {result['low_cut']}"
+    lost = f"{LOST:.1%} of the same pairs are less alike in stored colours than low_cut {result['low_cut']}"
     lines.append(f"clusters: {lost} and are not asked about")
     lines.append(f"clusters: --set 'outfits.strategy={json.dumps(result['strategy'])}'")
     return [*lines, f"record {result['record']}, plot {result['plot']}"]

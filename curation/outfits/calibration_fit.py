@@ -5,6 +5,7 @@ alike    float [n], 0 to 1: similarity of stored colours, known
 same     bool [n]: the labels, of both kinds
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,8 @@ from curation.outfits.evidence import Weights, closeness
 from curation.outfits.fit import platt
 from curation.settings.calibration import CalibrationSettings
 
+LOST = 0.005
+"""Share of the same pairs that the low cut may lose."""
 _MIN_SLOPE = 1e-3  # a judge whose yes means nothing still counts for something
 
 
@@ -31,6 +34,11 @@ def fit_calibration(said: np.ndarray, alike: np.ndarray, same: np.ndarray, of: s
         likeness=round(likeness, 5),
         offset=round(offset, 5),
     )
+
+
+def fit_low_cut(alike: np.ndarray, same: np.ndarray) -> float:
+    """Similarity of stored colours, two digits, below which a share LOST of the same pairs lies at most."""
+    return math.floor(float(np.quantile(alike[same], LOST)) * 100) / 100
 
 
 def decided(said: np.ndarray, alike: np.ndarray, calibration: CalibrationSettings) -> np.ndarray:
