@@ -9,9 +9,10 @@ from tests.drawn_people import collection, write_folder
 from tests.drawn_pipeline import asked, curate, settings, write_config
 
 
-@pytest.fixture
-def joined(tmp_path: Path) -> tuple[Path, Path]:
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """(pipelines.yaml, run) after a second collection's run has joined faces of the first by rule."""
+    tmp_path = tmp_path_factory.mktemp("joined")
     drawn = collection(5, people=3, photos=2)
     first = write_folder(tmp_path / "photos-first", drawn[::2])
     second = write_folder(tmp_path / "photos-second", drawn[1::2])
