@@ -29,7 +29,7 @@ from curation.stage import Stage
 from curation.step import Context, run_step, work_of
 from curation.storage import join
 
-VERSION = 3
+VERSION = 4
 # What the judge was shown, in this order, and what it said.
 PAIR = pa.struct(
     [
