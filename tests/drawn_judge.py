@@ -4,6 +4,7 @@ Errors are drawn by pair, so asking again says the same again, and a part of the
 swapped question may say otherwise. Two outfits that share garments (`hard`) are taken for one more often.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -56,8 +57,8 @@ def drawn_person(
     return DrawnPerson(worn, alike, hard, seed, **faults)
 
 
-def drive(strategy: Strategy, person: DrawnPerson) -> Verdicts:
-    """Runs a strategy to its end."""
+def drive(strategy: Strategy, answer: Callable[[Ask], Answer]) -> Verdicts:
+    """Runs a strategy to its end, with anything that answers."""
     said = None
     while True:
         try:
@@ -65,7 +66,7 @@ def drive(strategy: Strategy, person: DrawnPerson) -> Verdicts:
         except StopIteration as stop:
             verdicts: Verdicts = stop.value
             return verdicts
-        said = [person.answer(ask) for ask in asks]
+        said = [answer(ask) for ask in asks]
 
 
 def pairs_of(labels: list[int] | list[str | None]) -> set[tuple[int, int]]:

@@ -50,9 +50,18 @@ def person_id(face: int) -> str:
     return f"{face * 2654435761 % 2**32:064x}-0"
 
 
+def write_fragment(folder: Path, rows: list[dict[str, Any]]) -> list[Fragment]:
+    """These rows of `people/` as its one fragment."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fragment = Fragment(0, "0" * 16)
+    types = pa.Table.from_pylist(rows).schema
+    types = types.set(0, pa.field("subject_hint", pa.string())).set(1, pa.field("collection", pa.string()))
+    pq.write_table(pa.Table.from_pylist(rows, schema=types), folder / fragment.name)
+    return [fragment]
+
+
 def write_people(folder: Path, vectors: np.ndarray, faces: list[int]) -> list[Fragment]:
     """A fragment of `people/` with one face a photo."""
-    folder.mkdir(parents=True, exist_ok=True)
     rows = [
         {
             "subject_hint": None,
@@ -66,11 +75,7 @@ def write_people(folder: Path, vectors: np.ndarray, faces: list[int]) -> list[Fr
         }
         for face in faces
     ]
-    fragment = Fragment(0, "0" * 16)
-    types = pa.Table.from_pylist(rows).schema
-    types = types.set(0, pa.field("subject_hint", pa.string())).set(1, pa.field("collection", pa.string()))
-    pq.write_table(pa.Table.from_pylist(rows, schema=types), folder / fragment.name)
-    return [fragment]
+    return write_fragment(folder, rows)
 
 
 def new_index(folder: Path) -> IdentityIndex:
@@ -304,7 +309,6 @@ def test_a_forgotten_identity_leaves_no_byte_and_the_others_keep_theirs(tmp_path
 
 def write_couples(folder: Path, vectors: np.ndarray) -> list[Fragment]:
     """A fragment of `people/` with two strangers on every photo: vectors [photos, 2, n]."""
-    folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for number, two in enumerate(vectors.astype("<f4")):
         photo = f"{folder.parent.name}-{number}".zfill(64)
@@ -321,11 +325,7 @@ def write_couples(folder: Path, vectors: np.ndarray) -> list[Fragment]:
                 "verdict": "kept",
             }
         )
-    fragment = Fragment(0, "0" * 16)
-    types = pa.Table.from_pylist(rows).schema
-    types = types.set(0, pa.field("subject_hint", pa.string())).set(1, pa.field("collection", pa.string()))
-    pq.write_table(pa.Table.from_pylist(rows, schema=types), folder / fragment.name)
-    return [fragment]
+    return write_fragment(folder, rows)
 
 
 def test_an_index_knows_the_strangers_of_all_its_collections_and_counts_them_once(tmp_path: Path) -> None:

@@ -15,10 +15,21 @@ from curation.outfits.labelled_pairs import read_pairs
 from curation.settings import PipelineSettings
 from curation.settings.calibration import CalibrationSettings
 from curation.settings.outfits import ClustersStrategy, PaperStrategy
-from tests.drawn_people import collection, write_folder
+from tests.drawn_people import Drawn, collection, write_folder
 from tests.drawn_pipeline import curate, persona, rows_of, settings, write_config
 from tests.drawn_questions import JUDGE, TINY
 from tests.knowing_judge import PHOTOS
+
+
+def write_labels(file: Path, drawn: list[Drawn]) -> None:
+    """Every pair of photos of one person, with the truth."""
+    labels = "".join(
+        f"{a.name},{b.name},{int(a.outfit == b.outfit)}\n"
+        for i, a in enumerate(drawn)
+        for b in drawn[:i]
+        if a.person == b.person
+    )
+    file.write_text(f"a,b,same\n{labels}")
 
 
 def vlm_pipeline(calibration: dict[str, object] | None = None, **judge: object) -> PipelineSettings:
@@ -109,13 +120,7 @@ def test_clusters_run_with_what_calibrate_wrote_and_keep_every_outfit(tmp_path: 
     drawn = collection(41, people=10, outfits=2, photos=3)
     config = write_config(tmp_path / "p.yaml", settings(write_folder(tmp_path / "photos", drawn)))
     curate(config, tmp_path / "run")
-    labels = "".join(
-        f"{a.name},{b.name},{int(a.outfit == b.outfit)}\n"
-        for i, a in enumerate(drawn)
-        for b in drawn[:i]
-        if a.person == b.person
-    )
-    (tmp_path / "labels.csv").write_text(f"a,b,same\n{labels}")
+    write_labels(tmp_path / "labels.csv", drawn)
     done = persona("judge", "calibrate", tmp_path / "run", "--pairs", tmp_path / "labels.csv")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
@@ -153,13 +158,7 @@ def test_pairs_of_which_the_judge_cannot_tell_are_accepted_by_no_cut(tmp_path: P
     pipeline = settings(write_folder(tmp_path / "photos", drawn))
     pipeline["outfits"] = {"judge": {"backend": "tests.knowing_judge:KnowingJudge"}}
     curate(write_config(tmp_path / "p.yaml", pipeline), tmp_path / "run")
-    labels = "".join(
-        f"{a.name},{b.name},{int(a.outfit == b.outfit)}\n"
-        for i, a in enumerate(drawn)
-        for b in drawn[:i]
-        if a.person == b.person
-    )
-    (tmp_path / "labels.csv").write_text(f"a,b,same\n{labels}")
+    write_labels(tmp_path / "labels.csv", drawn)
     found = calibrate_run(str(tmp_path / "run"), 1.0, str(tmp_path / "labels.csv"))
     # Of the three pairs of an outfit it can tell one.
     assert (found["precision"], found["accepted"], found["recall"]) == (1.0, 40, round(1 / 3, 4))

@@ -21,12 +21,12 @@ RIGHT = {"false_same": 0.0, "false_other": 0.0, "false_hard": 0.0}
 def clustered(person: DrawnPerson, ids: list[str] | None = None, **settings: object) -> Verdicts:
     names = ids or [f"{number:04d}" for number in range(len(person.outfits))]
     strategy = ClustersStrategy.model_validate({"backend": "clusters", **settings})
-    return drive(outfit_clusters(names, person.alike, strategy, 2, asks_regions=False), person)
+    return drive(outfit_clusters(names, person.alike, strategy, 2, asks_regions=False), person.answer)
 
 
 def by_paper(person: DrawnPerson) -> Verdicts:
     random = np.random.default_rng([person.seed, 9])
-    return drive(paper_protocol(len(person.outfits), random, PaperStrategy(), 2), person)
+    return drive(paper_protocol(len(person.outfits), random, PaperStrategy(), 2), person.answer)
 
 
 def test_a_judge_that_is_right_gives_every_outfit_as_a_group_and_singles_a_reason() -> None:
@@ -190,14 +190,7 @@ def _asked_about_regions(whole: float, regions: Answer, **settings: object) -> V
     """Two photos of one person: every question about the pair has the score `whole`."""
     strategy = ClustersStrategy.model_validate({"backend": "clusters", "second_member": False, **settings})
     running = outfit_clusters(["0", "1"], np.array([[1.0, 0.9], [0.9, 1.0]]), strategy, 2, asks_regions=True)
-    said: list[Answer] | None = None
-    while True:
-        try:
-            asks = running.send(said)  # type: ignore[arg-type]
-        except StopIteration as stop:
-            verdicts: Verdicts = stop.value
-            return verdicts
-        said = [regions if ask.by_regions else Answer(whole >= 0.5, whole, 0.5) for ask in asks]
+    return drive(running, lambda ask: regions if ask.by_regions else Answer(whole >= 0.5, whole, 0.5))
 
 
 @pytest.mark.parametrize("cut", [0.2, 0.5, 0.9])

@@ -10,9 +10,10 @@ from curation.outfits.appearance_judge import AppearanceJudge
 from curation.outfits.fit import choose_cut, platt
 from curation.outfits.judge import Answer
 from curation.outfits.paper import paper_protocol
-from curation.outfits.strategy import Strategy, Verdicts
+from curation.outfits.strategy import Verdicts
 from curation.people.appearance import BINS, CLOTHED
 from curation.settings.outfits import AppearanceJudgeSettings, PaperStrategy
+from tests.drawn_judge import drive
 from tests.drawn_people import collection, write_folder
 from tests.drawn_pipeline import curate, persona, rows_of, settings, write_config
 
@@ -26,17 +27,7 @@ def protocol(outfits: list[int], seed: int = 0, broken: frozenset[int] = frozens
             return Answer(None, error="no answer")
         return Answer(outfits[a] == outfits[b], float(outfits[a] == outfits[b]), 0.5)
 
-    return _drive(strategy, answer)
-
-
-def _drive(strategy: Strategy, answer) -> Verdicts:
-    said = None
-    while True:
-        try:
-            pairs = strategy.send(said)  # type: ignore[arg-type]
-        except StopIteration as stop:
-            return stop.value
-        said = [answer(pair.a, pair.b) for pair in pairs]
+    return drive(strategy, lambda ask: answer(ask.a, ask.b))
 
 
 def test_a_person_in_one_outfit_is_kept_whole_with_one_question_a_photo() -> None:
@@ -89,7 +80,7 @@ def test_the_rule_of_the_window_decides_over_its_answers(rule: str, kept: bool) 
         alike.append(len(alike) != 1)
         return Answer(alike[-1], 1.0, 0.5)
 
-    found = _drive(strategy, answer)
+    found = drive(strategy, lambda ask: answer(ask.a, ask.b))
     assert found.outfits.count("a") == (3 if kept else 2)
 
 
