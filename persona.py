@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from shards.command_line import add_command
+from shards.command_line import add_command, refused
 
 _EXAMPLES = """examples:
   persona curate real-photos --set source.path=photos --set models.path=weights --out runs/first
@@ -68,6 +68,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     _config_options(curate)
     curate.add_argument("--out", metavar="RUN", help="run folder, path or URL (default runs/PIPELINE)")
     _engine_options(curate)
+    _allow_empty(curate)
     curate.add_argument("--commercial", action="store_true", help="refuse licences that forbid it")
 
     retry = add_command(
@@ -79,6 +80,7 @@ def _parser(command: str) -> argparse.ArgumentParser:
     )
     retry.add_argument("folder", metavar="RUN")
     _engine_options(retry)
+    _allow_empty(retry)
 
     status = add_command(
         commands, "status", _status, "what a run has done", "persona status runs/first --json"
@@ -197,6 +199,12 @@ def _engine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
+def _allow_empty(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--allow-empty", action="store_true", help="a stage that rules out everything is a success too"
+    )
+
+
 # What `persona generate` and `persona evaluate` know of photos: training may not import curation's stages.
 
 
@@ -250,6 +258,7 @@ def _run(
     also: dict[str, Any] | None = None,
 ) -> int:
     """Runs the phases, and prints what came out, with what else --json is to say."""
+    from curation.nothing_left import nothing_left
     from curation.run import curate
     from curation.status import summary_lines
 
@@ -262,7 +271,8 @@ def _run(
         print(json.dumps({**summary, **(also or {})}))
     elif not options.quiet:
         print("\n".join([*summary_lines(summary), f"run folder: {job.run}"]))
-    return 0
+    empty = None if options.allow_empty else nothing_left(job.run, summary["stages"])
+    return 0 if empty is None else refused(empty, code=1)
 
 
 def _start(run: str, pipeline: Any, options: argparse.Namespace, commercial: bool = False) -> tuple[Any, Any]:
@@ -281,7 +291,7 @@ def _start(run: str, pipeline: Any, options: argparse.Namespace, commercial: boo
     check_backends(pipeline, commercial)
     models = find_models(pipeline, commercial)
     check_calibration(pipeline, models)
-    OptOuts(pipeline.photos.screen.opt_out)
+    OptOuts(pipeline.photos.screen)
     check_wishes(run, pipeline)
     list_units(pipeline.source)
     if pipeline.identities.index is not None:

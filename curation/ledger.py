@@ -167,6 +167,11 @@ def _standing(table: pa.Table) -> tuple[list[str], list[list[dict[str, Any]]]]:
     return table["verdict"].to_pylist(), table["decisions"].to_pylist()
 
 
+def plural(unit: str) -> str:
+    """Several rows of a unit, in words: photos, people, identities, groups."""
+    return {"person": "people", "identity": "identities"}.get(unit, f"{unit}s")
+
+
 class Counts:
     """Per stage: how many rows came in, and how many were kept, rejected, failed, and why.
 

@@ -12,6 +12,7 @@ from curation.identities.phase import run_identities
 from curation.outfits.phase import run_outfits
 from curation.packing.phase import run_shards
 from curation.people.phase import run_people
+from curation.photos.heeded import read_heeded
 from curation.photos.phase import run_photos
 from curation.photos.sample import Sample
 from curation.run_folder import code_version, read_json, write_json, write_run
@@ -92,6 +93,7 @@ def _summary(context: Context, name: str, seconds: float) -> dict[str, Any]:
         "shards": len(dataset.get("shards", [])),
         "bytes": dataset.get("bytes", 0),
         "config": dataset.get("config"),
+        "opt_out": read_heeded(context.job.run),
         "stages": stages,
         "model_calls_this_time": context.calls,
         "rates": context.rates,

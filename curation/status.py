@@ -6,6 +6,7 @@ from typing import Any
 from curation.errors import printable
 from curation.fragments import about, list_fragments
 from curation.ledger import Counts
+from curation.photos.heeded import heeded_lines, read_heeded
 from curation.run import PHASES
 from curation.run_folder import HEARTBEAT_S, read_json, require_run
 from curation.storage import join
@@ -22,12 +23,13 @@ def is_well(status: dict[str, Any]) -> bool:
 
 
 def read_status(run: str) -> dict[str, Any]:
-    """{run, state, message, phase, silent_s, collection, identities, groups, stages, …}.
+    """{run, state, message, phase, silent_s, collection, identities, groups, opt_out, stages, …}.
 
     state     not started, running, finished, stopped
     message   why it stopped
     phase     the step that it is in, None where it is in none
     silent_s  seconds since its last sign of life, None where it is finished
+    opt_out   {sha256, lines, matched, missed}, or None where there is no list
     stages    [{phase, stage, unit, in, kept, rejected, failed, reasons}]
 
     A finished run adds what its summary.json has; a running or stopped one fragments_done, fragments,
@@ -65,6 +67,7 @@ def read_status(run: str) -> dict[str, Any]:
         "collection": by_stage.get("read", {}).get("in", 0),
         "identities": by_stage.get("outfits", {}).get("in", 0),
         "groups": by_stage.get("pack", {}).get("kept", 0),
+        "opt_out": read_heeded(run),
         "stages": stages,
     }
 
@@ -85,7 +88,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
 
 
 def summary_lines(summary: dict[str, Any]) -> list[str]:
-    """The funnel as a table, and what came out."""
+    """The funnel as a table, what came out, and which opt-outs matched nothing."""
     rows = [("phase", "stage", "unit", "in", "kept", "rejected", "failed", "reasons")]
     for entry in summary["stages"]:
         reasons = ", ".join(f"{name} {number}" for name, number in entry["reasons"].items())
@@ -102,4 +105,4 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
         parts.append(f"{summary['groups']} groups of {summary['photos']} photos")
         parts.append(f"{summary['shards']} shards, {summary['bytes']} bytes")
     lines.append(", ".join(parts))
-    return lines
+    return lines + heeded_lines(summary.get("opt_out"))

@@ -11,7 +11,7 @@ from curation.call_counter import CallCounter
 from curation.engine import Answer, Engine, Job, Opener, Task, Work
 from curation.errors import PersonaError
 from curation.fragments import Fragment, about, commit, drop_stale
-from curation.ledger import FAILED, Counts
+from curation.ledger import FAILED, Counts, plural
 from curation.photos.sample import Sample
 from curation.settings.base import Resources
 from curation.stage_clock import StageClock
@@ -160,7 +160,7 @@ def _stop_above_failure_rate(context: Context, phase: str, counts: Counts, at_en
                 if name.startswith("reason:")
             )
             raise PersonaError(
-                f"{phase}: stage {stage}: {bad} of {total} {counts.units[stage]}s failed "
+                f"{phase}: stage {stage}: {bad} of {total} {plural(counts.units[stage])} failed "
                 f"({bad / total:.1%}, engine.max_failed_share is {limits.max_failed_share:.1%}): "
                 f"{reasons}; list them with `persona why {context.job.run} --failed`, "
                 "take them up with `persona retry`"

@@ -117,6 +117,12 @@ def _process(about: Mapping[str, Any]) -> str:
             reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(entry["reasons"].items()))
             stages.append([*(entry[name] for name in _COUNTS), reasons])
         parts += [_FUNNEL, _table((*_COUNTS, "reasons"), stages)]
+    if about.get("opt_out"):
+        listed = about["opt_out"]
+        parts.append(
+            f"An opt-out list of {listed['lines']} lines was obeyed before any model saw a photo; "
+            f"{listed['matched']} of\nthem matched a photo of the collection."
+        )
     if about["models"]:
         models = [
             (name, f"`{said['sha256'][:12]}`", said["licence"]) for name, said in about["models"].items()

@@ -23,7 +23,7 @@ def add_command(commands: Any, name: str, run: Run, says: str, example: str) -> 
     return parser
 
 
-def refused(error: BaseException, code: int = 2) -> int:
+def refused(error: BaseException | str, code: int = 2) -> int:
     """Says on stderr, in one line, what is wrong. Returns the exit code."""
     print(f"persona: {' '.join(str(error).split())[:1000]}", file=sys.stderr)
     return code

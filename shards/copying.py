@@ -225,7 +225,7 @@ def _shared(abouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         values = {str(about.get(name) or "") for about in abouts}
         if len(values) == 1 and "" not in values:
             said[name] = values.pop()
-    for name in ("latents", "funnel", "settings"):
+    for name in ("latents", "funnel", "settings", "opt_out"):
         value = abouts[0].get(name) if abouts else None
         if value is not None and all(about.get(name) == value for about in abouts):
             said[name] = value

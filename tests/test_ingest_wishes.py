@@ -1,5 +1,6 @@
 """What people and publishers wish is heeded as a collection comes in: opt-outs, consent, licences, age."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -32,14 +33,12 @@ class MarkedClassifier:
         return np.array([0.9 if marked.mean() > 0.02 else 0.05 for marked in near], np.float32)
 
 
-def curate(folder: Path, pipeline: dict[str, Any], name: str = "run") -> Path:
+def curate(folder: Path, pipeline: dict[str, Any], name: str = "run", *, may_be_empty: bool = True) -> Path:
     """Runs the pipeline in this process; returns its run folder."""
     config = write_config(folder / f"{name}.yaml", pipeline)
     run = folder / name
-    code = main(
-        ["curate", "drawn", "--config", str(config), "--out", str(run), "--engine", "inline", "--quiet"]
-    )
-    assert code == 0
+    words = ["curate", "drawn", "--config", str(config), "--out", str(run), "--engine", "inline", "--quiet"]
+    assert main([*words, "--allow-empty"] if may_be_empty else words) == (0 if may_be_empty else 1)
     return run
 
 
@@ -110,6 +109,73 @@ def test_photos_whose_name_or_address_opted_out_are_not_even_read(
     assert {name for stage, name in asked(tmp_path / "calls") if stage == "detect"} >= {
         row["photo_id"] for row in rows_of(run / "photos") if row["verdict"] == "kept"
     }
+
+
+def test_a_stage_that_rules_out_every_photo_is_no_success_and_says_the_cause_and_the_setting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_table(tmp_path / "photos", key=["a.jpg", "b.jpg", "c.jpg"], terms=["CC0"] * 3)
+    pipeline = settings(folder, kind="parquet")
+    pipeline["photos"]["screen"]["licences"] = ["CC0"]
+    curate(tmp_path, pipeline, may_be_empty=False)
+    said = capsys.readouterr().err
+    assert "stage screen ruled out all 3 photos, 3 by licence (licence not stated)" in said
+    assert "the setting is photos.screen.licences" in said
+    curate(tmp_path, pipeline, may_be_empty=True)
+
+
+SPELLED = {
+    "https://photos.example/bus.jpg": "http://PHOTOS.example:80/bus.jpg?w=1024#top",
+    "https://photos.example/~ann/a%20b.jpg": "https://photos.example/%7Eann/a b.jpg",
+    "https://photos.example/caf%c3%a9.jpg": "https://photos.example/x/../café.jpg",
+    "https://bücher.example/1": "https://xn--bcher-kva.example./1",
+}
+
+
+@pytest.mark.parametrize("with_query", [False, True])
+def test_an_address_opts_out_however_it_is_spelled_and_its_query_counts_only_where_that_is_asked(
+    tmp_path: Path, with_query: bool
+) -> None:
+    names = [f"{number}.jpg" for number in range(len(SPELLED))]
+    folder = write_table(tmp_path / "photos", key=names, url=list(SPELLED.values()))
+    listed = tmp_path / "opt-out.txt"
+    listed.write_text("".join(f"url:{wished}\n" for wished in SPELLED))
+    pipeline = settings(folder, kind="parquet")
+    pipeline["photos"]["screen"] |= {"opt_out": str(listed), "address_query": with_query}
+    found = endings(curate(tmp_path, pipeline), "photos")
+    assert found == dict.fromkeys(names, "opted_out") | ({"0.jpg": ""} if with_query else {})
+
+
+def test_lines_of_an_opt_out_list_that_matched_nothing_are_named_wherever_the_run_is_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn = collection(5, people=2)
+    (tmp_path / "photos").mkdir()
+    for photo in drawn:
+        (tmp_path / "photos" / photo.name).write_bytes(photo.jpeg)
+    (tmp_path / "photos" / "broken.jpg").write_bytes(b"\xff\xd8no photo")
+    broken = hashlib.sha256(b"\xff\xd8no photo").hexdigest()
+    listed = tmp_path / "opt-out.txt"
+    missing = "https://photos.example/of-nobody-here.jpg"
+    listed.write_text(f"# wishes of May\nid:{drawn[0].name}\nurl:{missing}\nsha256:{broken}\nid:none.jpg\n")
+    pipeline = settings(tmp_path / "photos")
+    pipeline["photos"]["screen"]["opt_out"] = str(listed)
+    run = curate(tmp_path, pipeline)
+    said = "opt-out list: 4 lines, 2 matched\n  line 3 (url) matched nothing\n  line 5 (id) matched nothing\n"
+    assert main(["status", str(run)]) == 0
+    assert said in capsys.readouterr().out
+    (run / "summary.json").rename(tmp_path / "summary.json")
+    (run / "status.json").unlink()
+    main(["status", str(run)])  # of a run that never came to its end
+    assert said in capsys.readouterr().out
+    (tmp_path / "summary.json").rename(run / "summary.json")
+    card = " ".join((run / "shards" / "README.md").read_text().split())
+    assert "An opt-out list of 4 lines was obeyed" in card
+    assert "2 of them matched a photo of the collection" in card
+    assert main(["report", str(run)]) == 0
+    written = b"".join(file.read_bytes() for file in sorted(run.rglob("*")) if file.is_file())
+    assert b'"missed":[3,5]' in written.replace(b" ", b"")
+    assert missing.encode() not in written  # the list is about people: it stays where it is
 
 
 @pytest.fixture(scope="module")

@@ -311,9 +311,10 @@ def test_a_training_goes_on_where_it_was_when_one_in_a_hundred_of_10_000_groups_
 
 def test_tombstones_serve_a_later_curation_as_its_opt_out_list(folder: Path, samples: Samples) -> None:
     from curation.photos.opt_out import OptOuts
+    from curation.settings.photos import ScreenSettings
 
     key = next(iter(samples))
     forget(str(folder), Request(identities=frozenset([identity_of(key)])))
-    listed = OptOuts(str(folder / "tombstones-r1.txt"))
-    assert [listed.distance(id_, 0) for id_ in _photo_ids(samples[key])] == [0, 0, 0]
-    assert listed.distance(_photo_ids(samples[list(samples)[5]])[0], 0) is None
+    listed = OptOuts(ScreenSettings(opt_out=str(folder / "tombstones-r1.txt")))
+    assert [len(listed.showing(id_, 0)[0]) for id_ in _photo_ids(samples[key])] == [1, 1, 1]
+    assert listed.showing(_photo_ids(samples[list(samples)[5]])[0], 0) == (set(), None)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from curation.forgetting.address import COLUMNS, is_web, normal
 from curation.forgetting.places import Place
-from curation.forgetting.tombstones import is_web, plain_url
 from curation.forgetting.wish import Wish
 from curation.fragments import list_fragments
 from curation.photos.sample import FOLDER as SAMPLE
@@ -17,8 +17,7 @@ from curation.storage import join, list_names, parquet_footer, read_table
 MAX_BITS = 6  # as photos.screen.forgotten_max_bits and photos.duplicates.max_bits
 PHOTO_DIGITS = 64
 LISTINGS = ("source", SAMPLE)  # folders of a run that hold the rows of its collection
-_NAMES = ("source_url", "page_url", "uri")
-_ROWS = ("source_key", "photo_id", "phash", "copy_of", *_NAMES)
+_ROWS = ("source_key", "photo_id", "phash", "copy_of", *COLUMNS)
 
 
 @dataclass
@@ -61,10 +60,11 @@ def resolve(wish: Wish, places: Sequence[Place]) -> Meant:
     meant = Meant(set(wish.photos | wish.sent), {}, set(wish.pictures), set(wish.urls))
     meant.photos |= {person[:PHOTO_DIGITS] for person in _people_of(wish.people, places)}
     runs = [place.path for place in places if place.kind == "run"]
-    asked = {plain_url(url) for url in wish.urls}
+    asked = {normal(url, wish.with_query) for url in wish.urls}
     for run in runs:
         for row in _photo_rows(run):
-            named = any(is_web(row[name]) and plain_url(row[name]) in asked for name in _NAMES)
+            said = filter(is_web, (row[name] for name in COLUMNS))
+            named = any(normal(address, wish.with_query) in asked for address in said)
             if named or row["photo_id"] in meant.photos or _near(row["phash"], wish.pictures):
                 _take(meant, run, row)
     # Copies of these; a copy that its run knew points at an original that is found by now.

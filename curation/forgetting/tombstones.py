@@ -4,7 +4,8 @@ Files of a store: FOLDER/tombstones.txt (sorted lines), FOLDER/key (64 hex digit
 alone; $PERSONA_TOMBSTONE_KEY stands in for it). A line is one of
 
     photo:HEX64   HMAC-SHA256 of a photo_id: the same bytes
-    url:HEX64     HMAC-SHA256 of an address, which could be guessed without the key
+    url:HEX64     HMAC-SHA256 of an address, which could be guessed without the key; of one that somebody
+                  named two lines, with its query string and without
     phash:HEX16   a perceptual hash XOR a mask drawn from the key: distances between pictures survive,
                   so a re-encoded or resized copy is known again; what the hash says of the picture does not
 
@@ -18,12 +19,13 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 
 from curation.errors import ConfigError
+from curation.forgetting.address import COLUMNS, is_web, normal
 from curation.storage import exists, is_local, join, local_path, read_bytes, write_bytes
 
 FILE = "tombstones.txt"
@@ -32,8 +34,6 @@ KEY_VARIABLE = "PERSONA_TOMBSTONE_KEY"
 _LINE = re.compile(r"(photo|url):[0-9a-f]{64}|phash:[0-9a-f]{16}")
 _KEY = re.compile(r"[0-9a-f]{64}")
 _HEAD = re.compile(r"# persona tombstones, key ([0-9a-f]{16})")
-_PORTS = {"http": 80, "https": 443}
-URL_COLUMNS = ("source_url", "page_url", "uri")
 
 
 class TombstoneKey:
@@ -54,9 +54,14 @@ class TombstoneKey:
         """The line that stands for the bytes of a photo."""
         return f"photo:{self.digest('photo', photo_id)}"
 
-    def url(self, address: str) -> str:
-        """The line that stands for an address."""
-        return f"url:{self.digest('url', plain_url(address))}"
+    def url(self, address: str, with_query: bool) -> str:
+        """The line that stands for an address, with or without its query string."""
+        kind = "address" if with_query else "address without query"
+        return f"url:{self.digest(kind, normal(address, with_query))}"
+
+    def first_url(self, address: str) -> str:
+        """The line for an address as stores were written at first; what they hold is still obeyed."""
+        return f"url:{self.digest('url', _first_spelling(address))}"
 
     def picture(self, phash: int) -> str:
         """The line that stands for what a photo shows."""
@@ -91,12 +96,19 @@ class Tombstones:
             return False
         return bool((np.bitwise_count(self._pictures ^ np.uint64(phash ^ self._key.mask)) <= max_bits).any())
 
-    def has_url(self, row: Mapping[str, Any]) -> bool:
-        """Whether one of a row's addresses (`URL_COLUMNS`) is to stay out."""
+    def has_url(self, row: Mapping[str, Any], with_query: bool) -> bool:
+        """Whether one of a row's addresses (`COLUMNS`) is to stay out; without `with_query`, also one that
+        differs from a named one in its query string alone.
+        """
         if self._key is None or not self._has_urls:
             return False
-        addresses = [row.get(name) for name in URL_COLUMNS]
-        return any(self._key.url(address) in self.lines for address in addresses if is_web(address))
+        for address in filter(is_web, (row.get(name) for name in COLUMNS)):
+            lines = {self._key.url(address, with_query=True), self._key.first_url(address)}
+            if not with_query:
+                lines.add(self._key.url(address, with_query=False))
+            if not lines.isdisjoint(self.lines):
+                return True
+        return False
 
 
 class TombstoneStore:
@@ -141,17 +153,23 @@ class TombstoneStore:
             raise ConfigError(f"{self.file}: was written with another key than the one that is there")
         return Tombstones(key, lines[1:])
 
-    def add(self, photos: Iterable[str], pictures: Iterable[int], urls: Iterable[str]) -> int:
+    def add(
+        self, photos: Iterable[str], pictures: Iterable[int], urls: Iterable[str], named: Iterable[str] = ()
+    ) -> int:
         """Adds what must not come back; the file is whole at any moment. Returns how many lines are new.
 
         photos    photo_ids
         pictures  perceptual hashes
+        urls      addresses of these photos
+        named     addresses that somebody named: whatever has them stays out, with any query string
         """
         before = self.read()
         key = self.key(create=True)
         lines = {key.photo(photo_id) for photo_id in photos}
         lines |= {key.picture(phash) for phash in pictures}
-        lines |= {key.url(url) for url in urls}
+        named = set(named)
+        lines |= {key.url(url, with_query=True) for url in {*urls, *named}}
+        lines |= {key.url(url, with_query=False) for url in named}
         new = lines - before.lines
         if new:
             # Sorted, so that the file does not tell in which order people asked.
@@ -165,19 +183,14 @@ def store_of(run: str, chosen: str | None) -> str:
     return chosen if chosen is not None else join(run.rstrip("/").rpartition("/")[0] or ".", "forgotten")
 
 
-def is_web(address: Any) -> TypeGuard[str]:
-    """Whether a value is an http(s) address."""
-    return isinstance(address, str) and address.lower().startswith(("http://", "https://"))
-
-
-def plain_url(address: str) -> str:
-    """One spelling for the spellings of an address: no fragment, no default port, host in small letters."""
+def _first_spelling(address: str) -> str:
+    """The normal form that stores were written with at first: escapes and dots in it as they came."""
     try:
         parts = urlsplit(address.strip())
         port = parts.port
     except ValueError:  # no address at all
         return address
-    host = (parts.hostname or "") + (f":{port}" if port not in (None, *_PORTS.values()) else "")
+    host = (parts.hostname or "") + (f":{port}" if port not in (None, 80, 443) else "")
     return urlunsplit(("https", host, parts.path or "/", parts.query, ""))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curation.errors import ConfigError, one_line
-from curation.forgetting.tombstones import is_web
+from curation.forgetting.address import is_web
 from curation.photos.decode import decode_rgb
 from curation.photos.perceptual_hash import perceptual_hash
 
@@ -23,6 +23,8 @@ class Wish:
     people    identities, or person_ids (photo_id-N): all photos of that person
     urls      addresses of photos or of their pages
     pictures  perceptual hashes: the photo in whatever encoding or size
+
+    `with_query`: what follows ? in an address counts.
     """
 
     photos: frozenset[str] = frozenset()
@@ -30,6 +32,7 @@ class Wish:
     people: frozenset[str] = frozenset()
     urls: frozenset[str] = frozenset()
     pictures: frozenset[int] = frozenset()
+    with_query: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.photos or self.sent or self.people or self.urls or self.pictures)
@@ -41,6 +44,7 @@ class Wish:
             self.people | other.people,
             self.urls | other.urls,
             self.pictures | other.pictures,
+            self.with_query or other.with_query,
         )
 
     def counts(self) -> dict[str, int]:

@@ -28,6 +28,7 @@ from curation.packing.provenance import funnel, telling_settings
 from curation.packing.smaller import smaller
 from curation.people.atr import decode_map
 from curation.people.boxes import whole_box
+from curation.photos.heeded import read_heeded
 from curation.settings import PipelineSettings
 from curation.settings.groups import ShardsSettings
 from curation.sources.photo_bytes import PhotoBytes
@@ -108,7 +109,7 @@ def run_shards(context: Context, gathered: str, captions: list[Fragment], title:
     parts_wanted = [fragment.key for _, fragment, _ in sources]
     # The card tells what the stages before did, also with photos of which no group is left.
     before = funnel(context.counts)
-    key = fingerprint([step_hash, digest(captions), parts_wanted, licences, title, before])
+    key = fingerprint([step_hash, digest(captions), parts_wanted, licences, title, before, _opt_out(context)])
     _forget_parts_without_tar(context, sources)
     there = {fragment.key for fragment in list_fragments(context.folder("packing"))}
     whole = _is_whole(context, key) and there == set(parts_wanted)
@@ -145,6 +146,12 @@ def _is_whole(context: Context, key: str) -> bool:
     if not exists(marker) or not exists(context.folder("shards", "dataset.json")):
         return False
     return read_bytes(marker).decode() == key
+
+
+def _opt_out(context: Context) -> dict[str, int] | None:
+    """How many lines of the opt-out list there are, and how many matched; None where there is no list."""
+    said = read_heeded(context.job.run)
+    return None if said is None else {"lines": said["lines"], "matched": said["matched"]}
 
 
 def _count_rejected(context: Context, planned: list[PlannedGroup]) -> None:
@@ -196,7 +203,7 @@ def _finish(
             index.write(rows)
         hashes = index.close()
     _write_groups(context, captions, planned, shard_of, totals.errors)
-    pipeline = context.job.pipeline
+    pipeline, opt_out = context.job.pipeline, _opt_out(context)
     about = {
         "config": config_hash(pipeline),
         **totals.census.to_json(),
@@ -208,6 +215,7 @@ def _finish(
         "index": hashes,
         "funnel": funnel(context.counts),
         "settings": telling_settings(pipeline),
+        **({} if opt_out is None else {"opt_out": opt_out}),
         "card": list(CARD),
     }
     for name, data in card_files(title, totals.shards, about).items():

@@ -1,10 +1,14 @@
 """A list of photos that must not be used, as people or publishers hand it in."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from curation.errors import ConfigError
-from curation.forgetting.tombstones import URL_COLUMNS, is_web, plain_url
+from curation.forgetting.address import COLUMNS, is_web, normal
+from curation.settings.photos import ScreenSettings
 from curation.storage import read_bytes
 from shards.tombstones import tombstone
 
@@ -15,17 +19,19 @@ class OptOuts:
     """Lines sha256:HEX of the bytes, phash:HEX, url:URL of a photo or its page, id:NAME (the source_key or
     file name that the collection gives it), or the tombstones that `persona shards forget` leaves (those of
     photos; lines about identities and keys are passed over). `#` begins a comment, in lines of url and id
-    only after a blank.
+    only after a blank. `lines` are the numbers of the lines that may name a photo, with their kinds.
 
     Raises ConfigError with the line that is none of these.
     """
 
-    def __init__(self, file: str | None) -> None:
-        self.photo_ids: set[str] = set()
-        self.hashes: list[int] = []
-        self.tombstones: set[str] = set()
-        self._ids: set[str] = set()
-        self._urls: set[str] = set()
+    def __init__(self, settings: ScreenSettings) -> None:
+        self.lines: dict[int, str] = {}
+        self._max_bits = settings.opt_out_max_bits
+        self._with_query = settings.address_query
+        # Of each kind: what it names -> the lines that name it.
+        self._named: dict[str, dict[Any, list[int]]] = defaultdict(lambda: defaultdict(list))
+        self._pictures = np.zeros(0, np.uint64)
+        file = settings.opt_out
         if file is None:
             return
         try:
@@ -33,13 +39,14 @@ class OptOuts:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"photos.screen.opt_out: {file}: cannot be read: {error}") from None
         for number, line in enumerate(lines, 1):
-            if not self._add(line.strip()):
+            if not self._add(number, line.strip()):
                 raise ConfigError(
                     f"photos.screen.opt_out: {file}:{number}: {line.strip()[:80]!r} is none of "
                     "sha256:<64 hex digits>, phash:<16 hex digits>, url:<address>, id:<name>, a tombstone"
                 )
+        self._pictures = np.array(list(self._named["phash"]), np.uint64)
 
-    def _add(self, line: str) -> bool:
+    def _add(self, number: int, line: str) -> bool:
         if not line or line.startswith("#"):
             return True
         kind, _, value = line.partition(":")
@@ -47,45 +54,56 @@ class OptOuts:
         if kind in ("url", "id"):
             value = value.split(" #", 1)[0].strip()
             if kind == "url" and is_web(value):
-                self._urls.add(plain_url(value))
-                return True
-            if kind == "id" and value:
-                self._ids.add(value)
-                return True
-            return False
+                return self._put(number, kind, normal(value, self._with_query))
+            return kind == "id" and bool(value) and self._put(number, kind, value)
         digits = value.split("#", 1)[0].strip().lower()
         if kind == "sha256" and _is_hex(digits, 64):
-            self.photo_ids.add(digits)
-        elif kind == "phash" and _is_hex(digits, 16):
-            self.hashes.append(int(digits, 16))
-        elif kind.startswith("forgotten-") and _is_hex(digits, 64):
-            self.tombstones.add(f"{kind}:{digits}")
-        else:
-            return False
+            return self._put(number, kind, digits)
+        if kind == "phash" and _is_hex(digits, 16):
+            return self._put(number, kind, int(digits, 16))
+        if kind == "forgotten-photo" and _is_hex(digits, 64):
+            return self._put(number, kind, f"{kind}:{digits}")
+        return kind.startswith("forgotten-") and _is_hex(digits, 64)
+
+    def _put(self, number: int, kind: str, value: Any) -> bool:
+        self.lines[number] = kind
+        self._named[kind][value].append(number)
         return True
 
     def __bool__(self) -> bool:
-        return bool(self.photo_ids or self.hashes or self.tombstones or self._ids or self._urls)
+        return bool(self.lines)
 
-    def names(self, row: Mapping[str, Any]) -> bool:
-        """Whether the list names a photo by what the collection says of it, before it is read."""
-        if self._ids and not self._ids.isdisjoint((row.get("source_key"), row.get("file_name"))):
-            return True
-        if not self._urls:
-            return False
-        addresses = (row.get(name) for name in URL_COLUMNS)
-        return any(plain_url(address) in self._urls for address in addresses if is_web(address))
+    def naming(self, row: Mapping[str, Any]) -> set[int]:
+        """The lines that name a photo by what the collection says of it, before it is read."""
+        found: set[int] = set()
+        if names := self._named.get("id"):
+            found.update(*(names.get(row.get(column), ()) for column in ("source_key", "file_name")))
+        if addresses := self._named.get("url"):
+            said = (row.get(column) for column in COLUMNS)
+            asked = {normal(address, self._with_query) for address in said if is_web(address)}
+            found.update(*(addresses.get(address, ()) for address in asked))
+        return found
 
-    def distance(self, photo_id: str | None, phash: int | None) -> int | None:
-        """Bits between a photo and the nearest entry; 0 for its sha256; None for an empty list."""
+    def showing(self, photo_id: str | None, phash: int | None) -> tuple[set[int], int | None]:
+        """(the lines that name a photo by its bytes or its picture, bits to the nearest picture or None)."""
+        found: set[int] = set()
+        bits: int | None = None
         if photo_id is not None:
-            if photo_id in self.photo_ids:
-                return 0
-            if self.tombstones and tombstone("photo", photo_id) in self.tombstones:
-                return 0
-        if phash is None or not self.hashes:
-            return None
-        return min((phash ^ listed).bit_count() for listed in self.hashes)
+            found.update(self._named.get("sha256", {}).get(photo_id, ()))
+            if stones := self._named.get("forgotten-photo"):
+                found.update(stones.get(tombstone("photo", photo_id), ()))
+        if found:
+            bits = 0
+        if phash is not None and len(self._pictures):
+            apart = np.bitwise_count(self._pictures ^ np.uint64(phash))
+            bits = min(int(apart.min()), 64 if bits is None else bits)
+            for listed in self._pictures[apart <= self._max_bits].tolist():
+                found.update(self._named["phash"][listed])
+        return found, bits
+
+    def covering(self, row: Mapping[str, Any]) -> set[int]:
+        """All lines that name a photo in any way, of a row as the stage `read` leaves it."""
+        return self.naming(row) | self.showing(row.get("photo_id"), row.get("phash"))[0]
 
 
 def _is_hex(text: str, digits: int) -> bool:

@@ -23,6 +23,7 @@ from curation.fragments import Fragment, digest
 from curation.ledger import Counts, Outcome, Verdict, is_kept, kept, rule_rows
 from curation.photos.decoder_process import decoder_of
 from curation.photos.duplicates import EXACT, find_copies
+from curation.photos.heeded import heed, write_heeded
 from curation.photos.read import Read, without_telling
 from curation.photos.sample import FOLDER as SAMPLE
 from curation.photos.screen import Screen
@@ -96,6 +97,9 @@ def run_photos(context: Context) -> list[Fragment]:
         open_screened,
         resources,
     )
+    if context.sample is None:  # a sample has other photos than those that a line may name
+        heeded = heed(context.folder("photos", "_screened"), screened, pipeline.photos.screen)
+        write_heeded(context.job.run, heeded)
     copies = _find_copies(context, screened)
     decided_hash = fingerprint(["photos", VERSION, pipeline.photos.ruling(), copies])
     folder = context.folder("photos", "_screened")

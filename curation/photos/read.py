@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 from curation.call_counter import CallCounter
 from curation.columns import put_column
 from curation.errors import one_line
-from curation.forgetting.tombstones import URL_COLUMNS, Tombstones
+from curation.forgetting.address import COLUMNS
+from curation.forgetting.tombstones import Tombstones
 from curation.ledger import Outcome, failed, kept, rule_rows
 from curation.photos.decode import DecodeError, Header, OpenPhoto, UnknownFormatError, open_photo
 from curation.photos.opt_out import OPTED_OUT, OptOuts
@@ -73,12 +74,12 @@ class Read(Stage):
         self._photos = photos
         self._calls = calls
         self._tombstones = tombstones or Tombstones()
-        self._opt_outs = opt_outs or OptOuts(None)
+        self._opt_outs = opt_outs or OptOuts(ScreenSettings())
         self._open = open_photo
 
     def missing(self, table: pa.Table) -> list[bool]:
         """Rows never read, and rows that a limit stopped which lets them pass now."""
-        names = [*self.fills.names, "source_error", "source_key", "file_name", *URL_COLUMNS]
+        names = [*self.fills.names, "source_error", "source_key", "file_name", *COLUMNS]
         rows = table.select(names).to_pylist()
         return [row["source_error"] is None and self._is_missing(row) for row in rows]
 
@@ -88,7 +89,7 @@ class Read(Stage):
         if limit == FORGOTTEN or self._is_forgotten(row):
             return True
         if limit == OPTED_OUT:
-            return not self._opt_outs.names(row)
+            return not self._opt_outs.naming(row)
         if row["read_error"] is not None:
             return False
         if limit == "too_many_bytes":
@@ -104,7 +105,7 @@ class Read(Stage):
     def _is_forgotten(self, row: dict[str, Any]) -> bool:
         stones, max_bits = self._tombstones, self._settings.forgotten_max_bits
         return (
-            stones.has_url(row)
+            stones.has_url(row, self._settings.address_query)
             or stones.has_photo(row.get("photo_id"))
             or stones.has_picture(row.get("phash"), max_bits)
         )
@@ -116,9 +117,9 @@ class Read(Stage):
         return set_columns(table, self.fills, [self._read(row) for row in rows])
 
     def _read(self, row: dict[str, Any]) -> dict[str, Any]:
-        if self._tombstones.has_url(row):
+        if self._tombstones.has_url(row, self._settings.address_query):
             return {"undecoded": FORGOTTEN}
-        if self._opt_outs.names(row):
+        if self._opt_outs.naming(row):
             return {"undecoded": OPTED_OUT}
         found = self._read_anything(row)
         return {"undecoded": FORGOTTEN} if self._is_forgotten(found) else found

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from curation.forgetting.tombstones import URL_COLUMNS
+from curation.forgetting.address import COLUMNS
 from curation.ledger import Check, Outcome, Verdict, at_least, at_most, is_kept, judged, rule_rows
 from curation.photos.opt_out import OPTED_OUT, OptOuts
 from curation.photos.read import FORGOTTEN
@@ -19,17 +19,18 @@ class Screen(Stage):
     """Rejects what may not be used. The first check that fails gives the reason."""
 
     name: ClassVar[str] = "screen"
+    version: ClassVar[int] = 2  # opt-outs come first, and read addresses generously
     unit: ClassVar[str] = "photo"
 
     def __init__(self, settings: ScreenSettings) -> None:
         super().__init__(settings)
         self._settings = settings
-        self.opt_outs = OptOuts(settings.opt_out)
+        self.opt_outs = OptOuts(settings)
 
     def decide(self, table: pa.Table) -> pa.Table:
         """Rules on every row that was read."""
         names = "photo_id n_bytes format width height frames phash undecoded licence consent"
-        rows = table.select([*names.split(), "source_key", "file_name", *URL_COLUMNS]).to_pylist()
+        rows = table.select([*names.split(), "source_key", "file_name", *COLUMNS]).to_pylist()
         outcomes = [
             self._rule(row) if still_in else None for row, still_in in zip(rows, is_kept(table), strict=True)
         ]
@@ -39,8 +40,11 @@ class Screen(Stage):
         wanted = self._settings
         if row["undecoded"] == FORGOTTEN:
             return Outcome(_REJECTED, FORGOTTEN)
-        if row["undecoded"] == OPTED_OUT or self.opt_outs.names(row):
+        if row["undecoded"] == OPTED_OUT or self.opt_outs.naming(row):
             return Outcome(_REJECTED, OPTED_OUT)
+        listed, bits = self.opt_outs.showing(row["photo_id"], row["phash"])
+        if listed:
+            return Outcome(_REJECTED, OPTED_OUT, bits, wanted.opt_out_max_bits)
         max_bytes = int(wanted.max_file_mib * 2**20)
         if row["undecoded"] == "too_many_bytes" or row["n_bytes"] > max_bytes:
             return judged([at_most("too_many_bytes", row["n_bytes"], max_bytes)])
@@ -49,9 +53,6 @@ class Screen(Stage):
         pixels = row["width"] * row["height"]
         if pixels > wanted.max_pixels:
             return judged([at_most("too_many_pixels", pixels, wanted.max_pixels)])
-        distance = self.opt_outs.distance(row["photo_id"], row["phash"])
-        if distance is not None and distance <= wanted.opt_out_max_bits:
-            return Outcome(_REJECTED, OPTED_OUT, distance, wanted.opt_out_max_bits)
         if wanted.licences is not None and row["licence"] not in wanted.licences:
             return Outcome(_REJECTED, "licence", detail=f"licence {row['licence'] or 'not stated'}")
         if wanted.consent and str(row["consent"] or "").strip().lower() not in _YES:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.forgetting.tombstones import URL_COLUMNS
+from curation.forgetting.address import COLUMNS
 from curation.photos.opt_out import OptOuts
 from curation.report.fragment_rows import list_array, photos_folder, tables
 from curation.run_folder import read_json
@@ -26,14 +26,13 @@ def excluded_photos(run: str, pipeline: PipelineSettings) -> frozenset[str]:
     A photo is left out whole when any person on it is of a forgotten identity or group. Raises
     ConfigError when the list of opt-outs cannot be read: then nobody can tell who is on it.
     """
-    listed = OptOuts(pipeline.photos.screen.opt_out)
+    listed = OptOuts(pipeline.photos.screen)
     forgotten = _forgotten(run)
-    max_bits = pipeline.photos.screen.opt_out_max_bits
     found: set[str] = set()
     copies: list[tuple[str, str]] = []
     asks = bool(listed) or len(forgotten) > 0
     folder = photos_folder(run)
-    names = ["source_key", "file_name", *URL_COLUMNS]
+    names = ["source_key", "file_name", *COLUMNS]
     for table in tables(run, folder, ["photo_id", "phash", "copy_of", "decisions", *names]):
         found.update(_ruled_out(table))
         if "copy_of" in table.column_names:
@@ -44,9 +43,7 @@ def excluded_photos(run: str, pipeline: PipelineSettings) -> frozenset[str]:
                 photo_id = row["photo_id"]
                 if photo_id is None:
                     continue
-                bits = listed.distance(photo_id, row["phash"])
-                near = bits is not None and bits <= max_bits
-                if near or listed.names(row) or forgotten.has("photo", photo_id):
+                if listed.covering(row) or forgotten.has("photo", photo_id):
                     found.add(photo_id)
     if len(forgotten):
         found.update(_of_forgotten_people(run, forgotten))

@@ -31,6 +31,7 @@ SAMPLE = 24  # of each reason
 NEAR = 12  # on each side of a threshold
 SUSPECTS = 24
 _SUSPECT_PEOPLE = 6
+_MISSED_LINES = 20  # of an opt-out list: their numbers are named
 _PAIRS_SHOWN = 96  # whose people have thumbnails before anybody else
 
 
@@ -174,11 +175,20 @@ def _overview(
         "identities": status["identities"],
         "pairs_kept": sum(len(group.person_ids) * (len(group.person_ids) - 1) // 2 for group in groups),
         "packed": {key: status.get(key) for key in ("groups", "photos", "shards", "bytes")},
+        "opt_out": _opt_out(status.get("opt_out")),
         "stages": status["stages"],
         "rates": rate_entries(run, pipeline),
         "scores": score_entries(known.book, pipeline, NEAR),
         "distribution": distribution_entries(groups, known.kept),
     }
+
+
+def _opt_out(said: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Of the list no more than numbers of lines: a report is handed on, and a list is about people."""
+    if said is None:
+        return None
+    missed = [entry["line"] for entry in said["missed"][:_MISSED_LINES]]
+    return {"lines": said["lines"], "matched": said["matched"], "missed": missed}
 
 
 def _measures(run: str, truth: str | None) -> list[list[Any]]:

@@ -24,6 +24,10 @@ class ScreenSettings(Settings):
         None, description="text file, a line each: sha256:HEX, phash:HEX (16 digits), url:URL or id:NAME"
     )
     opt_out_max_bits: int = threshold(6, ge=0, le=16, description="Hamming distance to a phash:HEX")
+    address_query: bool = threshold(
+        False,
+        description="whether what follows ? counts when addresses are held against opt-outs and tombstones",
+    )
     forgotten: str | None = resource(
         None,
         description="folder of tombstones; None: `forgotten` beside the run, where persona forget writes",

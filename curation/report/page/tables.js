@@ -22,7 +22,7 @@ const tables = (() => {
   }
 
   function funnel() {
-    const { stages, endings, excluded } = report.overview;
+    const { stages, endings, excluded, opt_out: listed } = report.overview;
     const file = new Map(endings.map((ending) => [`${ending.stage} ${ending.reason}`, ending.file]));
     const rows = stages.map((stage) => {
       const part = (name) => charts.width(make("span", { class: name, title: `${name} ${count(stage[name])}` }),
@@ -44,8 +44,15 @@ const tables = (() => {
         make("span", { class: "key kept" }, "kept"), make("span", { class: "key rejected" }, "rejected"),
         make("span", { class: "key failed" }, "failed")),
       make("div", { class: "funnel" }, rows),
+      listed ? make("p", { class: "soft" }, optOuts(listed)) : null,
       excluded ? make("p", { class: "soft" }, `${count(excluded)} photos are counted and not shown: their people opted out, or were forgotten.`) : null,
     ];
+  }
+
+  function optOuts({ lines, matched, missed }) {
+    const more = lines - matched - missed.length;
+    const which = missed.length ? `; lines that matched nothing: ${missed.join(", ")}${more > 0 ? ` and ${count(more)} more` : ""}` : "";
+    return `Opt-out list: ${count(lines)} lines, ${count(matched)} matched${which}.`;
   }
 
   function distribution() {
