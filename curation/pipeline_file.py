@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from curation.errors import ConfigError
+from curation.forgetting.tombstones import store_of_file
 from curation.settings import PipelineSettings, PipelinesFile
 
 Path = tuple[str | int, ...]
@@ -39,10 +40,18 @@ def load_pipeline(file: str, name: str, overrides: Sequence[str] = ()) -> Pipeli
     for override in overrides:
         _override(pipeline, override)
     try:
-        return PipelineSettings.model_validate(pipeline)
+        return _with_store(PipelineSettings.model_validate(pipeline), file)
     except ValidationError as error:
         given = {override.split("=", 1)[0] for override in overrides}
         raise ConfigError("\n".join(_lines_of(error, file, name, lines, given))) from None
+
+
+def _with_store(pipeline: PipelineSettings, file: str) -> PipelineSettings:
+    """Runs of one file obey one store of the forgotten, wherever they lie."""
+    screen = pipeline.photos.screen
+    if screen.forgotten is None:
+        screen = screen.model_copy(update={"forgotten": store_of_file(file)})
+    return pipeline.model_copy(update={"photos": pipeline.photos.model_copy(update={"screen": screen})})
 
 
 def json_schema() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from curation.identities.phase import run_identities
 from curation.outfits.phase import run_outfits
 from curation.packing.phase import run_shards
 from curation.people.phase import run_people
-from curation.photos.heeded import read_heeded
+from curation.photos.heeded import obeyed_tombstones, read_heeded
 from curation.photos.phase import run_photos
 from curation.photos.sample import Sample
 from curation.run_folder import code_version, read_json, write_json, write_run
@@ -94,6 +94,7 @@ def _summary(context: Context, name: str, seconds: float) -> dict[str, Any]:
         "bytes": dataset.get("bytes", 0),
         "config": dataset.get("config"),
         "opt_out": read_heeded(context.job.run),
+        "forgotten": obeyed_tombstones(context.job.run, context.job.pipeline.photos.screen),
         "stages": stages,
         "model_calls_this_time": context.calls,
         "rates": context.rates,

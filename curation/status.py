@@ -6,7 +6,7 @@ from typing import Any
 from curation.errors import printable
 from curation.fragments import about, list_fragments
 from curation.ledger import Counts
-from curation.photos.heeded import heeded_lines, read_heeded
+from curation.photos.heeded import heeded_lines, read_heeded, tombstone_lines
 from curation.run import PHASES
 from curation.run_folder import HEARTBEAT_S, read_json, require_run
 from curation.storage import join
@@ -88,7 +88,7 @@ def status_lines(status: dict[str, Any]) -> list[str]:
 
 
 def summary_lines(summary: dict[str, Any]) -> list[str]:
-    """The funnel as a table, what came out, and which opt-outs matched nothing."""
+    """The funnel as a table, what came out, and which wishes were heeded."""
     rows = [("phase", "stage", "unit", "in", "kept", "rejected", "failed", "reasons")]
     for entry in summary["stages"]:
         reasons = ", ".join(f"{name} {number}" for name, number in entry["reasons"].items())
@@ -105,4 +105,4 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
         parts.append(f"{summary['groups']} groups of {summary['photos']} photos")
         parts.append(f"{summary['shards']} shards, {summary['bytes']} bytes")
     lines.append(", ".join(parts))
-    return lines + heeded_lines(summary.get("opt_out"))
+    return lines + heeded_lines(summary.get("opt_out")) + tombstone_lines(summary.get("forgotten", []))

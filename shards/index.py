@@ -58,14 +58,14 @@ class IndexWriter:
         self._arrow = pa.ipc.new_file(self._files[1], INDEX_SCHEMA)
         self._waiting: list[pa.Table] = []
         self._rows = 0
+        self._ended = False
 
     def __enter__(self) -> "IndexWriter":
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        for writer, file in zip((self._parquet, self._arrow), self._files, strict=True):
-            if not file.closed:
-                writer.close()  # while there is still a file to write to
+        self._end()  # while there are still files to write to
+        for file in self._files:
             file.discard()
 
     def write(self, table: pa.Table) -> None:
@@ -79,11 +79,17 @@ class IndexWriter:
         """Ends both files and makes them visible. Returns {file name: xxh3-128, hex}."""
         if self._rows:
             self._flush(self._rows)
-        self._parquet.close()
-        self._arrow.close()
+        self._end()
         for file in self._files:
             file.commit()
         return {name: file.checksum for name, file in zip(self._names, self._files, strict=True)}
+
+    def _end(self) -> None:
+        """Ends both writers, once: a second end would be written behind the first."""
+        if not self._ended:
+            self._ended = True
+            self._parquet.close()
+            self._arrow.close()
 
     def _flush(self, rows: int) -> None:
         table = pa.concat_tables(self._waiting).combine_chunks()

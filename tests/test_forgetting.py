@@ -114,8 +114,10 @@ def world(original: World, tmp_path: Path) -> World:
         (original.config, tmp_path / "p.yaml"),
         (original.run / "run.yaml", tmp_path / "runs" / "first" / "run.yaml"),
     ):
-        there, here = str(original.folder / "index"), str(tmp_path / "index")
-        target.write_text(source.read_text().replace(there, here))
+        text = source.read_text()
+        for name in ("index", "forgotten"):
+            text = text.replace(str(original.folder / name), str(tmp_path / name))
+        target.write_text(text)
     return World(tmp_path, original.drawn, tmp_path / "p.yaml")
 
 
@@ -237,7 +239,7 @@ def test_a_forgotten_person_leaves_runs_index_and_labels(world: World) -> None:
     assert [trace for trace in (*people, identity) if trace.encode() in everything] == []
     assert labels.read_text() == f"a,b,same\n{other},{other},1\n"
     assert verify(world.run / "shards") == 0
-    store = world.folder / "runs" / "forgotten"
+    store = world.folder / "forgotten"
     entry = json.loads((store / "record.jsonl").read_text())
     assert (entry["by"], entry["why"], entry["photos"]) == ("the desk", "letter 12", len(people))
     assert entry["searched"]["left"] == 0
@@ -289,7 +291,7 @@ def test_a_forgetting_that_is_killed_anywhere_is_completed_by_going_on(
         shutil.copytree(tmp_path / "kept", world.folder / "runs")
         left[0] = kill_at
         assert persona("forget", world.run, "--photo", world.photo_id) == 130
-        store = world.folder / "runs" / "forgotten"
+        store = world.folder / "forgotten"
         if (store / "pending.json").exists():
             assert persona("curate", "drawn", "--config", world.config, "--out", world.run, "--quiet") == 2
             assert "is not completed" in capsys.readouterr().err
@@ -338,7 +340,7 @@ def test_a_record_that_was_changed_is_found_out(world: World, capsys: pytest.Cap
     assert persona("forget", world.run, "--photo", world.photo_id) == 0
     assert persona("forget", world.run, "--url", URL.format(2)) == 0
     assert persona("forget", world.run, "--records") == 0
-    record = world.folder / "runs" / "forgotten" / "record.jsonl"
+    record = world.folder / "forgotten" / "record.jsonl"
     record.write_text(record.read_text().replace('"photos": 2', '"photos": 1'))
     assert persona("forget", world.run, "--records") == 1
     assert "entry 1 is not as it was signed" in capsys.readouterr().err
@@ -366,7 +368,47 @@ def test_tombstones_without_their_key_stop_a_run_instead_of_letting_everything_i
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert persona("forget", world.run, "--photo", world.photo_id) == 0
-    (world.folder / "runs" / "forgotten" / "key").unlink()
+    (world.folder / "forgotten" / "key").unlink()
     later = ("--out", world.folder / "runs" / "later", "--quiet", "--engine", "inline")
     assert persona("curate", "drawn", "--config", world.config, *later) == 2
     assert "its key is not there" in capsys.readouterr().err
+
+
+def test_a_forgotten_photo_stays_out_of_runs_elsewhere_and_each_says_what_it_obeys(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--engine", "inline", "--set", "identities.index=null")
+
+    def ending(run: Path, config: Path) -> str:
+        assert persona("curate", "drawn", "--config", config, "--out", run, *words) == 0
+        rows = {row["file_name"]: row["decisions"][-1]["reason"] for row in rows_of(run / "photos")}
+        return str(rows[world.drawn[GONE].name])
+
+    elsewhere = tmp_path / "other-disk" / "deep" / "second"
+    assert persona("forget", world.run, "--photo", world.photo_id) == 0
+    store = world.folder / "forgotten"
+    assert f"--set photos.screen.forgotten={store}" in capsys.readouterr().out
+    assert ending(elsewhere, world.config) == "forgotten"
+    said = capsys.readouterr().out
+    assert f"tombstones of {store} obeyed" in said
+    capsys.readouterr()
+    assert persona("status", elsewhere) == 0
+    assert f"tombstones of {store} obeyed" in capsys.readouterr().out
+    # Another file of pipelines knows nothing of that store until it is named, and says that it obeys none.
+    other = tmp_path / "other-project" / "p.yaml"
+    other.parent.mkdir()
+    shutil.copy(world.config, other)
+    assert ending(tmp_path / "others" / "third", other) == ""
+    assert f"forgotten: no tombstones in {other.parent / 'forgotten'}" in capsys.readouterr().out
+    monkeypatch.setenv("PERSONA_FORGOTTEN", str(store))
+    assert ending(tmp_path / "others" / "fourth", other) == "forgotten"
+
+
+def test_tombstones_beside_a_run_are_obeyed_whatever_store_its_pipeline_has(world: World) -> None:
+    at_first = ("--store", world.folder / "runs" / "forgotten")
+    assert persona("forget", world.run, "--photo", world.photo_id, *at_first) == 0
+    shutil.rmtree(world.folder / "forgotten", ignore_errors=True)
+    shutil.rmtree(world.run)
+    world.curate(world.run)
+    rows = {row["file_name"]: row["decisions"][-1]["reason"] for row in rows_of(world.run / "photos")}
+    assert rows[world.drawn[GONE].name] == "forgotten"

@@ -15,7 +15,7 @@ from PIL import Image
 from shards.build_index import build_index
 from shards.dataset_rows import DatasetRows
 from shards.folder import DatasetError, DatasetFolder
-from shards.index import Index
+from shards.index import Index, IndexWriter
 from shards.verify import verify
 from tests.drawn_shards import bytes_of, drawn_groups, read_by_webdataset, shards_of, write_dataset
 
@@ -260,3 +260,10 @@ def test_a_large_index_gives_its_pages_back_when_many_are_mapped_however_many_a_
     # 64 KiB for each of the 8 places of a look-up, where the system tells nothing; else what it tells.
     every = 16 if mapped_mib is None else 5
     assert 100 // (every + 4) <= len(Map.look_ups) <= 100 // every + 1
+
+
+def test_an_index_that_cannot_be_put_in_its_place_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "index.arrow").mkdir()
+    with pytest.raises(OSError, match="directory"), IndexWriter(str(tmp_path)) as index:
+        index.close()
+    assert not [name for name in tmp_path.iterdir() if name.name.endswith(".tmp")]

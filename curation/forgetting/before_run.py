@@ -2,7 +2,7 @@
 
 from curation.errors import ConfigError
 from curation.forgetting.forget import require_nothing_pending
-from curation.forgetting.tombstones import TombstoneStore, store_of
+from curation.forgetting.tombstones import stores_of
 from curation.run_folder import read_json
 from curation.settings import PipelineSettings
 from curation.storage import join
@@ -10,9 +10,9 @@ from curation.storage import join
 
 def check_wishes(run: str, pipeline: PipelineSettings) -> None:
     """Raises ConfigError where the run must not start."""
-    store = TombstoneStore(store_of(run, pipeline.photos.screen.forgotten))
-    require_nothing_pending(store)
-    store.read()
+    for store in stores_of(run, pipeline.photos.screen.forgotten):
+        require_nothing_pending(store)
+        store.read()
     shards = join(run, "shards")
     revision = (read_json(shards, "dataset.json") or {}).get("revision", 0)
     if revision:

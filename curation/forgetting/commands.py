@@ -63,19 +63,19 @@ def _forget(options: argparse.Namespace) -> int:
     from curation.absolute import absolute_path
     from curation.errors import ConfigError
     from curation.forgetting.forget import Signed, complete, forget, require_nothing_pending, unknown_ids
-    from curation.forgetting.places import find_places, store_beside, stores_of_runs
+    from curation.forgetting.places import find_places, store_for, stores_of_runs
     from curation.forgetting.resolve import resolve
     from curation.forgetting.tombstones import TombstoneStore
     from curation.forgetting.wish import read_wishes, wish_of
 
     paths = [absolute_path(path) for path in options.places]
-    store = TombstoneStore(absolute_path(options.store) if options.store else store_beside(paths[0]))
+    store = TombstoneStore(absolute_path(options.store) if options.store else store_for(paths))
     if options.records:
         return _records(store, options.json)
     say = partial(_say, options)
     if options.go_on:
         done = complete(store, say, break_lock=options.break_lock)
-        return 0 if done is None else _tell(done.record, done.left, options.json)
+        return 0 if done is None else _tell(done.record, done.left, store.folder, options.json)
     wish = wish_of(options.photo, options.person, options.url, options.hash)
     if options.file is not None:
         wish |= read_wishes(options.file)
@@ -102,7 +102,7 @@ def _forget(options: argparse.Namespace) -> int:
         say=say,
     )
     assert done is not None
-    return _tell(done.record, done.left, options.json)
+    return _tell(done.record, done.left, store.folder, options.json)
 
 
 def _say(options: argparse.Namespace, line: str) -> None:
@@ -117,10 +117,10 @@ def _plan(said: dict[str, Any]) -> list[str]:
     ]
 
 
-def _tell(record: dict[str, Any], left: list[str], as_json: bool) -> int:
+def _tell(record: dict[str, Any], left: list[str], store: str, as_json: bool) -> int:
     """Prints what was done; 1 where the search found something that is left."""
     if as_json:
-        print(json.dumps({**record, "left": left}))
+        print(json.dumps({**record, "left": left, "store": store}))
         return 1 if left else 0
     print(
         f"{record['photos']} photos forgotten, {record['tombstones_added']} tombstones added, "
@@ -142,6 +142,10 @@ def _tell(record: dict[str, Any], left: list[str], as_json: bool) -> int:
     )
     for file in left:
         print(f"  {file}", file=sys.stderr)
+    print(
+        f"pipelines that do not obey this store yet: --set photos.screen.forgotten={store}, "
+        f"or PERSONA_FORGOTTEN={store}"
+    )
     return 1 if left else 0
 
 

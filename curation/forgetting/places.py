@@ -1,11 +1,13 @@
 """Where persona wrote something that may hold people: runs, datasets, identity indices, labels."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from curation.absolute import absolute_path
 from curation.errors import ConfigError, PersonaError
-from curation.forgetting.tombstones import store_of
+from curation.forgetting.tombstones import STORE_VARIABLE, TombstoneStore, store_beside
 from curation.run_folder import pipeline_of
 from curation.storage import exists, is_folder, join, list_names
 
@@ -46,24 +48,38 @@ def find_places(paths: Sequence[str]) -> list[Place]:
     return sorted(found)
 
 
-def store_beside(path: str) -> str:
-    """The store of the command for a path: in a folder of runs, or beside a place itself."""
-    path = path.rstrip("/")
+def store_for(paths: Sequence[str]) -> str:
+    """The store that the command writes: $PERSONA_FORGOTTEN, else that of the first run below these paths,
+    else `forgotten` in a folder of runs or beside a place itself.
+    """
+    if said := os.environ.get(STORE_VARIABLE):
+        return absolute_path(said)
+    for path in paths:
+        for place in sorted(_places(path, _DEPTH)):
+            if place.kind == "run":
+                return _store_of_run(place.path)
+    path = paths[0].rstrip("/")
     is_place = any(exists(join(path, name)) for name, _ in _TELLS) or not is_folder(path)
-    return store_of(path, None) if is_place else join(path, "forgotten")
+    return store_beside(path) if is_place else join(path, "forgotten")
 
 
 def stores_of_runs(places: Sequence[Place]) -> list[str]:
-    """The stores that these runs obey: those of their pipelines, else those beside them."""
+    """The stores that these runs obey: those of their pipelines, and those that lie beside them."""
     found = set()
     for place in places:
         if place.kind == "run":
-            try:
-                chosen = pipeline_of(place.path)[1].photos.screen.forgotten
-            except PersonaError:  # of another version
-                chosen = None
-            found.add(store_of(place.path, chosen))
+            found.add(_store_of_run(place.path))
+            if exists(TombstoneStore(store_beside(place.path)).file):
+                found.add(store_beside(place.path))
     return sorted(found)
+
+
+def _store_of_run(run: str) -> str:
+    try:
+        chosen = pipeline_of(run)[1].photos.screen.forgotten
+    except PersonaError:  # of another version
+        chosen = None
+    return chosen or store_beside(run)
 
 
 def _places(path: str, depth: int) -> Iterator[Place]:

@@ -17,7 +17,7 @@ import hmac
 import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -31,6 +31,7 @@ from curation.storage import exists, is_local, join, local_path, read_bytes, wri
 FILE = "tombstones.txt"
 KEY_FILE = "key"
 KEY_VARIABLE = "PERSONA_TOMBSTONE_KEY"
+STORE_VARIABLE = "PERSONA_FORGOTTEN"
 _LINE = re.compile(r"(photo|url):[0-9a-f]{64}|phash:[0-9a-f]{16}")
 _KEY = re.compile(r"[0-9a-f]{64}")
 _HEAD = re.compile(r"# persona tombstones, key ([0-9a-f]{16})")
@@ -68,7 +69,7 @@ class TombstoneKey:
         return f"phash:{phash ^ self.mask:016x}"
 
 
-class Tombstones:
+class TombstoneList:
     """The lines of a store. An empty one has no key and matches nothing."""
 
     def __init__(self, key: TombstoneKey | None = None, lines: Iterable[str] = ()) -> None:
@@ -111,6 +112,32 @@ class Tombstones:
         return False
 
 
+class Tombstones:
+    """All that a run obeys: the lists of one store or several, each with a key of its own."""
+
+    def __init__(self, lists: Sequence[TombstoneList] = ()) -> None:
+        self._lists = [found for found in lists if len(found)]
+
+    def __len__(self) -> int:
+        return sum(len(found) for found in self._lists)
+
+    def digest(self) -> str:
+        """A hash of all lines; empty for none."""
+        return "+".join(sorted(found.digest() for found in self._lists))
+
+    def has_photo(self, photo_id: str | None) -> bool:
+        """As that of a list."""
+        return any(found.has_photo(photo_id) for found in self._lists)
+
+    def has_picture(self, phash: int | None, max_bits: int) -> bool:
+        """As that of a list."""
+        return any(found.has_picture(phash, max_bits) for found in self._lists)
+
+    def has_url(self, row: Mapping[str, Any], with_query: bool) -> bool:
+        """As that of a list."""
+        return any(found.has_url(row, with_query) for found in self._lists)
+
+
 class TombstoneStore:
     """The folder of a store, path or URL; it is made by the first `add`."""
 
@@ -137,10 +164,10 @@ class TombstoneStore:
             _write_key(path)
         return TombstoneKey(read_bytes(path).decode("ascii", "replace").strip(), path)
 
-    def read(self) -> Tombstones:
+    def read(self) -> TombstoneList:
         """All lines; none where there is no store. Raises ConfigError for a file or key that is wrong."""
         if not exists(self.file):
-            return Tombstones()
+            return TombstoneList()
         lines = read_bytes(self.file).decode("utf-8", "replace").splitlines()
         head = _HEAD.fullmatch(lines[0]) if lines else None
         for number, line in enumerate(lines[1:], 2):
@@ -151,7 +178,7 @@ class TombstoneStore:
         key = self.key()
         if key.name != head[1]:
             raise ConfigError(f"{self.file}: was written with another key than the one that is there")
-        return Tombstones(key, lines[1:])
+        return TombstoneList(key, lines[1:])
 
     def add(
         self, photos: Iterable[str], pictures: Iterable[int], urls: Iterable[str], named: Iterable[str] = ()
@@ -178,9 +205,27 @@ class TombstoneStore:
         return len(new)
 
 
-def store_of(run: str, chosen: str | None) -> str:
-    """The store that a run obeys: the one its pipeline names, else `forgotten` beside the run folder."""
-    return chosen if chosen is not None else join(run.rstrip("/").rpartition("/")[0] or ".", "forgotten")
+def store_of_file(pipeline_file: str) -> str:
+    """The store of all pipelines of a file: $PERSONA_FORGOTTEN, else `forgotten` beside the file."""
+    said = os.environ.get(STORE_VARIABLE)
+    beside = os.path.dirname(os.path.abspath(pipeline_file))
+    return said if said else os.path.join(beside, "forgotten")
+
+
+def store_beside(run: str) -> str:
+    """The folder `forgotten` beside a run folder, where `persona forget` wrote at first."""
+    return join(run.rstrip("/").rpartition("/")[0] or ".", "forgotten")
+
+
+def stores_of(run: str, chosen: str | None) -> list[TombstoneStore]:
+    """The stores that a run obeys: the one its pipeline names or has from its file, and the one beside it."""
+    beside = store_beside(run)
+    return [TombstoneStore(folder) for folder in dict.fromkeys((chosen or beside, beside))]
+
+
+def read_tombstones(run: str, chosen: str | None) -> Tombstones:
+    """What must not come back into a run. Raises ConfigError where a list or its key cannot be read."""
+    return Tombstones([store.read() for store in stores_of(run, chosen)])
 
 
 def _first_spelling(address: str) -> str:

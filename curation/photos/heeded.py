@@ -1,4 +1,4 @@
-"""Which lines of an opt-out list named a photo of the collection, and which named nothing.
+"""Which wishes a run heeded: the tombstones it obeyed, and which lines of its opt-out list named a photo.
 
 A list whose lines miss is worse than none: everybody takes the wishes for obeyed. So a run says how many of
 its lines matched. It keeps the numbers of the others, never what they say: they are about people.
@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from curation.forgetting.tombstones import stores_of
 from curation.fragments import Fragment, about
 from curation.ledger import is_kept
 from curation.photos.opt_out import OPTED_OUT, OptOuts
@@ -80,6 +81,19 @@ def read_heeded(run: str) -> dict[str, Any] | None:
     """What `write_heeded` kept; None where the run has no list, or has not come so far."""
     path = join(run, "photos", FILE)
     return json.loads(read_bytes(path)) if exists(path) else None
+
+
+def obeyed_tombstones(run: str, settings: ScreenSettings) -> list[dict[str, Any]]:
+    """{store, lines} of each store of the forgotten that a run obeys, also of those that are empty."""
+    stores = stores_of(run, settings.forgotten)
+    return [{"store": store.folder, "lines": len(store.read())} for store in stores]
+
+
+def tombstone_lines(stores: list[dict[str, Any]]) -> list[str]:
+    """For people: which tombstones are obeyed, or that there are none."""
+    lines = [f"forgotten: {s['lines']} tombstones of {s['store']} obeyed" for s in stores if s["lines"]]
+    places = ", ".join(store["store"] for store in stores)
+    return lines or ([f"forgotten: no tombstones in {places}"] if places else [])
 
 
 def heeded_lines(said: dict[str, Any] | None) -> list[str]:

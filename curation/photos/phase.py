@@ -18,7 +18,7 @@ from curation.call_counter import CallCounter
 from curation.engine import Answer, Job, Task, Work
 from curation.errors import ConfigError
 from curation.fingerprint import fingerprint, fingerprint_rows
-from curation.forgetting.tombstones import Tombstones, TombstoneStore, store_of
+from curation.forgetting.tombstones import Tombstones, read_tombstones
 from curation.fragments import Fragment, digest
 from curation.ledger import Counts, Outcome, Verdict, is_kept, kept, rule_rows
 from curation.photos.decoder_process import decoder_of
@@ -120,7 +120,7 @@ def _opt_outs(context: Context) -> str:
 
 def tombstones_of(job: Job) -> Tombstones:
     """What must not come back into this run. Raises ConfigError where the list cannot be read."""
-    return TombstoneStore(store_of(job.run, job.pipeline.photos.screen.forgotten)).read()
+    return read_tombstones(job.run, job.pipeline.photos.screen.forgotten)
 
 
 # --- the listing ---------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ class ScreenSettings(Settings):
     )
     forgotten: str | None = resource(
         None,
-        description="folder of tombstones; None: `forgotten` beside the run, where persona forget writes",
+        description="folder of tombstones; none: $PERSONA_FORGOTTEN, else `forgotten` beside this file",
     )
     forgotten_max_bits: int = threshold(
         6, ge=0, le=16, description="Hamming distance to a forgotten picture: copies of it stay out too"
