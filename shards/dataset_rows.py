@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from shards.census import is_record_name, photo_records
 from shards.dataset_files import index_name
 from shards.facets import is_picture
 from shards.folder import DatasetError, DatasetFolder, Sample
 from shards.index import INDEX_SCHEMA
 from shards.photo_ids import photo_ids
+from shards.photo_records import is_record_name, photo_id_of, photo_records
 
 _ROWS = 4096
 _AHEAD = 128  # samples
@@ -66,10 +66,9 @@ class DatasetRows:
         members = self.table["members"][number].as_py()
         pictures = [place["suffix"] for place in members if is_picture(place["suffix"])]
         records = photo_records(self.read(number, _Records()).members)
-        said = {suffix: records.get(suffix.partition(".")[0], {}).get("photo_id") for suffix in pictures}
-        if all(isinstance(id_, str) for id_ in said.values()):
-            return {suffix: str(id_) for suffix, id_ in said.items()}
-        return photo_ids(self.read(number).members)
+        said = {suffix: photo_id_of(records.get(suffix.partition(".")[0], {})) for suffix in pictures}
+        known = {suffix: id_ for suffix, id_ in said.items() if id_ is not None}
+        return known if len(known) == len(said) else photo_ids(self.read(number).members)
 
     def rows(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
         """Rows as dicts; few of them are held at a time."""

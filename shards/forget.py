@@ -12,7 +12,7 @@ its shards gone: it fails, and reads nothing else in their place.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from shards.atomic_file import write_whole
 from shards.card import CARD, card_files
-from shards.census import Census
+from shards.census import NOT_STATED, Census
 from shards.copying import write_tombstones
 from shards.dataset import dataset_bytes
 from shards.dataset_files import (
@@ -127,6 +127,19 @@ def _clear(place: PlaceToChange, about: dict[str, Any]) -> None:
                 write_whole(f"{place.folder}/{name}", card[name])
 
 
+def _licences_left(about: Mapping[str, Any], plan: ForgetPlan) -> Counter[str]:
+    """Photos by licence without those that go.
+
+    A dataset of before counts photos of others as not stated, whatever their records say.
+    """
+    left = Counter({str(licence): int(photos) for licence, photos in about.get("licences", {}).items()})
+    for licence, photos in plan.licences.items():
+        counted = min(photos, left[licence])
+        left[licence] -= counted
+        left[NOT_STATED] -= photos - counted
+    return +left
+
+
 def _shard_of(dataset: DatasetRows, number: int) -> int:
     return int(np.searchsorted(dataset.starts, number, side="right")) - 1
 
@@ -164,9 +177,7 @@ def _write_revision(
                 census.add(key, photos, ())
             index.write(rows)
         hashes = index.close()
-    census.licences = Counter(about.get("licences", {}))
-    census.licences.subtract(plan.licences)
-    census.licences = +census.licences
+    census.licences = _licences_left(about, plan)
     history = Revisions.of(about)
     step = Revision(len(dataset), np.array(sorted(plan.dropped), np.int64))
     past = Revisions(len(dataset) - len(plan.dropped), [*history.past, step])

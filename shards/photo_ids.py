@@ -4,8 +4,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from shards.census import photo_records
 from shards.facets import is_picture
+from shards.photo_records import photo_id_of, photo_records
 from shards.sample import json_bytes
 
 
@@ -14,8 +14,8 @@ def photo_ids(members: Mapping[str, bytes]) -> dict[str, str]:
     records = photo_records(members)
     found = {}
     for suffix in filter(is_picture, members):
-        said = records.get(suffix.partition(".")[0], {}).get("photo_id")
-        found[suffix] = said if isinstance(said, str) else hashlib.sha256(members[suffix]).hexdigest()
+        said = photo_id_of(records.get(suffix.partition(".")[0], {}))
+        found[suffix] = said or hashlib.sha256(members[suffix]).hexdigest()
     return found
 
 

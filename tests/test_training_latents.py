@@ -20,7 +20,7 @@ from shards.forget_plan import Request
 from shards.merge import merge
 from shards.split import split_by_identity
 from shards.verify import verify
-from tests.drawn_pairs import write_people
+from tests.drawn_pairs import photo_id_of, write_people
 from tests.drawn_shards import bytes_of, write_dataset
 from tests.drawn_training import SDXL, SETTINGS, built
 from training.batch import Batch
@@ -230,7 +230,7 @@ def test_latents_of_other_sizes_are_not_used_and_that_is_said(
 def test_a_forgotten_photo_takes_its_latent_along(dataset: Path, tmp_path: Path) -> None:
     folder = precomputed(dataset, tmp_path / "shards", tmp_path)
     before = members(folder, ".latent")
-    forget(str(folder), Request(photos=frozenset({"1-0"})))
+    forget(str(folder), Request(photos=frozenset({photo_id_of(1, 0)})))
     after = members(folder, ".latent")
     key = f"{1:016x}-a"
     assert [after[f"{key}.{n:03d}.latent"] for n in range(2)] == [
