@@ -85,3 +85,20 @@ def _write_listing(path: Path, keys: Sequence[str]) -> None:
 
     urls = [f"https://example.org/{int(key)}.jpg" for key in keys]
     pq.write_table(pa.table({"url": urls, "key": keys, "status": ["success"] * len(keys)}), path)
+
+
+def write_side_files(folder: Path) -> list[str]:
+    """What Energon 7.4 (`energon prepare`), DALI (`wds2idx`) and wids write beside the tars of a folder."""
+    tars = sorted(path.name for path in folder.glob("*.tar"))
+    written = []
+    for tar in tars:
+        (folder / f"{tar}.idx").write_bytes(bytes(16))
+        (folder / f"{tar.removesuffix('.tar')}.idx").write_text("v1.2 1\njpg 512 10 a.jpg\n")
+        written += [f"{tar}.idx", f"{tar.removesuffix('.tar')}.idx"]
+    (folder / ".nv-meta").mkdir()
+    counts = {"energon_version": "7.4.1", "shard_counts": dict.fromkeys(tars, 1)}
+    (folder / ".nv-meta/.info.json").write_text(json.dumps(counts, indent=2))
+    (folder / ".nv-meta/split.yaml").write_text("exclude: []\nsplit_parts:\n  train:\n  - '{000..001}.tar'\n")
+    wids = {"__kind__": "wids-shard-index-v1", "shardlist": [{"url": tar, "nsamples": 1} for tar in tars]}
+    (folder / "people.json").write_text(json.dumps(wids))
+    return sorted([*written, ".nv-meta", "people.json"])

@@ -11,7 +11,7 @@ A call that finds pending.json completes that wish first; no run starts while it
 
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -116,6 +116,7 @@ def complete(
             say(f"{place.kind} {place.path}")
             touched.append({"place": place.path, "kind": place.kind, **_forget_in(place, meant, break_lock)})
     looked = search([p.path for p in places if exists(p.path)], meant.photos, meant.urls)
+    looked.left += sorted(set(_stale_side_files(touched)) - set(looked.left))
     key = store.key()
     record = add_entry(
         store.folder,
@@ -143,11 +144,13 @@ def require_nothing_pending(store: TombstoneStore) -> None:
 
 
 def unknown_ids(wish: Wish, meant: Meant, places: list[Place]) -> list[str]:
-    """Named photos and people of whom no run or index knows; none where a dataset stands by itself."""
-    if any(place.kind == "dataset" for place in places) and not wish.people:
-        return []
-    in_runs = _photos_of_runs(places) if wish.photos else set()
-    unknown = sorted(wish.photos - in_runs)
+    """Named photos and people of whom no run, index or dataset knows.
+
+    Where a dataset stands by itself no photo counts as unknown: a copy of it may have been cleared before.
+    """
+    unknown: list[str] = []
+    if wish.photos and not any(place.kind == "dataset" for place in places):
+        unknown += sorted(wish.photos - _photos_of_runs(places))
     if wish.people and not meant.photos - wish.photos - wish.sent:
         unknown += sorted(wish.people)
     return unknown
@@ -174,6 +177,14 @@ def _forget_in(place: Place, meant: Meant, break_lock: bool) -> dict[str, Any]:
         gone = forget_in_index(place.path, photo_ids=meant.photos)
         return {"faces": gone.faces, "identities": len(gone.identities), "rewritten": gone.files}
     return {"pairs": forget_in_labels(place.path, meant.photos)}
+
+
+def _stale_side_files(touched: list[dict[str, Any]]) -> Iterator[str]:
+    """What other programs wrote beside the shards of these places, and was not made anew."""
+    for done in touched:
+        folder = join(done["place"], "shards") if done["kind"] == "run" else done["place"]
+        for name in done.get("dataset", {}).get("stale_side_files", ()):
+            yield join(folder, name)
 
 
 def _said(looked: Searched) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """What a wish comes to: the photos that it means in each place, with their copies, and what to keep out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from curation.forgetting.dataset_photos import Asked, find_photos, identities_in
 from curation.forgetting.places import Place
 from curation.forgetting.tombstones import is_web, plain_url
 from curation.forgetting.wish import Wish
@@ -53,18 +55,25 @@ class Meant:
 
 
 def resolve(wish: Wish, places: Sequence[Place]) -> Meant:
-    """Finds a wish's photos in runs and indices, and every copy of them.
+    """Finds a wish's photos in runs, indices and datasets, and every copy of them.
 
     A photo within MAX_BITS of one that is meant, or that the run took for a copy of such a one, is that
-    photo in another encoding: it goes too. Of a person go all photos that a run or index gave this person.
+    photo in another encoding: it goes too. Of a person go all photos that a run, an index or a dataset gave
+    this person. A dataset has no perceptual hashes: its photos are decoded where a wish names a picture, and
+    only there.
     """
     meant = Meant(set(wish.photos | wish.sent), {}, set(wish.pictures), set(wish.urls))
     meant.photos |= {person[:PHOTO_DIGITS] for person in _people_of(wish.people, places)}
     runs = [place.path for place in places if place.kind == "run"]
-    asked = {plain_url(url) for url in wish.urls}
+    addresses = {plain_url(url) for url in wish.urls}
+
+    def is_address(value: Any) -> bool:
+        return is_web(value) and plain_url(value) in addresses
+
+    _take_from_datasets(meant, wish, places, is_address)
     for run in runs:
         for row in _photo_rows(run):
-            named = any(is_web(row[name]) and plain_url(row[name]) in asked for name in _NAMES)
+            named = any(is_address(row[name]) for name in _NAMES)
             if named or row["photo_id"] in meant.photos or _near(row["phash"], wish.pictures):
                 _take(meant, run, row)
     # Copies of these; a copy that its run knew points at an original that is found by now.
@@ -80,6 +89,19 @@ def resolve(wish: Wish, places: Sequence[Place]) -> Meant:
                 _take(meant, run, row)
     meant.keys = {run: sorted(set(keys)) for run, keys in meant.keys.items()}
     return meant
+
+
+def _take_from_datasets(
+    meant: Meant, wish: Wish, places: Sequence[Place], is_address: Callable[[Any], bool]
+) -> None:
+    """Photos of datasets that stand by themselves."""
+    near = partial(_near, pictures=wish.pictures) if wish.pictures else None
+    asked = Asked(set(meant.photos), is_address, near)
+    for place in places:
+        if place.kind == "dataset":
+            for photo_id, addresses in find_photos(place.path, asked):
+                meant.photos.add(photo_id)
+                meant.urls |= set(filter(is_web, addresses))
 
 
 def photo_ids_of(run: str) -> set[str]:
@@ -122,7 +144,7 @@ def _people_of(named: frozenset[str], places: Sequence[Place]) -> set[str]:
     """person_ids of all that any place takes for the same person as one who is named."""
     if not named:
         return set()
-    known = [list(_identities(place)) for place in places if place.kind in ("run", "index")]
+    known = [list(_identities(place)) for place in places if place.kind in ("run", "index", "dataset")]
     people = set(named)
     # Twice: one place may hold the name, and another one more photos of those whom the first knows.
     for _ in range(2):
@@ -134,6 +156,9 @@ def _people_of(named: frozenset[str], places: Sequence[Place]) -> set[str]:
 
 def _identities(place: Place) -> Iterator[tuple[str, str]]:
     """(person_id, identity) of everyone who was given one, merges followed."""
+    if place.kind == "dataset":
+        yield from identities_in(place.path)
+        return
     if place.kind == "index":
         from curation.identities.index import IdentityIndex
 

@@ -340,6 +340,7 @@ def forget_in_dataset(
         "photos": done.photos,
         "groups_dropped": done.groups_dropped,
         "shards_rewritten": done.shards_rewritten,
+        "stale_side_files": list(done.stale_side_files),
     }
 
 
