@@ -7,13 +7,14 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
 from shards.cat import write_members
+from shards.dataset_files import parent_of, prefix_of
 from shards.dataset_rows import DatasetRows, read_ahead
 from shards.dataset_writer import DatasetWriter
 from shards.folder import DatasetError, Sample
@@ -73,9 +74,17 @@ def export(
                 progress(done, len(dataset))
 
     write = {"folders": _folders, "parquet": _parquet, "images": _images}[form]
-    photos = write(samples(), hidden, str(dataset.about.get("pipeline") or "Dataset"))
+    made = {"operation": "export", "parents": [parent_of(folder, dataset.about)]}
+    photos = write(samples(), hidden, Made(str(dataset.about.get("pipeline") or "Dataset"), prefix_of(made)))
     hidden.rename(target)
     return {"samples": len(dataset), "photos": photos}
+
+
+class Made(NamedTuple):
+    """Of an exported dataset: its title, and what its shards' names begin with."""
+
+    title: str
+    prefix: str
 
 
 def photos_of(sample: Sample) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -84,7 +93,7 @@ def photos_of(sample: Sample) -> Iterator[tuple[str, str, dict[str, Any]]]:
         yield suffix.rpartition(".")[0], suffix, record_of(sample.members, suffix)
 
 
-def _folders(samples: Iterator[Sample], out: Path, title: str) -> int:
+def _folders(samples: Iterator[Sample], out: Path, made: Made) -> int:
     photos = 0
     for sample in samples:
         write_members(sample, out)
@@ -92,7 +101,7 @@ def _folders(samples: Iterator[Sample], out: Path, title: str) -> int:
     return photos
 
 
-def _parquet(samples: Iterator[Sample], out: Path, title: str) -> int:
+def _parquet(samples: Iterator[Sample], out: Path, made: Made) -> int:
     features = {"image": {"_type": "Image"}}
     schema = _COLUMNS.with_metadata({"huggingface": json.dumps({"info": {"features": _features(features)}})})
     (out / "data").mkdir()
@@ -168,10 +177,10 @@ def _text(sample: Sample, stem: str) -> str | None:
     return None
 
 
-def _images(samples: Iterator[Sample], out: Path, title: str) -> int:
+def _images(samples: Iterator[Sample], out: Path, made: Made) -> int:
     photos = 0
     taken: set[int] = set()  # hashes of keys
-    with DatasetWriter(str(out), max_samples=_FILE_ROWS) as writer:
+    with DatasetWriter(str(out), max_samples=_FILE_ROWS, prefix=made.prefix) as writer:
         for sample in samples:
             key = _flat(sample.key)
             digest = xxhash.xxh3_64_intdigest(key.encode())
@@ -189,7 +198,7 @@ def _images(samples: Iterator[Sample], out: Path, title: str) -> int:
                     members["txt"] = row["caption"].encode()
                 writer.add(f"{key}-{number:03d}", members)
                 photos += 1
-        writer.close(title, {})
+        writer.close(made.title, {})
     return photos
 
 
