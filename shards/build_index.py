@@ -49,9 +49,10 @@ def build_index(
                 progress(number + 1, len(names))
         _check_keys(folder, names, hashes)
         written = index.close()
-    if known is not None and known.get("index") == written:
+    counts = census.to_json()
+    if known is not None and {**known, **counts, "index": written} == known:
         return known
-    about = {**census.to_json(), "lineage": {"operation": "index"}} if known is None else dict(known)
+    about = {**({"lineage": {"operation": "index"}} if known is None else known), **counts}
     data = dataset_bytes(entries, {**about, "index": written})
     write_whole(root / "dataset.json", data)
     return dict(read_json(root / "dataset.json"))

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from shards.census import photo_records
 from shards.dataset_rows import DatasetRows
 from shards.folder import DatasetError, Sample
+from shards.photo_records import photo_records
 
 
 def find_sample(folder: str, key: str) -> Sample:

@@ -1,6 +1,5 @@
 """What dataset.json counts besides bytes: identities, photos per group, licences of the photos."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +8,8 @@ from typing import Any
 import xxhash
 
 from shards.names import identity_of
+from shards.photo_records import pictures_of, record_of
+from shards.stated import carried_columns
 
 NOT_STATED = "not stated"
 
@@ -38,27 +39,7 @@ class Census:
         }
 
 
-def licences_of(members: Mapping[str, bytes], photos: int) -> list[str]:
-    """Licence of each photo, as its record states it."""
-    found = [str(record.get("licence") or NOT_STATED) for record in photo_records(members).values()]
-    return found + [NOT_STATED] * (photos - len(found))
-
-
-def photo_records(members: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
-    """{number: record} of the photos of one of our groups, as "000"; none of other samples."""
-    found = {}
-    for suffix, data in members.items():
-        number, _, kind = suffix.partition(".")
-        if kind == "json" and is_record_name(suffix):
-            try:
-                record = json.loads(data)
-            except ValueError:
-                continue
-            if isinstance(record, dict):
-                found[number] = record
-    return found
-
-
-def is_record_name(suffix: str) -> bool:
-    """Whether a member is the record of a photo: NNN.json."""
-    return len(suffix) == 8 and suffix[:3].isdecimal() and suffix.isascii() and suffix[3:] == ".json"
+def licences_of(members: Mapping[str, bytes]) -> list[str]:
+    """Licence of each photo of a sample, as its record states it."""
+    records = [record_of(members, picture) for picture in pictures_of(members)]
+    return [carried_columns(record).get("licence", NOT_STATED) for record in records]

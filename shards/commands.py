@@ -141,6 +141,10 @@ def _add_writing(commands: Any) -> None:
     forget.add_argument("--missing-ok", action="store_true", help="ids that are not there are no error")
     forget.add_argument("--dry-run", action="store_true", help="tell what would go")
     forget.add_argument(
+        "--delete-side-files", action="store_true",
+        help="delete what other programs wrote beside the shards, where it tells of shards that are no more",
+    )  # fmt: skip
+    forget.add_argument(
         "--break-lock", action="store_true", help="of a URL: go on where another process died at it"
     )
 
@@ -193,6 +197,7 @@ def _index(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    from shards.side_files import stale_line
     from shards.verify import verify
 
     report = verify(
@@ -203,8 +208,9 @@ def _verify(options: argparse.Namespace) -> int:
     )
     read = f"{report.shards} shards, {report.members} members, {report.bytes} bytes"
     state = f"{len(report.problems)} problems" if report.problems else "all as it was written"
-    say(options, report.to_json(), [*map(str, report.problems), f"{read}: {state}"])
-    return 1 if report.problems else 0
+    stale = [stale_line(report.stale_side_files)] if report.stale_side_files else []
+    say(options, report.to_json(), [*map(str, report.problems), f"{read}: {state}", *stale])
+    return 0 if report.ok else 1
 
 
 def _stats(options: argparse.Namespace) -> int:
@@ -309,6 +315,7 @@ def _export(options: argparse.Namespace) -> int:
 def _forget(options: argparse.Namespace) -> int:
     from shards.forget import forget
     from shards.forget_plan import Request, read_request
+    from shards.side_files import stale_line
     from shards.tombstones import Tombstones
 
     folder = folder_of(options.folder)
@@ -327,6 +334,7 @@ def _forget(options: argparse.Namespace) -> int:
         missing_ok=options.missing_ok,
         dry_run=options.dry_run,
         break_lock=options.break_lock,
+        delete_side_files=options.delete_side_files,
         progress=progress_of(options),
     )
     would = "would be " if options.dry_run else ""
@@ -335,8 +343,9 @@ def _forget(options: argparse.Namespace) -> int:
         f"dropped, {done.groups_edited} groups with fewer photos, {done.shards_rewritten} shards "
         f"{would}rewritten"
     )
-    say(options, asdict(done), [says])
-    return 0
+    stale = [stale_line(done.stale_side_files)] if done.stale_side_files else []
+    say(options, asdict(done), [says, *stale])
+    return 1 if stale else 0
 
 
 def _say_written(options: argparse.Namespace, out: str, about: dict[str, Any]) -> int:

@@ -2,7 +2,7 @@
 
     OUT/.unfinished/plan.json       what is being made, of which parents
     OUT/.unfinished/000003.arrow    the index of a shard that is whole
-    OUT/000003.tar                  the shard
+    OUT/7e04b1c9-000003.tar         the shard; the name begins with a hash of the lineage
     OUT/dataset.json                comes last; then .unfinished goes
 
 Which sample goes where follows from the indexes alone, so a run that was killed is gone on with by the
@@ -25,7 +25,7 @@ from shards.atomic_file import AtomicFile, write_whole
 from shards.card import CARD, card_files
 from shards.census import Census
 from shards.dataset import dataset_bytes
-from shards.dataset_files import parent_of, read_json, remove_temporaries
+from shards.dataset_files import parent_of, prefix_of, read_json, remove_temporaries, shard_name
 from shards.dataset_rows import DatasetRows, numbers_of, read_ahead
 from shards.folder import DatasetError, Sample
 from shards.index import IndexWriter
@@ -81,10 +81,11 @@ def copy_samples(
     if done is not None:
         return done
     cuts = _cuts(_sizes(copy), max_samples, max_bytes)
+    prefix = prefix_of(lineage)
     for shard in range(len(cuts) - 1):
-        part = folder / _UNFINISHED / f"{shard:06d}.arrow"
-        if not (part.exists() and (folder / f"{shard:06d}.tar").exists()):
-            _write_part(part, *_write_shard(copy, folder, shard, cuts[shard], cuts[shard + 1]))
+        part, name = folder / _UNFINISHED / f"{shard:06d}.arrow", shard_name(shard, prefix)
+        if not (part.exists() and (folder / name).exists()):
+            _write_part(part, *_write_shard(copy, folder, name, shard, cuts[shard], cuts[shard + 1]))
         if progress is not None:
             progress(shard + 1, len(cuts) - 1)
     return _finish(copy, folder, len(cuts) - 1, lineage)
@@ -108,6 +109,9 @@ def _begin(folder: Path, lineage: Mapping[str, Any]) -> dict[str, Any] | None:
             )
         remove_temporaries(folder)
         remove_temporaries(plan.parent)
+        for path in folder.glob("*.tar"):
+            if not path.name.startswith(prefix_of(lineage)):  # of a version that named shards otherwise
+                path.unlink()
         return None
     left = [path for path in folder.glob("*") if path != plan.parent] if folder.exists() else []
     if left:
@@ -149,9 +153,11 @@ def _cuts(sizes: np.ndarray, max_samples: int, max_bytes: int) -> list[int]:
     return [*cuts, len(sizes)] if len(sizes) else [0]
 
 
-def _write_shard(copy: Copy, folder: Path, shard: int, start: int, stop: int) -> tuple[WrittenShard, Census]:
+def _write_shard(
+    copy: Copy, folder: Path, name: str, shard: int, start: int, stop: int
+) -> tuple[WrittenShard, Census]:
     census = Census()
-    with IndexedShard(str(folder), f"{shard:06d}.tar", shard, census) as writer:
+    with IndexedShard(str(folder), name, shard, census) as writer:
         places = [(copy.sources[copy.source[n]], int(copy.number[n])) for n in range(start, stop)]
         for (source, number), sample in zip(places, copy.through(read_ahead(places)), strict=True):
             writer.add(

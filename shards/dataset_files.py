@@ -36,6 +36,21 @@ def unborn_of(about: Mapping[str, Any]) -> set[str]:
     return {*names, f"tombstones-r{following}.txt"}
 
 
+def shard_name(number: int, prefix: str = "") -> str:
+    """File name of a shard of a new dataset."""
+    return f"{prefix}{number:06d}.tar"
+
+
+def prefix_of(lineage: Mapping[str, Any]) -> str:
+    """What the shards' names of a dataset that was made of others begin with: other work, other names.
+
+    Readers that keep copies of shards under their last names would take those of one dataset for those of
+    another: of two parts of a split, or of what a folder held before.
+    """
+    text = json.dumps(lineage, sort_keys=True)
+    return f"{xxhash.xxh3_64_hexdigest(text.encode())[:8]}-"
+
+
 def stem_of(name: str) -> str:
     """A shard's name without .tar and the revision it came with."""
     stem = name.removesuffix(".tar")

@@ -8,22 +8,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from shards.census import is_record_name, photo_records
 from shards.dataset_files import index_name
 from shards.facets import is_picture
 from shards.folder import DatasetError, DatasetFolder, Sample
 from shards.index import INDEX_SCHEMA
 from shards.photo_ids import photo_ids
+from shards.photo_records import photo_id_of, record_of
 
 _ROWS = 4096
 _AHEAD = 128  # samples
 
 
 class _Records:
-    """The members that tell whose the photos are."""
+    """The members that tell of the sample and its photos."""
 
     def __contains__(self, suffix: object) -> bool:
-        return isinstance(suffix, str) and is_record_name(suffix)
+        return isinstance(suffix, str) and suffix.rpartition(".")[2].lower() == "json"
 
 
 class DatasetRows:
@@ -61,15 +61,21 @@ class DatasetRows:
         """Says that these samples will be read soon."""
         self._data.prefetch(np.asarray(numbers, np.int64))
 
+    def records(self, number: int) -> dict[str, bytes]:
+        """The members of a sample that are records, its own and those of its photos."""
+        return self.read(number, _Records()).members
+
+    def photo_records(self, number: int) -> dict[str, dict[str, Any]]:
+        """{suffix of a picture: its record, {} where it has none} of a sample; no picture is read."""
+        records = self.records(number)
+        suffixes = [place["suffix"] for place in self.table["members"][number].as_py()]
+        return {suffix: record_of(records, suffix) for suffix in filter(is_picture, suffixes)}
+
     def photo_ids(self, number: int) -> dict[str, str]:
         """{suffix of a picture: photo_id} of a sample; pictures are only read where no record tells it."""
-        members = self.table["members"][number].as_py()
-        pictures = [place["suffix"] for place in members if is_picture(place["suffix"])]
-        records = photo_records(self.read(number, _Records()).members)
-        said = {suffix: records.get(suffix.partition(".")[0], {}).get("photo_id") for suffix in pictures}
-        if all(isinstance(id_, str) for id_ in said.values()):
-            return {suffix: str(id_) for suffix, id_ in said.items()}
-        return photo_ids(self.read(number).members)
+        said = {suffix: photo_id_of(record) for suffix, record in self.photo_records(number).items()}
+        known = {suffix: id_ for suffix, id_ in said.items() if id_ is not None}
+        return known if len(known) == len(said) else photo_ids(self.read(number).members)
 
     def rows(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
         """Rows as dicts; few of them are held at a time."""

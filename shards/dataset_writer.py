@@ -8,6 +8,7 @@ from shards.atomic_file import write_whole
 from shards.card import CARD, card_files
 from shards.census import Census
 from shards.dataset import dataset_bytes
+from shards.dataset_files import shard_name
 from shards.index import IndexWriter
 from shards.indexed_shard import IndexedShard, WrittenShard
 
@@ -18,10 +19,13 @@ class DatasetWriter:
     """`add` samples, then `close`. Nothing is seen of a shard before it is whole, nor of the dataset.
 
     max_samples, max_bytes   of one shard; a sample that is larger alone fills one by itself
+    prefix                   of the shards' names
     """
 
-    def __init__(self, folder: str, *, max_samples: int = 1000, max_bytes: int = 512 * 2**20) -> None:
-        self._folder = folder
+    def __init__(
+        self, folder: str, *, max_samples: int = 1000, max_bytes: int = 512 * 2**20, prefix: str = ""
+    ) -> None:
+        self._folder, self._prefix = folder, prefix
         self._max = (max_samples, max_bytes)
         self._index = IndexWriter(folder)
         self._census = Census()
@@ -53,7 +57,7 @@ class DatasetWriter:
         if self._shard is None:
             number = self._shards
             self._shards += 1
-            self._shard = IndexedShard(self._folder, f"{number:06d}.tar", number, self._census)
+            self._shard = IndexedShard(self._folder, shard_name(number, self._prefix), number, self._census)
         self._shard.add(key, members)
 
     def close(self, title: str, about: Mapping[str, Any]) -> None:

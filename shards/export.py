@@ -7,19 +7,22 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 
 from shards.cat import write_members
-from shards.census import photo_records
+from shards.dataset_files import parent_of, prefix_of
 from shards.dataset_rows import DatasetRows, read_ahead
 from shards.dataset_writer import DatasetWriter
-from shards.facets import is_picture
 from shards.folder import DatasetError, Sample
-from shards.names import identity_of
+from shards.names import identity_of, member_named
+from shards.photo_records import photo_id_of, pictures_of, record_of
 from shards.sample import json_bytes
+from shards.stated import carried_columns
+from shards.upright import upright_size
 
 Form = Literal["folders", "parquet", "images"]
 _FILE_ROWS = 10_000
@@ -51,7 +54,9 @@ def export(
     parquet   OUT/data/*.parquet, a row a photo: picture, map, caption, record; opened by `datasets`
     images    WebDataset of ours, a sample a photo: KEY-NNN.jpg, .regions.png, .json with `group` in it, .txt
 
-    Raises DatasetError where OUT is there already or the dataset is damaged.
+    A photo of others comes with the record of its sample as it is, and has the size of its own pixels.
+
+    Raises DatasetError where OUT is there already, the dataset is damaged, or two keys would become one.
     """
     if Path(out).exists():
         raise DatasetError(f"{out}: is there already; name a folder that is new")
@@ -69,28 +74,34 @@ def export(
                 progress(done, len(dataset))
 
     write = {"folders": _folders, "parquet": _parquet, "images": _images}[form]
-    photos = write(samples(), hidden, str(dataset.about.get("pipeline") or "Dataset"))
+    made = {"operation": "export", "parents": [parent_of(folder, dataset.about)]}
+    photos = write(samples(), hidden, Made(str(dataset.about.get("pipeline") or "Dataset"), prefix_of(made)))
     hidden.rename(target)
     return {"samples": len(dataset), "photos": photos}
 
 
+class Made(NamedTuple):
+    """Of an exported dataset: its title, and what its shards' names begin with."""
+
+    title: str
+    prefix: str
+
+
 def photos_of(sample: Sample) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(stem, suffix of the picture, record) of each photo of a sample; foreign ones have no record."""
-    records = photo_records(sample.members)
-    for suffix in filter(is_picture, sample.members):
-        stem = suffix.rpartition(".")[0]
-        yield stem, suffix, records.get(stem, {})
+    """(stem, suffix of the picture, record) of each photo of a sample."""
+    for suffix in pictures_of(sample.members):
+        yield suffix.rpartition(".")[0], suffix, record_of(sample.members, suffix)
 
 
-def _folders(samples: Iterator[Sample], out: Path, title: str) -> int:
+def _folders(samples: Iterator[Sample], out: Path, made: Made) -> int:
     photos = 0
     for sample in samples:
         write_members(sample, out)
-        photos += sum(map(is_picture, sample.members))
+        photos += len(pictures_of(sample.members))
     return photos
 
 
-def _parquet(samples: Iterator[Sample], out: Path, title: str) -> int:
+def _parquet(samples: Iterator[Sample], out: Path, made: Made) -> int:
     features = {"image": {"_type": "Image"}}
     schema = _COLUMNS.with_metadata({"huggingface": json.dumps({"info": {"features": _features(features)}})})
     (out / "data").mkdir()
@@ -134,42 +145,63 @@ def _features(known: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
 
 
 def _row(sample: Sample, number: int, stem: str, suffix: str, record: dict[str, Any]) -> dict[str, Any]:
-    caption = record.get("caption")
-    if caption is None and "txt" in sample.members:
-        caption = sample.members["txt"].decode("utf-8", "replace")
+    stated = carried_columns(record)
+    width, height = _size(record, sample.members[suffix])
     return {
         "image": {"bytes": sample.members[suffix], "path": f"{sample.key}.{suffix}"},
         "key": sample.key,
         "identity": identity_of(sample.key),
         "photo": number,
-        "caption": caption,
-        "width": record.get("width"),
-        "height": record.get("height"),
-        "licence": record.get("licence"),
-        "regions_map": sample.members.get(f"{stem}.regions.png"),
+        "caption": stated.get("caption", _text(sample, stem)),
+        "width": width,
+        "height": height,
+        "licence": stated.get("licence"),
+        "regions_map": member_named(sample.members, f"{stem}.regions.png"),
         "record": json_bytes(record).decode() if record else None,
     }
 
 
-def _images(samples: Iterator[Sample], out: Path, title: str) -> int:
+def _size(record: dict[str, Any], picture: bytes) -> tuple[int | None, int | None]:
+    """Width and height of an upright photo. What others state of theirs may be of other bytes."""
+    if photo_id_of(record) is not None:
+        return record.get("width"), record.get("height")
+    return upright_size(picture) or (None, None)
+
+
+def _text(sample: Sample, stem: str) -> str | None:
+    """The .txt beside a picture, or that of the whole sample."""
+    for name in (f"{stem}.txt", "txt"):
+        data = member_named(sample.members, name)
+        if data is not None:
+            return data.decode("utf-8", "replace")
+    return None
+
+
+def _images(samples: Iterator[Sample], out: Path, made: Made) -> int:
     photos = 0
-    with DatasetWriter(str(out), max_samples=_FILE_ROWS) as writer:
+    taken: set[int] = set()  # hashes of keys
+    with DatasetWriter(str(out), max_samples=_FILE_ROWS, prefix=made.prefix) as writer:
         for sample in samples:
+            key = _flat(sample.key)
+            digest = xxhash.xxh3_64_intdigest(key.encode())
+            if digest in taken:
+                raise DatasetError(f"{sample.key}: another sample has the name {key} here too")
+            taken.add(digest)
             for number, (stem, suffix, record) in enumerate(photos_of(sample)):
-                kind = suffix.rpartition(".")[2]
+                kind = suffix.rpartition(".")[2].lower()
                 members = {kind: sample.members[suffix]}
-                if f"{stem}.regions.png" in sample.members:
-                    members["regions.png"] = sample.members[f"{stem}.regions.png"]
                 row = _row(sample, number, stem, suffix, record)
-                members["json"] = json_bytes({**record, "group": sample.key})
+                if row["regions_map"] is not None:
+                    members["regions.png"] = row["regions_map"]
+                members["json"] = json_bytes({"group": sample.key, **record})
                 if row["caption"] is not None:
                     members["txt"] = row["caption"].encode()
-                writer.add(f"{_flat(sample.key)}-{number:03d}", members)
+                writer.add(f"{key}-{number:03d}", members)
                 photos += 1
-        writer.close(title, {})
+        writer.close(made.title, {})
     return photos
 
 
 def _flat(key: str) -> str:
-    """A key as one part of a path: our shards have no folders in them."""
-    return key.removeprefix("./").replace("/", "_")
+    """A key as one part of a path without a dot: our shards have no folders in them."""
+    return key.removeprefix("./").replace("/", "_").replace(".", "_")

@@ -84,7 +84,8 @@ class DatasetFolder:
         shard, names, offsets, lengths, checksums = self.index.layout(sample)
         members: dict[str, bytes] = {}
         for number, suffix in enumerate(names):
-            if wanted is not None and suffix not in wanted:
+            # Others write `JPG` too.
+            if wanted is not None and suffix not in wanted and suffix.lower() not in wanted:
                 continue
             content = read(shard, offsets[number], lengths[number])
             if verify and xxhash.xxh3_128_digest(content) != checksums[16 * number : 16 * number + 16]:

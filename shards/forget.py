@@ -12,8 +12,8 @@ its shards gone: it fails, and reads nothing else in their place.
 """
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from shards.atomic_file import write_whole
 from shards.card import CARD, card_files
-from shards.census import Census
+from shards.census import NOT_STATED, Census
 from shards.copying import write_tombstones
 from shards.dataset import dataset_bytes
 from shards.dataset_files import (
@@ -39,6 +39,7 @@ from shards.indexed_shard import IndexedShard
 from shards.photo_ids import without_photos
 from shards.place_to_change import PlaceToChange, place_to_change
 from shards.revisions import Revision, Revisions
+from shards.side_files import remove_side_files, side_files
 from shards.tombstones import Tombstones, tells_nobody, tombstone
 
 # dataset_bytes counts these anew.
@@ -48,7 +49,8 @@ _NAMED = 3  # of a long list, in a message
 
 @dataclass(frozen=True)
 class Forgotten:
-    """revision: of the dataset now; missing: ids that it did not hold, also none that it forgot before."""
+    """revision: of the dataset now; missing: ids that it did not hold, also none that it forgot before;
+    stale_side_files: what other programs wrote beside the shards, and still tells of what went."""
 
     revision: int
     groups_dropped: int = 0
@@ -56,6 +58,7 @@ class Forgotten:
     photos: int = 0
     shards_rewritten: int = 0
     missing: int = 0
+    stale_side_files: tuple[str, ...] = ()
 
 
 def forget(
@@ -64,56 +67,78 @@ def forget(
     *,
     min_photos: int = 2,
     missing_ok: bool = False,
+    only_what_is_there: bool = False,
     dry_run: bool = False,
     break_lock: bool = False,
+    delete_side_files: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Forgotten:
     """Makes a revision of a dataset without what is asked for, in its place: a folder, or a URL.
 
     min_photos   a group that loses a photo and keeps fewer than these goes as a whole
-    missing_ok   ids that are not there are no error; they get tombstones all the same
+    missing_ok   ids that are not there are no error; they get tombstones all the same …
+    only_what_is_there   … but for photos: a dataset that holds none of it stays as it is
     dry_run      tells what would go; nothing is changed
     break_lock   takes over the lock that a dead process left in a store (a folder's goes with it)
+    delete_side_files   also deletes files of other programs that tell of shards which are no more
 
     Raises DatasetError, before anything is changed, for ids that are not there, for damage in what must
     be copied, and where another process is changing the dataset.
     """
     place = place_to_change(folder)
     with place.alone(break_lock=break_lock):
-        about = read_dataset_json(folder)
-        if not dry_run:
-            _clear(place, about)
-        if not request:
-            return Forgotten(int(about.get("revision", 0)))
-        dataset = DatasetRows(folder)
-        before = Tombstones.of(folder, about)
-        plan = plan_forget(dataset, request, min_photos)
-        missing = {(kind, id_) for kind, id_ in request.named() - plan.found if not before.has(kind, id_)}
-        if missing and not missing_ok:
-            names = ", ".join(f"{kind} {id_[:40]}" for kind, id_ in sorted(missing)[:_NAMED])
-            more = " …" if len(missing) > _NAMED else ""
-            raise DatasetError(
-                f"{folder}: {len(missing)} ids are not there: {names}{more}; nothing was changed "
-                "(--missing-ok goes on without them)"
-            )
-        stones = before | request.tombstones
-        stones |= Tombstones(
-            [*plan.lines, *(tombstone(kind, id_) for kind, id_ in missing if tells_nobody(kind, id_))]
+        done = _forget(place, request, min_photos, missing_ok, only_what_is_there, dry_run, progress)
+        stale = side_files(folder, read_dataset_json(folder)).stale
+        if delete_side_files and not dry_run:
+            remove_side_files(folder, stale)
+            stale = []
+        return replace(done, stale_side_files=tuple(stale))
+
+
+def _forget(
+    place: PlaceToChange,
+    request: Request,
+    min_photos: int,
+    missing_ok: bool,
+    only_what_is_there: bool,
+    dry_run: bool,
+    progress: Callable[[int, int], None] | None,
+) -> Forgotten:
+    folder = place.folder
+    about = read_dataset_json(folder)
+    if not dry_run:
+        _clear(place, about)
+    if not request:
+        return Forgotten(int(about.get("revision", 0)))
+    dataset = DatasetRows(folder)
+    before = Tombstones.of(folder, about)
+    plan = plan_forget(dataset, request, min_photos)
+    missing = {(kind, id_) for kind, id_ in request.named() - plan.found if not before.has(kind, id_)}
+    if missing and not missing_ok:
+        names = ", ".join(f"{kind} {id_[:40]}" for kind, id_ in sorted(missing)[:_NAMED])
+        more = " …" if len(missing) > _NAMED else ""
+        raise DatasetError(
+            f"{folder}: {len(missing)} ids are not there: {names}{more}; nothing was changed "
+            "(--missing-ok goes on without them)"
         )
-        shards = sorted({_shard_of(dataset, number) for number in plan.touched()})
-        revision = int(about.get("revision", 0)) + 1
-        done = Forgotten(
-            revision, len(plan.dropped), len(plan.edited), plan.photos, len(shards), len(missing)
-        )
-        if dry_run:
-            return done
-        if len(stones) == len(before) and not shards:
-            return Forgotten(revision - 1, missing=len(missing))
-        new = _write_revision(dataset, plan, stones, revision, set(shards), progress)
-        dataset.close()
-        write_whole(f"{folder}/dataset.json", new)
-        _clear(place, read_dataset_json(folder))
+    if missing_ok and only_what_is_there:
+        missing = {(kind, id_) for kind, id_ in missing if kind != "photo"}
+    stones = before | request.tombstones
+    stones |= Tombstones(
+        [*plan.lines, *(tombstone(kind, id_) for kind, id_ in missing if tells_nobody(kind, id_))]
+    )
+    shards = sorted({_shard_of(dataset, number) for number in plan.touched()})
+    revision = int(about.get("revision", 0)) + 1
+    done = Forgotten(revision, len(plan.dropped), len(plan.edited), plan.photos, len(shards), len(missing))
+    if dry_run:
         return done
+    if len(stones) == len(before) and not shards:
+        return Forgotten(revision - 1, missing=len(missing))
+    new = _write_revision(dataset, plan, stones, revision, set(shards), progress)
+    dataset.close()
+    write_whole(f"{folder}/dataset.json", new)
+    _clear(place, read_dataset_json(folder))
+    return done
 
 
 def _clear(place: PlaceToChange, about: dict[str, Any]) -> None:
@@ -125,6 +150,19 @@ def _clear(place: PlaceToChange, about: dict[str, Any]) -> None:
         for name in card_names(about):
             if place.read(name) != card[name]:
                 write_whole(f"{place.folder}/{name}", card[name])
+
+
+def _licences_left(about: Mapping[str, Any], plan: ForgetPlan) -> Counter[str]:
+    """Photos by licence without those that go.
+
+    A dataset of before counts photos of others as not stated, whatever their records say.
+    """
+    left = Counter({str(licence): int(photos) for licence, photos in about.get("licences", {}).items()})
+    for licence, photos in plan.licences.items():
+        counted = min(photos, left[licence])
+        left[licence] -= counted
+        left[NOT_STATED] -= photos - counted
+    return +left
 
 
 def _shard_of(dataset: DatasetRows, number: int) -> int:
@@ -164,9 +202,7 @@ def _write_revision(
                 census.add(key, photos, ())
             index.write(rows)
         hashes = index.close()
-    census.licences = Counter(about.get("licences", {}))
-    census.licences.subtract(plan.licences)
-    census.licences = +census.licences
+    census.licences = _licences_left(about, plan)
     history = Revisions.of(about)
     step = Revision(len(dataset), np.array(sorted(plan.dropped), np.int64))
     past = Revisions(len(dataset) - len(plan.dropped), [*history.past, step])

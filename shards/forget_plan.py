@@ -5,11 +5,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shards.census import NOT_STATED, photo_records
+from shards.census import NOT_STATED
 from shards.dataset_rows import DatasetRows
 from shards.folder import DatasetError
 from shards.names import identity_of
 from shards.photo_ids import photo_ids
+from shards.photo_records import record_of
+from shards.stated import carried_columns
 from shards.tombstones import Tombstones, tells_nobody, tombstone
 
 
@@ -136,7 +138,6 @@ def _find_photos(plan: ForgetPlan, dataset: DatasetRows, number: int, request: R
 
 
 def _count(plan: ForgetPlan, members: Mapping[str, bytes], pictures: Iterable[str]) -> None:
-    records = photo_records(members)
     for suffix in pictures:
         plan.photos += 1
-        plan.licences[str(records.get(suffix.partition(".")[0], {}).get("licence") or NOT_STATED)] += 1
+        plan.licences[carried_columns(record_of(members, suffix)).get("licence", NOT_STATED)] += 1

@@ -65,7 +65,7 @@ class IndexedShard:
         said = facets_of(members) if facets is None else {name: facets[name] for name in FACETS}
         photos = sum(is_picture(suffix) for suffix in members)
         self._photos += photos
-        self._census.add(key, said["people"], licences_of(members, photos))
+        self._census.add(key, said["people"], licences_of(members))
         span = {"key": key, "shard": self._number, "offset": start, "length": self._writer.length - start}
         self._rows.append({**span, **said, "members": places})
 

@@ -1,6 +1,7 @@
 """Which sample a member of a tar belongs to: WebDataset's rule, and the names of our own groups."""
 
 import re
+from collections.abc import Mapping
 
 # Of our own keys: the identity, 16 hex digits, and the letter of the outfit.
 _GROUP_KEY = re.compile(r"([0-9a-f]{16})-([a-z]+)")
@@ -23,3 +24,12 @@ def identity_of(key: str) -> str:
     """The identity that a key of ours names; of any other sample, its key: it stands for itself."""
     ours = _GROUP_KEY.fullmatch(key)
     return ours[1] if ours else key
+
+
+def member_named(members: Mapping[str, bytes], suffix: str) -> bytes | None:
+    """The member of a sample with this suffix, in lower case; others write `JPG` too, as WebDataset's
+    own reader takes it."""
+    data = members.get(suffix)
+    if data is None:
+        data = next((data for name, data in members.items() if name.lower() == suffix), None)
+    return data

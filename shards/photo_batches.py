@@ -13,9 +13,12 @@ import orjson
 
 from shards.batch_memory import BatchMemory
 from shards.decode import Box, Fit, decode_photo, place
+from shards.facets import IMAGE_SUFFIXES
 from shards.folder import Sample
 from shards.label_maps import decode_labels
+from shards.names import member_named
 from shards.pairs import Pair
+from shards.upright import is_orientation
 
 
 class Memory(Protocol):
@@ -77,10 +80,11 @@ class PhotoSlots:
         """Decodes the photo whose members are named `photo`.jpg and so on. Raises ValueError, OSError."""
         stem = f"{photo}." if photo else ""
         data = picture_of(members, stem)
-        encoded = members.get(f"{stem}json")
+        encoded = member_named(members, f"{stem}json")
         record = None if encoded is None else orjson.loads(encoded)
         box = None if self._box is None else self._box(record)
-        orientation = record.get("orientation") if isinstance(record, dict) else None
+        said = record.get("orientation") if isinstance(record, dict) else None
+        orientation = said if is_orientation(said) else None
         cut = decode_photo(data, arrays[self._images][slot], orientation, self._fit, box)
         arrays[self._records][slot] = record
         arrays[self._placements][slot] = cut.affine()
@@ -140,15 +144,15 @@ class PairBatches:
 
 def picture_of(members: Mapping[str, bytes], stem: str) -> bytes:
     """The encoded photo among the members, whatever its format."""
-    for suffix in ("jpg", "png", "webp", "jpeg"):
-        data = members.get(stem + suffix)
+    for suffix in IMAGE_SUFFIXES:
+        data = member_named(members, stem + suffix)
         if data is not None:
             return data
     raise ValueError(f"no picture {stem}jpg, {stem}png or {stem}webp")
 
 
 def _member(members: Mapping[str, bytes], suffix: str) -> bytes:
-    try:
-        return members[suffix]
-    except KeyError:
-        raise ValueError(f"no member {suffix}") from None
+    data = member_named(members, suffix)
+    if data is None:
+        raise ValueError(f"no member {suffix}")
+    return data

@@ -4,18 +4,16 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from shards.census import photo_records
-from shards.facets import is_picture
+from shards.photo_records import photo_id_of, photo_records, pictures_of, record_of
 from shards.sample import json_bytes
 
 
 def photo_ids(members: Mapping[str, bytes]) -> dict[str, str]:
     """{suffix of a picture: photo_id}. A photo whose record is there and names its id is not hashed."""
-    records = photo_records(members)
     found = {}
-    for suffix in filter(is_picture, members):
-        said = records.get(suffix.partition(".")[0], {}).get("photo_id")
-        found[suffix] = said if isinstance(said, str) else hashlib.sha256(members[suffix]).hexdigest()
+    for suffix in pictures_of(members):
+        said = photo_id_of(record_of(members, suffix))
+        found[suffix] = said or hashlib.sha256(members[suffix]).hexdigest()
     return found
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from shards.census import NOT_STATED, Census, is_record_name, licences_of
+from shards.census import Census, licences_of
 from shards.facets import facets_of, is_picture
 from shards.folder import DatasetError
 from shards.forward_reader import ForwardReader
 from shards.index import index_rows
 from shards.names import split_name
+from shards.photo_records import pictures_of
 from shards.tar_reader import Entry, TarError, check_end, walk
 
 _MAX_KEPT_BYTES = 256 * 2**20  # of one member that the index looks into: a picture, a caption, a record
@@ -65,11 +66,9 @@ def _scan(reader: ForwardReader, size: int, name: str, number: int) -> ScannedSh
         nonlocal photos
         if done is None:
             return
-        pictures = [place["suffix"] for place in done.places if is_picture(place["suffix"])]
-        facets = _facets(done.contents)
-        stated = licences_of(done.contents, len(pictures)) or [NOT_STATED] * len(pictures)
-        census.add(done.key, facets["people"], stated)
-        photos += len(pictures)
+        facets = facets_of(done.contents)
+        census.add(done.key, facets["people"], licences_of(done.contents))
+        photos += len(pictures_of(done.contents))
         span = {"key": done.key, "shard": number, "offset": done.start, "length": done.end - done.start}
         rows.append({**span, **facets, "members": done.places})
 
@@ -102,7 +101,8 @@ def _scan(reader: ForwardReader, size: int, name: str, number: int) -> ScannedSh
 def _place(reader: ForwardReader, entry: Entry, suffix: str, contents: dict[str, bytes]) -> dict[str, Any]:
     """Where a member lies; keeps its content where the index tells of it."""
     digest = xxhash.xxh3_128()
-    wanted = suffix == "txt" or is_record_name(suffix) or is_picture(suffix)
+    ending = suffix.rpartition(".")[2].lower()
+    wanted = ending in ("txt", "json") or is_picture(suffix)
     kept: list[bytes] | None = [] if wanted and entry.length <= _MAX_KEPT_BYTES else None
     left = entry.length
     for data in reader.chunks(entry.offset, entry.length):
@@ -119,11 +119,3 @@ def _place(reader: ForwardReader, entry: Entry, suffix: str, contents: dict[str,
         "length": entry.length,
         "checksum": digest.digest(),
     }
-
-
-def _facets(contents: dict[str, bytes]) -> dict[str, Any]:
-    try:
-        return facets_of(contents)
-    except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
-        # A record of other people's that only has a name like ours: the pictures are measured instead.
-        return facets_of({suffix: data for suffix, data in contents.items() if not is_record_name(suffix)})

@@ -32,6 +32,7 @@ from shards.processes import in_order
 from shards.revisions import Revisions
 from shards.sample import SCHEMA_VERSION
 from shards.shard_check import CheckedShard, Problem, check_members
+from shards.side_files import side_files
 
 _ENTRY = ("name", "groups", "photos", "bytes", "checksum")
 _SUMS = ("groups", "photos", "bytes")
@@ -41,17 +42,26 @@ ENDS_IT = "run persona shards forget again to end it"
 
 @dataclass
 class Report:
-    """What was looked at, and what is wrong with it."""
+    """What was looked at, and what is wrong with it.
+
+    stale_side_files   files of other programs that tell of shards which are no more
+    """
 
     folder: str
     shards: int = 0
     members: int = 0
     bytes: int = 0
     problems: list[Problem] = field(default_factory=list)
+    stale_side_files: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether all is as it was written, and nothing beside it tells of something else."""
+        return not self.problems and not self.stale_side_files
 
     def to_json(self) -> dict[str, Any]:
         """For machines."""
-        return {**asdict(self), "ok": not self.problems}
+        return {**asdict(self), "ok": self.ok}
 
 
 def verify(
@@ -73,7 +83,9 @@ def verify(
     about = _read_about(system, root, there, report.problems)
     if about is None:
         return report
-    report.problems += _file_problems(about, there)
+    beside = side_files(folder, about)
+    report.stale_side_files = beside.stale
+    report.problems += _file_problems(about, {n: size for n, size in there.items() if n not in beside.names})
     report.problems += _tombstone_problems(system, root, about, there)
     present = [number for number, entry in enumerate(about["shards"]) if entry["name"] in there]
     with tempfile.TemporaryDirectory() as local:

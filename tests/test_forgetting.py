@@ -347,19 +347,23 @@ def test_a_record_that_was_changed_is_found_out(world: World, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "code", "says"),
     [
-        (["--photo", "ab" * 32], "1 of the ids are known nowhere"),
-        (["--photo", "abc"], "a photo_id has 64 hex digits"),
-        (["--hash", "/nowhere.jpg"], "No such file"),
-        ([], "name --photo, --person, --url, --hash or --from"),
+        (["--photo", "ab" * 32], 1, f"photo {'ab' * 32}"),
+        (["--photo", "ab" * 32, "--dry-run"], 1, f"photo {'ab' * 32}"),
+        (["--url", "https://photos.invalid/0O7.jpg?w=9"], 1, "(the nearest here: https://photos.invalid/0"),
+        (["--url", URL.format(7) + "?w=9", "--with-query"], 1, f"(the nearest here: {URL.format(7)})"),
+        (["--url", "https://else.where/"], 1, "address https://else.where/\n"),
+        (["--photo", "abc"], 2, "a photo_id has 64 hex digits"),
+        (["--hash", "/nowhere.jpg"], 2, "No such file"),
+        ([], 2, "name --photo, --person, --url, --hash or --from"),
     ],
 )
 def test_a_wish_that_cannot_be_met_changes_nothing_and_says_why(
-    words: list[str], says: str, original: World, capsys: pytest.CaptureFixture[str]
+    words: list[str], code: int, says: str, original: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = files_of(original.folder)
-    assert persona("forget", original.run, *words) == 2
+    assert persona("forget", original.run, *words) == code
     assert says in capsys.readouterr().err
     assert files_of(original.folder) == before
 
@@ -412,3 +416,35 @@ def test_tombstones_beside_a_run_are_obeyed_whatever_store_its_pipeline_has(worl
     world.curate(world.run)
     rows = {row["file_name"]: row["decisions"][-1]["reason"] for row in rows_of(world.run / "photos")}
     assert rows[world.drawn[GONE].name] == "forgotten"
+
+
+def test_a_dry_run_lists_each_photo_with_its_groups_and_whose_copy_it_is(
+    original: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files_of(original.folder)
+    assert persona("forget", original.run, "--url", URL.format(GONE) + "?w=1024", "--dry-run", "--json") == 0
+    photos = {photo["file"]: photo for photo in json.loads(capsys.readouterr().out)["photos"]}
+    small = next(name for name, photo in photos.items() if photo["copy_of"] == original.photo_id)
+    large = next(name for name, photo in photos.items() if photo["photo_id"] == original.photo_id)
+    groups = {row["person_id"][:64]: row["group"] for row in rows_of(original.run / "captions")}
+    assert set(photos) == {small, large}
+    assert photos[large]["groups"] == [groups[original.photo_id]]
+    assert photos[small]["groups"] == []
+    assert files_of(original.folder) == before
+    assert persona("forget", original.run, "--photo", original.photo_id, "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert f"{large}, in group {groups[original.photo_id]}" in said
+    assert f"{small}, copy of {original.photo_id[:12]}" in said
+
+
+def test_a_place_that_holds_nothing_of_a_wish_is_left_as_it_is(world: World) -> None:
+    other = write_collection(world.folder / "others", collection(6, people=2))
+    second = world.folder / "runs" / "second"
+    config = write_config(world.folder / "second.yaml", pipeline_over(other))
+    world.curate(second, config)
+    alone = world.folder / "runs" / "alone"
+    shutil.copytree(second / "shards", alone)
+    assert persona("report", second) == 0
+    before = files_of(second), files_of(alone)
+    assert persona("forget", world.folder / "runs", "--photo", world.photo_id) == 0
+    assert (files_of(second), files_of(alone)) == before

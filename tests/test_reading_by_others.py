@@ -3,6 +3,7 @@
 Energon and Hugging Face datasets do so in benchmarks/reading.py, in an environment of their own.
 """
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,13 @@ import pytest
 import webdataset
 
 from shards.dataset_writer import DatasetWriter
+from shards.export import export
 from shards.folder import DatasetFolder
+from shards.forget import forget
+from shards.forget_plan import Request
+from shards.reshard import reshard
 from shards.sample import json_bytes
+from shards.split import split_by_identity
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +69,31 @@ def test_ray_reads_the_same_members(
         for row in rows
     }
     assert read == ours
+
+
+def test_a_reader_that_keeps_copies_by_name_reads_every_dataset_as_what_it_is(
+    folder: Path, tmp_path: Path
+) -> None:
+    """webdataset's `cache_dir` knows a shard by its last name: parts of a split, a reshard and its source,
+    an export and a split into the same folder once more must have no name in common."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+
+    def read_and_compare(*datasets: Path) -> None:
+        for dataset in datasets:
+            urls = [f"pipe:cat {path}" for path in _tars(dataset)]
+            read = webdataset.WebDataset(urls, shardshuffle=False, cache_dir=str(cache), empty_check=False)
+            rows = DatasetFolder(str(dataset))
+            assert [sample["__key__"] for sample in read] == [rows.index.key(n) for n in range(len(rows))]
+
+    parts = [tmp_path / "train", tmp_path / "held-out"]
+    split_by_identity(str(folder), [str(part) for part in parts], [0.7, 0.3], max_samples=4)
+    reshard(str(folder), str(tmp_path / "larger"), max_samples=11, max_bytes=2**30)
+    export(str(folder), str(tmp_path / "images"), "images")
+    read_and_compare(folder, *parts, tmp_path / "larger", tmp_path / "images")
+    for part in parts:
+        shutil.rmtree(part)
+    split_by_identity(str(folder), [str(part) for part in parts], [0.5, 0.5], max_samples=4)
+    read_and_compare(*parts)
+    forget(str(parts[0]), Request(keys=frozenset([DatasetFolder(str(parts[0])).index.key(0)])))
+    read_and_compare(*parts)

@@ -180,7 +180,7 @@ def test_forget_takes_ids_from_words_and_from_a_list(
     told = json.loads(_run(capsys, *words, "--dry-run", "--json")[1])
     assert told == {
         "revision": 1, "groups_dropped": 3, "groups_edited": 1, "photos": 10, "shards_rewritten": 3,
-        "missing": 0,
+        "missing": 0, "stale_side_files": [],
     }  # fmt: skip
     code, out, _ = _run(capsys, *words, "--json")
     assert (code, json.loads(out)) == (0, told)

@@ -15,12 +15,12 @@ import orjson
 import torch
 from torch import nn
 
-from shards.census import is_record_name
 from shards.copying import Copy, copy_samples
 from shards.dataset_rows import DatasetRows
 from shards.decode import decode_photo
 from shards.folder import DatasetFolder, Sample
 from shards.photo_batches import picture_of
+from shards.photo_records import is_record_name
 from shards.size_buckets import Size, nearest_sizes
 from training.latents import MEMBER, STATED, Box, LatentStatement, pack_latent
 from training.models.vae import moments_of

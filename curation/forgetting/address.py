@@ -7,14 +7,17 @@ default: a wish is read generously, since a photo too many costs a photo and one
 """
 
 import difflib
+import heapq
 import re
-from collections.abc import Collection
+from collections.abc import Iterable
 from typing import Any, TypeGuard
 from urllib.parse import quote, urlsplit, urlunsplit
 
 COLUMNS = ("source_url", "page_url", "uri")
 """Columns of a photo that may hold addresses."""
 
+_COMPARED = 50  # addresses whose begin and end are most like the one that is looked for
+_LIKE = 0.75  # of 1: how like an address must be to be named
 _PORTS = {"http": 80, "https": 443}
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -44,11 +47,22 @@ def normal(address: str, with_query: bool) -> str:
     return urlunsplit(("https", host, path, _escaped(parts.query) if with_query else "", ""))
 
 
-def nearest(address: str, known: Collection[str]) -> str | None:
-    """The known address that is most like this one, or None where none is."""
-    by_form = {normal(other, with_query=True): other for other in sorted(known, reverse=True)}
-    found = difflib.get_close_matches(normal(address, with_query=True), by_form, 1, cutoff=0.75)
+def nearest(address: str, known: Iterable[str]) -> str | None:
+    """The known address that is most like this one, or None where none is. Holds few of them at a time."""
+    wanted = normal(address, with_query=True)
+    forms = ((normal(other, with_query=True), other) for other in known)
+    by_form = dict(heapq.nlargest(_COMPARED, forms, key=lambda form: _shared(wanted, form[0])))
+    found = difflib.get_close_matches(wanted, by_form, 1, cutoff=_LIKE)
     return by_form[found[0]] if found else None
+
+
+def _shared(a: str, b: str) -> int:
+    """Characters that two addresses share at their begin and at their end."""
+    return _same_begin(a, b) + _same_begin(a[::-1], b[::-1])
+
+
+def _same_begin(a: str, b: str) -> int:
+    return next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _escaped(text: str) -> str:

@@ -4,6 +4,7 @@ import argparse
 import getpass
 import json
 import sys
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -44,8 +45,18 @@ def mount(commands: Any) -> None:
     )
     forget.add_argument("--by", metavar="NAME", help="who signs the record (default: this account)")
     forget.add_argument("--why", default="", metavar="WORDS", help="kept in the record; name nobody in it")
-    forget.add_argument("--missing-ok", action="store_true", help="ids that are not there are no error")
-    forget.add_argument("--dry-run", action="store_true", help="tell what would go")
+    forget.add_argument(
+        "--with-query", action="store_true",
+        help="what follows ? in an address counts: without it ?w=1024 and ?w=64 are one photo",
+    )  # fmt: skip
+    forget.add_argument(
+        "--missing-ok",
+        action="store_true",
+        help="what is nowhere here is kept out too, and no error",
+    )
+    forget.add_argument(
+        "--dry-run", action="store_true", help="list each photo that would go, and change nothing"
+    )
     forget.add_argument(
         "--go-on", action="store_true", help="complete a wish that was interrupted, and no more"
     )
@@ -62,7 +73,8 @@ def mount(commands: Any) -> None:
 def _forget(options: argparse.Namespace) -> int:
     from curation.absolute import absolute_path
     from curation.errors import ConfigError
-    from curation.forgetting.forget import Signed, complete, forget, require_nothing_pending, unknown_ids
+    from curation.forgetting.forget import Signed, complete, forget, require_known, require_nothing_pending
+    from curation.forgetting.listing import list_photos
     from curation.forgetting.places import find_places, store_for, stores_of_runs
     from curation.forgetting.resolve import resolve
     from curation.forgetting.tombstones import TombstoneStore
@@ -79,15 +91,17 @@ def _forget(options: argparse.Namespace) -> int:
     wish = wish_of(options.photo, options.person, options.url, options.hash)
     if options.file is not None:
         wish |= read_wishes(options.file)
+    wish = replace(wish, with_query=options.with_query)
     if not wish:
         raise ConfigError("forget: name --photo, --person, --url, --hash or --from")
     places = find_places(paths)
     if options.dry_run:
         require_nothing_pending(store)
         meant = resolve(wish, places)
-        here = [{"place": p.path, "kind": p.kind, "photos": len(meant.keys.get(p.path, []))} for p in places]
-        said = {"photos": len(meant.photos), "unknown": len(unknown_ids(wish, meant, places)), "places": here}
-        print(json.dumps(said) if options.json else "\n".join(_plan(said)))
+        photos = list(list_photos(meant, places))
+        print(json.dumps({"photos": photos}) if options.json else "\n".join(_plan(photos)))
+        if not options.missing_ok:
+            require_known(wish, meant, places, store)
         return 0
     signed = Signed(options.by or getpass.getuser(), options.why)
     obeyed = [TombstoneStore(folder) for folder in stores_of_runs(places)]
@@ -110,11 +124,18 @@ def _say(options: argparse.Namespace, line: str) -> None:
         print(line, file=sys.stderr)
 
 
-def _plan(said: dict[str, Any]) -> list[str]:
-    return [
-        f"{said['photos']} photos would be forgotten, {said['unknown']} ids are known nowhere",
-        *(f"  {place['kind']:<8} {place['place']}  {place['photos']} rows" for place in said["places"]),
-    ]
+def _plan(photos: list[dict[str, Any]]) -> list[str]:
+    from curation.errors import printable
+
+    lines = [f"{len(photos)} photos would be forgotten"]
+    for place in dict.fromkeys(photo["place"] for photo in photos):
+        lines.append(f"  {place}")
+        for photo in photos:
+            if photo["place"] == place:
+                said = [printable(photo["file"]), *(f"in group {group}" for group in photo["groups"])]
+                said += [f"copy of {photo['copy_of'][:12]}…"] if photo["copy_of"] else []
+                lines.append(f"    {', '.join(said)}")
+    return lines
 
 
 def _tell(record: dict[str, Any], left: list[str], store: str, as_json: bool) -> int:

@@ -11,12 +11,12 @@ A call that finds pending.json completes that wish first; no run starts while it
 
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from curation.errors import ConfigError
+from curation.errors import ConfigError, PersonaError
 from curation.forgetting.labels import forget_in_labels
 from curation.forgetting.places import Place
 from curation.forgetting.record import add_entry
@@ -24,10 +24,12 @@ from curation.forgetting.resolve import Meant, resolve
 from curation.forgetting.run_files import Changed, forget_in_dataset, forget_in_run, require_still
 from curation.forgetting.search import Searched, search
 from curation.forgetting.tombstones import TombstoneStore
+from curation.forgetting.unknown import unknown
 from curation.forgetting.wish import Wish
 from curation.storage import exists, join, read_bytes, remove, write_bytes
 
 PENDING = "pending.json"
+_NAMED = 20  # of what is nowhere
 _MIN_PHOTOS = 2  # of a group of a dataset that no run is known of
 
 
@@ -62,11 +64,11 @@ def forget(
     """Completes what is pending, then does what is wished. None where nothing was pending or wished.
 
     obeyed      further stores whose tombstones runs here obey: they get the same ones
-    missing_ok  ids that no place knows are no error; they are kept out from now on
+    missing_ok  ids and addresses that no place knows are no error; they are kept out from now on
     break_lock  takes over locks that a dead process left on datasets in stores
 
-    Raises ConfigError, before anything is changed, where ids are named that no place knows, and PersonaError
-    where a run is working.
+    Raises PersonaError, before anything is changed, where something is named that no place knows, and where a
+    run is working.
     """
     done = complete(store, say, break_lock=break_lock)
     if not wish:
@@ -75,17 +77,13 @@ def forget(
         if place.kind == "run":
             require_still(place.path)
     meant = resolve(wish, places)
-    unknown = unknown_ids(wish, meant, places)
-    if unknown and not missing_ok:
-        raise ConfigError(
-            f"{len(unknown)} of the ids are known nowhere in {', '.join(p.path for p in places)}: "
-            f"{unknown[0][:80]}{' …' if len(unknown) > 1 else ''}; nothing was changed (--missing-ok keeps "
-            "them out from now on all the same)"
-        )
-    new = store.add(meant.photos, meant.pictures, meant.urls)
+    if not missing_ok:
+        require_known(wish, meant, places, store)
+    named = () if wish.with_query else wish.urls
+    new = store.add(meant.photos, meant.pictures, meant.urls, named)
     for other in obeyed:
         if other.folder != store.folder:
-            other.add(meant.photos, meant.pictures, meant.urls)
+            other.add(meant.photos, meant.pictures, meant.urls, named)
     pending = {
         "id": secrets.token_hex(8),
         "at": signed.at.isoformat(timespec="seconds"),
@@ -116,6 +114,7 @@ def complete(
             say(f"{place.kind} {place.path}")
             touched.append({"place": place.path, "kind": place.kind, **_forget_in(place, meant, break_lock)})
     looked = search([p.path for p in places if exists(p.path)], meant.photos, meant.urls)
+    looked.left += sorted(set(_stale_side_files(touched)) - set(looked.left))
     key = store.key()
     record = add_entry(
         store.folder,
@@ -133,6 +132,23 @@ def complete(
     return Forgotten(record, looked.left)
 
 
+def require_known(wish: Wish, meant: Meant, places: list[Place], store: TombstoneStore) -> None:
+    """Raises PersonaError that names what of a wish is nowhere in these places."""
+    lines = unknown(wish, meant, places, store.read())
+    if lines:
+        more = [f"… and {len(lines) - _NAMED} more"] if len(lines) > _NAMED else []
+        raise PersonaError(
+            "\n".join(
+                [
+                    f"{len(lines)} of what is named is nowhere in {', '.join(p.path for p in places)}; "
+                    "nothing was changed (--missing-ok keeps it out from now on all the same)",
+                    *lines[:_NAMED],
+                    *more,
+                ]
+            )
+        )
+
+
 def require_nothing_pending(store: TombstoneStore) -> None:
     """Raises ConfigError where a wish was not completed."""
     if exists(join(store.folder, PENDING)):
@@ -142,31 +158,18 @@ def require_nothing_pending(store: TombstoneStore) -> None:
         )
 
 
-def unknown_ids(wish: Wish, meant: Meant, places: list[Place]) -> list[str]:
-    """Named photos and people of whom no run or index knows; none where a dataset stands by itself."""
-    if any(place.kind == "dataset" for place in places) and not wish.people:
-        return []
-    in_runs = _photos_of_runs(places) if wish.photos else set()
-    unknown = sorted(wish.photos - in_runs)
-    if wish.people and not meant.photos - wish.photos - wish.sent:
-        unknown += sorted(wish.people)
-    return unknown
-
-
-def _photos_of_runs(places: list[Place]) -> set[str]:
-    from curation.forgetting.resolve import photo_ids_of
-
-    return {photo_id for place in places if place.kind == "run" for photo_id in photo_ids_of(place.path)}
-
-
 def _forget_in(place: Place, meant: Meant, break_lock: bool) -> dict[str, Any]:
     if place.kind == "run":
         keys = meant.keys.get(place.path, [])
+        if not keys:
+            return {"rows": 0}
         done: Changed = forget_in_run(place.path, meant.photos, keys, break_lock=break_lock)
         said: dict[str, Any] = {"rows": done.rows, "rewritten": done.rewritten, "removed": done.removed}
         return {**said, "dataset": done.dataset} if done.dataset else said
     if place.kind == "dataset":
-        dataset = forget_in_dataset(place.path, meant.photos, _MIN_PHOTOS, break_lock=break_lock)
+        dataset = forget_in_dataset(
+            place.path, meant.photos, _MIN_PHOTOS, break_lock=break_lock, only_what_is_there=True
+        )
         return {"dataset": dataset}
     if place.kind == "index":
         from curation.identities.forget import forget as forget_in_index
@@ -174,6 +177,14 @@ def _forget_in(place: Place, meant: Meant, break_lock: bool) -> dict[str, Any]:
         gone = forget_in_index(place.path, photo_ids=meant.photos)
         return {"faces": gone.faces, "identities": len(gone.identities), "rewritten": gone.files}
     return {"pairs": forget_in_labels(place.path, meant.photos)}
+
+
+def _stale_side_files(touched: list[dict[str, Any]]) -> Iterator[str]:
+    """What other programs wrote beside the shards of these places, and was not made anew."""
+    for done in touched:
+        folder = join(done["place"], "shards") if done["kind"] == "run" else done["place"]
+        for name in done.get("dataset", {}).get("stale_side_files", ()):
+            yield join(folder, name)
 
 
 def _said(looked: Searched) -> dict[str, Any]:

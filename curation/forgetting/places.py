@@ -9,7 +9,7 @@ from curation.absolute import absolute_path
 from curation.errors import ConfigError, PersonaError
 from curation.forgetting.tombstones import STORE_VARIABLE, TombstoneStore, store_beside
 from curation.run_folder import pipeline_of
-from curation.storage import exists, is_folder, join, list_names
+from curation.storage import exists, is_folder, is_local, join, list_names
 
 Kind = Literal["run", "dataset", "index", "labels"]
 _DEPTH = 3  # runs/, runs/demo/, runs/demo/run/
@@ -69,17 +69,24 @@ def stores_of_runs(places: Sequence[Place]) -> list[str]:
     for place in places:
         if place.kind == "run":
             found.add(_store_of_run(place.path))
-            if exists(TombstoneStore(store_beside(place.path)).file):
-                found.add(store_beside(place.path))
+            others = (store_beside(place.path), _chosen_store(place.path))
+            found |= {store for store in others if store and exists(TombstoneStore(store).file)}
     return sorted(found)
 
 
 def _store_of_run(run: str) -> str:
+    """The one that a wish is written to: of a run in an object store none of this machine, which others that
+    run on it do not see.
+    """
+    chosen = _chosen_store(run)
+    return chosen if chosen and (is_local(run) or not is_local(chosen)) else store_beside(run)
+
+
+def _chosen_store(run: str) -> str | None:
     try:
-        chosen = pipeline_of(run)[1].photos.screen.forgotten
+        return pipeline_of(run)[1].photos.screen.forgotten
     except PersonaError:  # of another version
-        chosen = None
-    return chosen or store_beside(run)
+        return None
 
 
 def _places(path: str, depth: int) -> Iterator[Place]:

@@ -1,13 +1,15 @@
 """What a wish comes to: the photos that it means in each place, with their copies, and what to keep out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from curation.forgetting.address import COLUMNS, is_web, normal
+from curation.forgetting.dataset_photos import Asked, find_photos, identities_in
 from curation.forgetting.places import Place
 from curation.forgetting.wish import Wish
 from curation.fragments import list_fragments
@@ -28,12 +30,14 @@ class Meant:
     keys      {run: source_keys of photos in it}: a name of one run may be another photo in another
     pictures  perceptual hashes of these photos
     urls      their own addresses, and those that were named
+    unheard   addresses that were named and that no photo here has
     """
 
     photos: set[str] = field(default_factory=set)
     keys: dict[str, list[str]] = field(default_factory=dict)
     pictures: set[int] = field(default_factory=set)
     urls: set[str] = field(default_factory=set)
+    unheard: set[str] = field(default_factory=set)
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, sorted."""
@@ -52,39 +56,58 @@ class Meant:
 
 
 def resolve(wish: Wish, places: Sequence[Place]) -> Meant:
-    """Finds a wish's photos in runs and indices, and every copy of them.
+    """Finds a wish's photos in runs, indices and datasets, and every copy of them.
 
     A photo within MAX_BITS of one that is meant, or that the run took for a copy of such a one, is that
-    photo in another encoding: it goes too. Of a person go all photos that a run or index gave this person.
+    photo in another encoding: it goes too. Of a person go all photos that a run, an index or a dataset gave
+    this person. A dataset has no perceptual hashes: its photos are decoded where a wish names a picture, and
+    only there.
     """
-    meant = Meant(set(wish.photos | wish.sent), {}, set(wish.pictures), set(wish.urls))
+    photos = set(wish.photos | wish.sent)
+    meant = Meant(photos, {}, set(wish.pictures), set(wish.urls), unheard=set(wish.urls))
     meant.photos |= {person[:PHOTO_DIGITS] for person in _people_of(wish.people, places)}
     runs = [place.path for place in places if place.kind == "run"]
-    asked = {normal(url, wish.with_query) for url in wish.urls}
+    wished: dict[str, list[str]] = {}
+    for url in sorted(wish.urls):
+        wished.setdefault(normal(url, wish.with_query), []).append(url)
+
+    def is_address(value: Any) -> bool:
+        urls = wished.get(normal(value, wish.with_query), ()) if is_web(value) else ()
+        meant.unheard.difference_update(urls)
+        return bool(urls)
+
+    _take_from_datasets(meant, wish, places, is_address)
     for run in runs:
-        for row in _photo_rows(run):
-            said = filter(is_web, (row[name] for name in COLUMNS))
-            named = any(normal(address, wish.with_query) in asked for address in said)
-            if named or row["photo_id"] in meant.photos or _near(row["phash"], wish.pictures):
+        for row in photo_rows(run):
+            named = [is_address(row[name]) for name in COLUMNS]
+            if any(named) or row["photo_id"] in meant.photos or _near(row["phash"], wish.pictures):
                 _take(meant, run, row)
     # Copies of these; a copy that its run knew points at an original that is found by now.
     originals = set(meant.pictures)
     for run in runs:
-        for row in _photo_rows(run):
+        for row in photo_rows(run):
             if row["photo_id"] in meant.photos or _near(row["phash"], originals):
                 _take(meant, run, row)
     originals_of_copies = set(meant.photos)
     for run in runs:
-        for row in _photo_rows(run):
+        for row in photo_rows(run):
             if row["copy_of"] in originals_of_copies or row["photo_id"] in meant.photos:
                 _take(meant, run, row)
     meant.keys = {run: sorted(set(keys)) for run, keys in meant.keys.items()}
     return meant
 
 
-def photo_ids_of(run: str) -> set[str]:
-    """photo_ids of all photos that a run has read."""
-    return {row["photo_id"] for row in _photo_rows(run) if row["photo_id"] is not None}
+def _take_from_datasets(
+    meant: Meant, wish: Wish, places: Sequence[Place], is_address: Callable[[Any], bool]
+) -> None:
+    """Photos of datasets that stand by themselves."""
+    near = partial(_near, pictures=wish.pictures) if wish.pictures else None
+    asked = Asked(set(meant.photos), is_address, near)
+    for place in places:
+        if place.kind == "dataset":
+            for photo_id, addresses in find_photos(place.path, asked):
+                meant.photos.add(photo_id)
+                meant.urls |= set(filter(is_web, addresses))
 
 
 def _take(meant: Meant, run: str, row: dict[str, Any]) -> None:
@@ -103,7 +126,7 @@ def _near(phash: int | None, pictures: set[int] | frozenset[int]) -> bool:
     return bool((np.bitwise_count(masks ^ np.uint64(phash)) <= MAX_BITS).any())
 
 
-def _photo_rows(run: str) -> Iterator[dict[str, Any]]:
+def photo_rows(run: str) -> Iterator[dict[str, Any]]:
     """`_ROWS` of every photo that a run has listed or read; a photo may come twice."""
     folders = [join(run, "photos"), join(run, "photos", "_screened")]
     paths = [join(folder, f.name) for folder in folders for f in list_fragments(folder)]
@@ -122,7 +145,7 @@ def _people_of(named: frozenset[str], places: Sequence[Place]) -> set[str]:
     """person_ids of all that any place takes for the same person as one who is named."""
     if not named:
         return set()
-    known = [list(_identities(place)) for place in places if place.kind in ("run", "index")]
+    known = [list(_identities(place)) for place in places if place.kind in ("run", "index", "dataset")]
     people = set(named)
     # Twice: one place may hold the name, and another one more photos of those whom the first knows.
     for _ in range(2):
@@ -134,6 +157,9 @@ def _people_of(named: frozenset[str], places: Sequence[Place]) -> set[str]:
 
 def _identities(place: Place) -> Iterator[tuple[str, str]]:
     """(person_id, identity) of everyone who was given one, merges followed."""
+    if place.kind == "dataset":
+        yield from identities_in(place.path)
+        return
     if place.kind == "index":
         from curation.identities.index import IdentityIndex
 

@@ -315,9 +315,17 @@ class _RunFolder:
 
 
 def forget_in_dataset(
-    folder: str, photos: frozenset[str] | set[str], min_photos: int, *, break_lock: bool = False
+    folder: str,
+    photos: frozenset[str] | set[str],
+    min_photos: int,
+    *,
+    break_lock: bool = False,
+    only_what_is_there: bool = False,
 ) -> dict[str, Any]:
-    """Takes photos out of a dataset. Returns its checksums and revisions before and after, and counts."""
+    """Takes photos out of a dataset. Returns its checksums and revisions before and after, and counts.
+
+    only_what_is_there   photos that it does not hold get no tombstones in it
+    """
     from shards.folder import DatasetError
     from shards.forget import forget
     from shards.forget_plan import Request
@@ -329,6 +337,7 @@ def forget_in_dataset(
             Request(photos=frozenset(photos)),
             min_photos=min_photos,
             missing_ok=True,
+            only_what_is_there=only_what_is_there,
             break_lock=break_lock,
         )
     except DatasetError as error:
@@ -340,6 +349,7 @@ def forget_in_dataset(
         "photos": done.photos,
         "groups_dropped": done.groups_dropped,
         "shards_rewritten": done.shards_rewritten,
+        "stale_side_files": list(done.stale_side_files),
     }
 
 

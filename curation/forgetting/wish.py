@@ -87,6 +87,14 @@ def read_wishes(path: str) -> Wish:
     return wish
 
 
+def picture_hash(data: bytes) -> int | None:
+    """The perceptual hash of an encoded photo; None where it cannot be decoded."""
+    try:
+        return perceptual_hash(decode_rgb(data, _HASH_FROM_PX))
+    except Exception:  # decoders raise anything at all on broken files
+        return None
+
+
 def _one(kind: str, value: str, where: str, beside: Path) -> Wish:
     if kind in ("photo", "sha256") and _is_hex(value.lower(), _PHOTO_DIGITS):
         ids = frozenset([value.lower()])
@@ -114,12 +122,9 @@ def _of_file(path: Path, where: str) -> Wish:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{where}: {error.strerror or error}") from None
-    sent = frozenset([hashlib.sha256(data).hexdigest()])
-    try:
-        phash = perceptual_hash(decode_rgb(data, _HASH_FROM_PX))
-    except Exception:  # decoders raise anything at all on broken files
-        return Wish(sent=sent)
-    return Wish(sent=sent, pictures=frozenset([phash]))
+    phash = picture_hash(data)
+    pictures = frozenset[int]() if phash is None else frozenset([phash])
+    return Wish(sent=frozenset([hashlib.sha256(data).hexdigest()]), pictures=pictures)
 
 
 def _is_person_id(text: str) -> bool:

@@ -46,6 +46,7 @@ from shards.atomic_file import AtomicFile
 from shards.card import CARD, card_files
 from shards.census import Census
 from shards.dataset import dataset_bytes
+from shards.dataset_files import shard_name
 from shards.index import INDEX_SCHEMA, IndexWriter
 from shards.indexed_shard import IndexedShard
 from shards.sample import Group, PhotoMember, members_of
@@ -126,11 +127,6 @@ def run_shards(context: Context, gathered: str, captions: list[Fragment], title:
                 remove(join(folder, name))
         _finish(context, parts, captions, planned, shard_of, title)
         write_bytes(context.folder("packing", "whole"), key.encode())
-
-
-def shard_name(number: int) -> str:
-    """The file name of a shard."""
-    return f"{number:06d}.tar"
 
 
 def _forget_parts_without_tar(context: Context, sources: list[tuple[str, Fragment, Any]]) -> None:

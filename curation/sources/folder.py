@@ -7,8 +7,9 @@ from typing import Any
 from curation.errors import one_line
 from curation.fingerprint import fingerprint_rows
 from curation.settings.source import SourceSettings
-from curation.sources.rows import MAX_TEXT_BYTES, SourceRow, beside, plain_text
+from curation.sources.rows import MAX_TEXT_BYTES, SourceRow, beside
 from curation.storage import filesystem, is_local, read_bytes
+from shards.stated import plain_text
 
 # Files with these endings are photos of the collection, also where their format is then refused.
 IMAGE_SUFFIXES = frozenset(

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.settings.source import SourceSettings
-from curation.sources.rows import SourceRow, carried_columns
+from curation.sources.rows import SourceRow
 from curation.storage import filesystem, is_local
+from shards.stated import carried_columns
 
 _MAX_METADATA_CHARS = 100_000
 

@@ -1,13 +1,14 @@
 """The row that every source yields for one photo: where its bytes are, and what came with it."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from curation.settings.source import SourceSettings
+from shards.stated import carried_columns, plain_text
 
 SOURCE_SCHEMA = pa.schema(
     [
@@ -31,18 +32,7 @@ SOURCE_SCHEMA = pa.schema(
     ]
 )
 
-CARRIED = (
-    "subject_hint",
-    "collection",
-    "source_url",
-    "page_url",
-    "author",
-    "licence",
-    "consent",
-    "caption",
-)
 MAX_TEXT_BYTES = 1 << 20  # a longer .json or .txt beside a photo is not metadata
-_SPELLINGS = {"source_url": ("url",), "licence": ("license",)}
 
 
 @dataclass(frozen=True)
@@ -74,22 +64,6 @@ class SourceRow:
     version: str | None = None
 
 
-def carried_columns(record: dict[str, Any], names: Mapping[Any, str]) -> dict[str, Any]:
-    """The carried columns that `record` holds, as text; `url` and `license` are understood too.
-
-    names  {carried column: what the collection calls it}; such a one is looked for under that name alone
-    """
-    found: dict[str, Any] = {}
-    for name in CARRIED:
-        spellings = (names[name],) if name in names else (name, *_SPELLINGS.get(name, ()))
-        for spelling in spellings:
-            value = record.get(spelling)
-            if value is not None and value != "":
-                found[name] = plain_text(str(value))
-                break
-    return found
-
-
 def beside(json_text: bytes | None, caption: bytes | None, source: SourceSettings) -> dict[str, Any]:
     """Columns of SourceRow from the .json and .txt beside a photo; `source_error` for a broken .json."""
     record: dict[str, Any] = {}
@@ -108,11 +82,6 @@ def beside(json_text: bytes | None, caption: bytes | None, source: SourceSetting
     columns["metadata"] = json.dumps(record, sort_keys=True) if record else None
     columns["source_error"] = problem
     return columns
-
-
-def plain_text(text: str) -> str:
-    """The text in valid UTF-8: lone surrogates, as of odd file names, become escapes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def tables(rows: Iterator[SourceRow], at_most: int) -> Iterator[pa.Table]:

@@ -11,8 +11,9 @@ from typing import Any
 
 from curation.settings.source import SourceSettings
 from curation.sources.folder import IMAGE_SUFFIXES
-from curation.sources.rows import MAX_TEXT_BYTES, SourceRow, beside, plain_text
+from curation.sources.rows import MAX_TEXT_BYTES, SourceRow, beside
 from curation.storage import filesystem
+from shards.stated import plain_text
 
 _MOST_HEADER_BYTES = 16 * 2**20  # of long names and extended headers
 _LABEL_MAP = ".regions.png"  # of our own shards, read as a collection

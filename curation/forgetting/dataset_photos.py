@@ -1,0 +1,76 @@
+"""Whom a dataset knows where no run is known of: the records in its shards say who and from where."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from curation.errors import PersonaError
+from curation.forgetting.wish import picture_hash
+from shards.dataset_rows import DatasetRows
+from shards.folder import DatasetError
+from shards.names import identity_of
+from shards.photo_records import photo_records
+from shards.stated import carried_columns
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a photo is looked for by.
+
+    photos      photo_ids
+    is_address  whether an address is one of those that are asked for
+    is_picture  whether a perceptual hash is; None: no picture is decoded
+    """
+
+    photos: set[str]
+    is_address: Callable[[Any], bool]
+    is_picture: Callable[[int | None], bool] | None = None
+
+
+def find_photos(folder: str, asked: Asked) -> Iterator[tuple[str, set[str]]]:
+    """(photo_id, its own addresses) of the photos of a dataset that are asked for.
+
+    Raises PersonaError where the dataset is damaged.
+    """
+    try:
+        dataset = DatasetRows(folder)
+        for number in range(len(dataset)):
+            yield from _found(dataset, number, asked)
+        dataset.close()
+    except DatasetError as error:
+        raise PersonaError(str(error)) from None
+
+
+def identities_in(folder: str) -> Iterator[tuple[str, str]]:
+    """(person_id, identity) of everyone in the groups of a dataset of ours."""
+    try:
+        dataset = DatasetRows(folder)
+        for number, key in enumerate(dataset.all_keys()):
+            identity = identity_of(key)
+            if identity != key:
+                for record in photo_records(dataset.records(number)).values():
+                    if isinstance(record.get("person_id"), str):
+                        yield record["person_id"], identity
+        dataset.close()
+    except DatasetError as error:
+        raise PersonaError(str(error)) from None
+
+
+def _found(dataset: DatasetRows, number: int, asked: Asked) -> Iterator[tuple[str, set[str]]]:
+    records = dataset.photo_records(number)
+    addresses = {
+        suffix: [stated.get(name) for name in ("source_url", "page_url")]
+        for suffix, stated in ((suffix, carried_columns(record)) for suffix, record in records.items())
+    }
+    by_address = {suffix for suffix, urls in addresses.items() if any(map(asked.is_address, urls))}
+    if not (by_address or asked.photos or asked.is_picture):
+        return
+    ids = dataset.photo_ids(number)
+    pictures = dataset.read(number, set(records)).members if asked.is_picture else {}
+    for suffix, photo_id in ids.items():
+        is_meant = suffix in by_address or photo_id in asked.photos
+        if asked.is_picture and not is_meant:
+            is_meant = asked.is_picture(picture_hash(pictures[suffix]))
+        if is_meant:
+            own = addresses[suffix][0]
+            yield photo_id, {own} if own is not None else set()

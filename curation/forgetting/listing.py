@@ -1,0 +1,64 @@
+"""What a wish would take, photo by photo: for whoever looks before it is done (`forget --dry-run`)."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from curation.errors import PersonaError
+from curation.forgetting.places import Place
+from curation.forgetting.resolve import PHOTO_DIGITS, Meant, photo_rows
+from curation.fragments import list_fragments
+from curation.storage import join, read_table
+from shards.dataset_rows import DatasetRows
+from shards.folder import DatasetError
+
+
+def list_photos(meant: Meant, places: Sequence[Place]) -> Iterator[dict[str, Any]]:
+    """{place, file, photo_id, groups, copy_of} of every photo that goes, place by place.
+
+    file     its source_key, of a dataset its member
+    groups   keys of the groups that it is in
+    copy_of  photo_id of the photo that its run took it for a copy of, or None
+    """
+    for place in places:
+        if place.kind == "run":
+            yield from _of_run(place.path, meant)
+        elif place.kind == "dataset":
+            yield from _of_dataset(place.path, meant)
+
+
+def _of_run(run: str, meant: Meant) -> Iterator[dict[str, Any]]:
+    wanted = set(meant.keys.get(run, ()))
+    found: dict[str, dict[str, Any]] = {}
+    for row in photo_rows(run) if wanted else ():
+        if row["source_key"] in wanted:
+            told = found.setdefault(row["source_key"], {"photo_id": None, "copy_of": None})
+            told |= {name: row[name] for name in ("photo_id", "copy_of") if row[name] is not None}
+    groups = _groups_of(run, {told["photo_id"] for told in found.values()}) if found else {}
+    for key, told in sorted(found.items()):
+        yield {"place": run, "file": key, **told, "groups": sorted(groups.get(told["photo_id"], ()))}
+
+
+def _groups_of(run: str, photos: set[str | None]) -> dict[str | None, set[str]]:
+    """{photo_id: groups} by the run's captions."""
+    found: dict[str | None, set[str]] = {}
+    folder = join(run, "captions")
+    for fragment in list_fragments(folder):
+        for row in read_table(join(folder, fragment.name), ["person_id", "group"]).to_pylist():
+            photo_id = row["person_id"][:PHOTO_DIGITS]
+            if photo_id in photos and row["group"] is not None:
+                found.setdefault(photo_id, set()).add(row["group"])
+    return found
+
+
+def _of_dataset(folder: str, meant: Meant) -> Iterator[dict[str, Any]]:
+    try:
+        dataset = DatasetRows(folder)
+        for number, key in enumerate(dataset.all_keys()):
+            for suffix, photo_id in dataset.photo_ids(number).items():
+                if photo_id in meant.photos:
+                    file = f"{key}.{suffix}"
+                    told = {"file": file, "photo_id": photo_id, "copy_of": None, "groups": [key]}
+                    yield {"place": folder, **told}
+        dataset.close()
+    except DatasetError as error:
+        raise PersonaError(str(error)) from None
