@@ -438,7 +438,11 @@ def test_a_dry_run_lists_each_photo_with_its_groups_and_whose_copy_it_is(
 
 
 def test_a_place_that_holds_nothing_of_a_wish_is_left_as_it_is(world: World) -> None:
-    other = write_collection(world.folder / "others", collection(6, people=2))
+    drawn = [
+        Drawn(f"photo-{500 + n:05d}.jpg", photo.person, photo.outfit, photo.jpeg)
+        for n, photo in enumerate(collection(6, people=2))
+    ]
+    other = write_collection(world.folder / "others", drawn)
     second = world.folder / "runs" / "second"
     config = write_config(world.folder / "second.yaml", pipeline_over(other))
     world.curate(second, config)
