@@ -9,6 +9,7 @@ from typing import Any
 
 from shards.census import NOT_STATED
 from shards.croissant import croissant_bytes
+from shards.dataset_files import index_name
 from shards.sample import SCHEMA_VERSION
 
 CARD = ("README.md", "croissant.json")
@@ -19,6 +20,8 @@ _ABOUT = "Groups of photos: each group is one person in one outfit. Made by `per
 _SAMPLE = """A sample has the photos, for each a label map of 18 body parts and clothes, and a record with
 box, joints, face, visible regions and caption. The shards are WebDataset tars; the index gives shard,
 offset, length and xxh3-128 checksum of every member, `dataset.json` those of every shard."""
+_LOADING = """`datasets.load_dataset` reads the index from here, a row a group. The photos as a row each, decoded by
+`datasets`: `persona shards export DIR --to parquet`."""
 _FUNNEL = """What each stage was given and what it did with it. Rejected is measured and found wanting;
 failed is not known. Of what was forgotten since, nothing is subtracted here."""
 _ALWAYS_LIMITED = (
@@ -68,7 +71,9 @@ def _header(title: str, shards: Sequence[Mapping[str, Any]], about: Mapping[str,
         "size_categories": [size],
         "task_categories": ["text-to-image", "image-to-image"],
         "tags": ["webdataset", "croissant", "people"],
-        "configs": [{"config_name": "default", "data_files": "*.tar"}],
+        # Without it, or with the tars, `datasets` takes what a group holds from the first five: photos of
+        # larger ones are dropped in silence, and groups of different sizes are no dataset at all.
+        "configs": [{"config_name": "index", "data_files": index_name(about, "parquet")}],
     }
     # JSON is YAML, and it quotes whatever a title holds.
     return "\n".join(
@@ -98,6 +103,7 @@ def _composition(shards: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) 
             "Licences, by photo, as the collection stated them:",
             _table(("licence", "photos"), about["licences"].items()),
             _SAMPLE,
+            _LOADING,
         ]
     )
 

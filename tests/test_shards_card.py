@@ -65,7 +65,6 @@ def croissant(dataset: Path) -> mlcroissant.Dataset:
 def test_the_header_is_yaml_and_the_counts_are_those_of_the_ledger(run: Path) -> None:
     header = header_of(run / "shards")
     assert header["pretty_name"] == "drawn"
-    assert header["configs"] == [{"config_name": "default", "data_files": "*.tar"}]
     told = {
         row[0]: row[1:]
         for row in rows_of_table(run / "shards", "stage | unit | in | kept | rejected | failed | reasons")
@@ -82,6 +81,23 @@ def test_the_header_is_yaml_and_the_counts_are_those_of_the_ledger(run: Path) ->
     card = (run / "shards" / "README.md").read_text()
     assert "1 by read" in card  # under the known limits: nobody knows what it was
     assert "| `photos.screen.min_side_px` | `100` |" in card
+
+
+def test_the_header_names_data_files_that_are_one_table_of_all_groups_also_after_a_forget(
+    run: Path, tmp_path: Path
+) -> None:
+    """What Hugging Face `datasets` does with `configs`: it reads the files as rows of one schema."""
+    data = tmp_path / "data"
+    shutil.copytree(run / "shards", data)
+    for _ in range(2):
+        about = json.loads((data / "dataset.json").read_text())
+        (config,) = header_of(data)["configs"]
+        files = list(data.glob(config["data_files"]))
+        assert [file.suffix for file in files] == [".parquet"]
+        rows = pq.read_table(files[0]).to_pylist()
+        assert len(rows) == about["groups"]
+        assert sum(row["people"] for row in rows) == about["photos"]
+        assert shards("forget", data, "--key", rows[0]["key"]) == 0
 
 
 def test_text_of_the_collection_cannot_break_a_table(run: Path) -> None:
