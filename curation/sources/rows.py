@@ -27,6 +27,7 @@ SOURCE_SCHEMA = pa.schema(
         ("caption", pa.string()),
         ("metadata", pa.string()),
         ("source_error", pa.string()),
+        ("not_downloaded", pa.string()),
         ("version", pa.string()),
     ]
 )
@@ -41,8 +42,10 @@ CARRIED = (
     "consent",
     "caption",
 )
-MAX_TEXT_BYTES = 1 << 20  # a longer .json or .txt beside a photo is not metadata
+MAX_TEXT_BYTES = 1 << 20  # a longer .json fails its photo, a longer .txt is no caption
 _SPELLINGS = {"source_url": ("url",), "licence": ("license",)}
+_FAILED_DOWNLOADS = ("failed_to_download", "failed_to_resize")  # img2dataset's `status`; no photo came
+_APPLE_DOUBLE = b"\0\x05\x16\x07"  # begins the file `._NAME` that macOS lays beside NAME
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ class SourceRow:
     `source_key` is unique in the collection and does not name the place where the collection lies.
     The bytes are the file `uri`, or `length` of it from `offset`, or the image column of row `row`.
     `metadata` is JSON of whatever else came with the photo. `source_error` says why there are no
-    bytes to read. `version` changes when the bytes behind the reference may have.
+    bytes to read, or why the photo may not be let in; `not_downloaded`, what the downloader wrote of a photo
+    that it did not get. `version` changes when the bytes behind the reference may have.
     """
 
     source_key: str
@@ -71,42 +75,72 @@ class SourceRow:
     caption: str | None = None
     metadata: str | None = None
     source_error: str | None = None
+    not_downloaded: str | None = None
     version: str | None = None
 
 
 def carried_columns(record: dict[str, Any], names: Mapping[Any, str]) -> dict[str, Any]:
-    """The carried columns that `record` holds, as text; `url` and `license` are understood too.
+    """The carried columns that `record` holds, as text; `url`, `license` and capitals are understood too.
 
     names  {carried column: what the collection calls it}; such a one is looked for under that name alone
     """
     found: dict[str, Any] = {}
+    small = {str(name).lower(): value for name, value in reversed(record.items())}
     for name in CARRIED:
-        spellings = (names[name],) if name in names else (name, *_SPELLINGS.get(name, ()))
-        for spelling in spellings:
-            value = record.get(spelling)
+        own = (name, *_SPELLINGS.get(name, ()))
+        values = (
+            [record.get(names[name])]
+            if name in names
+            else [*(record.get(spelling) for spelling in own), *(small.get(spelling) for spelling in own)]
+        )
+        for value in values:
             if value is not None and value != "":
                 found[name] = plain_text(str(value))
                 break
     return found
 
 
+def read_record(data: bytes) -> dict[str, Any] | None:
+    """The object in a .json; None for a file of macOS' own that is only called so. Raises ValueError."""
+    if data.startswith(_APPLE_DOUBLE):
+        return None
+    try:
+        record = json.loads(data)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+    if not isinstance(record, dict):
+        raise ValueError(f"it holds no object but {type(record).__name__}")
+    return record
+
+
+def not_downloaded(record: Mapping[str, Any]) -> str | None:
+    """What img2dataset wrote of a download that failed: its status and its error; None of any other."""
+    status = record.get("status")
+    if status not in _FAILED_DOWNLOADS:
+        return None
+    error = record.get("error_message")
+    return plain_text(f"{status}: {error}" if error else str(status))[:300]
+
+
 def beside(json_text: bytes | None, caption: bytes | None, source: SourceSettings) -> dict[str, Any]:
     """Columns of SourceRow from the .json and .txt beside a photo; `source_error` for a broken .json."""
-    record: dict[str, Any] = {}
-    problem = None
-    if json_text is not None:
-        try:
-            loaded = json.loads(json_text)
-            record = loaded if isinstance(loaded, dict) else {}
-        except (ValueError, RecursionError) as error:
-            problem = f"its .json is broken: {plain_text(str(error))[:200]}"
+    try:
+        record = read_record(json_text) if json_text is not None else None
+    except ValueError as error:
+        problem = f"its .json is broken: {plain_text(str(error))[:200]}"
+        return {**columns_of({}, caption, source), "source_error": problem}
+    return columns_of(record or {}, caption, source)
+
+
+def columns_of(record: dict[str, Any], caption: bytes | None, source: SourceSettings) -> dict[str, Any]:
+    """Columns of SourceRow from what a record says and from the text of a .txt."""
     columns = carried_columns(record, source.columns)
     if "caption" not in columns and caption is not None:
         columns["caption"] = caption.decode("utf-8", "replace").strip()
     if source.collection is not None:
         columns.setdefault("collection", source.collection)
     columns["metadata"] = json.dumps(record, sort_keys=True) if record else None
-    columns["source_error"] = problem
+    columns["source_error"] = None
     return columns
 
 
