@@ -1,4 +1,4 @@
-"""Takes failed rows up again: forgets what went wrong, so that the next run measures those rows anew.
+"""Takes failed rows up again: forgets what went wrong, so that the next run lists or measures them anew.
 
 Measurements of rows that did not fail stay. What was decided behind a failed row is decided again,
 which asks no model about a row that was measured.
@@ -18,7 +18,8 @@ _DECIDED_AGAIN = ("packing", "captions", "outfits", "identities")
 
 
 def forget_failures(run: str) -> int:
-    """Clears the run folder of failures. Returns how many measurements and answers are wanted again.
+    """Clears the run folder of failures. Returns how many rows of listings, measurements and answers are
+    wanted again.
 
     Raises ConfigError for no run, and for the sample of a plan, which is made anew and not mended.
     """
@@ -52,7 +53,20 @@ def forget_failures(run: str) -> int:
     forgotten = sum(_forget_measurements(join(run, phase, "_measured")) for phase in ("people", "photos"))
     for path in failed:
         remove(path)
-    return forgotten + unanswered
+    return _forget_listings(join(run, "source")) + forgotten + unanswered
+
+
+def _forget_listings(folder: str) -> int:
+    """Removes the listings with rows that could not be read: a store that was away is not away for good."""
+    forgotten = 0
+    for name in list_names(folder):
+        if not name.endswith(".parquet"):
+            continue
+        lost = read_table(join(folder, name), ["source_error"])
+        if lost.num_rows > lost["source_error"].null_count:
+            forgotten += lost.num_rows - lost["source_error"].null_count
+            remove(join(folder, name))
+    return forgotten
 
 
 def _forget_measurements(folder: str) -> int:

@@ -176,6 +176,12 @@ def remove(url: str, recursive: bool = False) -> None:
     """Removes a file, or a folder with `recursive`; an absent one is no error."""
     fs, path = filesystem(url)
     try:
-        fs.rm(path, recursive=recursive)
+        names = list(fs.find(path)) if recursive and not is_local(url) else [path]
+        if is_local(url) or not any(letter in name for name in names for letter in "*?["):
+            fs.rm(path, recursive=recursive)
+            return
+        for name in names:  # fsspec takes names with brackets for patterns, and removes what they match
+            fs.rm_file(name)
+        fs.invalidate_cache()
     except FileNotFoundError:
         return

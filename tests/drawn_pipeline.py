@@ -77,6 +77,7 @@ def curate(config: Path, out: Path, *words: str, calls: Path | None = None) -> d
         out,
         "--json",
         "--quiet",
+        "--allow-empty",  # of so few photos
         *options,
         *words,
         calls=calls,

@@ -17,6 +17,7 @@ from curation.settings.filters import TransformersClassifierSettings
 from persona import main
 from tests.drawn_people import HEAD, collection, draw, jpeg_of
 from tests.drawn_pipeline import asked, rows_of, settings, write_config
+from tests.drawn_tars import END, GNU, member, tar_of
 
 MINOR, NSFW = 4, 8  # numbers of the photos that the drawn classifiers point at
 _MAGENTA, _GREEN = (255, 0, 255), (0, 255, 0)
@@ -176,6 +177,89 @@ def test_lines_of_an_opt_out_list_that_matched_nothing_are_named_wherever_the_ru
     written = b"".join(file.read_bytes() for file in sorted(run.rglob("*")) if file.is_file())
     assert b'"missed":[3,5]' in written.replace(b" ", b"")
     assert missing.encode() not in written  # the list is about people: it stays where it is
+
+
+def _address(number: int) -> str:
+    return f"https://photos.invalid/{number}"
+
+
+def _write_causes(folder: Path) -> dict[str, int]:
+    """A collection of tars in each of which something stands between a photo and its record.
+
+    Returns {where a photo lies: the number in its address}.
+    """
+    photos = [photo.jpeg for photo in collection(31, people=2, outfits=3)]
+    found: dict[str, int] = {}
+
+    def pair(tar: str, name: str, record: str | None = None) -> list[tuple[str, bytes]]:
+        number = len(found)
+        found[f"{tar}.tar/{name}"] = number
+        text = json.dumps({"url": _address(number), "license": "CC0", "consent": "yes"})
+        return [(name, photos[number]), (record or name.rpartition(".")[0] + ".json", text.encode())]
+
+    def write(tar: str, *pairs: list[tuple[str, bytes]], apart: bool = False) -> bytes:
+        members = [one for members in zip(*pairs, strict=True) for one in members] if apart else []
+        data = tar_of(members or [one for pair in pairs for one in pair])
+        (folder / f"{tar}.tar").write_bytes(data)
+        return data
+
+    folder.mkdir()
+    write("apart", pair("apart", "a.jpg"), pair("apart", "b.jpg"), apart=True)
+    apple = [("._a.json", b"\0\5\x16\7" + bytes(60))]
+    one = pair("foreign", "a.jpg")
+    write("foreign", [one[0]], apple, [one[1]], pair("foreign", "b.jpg"))
+    write("longer", pair("longer", "k.000.jpg"), pair("longer", "k.001.jpg"), pair("longer", "j.s.0.jpg"))
+    write("capitals", pair("capitals", "A.JPG", "A.JSON"))
+    write("whole-name", pair("whole-name", "a.jpg", "a.jpg.json"))
+    times = {345: b"14473552512\0"}
+    old = [member(name, data, magic=GNU, fields=times) for name, data in pair("old", "folder/a.jpg")]
+    (folder / "old.tar").write_bytes(b"".join(old) + END)
+    two = write("joined", pair("joined", "a.jpg")) + write("joined", pair("joined", "b.jpg"))
+    (folder / "joined.tar").write_bytes(two)
+    return found
+
+
+@pytest.fixture(scope="module")
+def causes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, int]]:
+    """That collection in a folder with brackets, its last tar behind a link, and whose address is which."""
+    folder = tmp_path_factory.mktemp("causes")
+    numbers = _write_causes(folder / "tars [1]")
+    (folder / "tars 1").mkdir()
+    (folder / "tars 1" / "strangers.tar").write_bytes(tar_of([("x.jpg", jpeg_of(draw(1, 0, 0, 0)))]))
+    (folder / "elsewhere").mkdir()
+    (folder / "tars [1]" / "whole-name.tar").rename(folder / "elsewhere" / "whole-name.tar")
+    (folder / "tars [1]" / "linked").symlink_to(folder / "elsewhere")
+    return folder / "tars [1]", numbers
+
+
+def test_an_address_that_opted_out_is_obeyed_whatever_stands_between_a_photo_and_its_record(
+    causes: tuple[Path, dict[str, int]], tmp_path: Path
+) -> None:
+    folder, numbers = causes
+    listed = tmp_path / "opt-out.txt"
+    wish = {name: number for name, number in numbers.items() if number % 2 or name.count(".") > 2}
+    listed.write_text("".join(f"url:{_address(number)}\n" for number in wish.values()))
+    pipeline = settings(folder, kind="webdataset")
+    pipeline["photos"]["screen"] |= {"opt_out": str(listed), "licences": ["CC0"], "consent": True}
+    found = endings(curate(tmp_path, pipeline), "photos", "source_key")
+    assert found == {name: "opted_out" if name in wish else "" for name in numbers}
+
+
+def test_our_own_shards_keep_what_people_wished_when_they_are_a_collection(
+    causes: tuple[Path, dict[str, int]], tmp_path: Path
+) -> None:
+    first = curate(tmp_path, settings(causes[0], kind="webdataset"), "first")
+    listed = tmp_path / "opt-out.txt"
+    wish = {_address(number) for number in causes[1].values() if number % 2}
+    listed.write_text("".join(f"url:{address}\n" for address in wish))
+    pipeline = settings(first / "shards", kind="webdataset")
+    pipeline["photos"]["screen"] |= {"opt_out": str(listed), "licences": ["CC0"], "consent": True}
+    rows = rows_of(curate(tmp_path, pipeline, "second") / "photos")
+    assert {row["verdict"] for row in rows} == {"kept", "rejected"}
+    assert {row["source_url"] for row in rows if row["verdict"] == "kept"}.isdisjoint(wish)
+    rejected = [row for row in rows if row["verdict"] == "rejected"]
+    assert {row["decisions"][-1]["reason"] for row in rejected} == {"opted_out"}
+    assert {row["source_url"] for row in rejected} <= wish
 
 
 @pytest.fixture(scope="module")

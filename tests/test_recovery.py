@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from persona import main
 from tests.drawn_models import DrawnEmbedder
-from tests.drawn_people import Drawn, collection, draw, jpeg_of, write_folder
+from tests.drawn_people import Drawn, collection, draw, jpeg_of, write_folder, write_tars
 from tests.drawn_pipeline import asked, counts_of, curate, files_of, persona, rows_of, settings, write_config
 
 
@@ -86,6 +87,19 @@ def test_a_photo_that_retry_makes_readable_takes_over_from_its_copies_in_every_p
     stages = counts_of(after)
     assert stages["copies"][1] == stages["detect"][0] == 36
     assert files_of(tmp_path / "run" / "shards") == files_of(tmp_path / "fresh" / "shards")
+
+
+def test_retry_lists_a_tar_anew_that_could_not_be_read_though_it_is_the_same(tmp_path: Path) -> None:
+    tars = write_tars(tmp_path / "tars", collection(6, people=2), per_tar=6)
+    data = (tars / "00001.tar").read_bytes()
+    stamp = break_file(tars / "00001.tar")
+    config = write_config(tmp_path / "p.yaml", settings(tars, kind="webdataset"))
+    run, engine = tmp_path / "run", ["--engine", "inline", "--quiet"]
+    assert main(["curate", "drawn", "--config", str(config), "--out", str(run), *engine]) == 0
+    assert counts_of(json.loads((run / "summary.json").read_text()))["read"] == (7, 6, 0, 1)
+    mend_file(tars / "00001.tar", data, stamp)
+    assert main(["retry", str(run), *engine]) == 0
+    assert counts_of(json.loads((run / "summary.json").read_text()))["read"] == (12, 12, 0, 0)
 
 
 def test_what_would_build_on_a_failed_measurement_is_measured_after_retry(

@@ -34,6 +34,7 @@ _SIGNATURES = (
     (b"MM\0*", "tiff"),
     (b"\0\0\0\x0cjP", "jp2"),
     (b"\xff\x0a", "jxl"),
+    (b"\0\x05\x16\x07", "appledouble"),
 )
 
 Image.MAX_IMAGE_PIXELS = None  # our own limit is checked on the header, before any decoding

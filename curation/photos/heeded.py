@@ -66,9 +66,10 @@ def heed(folder: str, fragments: list[Fragment], settings: ScreenSettings) -> He
 
 
 def _may_hold_some(counts: dict[str, Any]) -> bool:
-    """Whether a fragment has photos that opted out, or that nobody could read."""
+    """Whether a fragment has photos that opted out, or that nobody could read or download."""
     opted_out = counts.get("screen", {}).get("reasons", {}).get(OPTED_OUT, 0)
-    return bool(opted_out or counts.get("read", {}).get("failed", 0))
+    read = counts.get("read", {})
+    return bool(opted_out or read.get("failed", 0) or read.get("rejected", 0))
 
 
 def write_heeded(run: str, heeded: Heeded | None) -> None:

@@ -31,7 +31,7 @@ from curation.settings.base import Resources
 from curation.settings.photos import DuplicateSettings
 from curation.sources.photo_bytes import PhotoBytes
 from curation.sources.rows import SOURCE_SCHEMA, tables
-from curation.sources.units import Unit, list_units, unit_rows
+from curation.sources.units import Unit, list_units, pattern_lines, unit_rows
 from curation.stage import Measurements, Stage, run_chain
 from curation.stage_clock import StageClock
 from curation.step import Context, run_step, work_of
@@ -131,6 +131,8 @@ def _list(context: Context, resources: Resources) -> list[tuple[str, int, str]]:
     pipeline = context.job.pipeline
     settings = [pipeline.source.ruling(), pipeline.engine.fragment_rows, VERSION]
     units = list_units(pipeline.source)
+    for line in pattern_lines(pipeline.source):
+        context.progress.say(line)
     if context.sample is not None:
         units = context.sample.units(units)
     folder = context.folder("source")
@@ -147,7 +149,7 @@ def _list(context: Context, resources: Resources) -> list[tuple[str, int, str]]:
             index,
             unit.uri,
             join(folder, f"{key}.parquet"),
-            {"uri": unit.uri, "label": unit.label, "version": unit.version},
+            vars(unit),
         )
         for index, (unit, key) in enumerate(zip(units, keys, strict=True))
         if f"{key}.parquet" not in present

@@ -11,7 +11,7 @@ from curation.columns import put_column
 from curation.errors import one_line
 from curation.forgetting.address import COLUMNS
 from curation.forgetting.tombstones import Tombstones
-from curation.ledger import Outcome, failed, kept, rule_rows
+from curation.ledger import REJECTED, Outcome, failed, kept, rule_rows
 from curation.photos.decode import DecodeError, Header, OpenPhoto, UnknownFormatError, open_photo
 from curation.photos.opt_out import OPTED_OUT, OptOuts
 from curation.photos.perceptual_hash import perceptual_hash
@@ -21,13 +21,25 @@ from curation.sources.photo_bytes import PhotoBytes, TooManyBytesError
 from curation.stage import Stage, set_columns
 
 FORGOTTEN = "forgotten"  # reason and value of `undecoded`
+NOT_DOWNLOADED = "not_downloaded"  # reason, and column of what the downloader wrote
+_UNREADABLE = ("source_error", NOT_DOWNLOADED)
 # What a row may say of a photo that was forgotten: where in the collection it lies, and no more.
-_TELLING = ("subject_hint", "source_url", "page_url", "author", "caption", "metadata", "consent")
+_TELLING = (
+    NOT_DOWNLOADED,
+    "subject_hint",
+    "source_url",
+    "page_url",
+    "author",
+    "caption",
+    "metadata",
+    "consent",
+)
 _HASH_FROM_PX = 256  # a JPEG may be decoded at this scale for its perceptual hash
 
 
 class Read(Stage):
-    """Fills what is known of a file. A file that cannot be read or decoded is failed.
+    """Fills what is known of a file. A file that cannot be read or decoded is failed; a download that
+    failed before is no photo, and rejected as `not_downloaded`.
 
     `undecoded` names what kept the photo from being read or decoded: too_many_bytes, too_many_pixels,
     format, or that it was forgotten or opted out by its name or address. It is no failure; the stage
@@ -79,12 +91,13 @@ class Read(Stage):
 
     def missing(self, table: pa.Table) -> list[bool]:
         """Rows never read, and rows that a limit stopped which lets them pass now."""
-        names = [*self.fills.names, "source_error", "source_key", "file_name", *COLUMNS]
-        rows = table.select(names).to_pylist()
-        return [row["source_error"] is None and self._is_missing(row) for row in rows]
+        names = [*self.fills.names, *_UNREADABLE, "source_key", "file_name", *COLUMNS]
+        return [self._is_missing(row) for row in table.select(names).to_pylist()]
 
     def _is_missing(self, row: dict[str, Any]) -> bool:
         limit = row["undecoded"]
+        if _is_unreadable(row):
+            return limit is not None or self._tombstones.has_url(row, self._settings.address_query)
         # What was read before it was forgotten is stored no longer; whether it still is, reading tells.
         if limit == FORGOTTEN or self._is_forgotten(row):
             return True
@@ -119,6 +132,8 @@ class Read(Stage):
     def _read(self, row: dict[str, Any]) -> dict[str, Any]:
         if self._tombstones.has_url(row, self._settings.address_query):
             return {"undecoded": FORGOTTEN}
+        if _is_unreadable(row):
+            return {}
         if self._opt_outs.naming(row):
             return {"undecoded": OPTED_OUT}
         found = self._read_anything(row)
@@ -154,12 +169,23 @@ class Read(Stage):
         return {**found, "phash": perceptual_hash(rgb)}
 
     def decide(self, table: pa.Table) -> pa.Table:
-        """Failed where the source or the file could not be read; kept otherwise."""
+        """Rejected where nothing was downloaded, failed where the source or the file could not be read;
+        kept otherwise, as what was forgotten: `screen` rejects it."""
         outcomes: list[Outcome | None] = []
-        for row in table.select(["source_error", "read_error"]).to_pylist():
+        for row in table.select([*_UNREADABLE, "read_error", "undecoded"]).to_pylist():
             problem = row["source_error"] or row["read_error"]
-            outcomes.append(failed("unreadable", problem) if problem else kept())
+            if row["undecoded"] == FORGOTTEN:
+                outcomes.append(kept())
+            elif row["not_downloaded"]:
+                outcomes.append(Outcome(REJECTED, NOT_DOWNLOADED, detail=row["not_downloaded"]))
+            else:
+                outcomes.append(failed("unreadable", problem) if problem else kept())
         return rule_rows(table, self.stamp, outcomes)
+
+
+def _is_unreadable(row: dict[str, Any]) -> bool:
+    """Whether the collection itself says that there is no photo to read."""
+    return any(row[name] is not None for name in _UNREADABLE)
 
 
 def _said(header: Header | None) -> dict[str, Any]:

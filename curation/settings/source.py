@@ -15,7 +15,7 @@ class SourceSettings(Settings):
     """A collection: folders of images, img2dataset tars, or Parquet files; local or any fsspec URL."""
 
     kind: Literal["folder", "webdataset", "parquet"] = "folder"
-    path: str | list[str] = Field(description="folder, file or glob, or a list of them")
+    path: str | list[str] = Field(description="folder, file or pattern, or a list of them")
     image_column: str = Field("image", description="parquet: column of bytes, or of {bytes, path}")
     uri_column: str = Field("uri", description="parquet: column of paths or URLs, used without bytes")
     allow_urls: bool = Field(False, description="parquet: read photos from http(s):// addresses")

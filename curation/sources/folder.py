@@ -1,89 +1,157 @@
 """A folder of images, with img2dataset's neighbours `name.json` and `name.txt` where there are any."""
 
+import heapq
 import posixpath
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from curation.errors import one_line
 from curation.fingerprint import fingerprint_rows
 from curation.settings.source import SourceSettings
-from curation.sources.rows import MAX_TEXT_BYTES, SourceRow, beside
+from curation.sources.listing import Listed, file_at, files_below
+from curation.sources.names import ending, is_photo, label_map_of, stems
+from curation.sources.records import Records, tie
+from curation.sources.rows import (
+    MAX_TEXT_BYTES,
+    SourceRow,
+    beside,
+    columns_of,
+    not_downloaded,
+    read_record,
+)
 from curation.storage import filesystem, is_local, read_bytes
 from shards.stated import plain_text
 
-# Files with these endings are photos of the collection, also where their format is then refused.
-IMAGE_SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".gif",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".heic",
-        ".heif",
-        ".avif",
-        ".jp2",
-        ".jxl",
-    ]
-)
-
 
 def folder_rows(uri: str, label: str, source: SourceSettings) -> Iterator[SourceRow]:
-    """A row for each image file below `uri` (or for `uri` itself), sorted by path."""
-    prefix = "" if is_local(uri) else uri.split("://", 1)[0] + "://"
-    files = _files(uri)
-    root = filesystem(uri)[1].rstrip("/")
-    for path in sorted(files):
-        stem, ending = posixpath.splitext(path)
-        if ending.lower() not in IMAGE_SUFFIXES:
-            continue
-        problem: str | None = None
-        texts: dict[str, bytes | None] = {}
-        for suffix in (".json", ".txt"):
-            try:
-                texts[suffix] = _text(prefix, stem + suffix, files)
-            except (OSError, UnicodeError) as error:
-                problem, texts[suffix] = f"its {suffix} cannot be read: {one_line(error)}", None
-        columns = beside(texts[".json"], texts[".txt"], source)
-        columns["source_error"] = problem or columns["source_error"]
-        if source.subject_hint == "folder":
-            columns["subject_hint"] = plain_text(posixpath.basename(posixpath.dirname(path)))
-        inside = plain_text(path[len(root) :].strip("/"))
-        if plain_text(path) != path:
-            columns["source_error"] = "the file's name is not valid UTF-8"
-        yield SourceRow(
-            source_key=f"{label}/{inside}" if inside else label,
-            file_name=plain_text(posixpath.basename(path)),
-            uri=prefix + plain_text(path),
-            length=files[path].get("size"),
-            version=_version(files[path]),
-            **columns,
-        )
-
-
-def _text(prefix: str, path: str, files: dict[str, dict[str, Any]]) -> bytes | None:
-    """The file beside a photo, or None where there is none that could be metadata."""
-    if path not in files or (files[path].get("size") or 0) > MAX_TEXT_BYTES:
-        return None
-    return read_bytes(prefix + path)
+    """A row for each image file below `uri` (or for `uri` itself), sorted by path; among them one for
+    each folder or link that cannot be followed, and for each download that failed."""
+    yield from _Folder(uri, label, source).rows()
 
 
 def folder_version(uri: str) -> str:
     """Changes when any file below `uri` appears, goes, or changes size or modification time."""
-    return fingerprint_rows((path, _version(info)) for path, info in sorted(_files(uri).items()))
+    return fingerprint_rows((path, known.version) for path, known in sorted(_files(uri).items()))
 
 
-def _version(info: dict[str, Any]) -> str:
-    return f"{info.get('size')}:{info.get('ETag') or info.get('mtime')}"
+@dataclass(frozen=True)
+class _Outcome:
+    path: str
+    columns: dict[str, Any]
 
 
-def _files(uri: str) -> dict[str, dict[str, Any]]:
-    fs, path = filesystem(uri)
-    if not is_local(uri):
-        fs.invalidate_cache()
-    return dict(fs.find(path, detail=True))
+class _Folder:
+    """The listing of one folder."""
+
+    def __init__(self, uri: str, label: str, source: SourceSettings) -> None:
+        self._prefix = "" if is_local(uri) else uri.split("://", 1)[0] + "://"
+        self._root = filesystem(uri)[1].rstrip("/")
+        self._label = label
+        self._source = source
+        self._files = _files(uri)
+        photos = (path for path in sorted(self._files) if is_photo(path) and not self._is_label_map(path))
+        self._photos = [path for path in photos if not self._files[path].is_folder]
+
+    def rows(self) -> Iterator[SourceRow]:
+        """All of them."""
+        names = [(0, path) for path in self._photos]
+        json = [path for path in sorted(self._files) if ending(path) == ".json"]
+        texts = [path for path in sorted(self._files) if ending(path) == ".txt"]
+        records = Records(names, [(0, path) for path in json], is_tar=False)
+        captions = tie(names, [(0, path) for path in texts])
+        absent, suspects = [], []
+        for place in records.strays:
+            said = self._stray(json[place])
+            why = not_downloaded(said or {})
+            if why is not None:
+                columns = {**columns_of(said or {}, None, self._source), "not_downloaded": why}
+                absent.append(_Outcome(json[place], columns))
+            elif said is not None:
+                suspects.append(place)
+        records.suspect(suspects)
+
+        def photos() -> Iterator[_Outcome]:
+            for number, path in enumerate(self._photos):
+                problem = self._files[path].problem or records.problem(number)
+                if problem is not None:
+                    yield _Outcome(path, self._failed(problem))
+                    continue
+                record = json[records.of[number][0]] if records.of[number] else None
+                caption = texts[captions[number][0]] if len(captions[number]) == 1 else None
+                yield _Outcome(path, self._columns(record, caption))
+
+        for outcome in heapq.merge(photos(), absent, self._lost(), key=lambda one: one.path):
+            yield self._row(outcome)
+
+    def _lost(self) -> Iterator[_Outcome]:
+        """Folders that cannot be looked into."""
+        for path, known in sorted(self._files.items()):
+            if known.is_folder and known.problem is not None:
+                yield _Outcome(path, self._failed(known.problem))
+
+    def _is_label_map(self, path: str) -> bool:
+        """Whether it lies beside the photo that it is the map of."""
+        stem = label_map_of(path)
+        return stem is not None and any(
+            f"{stem}{suffix}" in self._files for suffix in (".jpg", ".png", ".webp")
+        )
+
+    def _columns(self, record: str | None, caption: str | None) -> dict[str, Any]:
+        said: dict[str, bytes | None] = {".json": None, ".txt": None}
+        for path in (record, caption):
+            if path is None:
+                continue
+            size = self._files[path].size or 0
+            if size > MAX_TEXT_BYTES:
+                if path == record:
+                    return self._failed(f"its .json has {size} bytes, more than {MAX_TEXT_BYTES}")
+                continue
+            try:
+                said[ending(path)] = read_bytes(self._prefix + path)
+            except (OSError, UnicodeError) as error:
+                return self._failed(f"its {ending(path)} cannot be read: {one_line(error)}")
+        return beside(said[".json"], said[".txt"], self._source)
+
+    def _stray(self, path: str) -> dict[str, Any] | None:
+        """What a .json says that lies beside no photo; None where it is no record at all."""
+        known = self._files[path]
+        if known.problem is not None or (known.size or 0) > MAX_TEXT_BYTES:
+            return {}
+        try:
+            return read_record(read_bytes(self._prefix + path))
+        except (OSError, UnicodeError, ValueError):
+            return {}
+
+    def _failed(self, problem: str) -> dict[str, Any]:
+        return {**columns_of({}, None, self._source), "source_error": problem}
+
+    def _row(self, outcome: _Outcome) -> SourceRow:
+        path, columns = outcome.path, outcome.columns
+        if self._source.subject_hint == "folder":
+            columns["subject_hint"] = plain_text(posixpath.basename(posixpath.dirname(path)))
+        inside = plain_text(path[len(self._root) :].strip("/"))
+        if plain_text(path) != path:
+            columns["source_error"] = "the file's name is not valid UTF-8"
+        return SourceRow(
+            source_key=f"{self._label}/{inside}" if inside else self._label,
+            file_name=plain_text(posixpath.basename(path)),
+            uri=self._prefix + plain_text(path),
+            length=self._files[path].size,
+            version=self._files[path].version,
+            **columns,
+        )
+
+
+def _files(uri: str) -> dict[str, Listed]:
+    """What lies below a folder; of a file, itself and what may be its record or caption."""
+    files = files_below(uri)
+    prefix = "" if is_local(uri) else uri.split("://", 1)[0] + "://"
+    path = filesystem(uri)[1].rstrip("/")
+    if list(files) == [path] and is_photo(path):
+        for stem in stems(path):
+            for suffix in (".json", ".JSON", ".txt", ".TXT"):
+                known = file_at(f"{prefix}{stem}{suffix}")
+                if known is not None and known.problem != "a folder":
+                    files[stem + suffix] = known
+    return files

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from curation.settings.source import SourceSettings
 from curation.sources.parquet import resolve
+from curation.sources.paths import certain_part
 from curation.sources.web import TooLargeError, read_web
 from curation.storage import filesystem, is_local, local_path, read_bytes
 
@@ -28,6 +29,7 @@ class PhotoBytes:
 
     def __init__(self, source: SourceSettings) -> None:
         self._source = source
+        self._roots: list[str] | None = None  # folders that rows may name files of
         self._group: tuple[str, int, Any] | None = None
         self._file: tuple[str, Any, list[int]] | None = None
 
@@ -68,16 +70,11 @@ class PhotoBytes:
 
     def _require_inside(self, uri: str) -> None:
         """A row of a stranger's table must not bring in whatever this machine can read."""
-        paths = [self._source.path] if isinstance(self._source.path, str) else self._source.path
-        place = _plain(uri)
-        for path in paths:
-            whole = _plain(path)
-            root = posixpath.dirname(whole) if path.endswith(".parquet") else whole
-            while any(letter in root for letter in "*?["):
-                root = posixpath.dirname(root)
-            if place.startswith(root.rstrip("/") + "/"):
-                return
-        raise ValueError("the row names a file outside the collection (source.allow_outside)")
+        if self._roots is None:
+            paths = [self._source.path] if isinstance(self._source.path, str) else self._source.path
+            self._roots = [_plain(certain_part(path)).rstrip("/") + "/" for path in paths]
+        if not _plain(uri).startswith(tuple(self._roots)):
+            raise ValueError("the row names a file outside the collection (source.allow_outside)")
 
     def _parquet(self, uri: str, row: int, max_bytes: int | None) -> bytes:
         if self._file is None or self._file[0] != uri:

@@ -1,7 +1,7 @@
 """The row that every source yields for one photo: where its bytes are, and what came with it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +28,14 @@ SOURCE_SCHEMA = pa.schema(
         ("caption", pa.string()),
         ("metadata", pa.string()),
         ("source_error", pa.string()),
+        ("not_downloaded", pa.string()),
         ("version", pa.string()),
     ]
 )
 
-MAX_TEXT_BYTES = 1 << 20  # a longer .json or .txt beside a photo is not metadata
+MAX_TEXT_BYTES = 1 << 20  # a longer .json fails its photo, a longer .txt is no caption
+_FAILED_DOWNLOADS = ("failed_to_download", "failed_to_resize")  # img2dataset's `status`; no photo came
+_APPLE_DOUBLE = b"\0\x05\x16\x07"  # begins the file `._NAME` that macOS lays beside NAME
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class SourceRow:
     `source_key` is unique in the collection and does not name the place where the collection lies.
     The bytes are the file `uri`, or `length` of it from `offset`, or the image column of row `row`.
     `metadata` is JSON of whatever else came with the photo. `source_error` says why there are no
-    bytes to read. `version` changes when the bytes behind the reference may have.
+    bytes to read, or why the photo may not be let in; `not_downloaded`, what the downloader wrote of a photo
+    that it did not get. `version` changes when the bytes behind the reference may have.
     """
 
     source_key: str
@@ -61,26 +65,51 @@ class SourceRow:
     caption: str | None = None
     metadata: str | None = None
     source_error: str | None = None
+    not_downloaded: str | None = None
     version: str | None = None
+
+
+def read_record(data: bytes) -> dict[str, Any] | None:
+    """The object in a .json; None for a file of macOS' own that is only called so. Raises ValueError."""
+    if data.startswith(_APPLE_DOUBLE):
+        return None
+    try:
+        record = json.loads(data)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+    if not isinstance(record, dict):
+        raise ValueError(f"it holds no object but {type(record).__name__}")
+    return record
+
+
+def not_downloaded(record: Mapping[str, Any]) -> str | None:
+    """What img2dataset wrote of a download that failed: its status and its error; None of any other."""
+    status = record.get("status")
+    if status not in _FAILED_DOWNLOADS:
+        return None
+    error = record.get("error_message")
+    return plain_text(f"{status}: {error}" if error else str(status))[:300]
 
 
 def beside(json_text: bytes | None, caption: bytes | None, source: SourceSettings) -> dict[str, Any]:
     """Columns of SourceRow from the .json and .txt beside a photo; `source_error` for a broken .json."""
-    record: dict[str, Any] = {}
-    problem = None
-    if json_text is not None:
-        try:
-            loaded = json.loads(json_text)
-            record = loaded if isinstance(loaded, dict) else {}
-        except (ValueError, RecursionError) as error:
-            problem = f"its .json is broken: {plain_text(str(error))[:200]}"
+    try:
+        record = read_record(json_text) if json_text is not None else None
+    except ValueError as error:
+        problem = f"its .json is broken: {plain_text(str(error))[:200]}"
+        return {**columns_of({}, caption, source), "source_error": problem}
+    return columns_of(record or {}, caption, source)
+
+
+def columns_of(record: dict[str, Any], caption: bytes | None, source: SourceSettings) -> dict[str, Any]:
+    """Columns of SourceRow from what a record says and from the text of a .txt."""
     columns = carried_columns(record, source.columns)
     if "caption" not in columns and caption is not None:
         columns["caption"] = caption.decode("utf-8", "replace").strip()
     if source.collection is not None:
         columns.setdefault("collection", source.collection)
     columns["metadata"] = json.dumps(record, sort_keys=True) if record else None
-    columns["source_error"] = problem
+    columns["source_error"] = None
     return columns
 
 

@@ -1,53 +1,71 @@
 """What of a collection is listed as one unit: a folder, a tar, a Parquet file."""
 
-import os
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
-from curation.errors import ConfigError, one_line
+from curation.errors import ConfigError, one_line, printable
 from curation.settings.source import SourceSettings
 from curation.sources.folder import folder_rows, folder_version
+from curation.sources.listing import files_below
+from curation.sources.names import ending
 from curation.sources.parquet import parquet_rows
+from curation.sources.paths import named_by
 from curation.sources.rows import SourceRow
 from curation.sources.webdataset import webdataset_rows
-from curation.storage import filesystem, is_local, local_path
+from curation.storage import is_local
 
 _SUFFIX = {"webdataset": ".tar", "parquet": ".parquet"}
+_MOST_TOLD = 5  # names that a pattern matches which are told
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One piece of the collection. `version` changes when its content does; `label` begins its keys."""
+    """One piece of the collection. `version` changes when its content does; `label` begins its keys;
+    `problem` says why it cannot be listed, and is empty otherwise."""
 
     uri: str
     label: str
     version: str
+    problem: str = ""
 
 
 def list_units(source: SourceSettings) -> list[Unit]:
     """The units of a collection, sorted by label. Raises ConfigError when there are none."""
-    paths = [source.path] if isinstance(source.path, str) else source.path
-    found: list[tuple[str, str]] = []
-    for path in paths:
-        found += _expand(path, source)
+    found: set[tuple[str, str, str]] = set()
+    for path in _paths(source):
+        found.update(_units_at(path, source))
     if not found:
         wanted = _SUFFIX.get(source.kind, "photos")
         raise ConfigError(f"source.path: {source.path!r}: no {wanted} there")
     units = []
     labels: dict[str, int] = {}
-    for uri, version in sorted(set(found), key=lambda item: (posixpath.basename(item[0]), item[0])):
+    for uri, version, problem in sorted(found, key=lambda item: (posixpath.basename(item[0]), item[0])):
         label = posixpath.basename(uri.rstrip("/")) or "collection"
         labels[label] = labels.get(label, 0) + 1
         if labels[label] > 1:
             label = f"{label}~{labels[label]}"
-        units.append(Unit(uri, label, version))
+        units.append(Unit(uri, label, version, problem))
     return units
+
+
+def pattern_lines(source: SourceSettings) -> list[str]:
+    """A line for each path of the collection that is no name of anything and stands for what it matches."""
+    lines = []
+    for path in _paths(source):
+        names, is_pattern = named_by(path)
+        if is_pattern and names:
+            told = ", ".join(printable(name) for name in names[:_MOST_TOLD])
+            more = f" and {len(names) - _MOST_TOLD} more" if len(names) > _MOST_TOLD else ""
+            lines.append(f"source.path: {printable(path)} is a pattern; it stands for {told}{more}")
+    return lines
 
 
 def unit_rows(unit: Unit, source: SourceSettings) -> Iterator[SourceRow]:
     """The photos of one unit, in an order that depends on its content alone."""
+    if unit.problem:
+        yield SourceRow(f"{unit.label}#broken", unit.label, unit.uri, source_error=unit.problem)
+        return
     try:
         if source.kind == "folder":
             yield from folder_rows(unit.uri, unit.label, source)
@@ -60,34 +78,25 @@ def unit_rows(unit: Unit, source: SourceSettings) -> Iterator[SourceRow]:
         yield SourceRow(f"{unit.label}#broken", unit.label, unit.uri, source_error=problem)
 
 
-def _expand(path: str, source: SourceSettings) -> list[tuple[str, str]]:
-    """(uri, version) of the units at a path, folder or glob."""
-    if is_local(path):
-        path = os.path.abspath(os.path.expanduser(local_path(path)))
-    fs, inner = filesystem(path)
-    prefix = "" if is_local(path) else path.split("://", 1)[0] + "://"
-    if any(letter in inner for letter in "*?["):
-        hits = sorted(fs.glob(inner))
-    elif source.kind == "folder":
-        if not fs.exists(inner):
-            raise ConfigError(f"source.path: {path}: no such folder or file")
-        hits = [inner]
-    elif fs.isdir(inner):
-        hits = [name for name in sorted(fs.find(inner)) if name.endswith(_SUFFIX[source.kind])]
-    elif fs.exists(inner):
-        hits = [inner]
-    else:
-        raise ConfigError(f"source.path: {path}: no such folder or file")
-    if source.kind == "folder":
-        return [(prefix + hit, folder_version(prefix + hit)) for hit in hits]
-    return [(prefix + hit, _version(fs, hit)) for hit in hits]
+def _paths(source: SourceSettings) -> list[str]:
+    return [source.path] if isinstance(source.path, str) else source.path
 
 
-def _version(fs: Any, path: str) -> str:
-    """Size and ETag or modification time of a file; of one that is not there, that it is not."""
+def _units_at(path: str, source: SourceSettings) -> Iterator[tuple[str, str, str]]:
+    """(uri, version, problem) of the units at a path, folder or pattern."""
     try:
-        info = fs.info(path)
-    except OSError:
-        return "absent"
-    stamp = next((info[key] for key in ("ETag", "mtime", "LastModified") if info.get(key)), "")
-    return f"{info.get('size')}:{stamp}"
+        names, is_pattern = named_by(path)
+    except PermissionError as error:
+        raise ConfigError(f"source.path: {path}: {one_line(error)}") from None
+    if not names:
+        nor = ", and nothing that it matches" if is_pattern else ""
+        raise ConfigError(f"source.path: {path}: no such folder or file{nor}")
+    for uri in names:
+        if source.kind == "folder":
+            yield uri, folder_version(uri), ""
+            continue
+        prefix = "" if is_local(uri) else uri.split("://", 1)[0] + "://"
+        for file, known in files_below(uri).items():
+            is_itself = prefix + file == uri
+            if known.is_folder or is_itself or ending(file) == _SUFFIX[source.kind]:
+                yield prefix + file, known.version, known.problem or ""

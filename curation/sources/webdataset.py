@@ -1,124 +1,208 @@
-"""WebDataset tars as img2dataset writes them: KEY.jpg, KEY.json, KEY.txt side by side.
+"""Tars with photos and their records: WebDataset as img2dataset writes it, our own shards, anybody's tars.
 
-Members are found by their headers and read later by offset, so one bad photo harms no other. A tar
-that is cut or broken yields the members before the break and one row that says where it broke.
+One walk over the headers notes where photos, .json and .txt lie, wherever they stand; then each photo is
+tied to its record by name. Photos are read later by offset, so one bad photo harms no other. A tar that
+is cut or broken yields the members before the break and one row that says where it broke.
 """
 
 import posixpath
-import tarfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
+from curation.errors import one_line
 from curation.settings.source import SourceSettings
-from curation.sources.folder import IMAGE_SUFFIXES
-from curation.sources.rows import MAX_TEXT_BYTES, SourceRow, beside
+from curation.sources.names import ending, is_photo, label_map_of, stem_of
+from curation.sources.records import Name, Records, tie
+from curation.sources.rows import (
+    MAX_TEXT_BYTES,
+    SourceRow,
+    beside,
+    columns_of,
+    not_downloaded,
+    read_record,
+)
 from curation.storage import filesystem
 from shards.stated import plain_text
+from shards.tar_reader import Entry, TarError, behind_end, members
 
-_MOST_HEADER_BYTES = 16 * 2**20  # of long names and extended headers
-_LABEL_MAP = ".regions.png"  # of our own shards, read as a collection
+_HELD_BYTES = 64 * 2**20  # of .json and .txt of one tar; what is over is read again when its photo is listed
 
 
 def webdataset_rows(uri: str, label: str, source: SourceSettings) -> Iterator[SourceRow]:
-    """A row for each image member, in the order of the tar."""
+    """A row for each image member, in the order of the tar; then one for each download that failed."""
     fs, path = filesystem(uri)
     size = int(fs.info(path)["size"])
     with fs.open(path, "rb") as stream:
-        yield from _rows(stream, size, uri, label, source)
+        yield from _Listing(_Tar(stream, size), uri, label, source).rows()
 
 
-def _rows(stream: Any, size: int, uri: str, label: str, source: SourceSettings) -> Iterator[SourceRow]:
-    key: str | None = None
-    images: list[tarfile.TarInfo] = []
-    texts: dict[str, bytes] = {}
-    seen: dict[str, int] = {}
-    broken: str | None = None
-    end = 0
-    try:
-        headers: Any = _Headers(stream)
-        with tarfile.open(fileobj=headers, mode="r:") as tar:
-            while (member := tar.next()) is not None:
-                tar.members = []  # type: ignore[attr-defined] # tarfile keeps every header otherwise
-                end = member.offset_data + (member.size + 511) // 512 * 512
-                stem, suffix = _split(member.name)
-                if stem != key:
-                    yield from _photos(images, texts, uri, label, source, seen)
-                    key, images, texts = stem, [], {}
-                if posixpath.splitext("x" + suffix)[1] in IMAGE_SUFFIXES and not suffix.endswith(_LABEL_MAP):
-                    images.append(member)
-                elif suffix in (".json", ".txt") and member.isreg() and member.size <= MAX_TEXT_BYTES:
-                    stream.seek(member.offset_data)
-                    texts[suffix] = stream.read(member.size)
-        # tarfile ends quietly at a cut or unreadable header; a whole tar goes on with zeros.
-        stream.seek(end)
-        tail = stream.read(512)
-        if tail != bytes(512):
-            broken = f"cut at byte {size}" if len(tail) < 512 else f"no tar header at byte {end}"
-    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
-        broken = f"{error} (at byte {end} of {size})"
-    yield from _photos(images, texts, uri, label, source, seen)
-    if broken is not None:
-        yield SourceRow(
-            source_key=f"{label}#broken",
-            file_name=label,
-            uri=uri,
-            collection=source.collection,
-            source_error=f"tar is broken: {broken}; what lies behind is unknown",
-        )
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A .json or .txt: its bytes, or where they lie; or why it cannot be read."""
+
+    offset: int
+    length: int
+    data: bytes | None
+    problem: str | None
 
 
-class _Headers:
-    """A tar as tarfile reads it, header by header: none may claim more than `_MOST_HEADER_BYTES`."""
+@dataclass
+class _Texts:
+    names: list[Name] = field(default_factory=list)
+    places: list[_Text] = field(default_factory=list)
 
-    def __init__(self, stream: Any) -> None:
+
+class _Tar:
+    """The walk over one file, and what it found."""
+
+    def __init__(self, stream: Any, size: int) -> None:
         self._stream = stream
+        self._size = size
+        self._held = 0
+        self.photos: list[tuple[int, Entry]] = []
+        self.json, self.txt = _Texts(), _Texts()
+        self.broken: str | None = None
+        maps: list[tuple[int, Entry]] = []
+        try:
+            for part, entry in self._members():
+                kind = ending(entry.name)
+                if entry.kind == "folder":
+                    continue
+                if label_map_of(entry.name) is not None:
+                    maps.append((part, entry))
+                elif is_photo(entry.name):
+                    self.photos.append((part, entry))
+                elif kind in (".json", ".txt"):
+                    self._note(self.json if kind == ".json" else self.txt, part, entry)
+        except (TarError, OSError, EOFError) as error:
+            self.broken = str(error) if isinstance(error, TarError) else one_line(error)
+        if maps:
+            stems = {(part, stem_of(entry.name)) for part, entry in self.photos}
+            self.photos += [m for m in maps if (m[0], label_map_of(m[1].name)) not in stems]
+            self.photos.sort(key=lambda found: found[1].start)
 
-    def read(self, size: int) -> bytes:
-        """At most so many bytes. Raises ValueError for a header of an absurd size."""
-        if not 0 <= size <= _MOST_HEADER_BYTES:
-            raise ValueError(f"a header claims {size} bytes")
-        return bytes(self._stream.read(size))
+    def _members(self) -> Iterator[tuple[int, Entry]]:
+        """(part, member): `cat` makes one file of several tars, each with an end mark of its own."""
+        part, start, end = 0, 0, 0
+        while True:
+            for entry in members(self.read, self._size, start):
+                end = entry.end
+                yield part, entry
+            behind = behind_end(self.read, self._size, max(start, end))
+            if behind is None:
+                return
+            part, start = part + 1, behind
 
-    def seek(self, place: int, whence: int = 0) -> int:
-        """Moves. Raises ValueError for a place that no file has."""
-        if not 0 <= place < 2**62:
-            raise ValueError(f"a member claims to end at byte {place}")
-        return int(self._stream.seek(place, whence))
+    def _note(self, texts: _Texts, part: int, entry: Entry) -> None:
+        problem, data = None, None
+        if not entry.is_file:
+            problem = f"is {_described(entry)}"
+        elif entry.length > MAX_TEXT_BYTES:
+            problem = f"has {entry.length} bytes, more than {MAX_TEXT_BYTES}"
+        elif self._held + entry.length <= _HELD_BYTES:
+            data = self.read(entry.offset, entry.length)
+            self._held += entry.length
+        texts.names.append((part, entry.name))
+        texts.places.append(_Text(entry.offset, entry.length, data, problem))
 
-    def tell(self) -> int:
-        """Where it is."""
-        return int(self._stream.tell())
+    def read(self, offset: int, length: int) -> bytes:
+        """So many bytes; fewer only at the end of the file. Raises OSError."""
+        self._stream.seek(offset)
+        return bytes(self._stream.read(length))
+
+    def text(self, text: _Text) -> bytes:
+        """The bytes of a .json or .txt. Raises OSError."""
+        return self.read(text.offset, text.length) if text.data is None else text.data
 
 
-def _photos(
-    images: list[tarfile.TarInfo],
-    texts: dict[str, bytes],
-    uri: str,
-    label: str,
-    source: SourceSettings,
-    seen: dict[str, int],
-) -> Iterator[SourceRow]:
-    if not images:
-        return
-    columns = beside(texts.get(".json"), texts.get(".txt"), source)
-    for image in images:
-        name = plain_text(image.name)
-        seen[name] = seen.get(name, 0) + 1
-        again = f"~{seen[name]}" if seen[name] > 1 else ""
-        if not image.isreg():
-            columns["source_error"] = "the tar member is not a regular file"
-        yield SourceRow(
-            source_key=f"{label}/{name}{again}",
+class _Listing:
+    """The rows of one tar."""
+
+    def __init__(self, tar: _Tar, uri: str, label: str, source: SourceSettings) -> None:
+        self._tar = tar
+        self._uri = uri
+        self._label = label
+        self._source = source
+        self._seen: dict[str, int] = {}
+
+    def rows(self) -> Iterator[SourceRow]:
+        """All of them."""
+        tar = self._tar
+        names = [(part, entry.name) for part, entry in tar.photos]
+        records = Records(names, tar.json.names, is_tar=True)
+        captions = tie(names, tar.txt.names)
+        absent, suspects = self._strays(records.strays)
+        records.suspect(suspects)
+        for photo, (_, entry) in enumerate(tar.photos):
+            mine, text = records.of[photo], captions[photo]
+            problem = None if entry.is_file else f"the tar member is {_described(entry)}"
+            problem = problem or records.problem(photo)
+            if problem is None and not mine and tar.broken is not None:
+                problem = "its record may lie behind the break of the tar"
+            columns = self._columns(mine, text) if problem is None else self._failed(problem)
+            yield self._row(entry.name, columns, entry)
+        for record, columns in absent:
+            yield self._row(tar.json.names[record][1], columns)
+        if tar.broken is not None:
+            yield SourceRow(
+                source_key=f"{self._label}#broken",
+                file_name=self._label,
+                uri=self._uri,
+                collection=self._source.collection,
+                source_error=f"tar is broken: {tar.broken}; what lies behind is unknown",
+            )
+
+    def _row(self, name: str, columns: dict[str, Any], entry: Entry | None = None) -> SourceRow:
+        name = plain_text(name)
+        self._seen[name] = self._seen.get(name, 0) + 1
+        again = f"~{self._seen[name]}" if self._seen[name] > 1 else ""
+        return SourceRow(
+            source_key=f"{self._label}/{name}{again}",
             file_name=posixpath.basename(name),
-            uri=uri,
-            offset=image.offset_data,
-            length=image.size,
+            uri=self._uri,
+            offset=entry.offset if entry else None,
+            length=entry.length if entry else None,
             **columns,
         )
 
+    def _columns(self, record: list[int], caption: list[int]) -> dict[str, Any]:
+        try:
+            text = None
+            if record:
+                found = self._tar.json.places[record[0]]
+                if found.problem is not None:
+                    return self._failed(f"its .json {found.problem}")
+                text = self._tar.text(found)
+            words = self._tar.txt.places[caption[0]] if len(caption) == 1 else None
+            said = self._tar.text(words) if words is not None and words.problem is None else None
+        except OSError as error:
+            return self._failed(f"its record cannot be read: {one_line(error)}")
+        return beside(text, said, self._source)
 
-def _split(name: str) -> tuple[str, str]:
-    """Key and ending of a member: WebDataset cuts the base name at its first dot."""
-    folder, base = posixpath.split(name)
-    stem, dot, ending = base.partition(".")
-    return posixpath.join(folder, stem), (dot + ending).lower()
+    def _failed(self, problem: str) -> dict[str, Any]:
+        return {**columns_of({}, None, self._source), "source_error": problem}
+
+    def _strays(self, strays: list[int]) -> tuple[list[tuple[int, dict[str, Any]]], list[int]]:
+        """(record, columns) of downloads that failed, and the records that may be some photo's."""
+        absent, suspects = [], []
+        for record in strays:
+            found = self._tar.json.places[record]
+            try:
+                said = read_record(self._tar.text(found)) if found.problem is None else {}
+            except (OSError, ValueError):
+                said = {}
+            if said is None:  # no record at all
+                continue
+            why = not_downloaded(said)
+            if why is None:
+                suspects.append(record)
+            else:
+                absent.append((record, {**columns_of(said, None, self._source), "not_downloaded": why}))
+        return absent, suspects
+
+
+def _described(entry: Entry) -> str:
+    """What a member is that is no plain file, as `a hard link to 'x.jpg'`."""
+    to = f" to {entry.target!r}" if entry.target else ""
+    return f"a {entry.kind}{to}"

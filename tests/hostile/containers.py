@@ -65,12 +65,13 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def broken_tars(folder: Path, good: bytes) -> int:
-    """Tars that break behind a good photo, each in another way. Returns how many."""
+    """Tars that break behind a good photo and its record, each in another way. Returns how many."""
     folder.mkdir(parents=True)
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w") as tar:
         _add(tar, "neighbour.jpg", good)
-    whole = sink.getvalue()[: 512 + -(-len(good) // 512) * 512]
+        _add(tar, "neighbour.json", b"{}")
+    whole = sink.getvalue()[: 512 + -(-len(good) // 512) * 512 + 1024]
     huge = tarfile.TarInfo("huge.jpg")
     huge.size = 2**62
     negative = bytearray(tarfile.TarInfo("negative.jpg").tobuf())

@@ -8,14 +8,19 @@ from curation.settings.source import SourceSettings
 from curation.sources.webdataset import webdataset_rows
 from tests.fuzz.parsers import tar
 
-MODULES = ("curation.sources.webdataset", "curation.sources.rows", "tarfile")
+MODULES = (
+    "curation.sources.webdataset",
+    "curation.sources.records",
+    "curation.sources.rows",
+    "shards.tar_reader",
+)
 _SOURCE = SourceSettings(kind="webdataset", path="collection")
 _FILE = Path(tempfile.gettempdir()) / f"persona-fuzz-{os.getpid()}.tar"
 
 
 def seeds() -> list[bytes]:
-    """Those of the other tar reader."""
-    return tar.seeds()
+    """Those of the other tar reader, and two tars joined."""
+    return [*tar.seeds(), tar.seeds()[0] + tar.seeds()[1]]
 
 
 def parse(data: bytes) -> None:
