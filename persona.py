@@ -106,6 +106,10 @@ def _parser(command: str) -> argparse.ArgumentParser:
     mount_plan(commands, _start, _engine_options)
     mount_report(commands)
 
+    from curation.survey.commands import mount as mount_survey
+
+    mount_survey(commands, _config_options)
+
     from curation.forgetting.commands import mount as mount_forgetting
 
     mount_forgetting(commands)
@@ -172,9 +176,10 @@ def _parser(command: str) -> argparse.ArgumentParser:
     shards = commands.add_parser("shards", help="verify, count, merge, split, export and change datasets")
     if command == "shards":
         from shards.commands import mount
+        from shards.handover_commands import mount as mount_handover
         from training.latent_commands import mount as mount_latents
 
-        mount_latents(mount(shards))
+        mount_latents(mount_handover(mount(shards)))
 
     from training.commands import mount as mount_training
 

@@ -34,12 +34,22 @@ def carried_columns(record: Mapping[str, Any], names: Mapping[Any, str] | None =
         if column in names:
             values = [record.get(names[column])]
         else:
-            spellings = (column, *_SPELLINGS.get(column, ()))
-            values = [value for name in spellings for value in (record.get(name), folded.get(name))]
+            values = [value for name in _spellings(column) for value in (record.get(name), folded.get(name))]
         value = next((value for value in values if not _is_empty(value)), None)
         if value is not None:
             found[column] = plain_text(str(value))
     return found
+
+
+def is_carried(name: str, names: Mapping[Any, str] | None = None) -> bool:
+    """Whether a column may be taken from what a record calls `name`."""
+    names = names or {}
+    spellings = {spelling for column in CARRIED if column not in names for spelling in _spellings(column)}
+    return name in names.values() or name.lower() in spellings
+
+
+def _spellings(column: str) -> tuple[str, ...]:
+    return (column, *_SPELLINGS.get(column, ()))
 
 
 def plain_text(text: str) -> str:

@@ -144,10 +144,10 @@ def _is_whole(context: Context, key: str) -> bool:
     return read_bytes(marker).decode() == key
 
 
-def _opt_out(context: Context) -> dict[str, int] | None:
-    """How many lines of the opt-out list there are, and how many matched; None where there is no list."""
+def _opt_out(context: Context) -> dict[str, Any] | None:
+    """Hash and number of lines of the opt-out list, and how many matched; None where there is no list."""
     said = read_heeded(context.job.run)
-    return None if said is None else {"lines": said["lines"], "matched": said["matched"]}
+    return None if said is None else {name: said[name] for name in ("sha256", "lines", "matched")}
 
 
 def _count_rejected(context: Context, planned: list[PlannedGroup]) -> None:

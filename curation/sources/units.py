@@ -49,6 +49,13 @@ def list_units(source: SourceSettings) -> list[Unit]:
     return units
 
 
+def kind_at(path: str) -> str:
+    """The kind of collection at a path: of tars where there are any, else of Parquet files, else a folder."""
+    names, _ = named_by(path)
+    endings = {ending(file) for name in names for file in (name, *files_below(name))}
+    return next((kind for kind, suffix in _SUFFIX.items() if suffix in endings), "folder")
+
+
 def pattern_lines(source: SourceSettings) -> list[str]:
     """A line for each path of the collection that is no name of anything and stands for what it matches."""
     lines = []
