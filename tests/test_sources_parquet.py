@@ -8,11 +8,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curation.forgetting.tombstones import TombstoneStore
 from curation.settings.source import SourceSettings
 from curation.sources.photo_bytes import PhotoBytes
 from curation.sources.rows import SourceRow
 from curation.sources.units import list_units, unit_rows
 from curation.storage import filesystem
+from persona import main
+from tests.drawn_people import collection
+from tests.drawn_pipeline import counts_of, files_of, rows_of, settings, write_config
+from tests.drawn_tars import tar_of
 
 MIB = 2**20
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -180,3 +185,96 @@ def test_the_address_of_a_photo_is_known_before_it_is_read(shape: str, tmp_path:
     row = listed(tmp_path)[1][0]
     assert row.source_url == address
     assert row.file_name == ("a.parquet" if shape == "second column" else "7.jpg")
+
+
+def _img2dataset(folder: Path, photos: list[bytes], failed: list[str]) -> Path:
+    """A table as img2dataset 1.47 writes it: a row for each address, also where nothing came of it."""
+    folder.mkdir()
+    status = [*("success" for _ in photos), *failed]
+    errors = {"failed_to_download": "HTTP Error 404: Not Found", "failed_to_resize": "Image decoding error"}
+    pq.write_table(
+        pa.table(
+            {
+                "url": [f"https://photos.invalid/{n}.jpg" for n in range(len(status))],
+                "license": ["CC0"] * len(status),
+                "key": [f"{n:09d}" for n in range(len(status))],
+                "status": status,
+                "error_message": [errors.get(said) for said in status],
+                "exif": ["{}" if said == "success" else None for said in status],
+                "jpg": pa.array([*photos, *(None for _ in failed)], pa.binary()),
+            }
+        ),
+        folder / "00000.parquet",
+    )
+    return folder
+
+
+def test_downloads_that_failed_are_no_photos_and_no_failures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = [photo.jpeg for photo in collection(5, people=1)]
+    failed = ["failed_to_download"] * 9 + ["failed_to_resize"]
+    folder = _img2dataset(tmp_path / "c", photos, failed)
+    pipeline = settings(folder, kind="parquet")
+    pipeline["source"]["image_column"] = "jpg"
+    config = write_config(tmp_path / "p.yaml", pipeline)
+    run, engine = tmp_path / "run", ["--engine", "inline", "--quiet"]
+    assert main(["curate", "drawn", "--config", str(config), "--out", str(run), *engine]) == 0
+    summary = json.loads((run / "summary.json").read_text())
+    assert counts_of(summary)["read"] == (16, 6, 10, 0)
+    assert next(s for s in summary["stages"] if s["stage"] == "read")["reasons"] == {"not_downloaded": 10}
+    assert main(["retry", str(run), *engine, "--json"]) == 0
+    assert main(["why", str(run), "000000015"]) == 0
+    assert main(["status", str(run)]) == 0
+    assert main(["report", str(run)]) == 0
+    said = capsys.readouterr().out
+    assert '"taken_up": 0' in said
+    assert "read        rejected not_downloaded failed_to_resize: Image decoding error" in said
+    assert "not_downloaded 10" in said
+    assert any(b"not_downloaded" in data for data in files_of(run / "report").values())
+
+
+def test_a_download_that_came_and_has_no_bytes_is_a_failure(tmp_path: Path) -> None:
+    photos = [photo.jpeg for photo in collection(5, people=1)]
+    folder = _img2dataset(tmp_path / "c", photos, ["success", "failed_to_download"])
+    pipeline = settings(folder, kind="parquet")
+    pipeline["source"]["image_column"] = "jpg"
+    config = write_config(tmp_path / "p.yaml", pipeline)
+    words = ["--out", str(tmp_path / "run"), "--engine", "inline", "--quiet"]
+    assert main(["curate", "drawn", "--config", str(config), *words]) == 0
+    verdicts = {row["file_name"]: row["verdict"] for row in rows_of(tmp_path / "run" / "photos")}
+    assert (verdicts["000000006"], verdicts["000000007"]) == ("failed", "rejected")
+
+
+@pytest.mark.parametrize("kind", ["webdataset", "folder"])
+def test_a_record_of_a_download_that_failed_is_a_row_and_makes_no_photo_suspect(
+    kind: str, tmp_path: Path
+) -> None:
+    said = {"status": "failed_to_download", "error_message": "timed out", "url": "https://photos.invalid/2"}
+    files = [("1.jpg", b"photo"), ("2.json", json.dumps(said).encode())]
+    (tmp_path / "c").mkdir()
+    if kind == "webdataset":
+        (tmp_path / "c" / "a.tar").write_bytes(tar_of(files))
+    for name, data in files if kind == "folder" else []:
+        (tmp_path / "c" / name).write_bytes(data)
+    source = SourceSettings(kind=kind, path=str(tmp_path / "c"))  # type: ignore[arg-type]
+    photo, download = [row for unit in list_units(source) for row in unit_rows(unit, source)]
+    assert (photo.file_name, photo.source_error, photo.not_downloaded) == ("1.jpg", None, None)
+    assert download.not_downloaded == "failed_to_download: timed out"
+    assert (download.source_url, download.source_error) == ("https://photos.invalid/2", None)
+
+
+def test_nothing_is_kept_of_a_download_that_failed_whose_address_was_forgotten(tmp_path: Path) -> None:
+    folder = _img2dataset(
+        tmp_path / "c", [photo.jpeg for photo in collection(5, people=1)], ["failed_to_download"]
+    )
+    store = TombstoneStore(str(tmp_path / "forgotten"))
+    store.add([], [], ["https://photos.invalid/6.jpg"])
+    pipeline = settings(folder, kind="parquet")
+    pipeline["source"]["image_column"] = "jpg"
+    config = write_config(tmp_path / "p.yaml", pipeline)
+    words = ["--out", str(tmp_path / "run"), "--engine", "inline", "--quiet"]
+    assert main(["curate", "drawn", "--config", str(config), *words]) == 0
+    row = next(row for row in rows_of(tmp_path / "run" / "photos") if row["file_name"] == "000000006")
+    assert row["decisions"][-1]["reason"] == "forgotten"
+    assert row["source_url"] is row["metadata"] is row["not_downloaded"] is None
