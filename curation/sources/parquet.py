@@ -2,17 +2,21 @@
 
 import json
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.settings.source import SourceSettings
-from curation.sources.rows import SourceRow
+from curation.sources.parquet_batches import batches, open_table
+from curation.sources.rows import SourceRow, not_downloaded
 from curation.storage import filesystem, is_local
 from shards.stated import carried_columns
 
 _MAX_METADATA_CHARS = 100_000
+_MAX_VALUE_CHARS = 1000  # of one value of a row whose metadata is longer
+_RECORD = "json"  # a struct of that name is the record, as `datasets` writes WebDataset as Parquet
 
 
 def parquet_rows(uri: str, label: str, source: SourceSettings) -> Iterator[SourceRow]:
@@ -20,8 +24,7 @@ def parquet_rows(uri: str, label: str, source: SourceSettings) -> Iterator[Sourc
     fs, path = filesystem(uri)
     with fs.open(path, "rb") as stream:
         try:
-            file = pq.ParquetFile(stream)
-            yield from _rows(file, uri, label, source)
+            yield from _rows(open_table(stream), uri, label, source)
         except (pa.ArrowException, OSError) as error:
             yield _broken(uri, label, source, f"Parquet file is broken: {_first_line(error)}")
 
@@ -35,39 +38,75 @@ def _rows(file: pq.ParquetFile, uri: str, label: str, source: SourceSettings) ->
         lacks = f"no column '{source.image_column}' or '{source.uri_column}' (it has: {names})"
         yield _broken(uri, label, source, lacks)
         return
-    unknown = sorted(set(source.columns.values()) - set(schema.names))
+    nested = schema.field(_RECORD).type if _RECORD in schema.names else pa.null()
+    known = {*schema.names, *(field.name for field in nested)} if pa.types.is_struct(nested) else schema.names
+    unknown = sorted(set(source.columns.values()) - set(known))
     if unknown:
         yield _broken(uri, label, source, f"no column '{unknown[0]}', which source.columns names")
         return
-    light = [field.name for field in schema if _is_plain(field.type)]
-    number = 0
+    for number, record in enumerate(_records(file, source.image_column)):
+        columns = _columns(record, source.columns)
+        if source.collection is not None:
+            columns.setdefault("collection", source.collection)
+        key = record.get("key") or record.get("file_name") or record.get("__key__")
+        link = record.get(source.uri_column)
+        image = record.get(source.image_column)
+        inside = image.pop("path", None) if isinstance(image, dict) else image
+        where: str = uri
+        problem: str | None = None
+        if not has_image:
+            where = resolve(uri, link) if isinstance(link, str) and link else uri
+            problem = None if link else "the row has no bytes and no URI"
+        for address in (link, inside):
+            if isinstance(address, str) and address.startswith(("http://", "https://")):
+                columns.setdefault("source_url", address)
+        name = inside if isinstance(inside, str) and inside else where
+        yield SourceRow(
+            source_key=f"{label}#{number:08d}",
+            file_name=str(key) if key is not None else posixpath.basename(name),
+            uri=where,
+            row=number if has_image else None,
+            metadata=_metadata({name: value for name, value in record.items() if value != {}}),
+            source_error=problem,
+            not_downloaded=not_downloaded(record) if has_image and not link else None,
+            **columns,
+        )
+
+
+def _columns(record: dict[str, Any], names: Mapping[Any, str]) -> dict[str, Any]:
+    """The carried columns of a row, and of the struct in it that is a record."""
+    nested = record.get(_RECORD)
+    inner = carried_columns(nested, names) if isinstance(nested, dict) else {}
+    return {**inner, **carried_columns(record, names)}
+
+
+def _records(file: pq.ParquetFile, image_column: str) -> Iterator[dict[str, Any]]:
+    """The rows without lists and bytes; of a picture the path alone."""
+    light = []
+    for field in file.schema_arrow:
+        fields = _light(field)
+        light += (
+            [name for name in fields if name == f"{image_column}.path"]
+            if (field.name == image_column and pa.types.is_struct(field.type))
+            else fields
+        )
     for group in range(file.num_row_groups):
-        rows = file.metadata.row_group(group).num_rows
-        records = file.read_row_group(group, columns=light).to_pylist() if light else [{}] * rows
-        for record in records:
-            columns = carried_columns(record, source.columns)
-            if source.collection is not None:
-                columns.setdefault("collection", source.collection)
-            key = record.get("key") or record.get("file_name") or record.get("__key__")
-            where: str = uri
-            problem: str | None = None
-            if not has_image:
-                value = record.get(source.uri_column)
-                where = resolve(uri, value) if isinstance(value, str) and value else uri
-                problem = None if value else "the row has no bytes and no URI"
-                if where.startswith(("http://", "https://")):
-                    columns.setdefault("source_url", where)
-            text = json.dumps(record, sort_keys=True, default=str)
-            yield SourceRow(
-                source_key=f"{label}#{number:08d}",
-                file_name=str(key) if key is not None else posixpath.basename(where),
-                uri=where,
-                row=number if has_image else None,
-                metadata=text if len(text) <= _MAX_METADATA_CHARS else None,
-                source_error=problem,
-                **columns,
-            )
-            number += 1
+        if not light:
+            yield from ({} for _ in range(file.metadata.row_group(group).num_rows))
+            continue
+        for batch in batches(file, group, light):
+            yield from batch.to_pylist()
+
+
+def _metadata(record: dict[str, Any]) -> str:
+    """All that a row says, as JSON; of one that says very much, its long values are left out by name."""
+    text = json.dumps(record, sort_keys=True, default=str)
+    if len(text) <= _MAX_METADATA_CHARS:
+        return text
+    short = {k: v for k, v in record.items() if len(json.dumps(v, default=str)) <= _MAX_VALUE_CHARS}
+    return json.dumps(
+        {**short, "left_out": sorted(record.keys() - short.keys())}, sort_keys=True, default=str
+    )
 
 
 def _broken(uri: str, label: str, source: SourceSettings, problem: str) -> SourceRow:
@@ -80,11 +119,22 @@ def _broken(uri: str, label: str, source: SourceSettings, problem: str) -> Sourc
     )
 
 
+def _light(field: pa.Field) -> list[str]:
+    """What is read of a column for the listing: itself, or the plain fields of a struct."""
+    if pa.types.is_struct(field.type):
+        return [f"{field.name}.{name}" for below in field.type for name in _light(below)]
+    return [field.name] if _is_plain(field.type) else []
+
+
 def _is_plain(kind: pa.DataType) -> bool:
+    """Whether values are text, numbers or dates."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
     return not (
         pa.types.is_nested(kind)
         or pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)
+        or pa.types.is_binary_view(kind)
         or pa.types.is_fixed_size_binary(kind)
     )
 

@@ -3,14 +3,12 @@
 import os
 import posixpath
 import stat
-from bisect import bisect_right
 from collections.abc import Mapping
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from curation.settings.source import SourceSettings
 from curation.sources.parquet import resolve
+from curation.sources.parquet_batches import RowReader
 from curation.sources.paths import certain_part
 from curation.sources.web import TooLargeError, read_web
 from curation.storage import filesystem, is_local, local_path, read_bytes
@@ -25,13 +23,12 @@ class TooManyBytesError(ValueError):
 
 
 class PhotoBytes:
-    """Encoded bytes of photos by reference; keeps the last Parquet row group open."""
+    """Encoded bytes of photos by reference; keeps the last Parquet file open."""
 
     def __init__(self, source: SourceSettings) -> None:
         self._source = source
         self._roots: list[str] | None = None  # folders that rows may name files of
-        self._group: tuple[str, int, Any] | None = None
-        self._file: tuple[str, Any, list[int]] | None = None
+        self._table: tuple[str, RowReader] | None = None
 
     def read(self, reference: Mapping[str, Any], max_bytes: int | None = None) -> bytes:
         """The bytes of a row with `uri`, `offset`, `length`, `row`.
@@ -77,23 +74,16 @@ class PhotoBytes:
             raise ValueError("the row names a file outside the collection (source.allow_outside)")
 
     def _parquet(self, uri: str, row: int, max_bytes: int | None) -> bytes:
-        if self._file is None or self._file[0] != uri:
-            fs, path = filesystem(uri)
-            file = pq.ParquetFile(fs.open(path, "rb"))
-            starts = [0]
-            for group in range(file.num_row_groups):
-                starts.append(starts[-1] + file.metadata.row_group(group).num_rows)
-            self._file = (uri, file, starts)
-            self._group = None
-        _, file, starts = self._file
-        group = bisect_right(starts, row) - 1
         image, links = self._source.image_column, self._source.uri_column
-        if self._group is None or self._group[:2] != (uri, group):
-            columns = [name for name in (image, links) if name in file.schema_arrow.names]
-            self._group = (uri, group, file.read_row_group(group, columns=columns))
-        table = self._group[2]
-        value: Any = table[image][row - starts[group]].as_py()
-        link = table[links][row - starts[group]].as_py() if links in table.column_names else None
+        if self._table is None or self._table[0] != uri:
+            if self._table is not None:
+                self._table[1].close()
+                self._table = None
+            fs, path = filesystem(uri)
+            self._table = (uri, RowReader(fs.open(path, "rb"), [image, links]))
+        found = self._table[1].row(row)
+        value: Any = found[image]
+        link = found.get(links)
         if isinstance(value, dict):
             value, link = value.get("bytes"), value.get("path") or link
         elif isinstance(value, str):

@@ -1,0 +1,87 @@
+"""Rows of a Parquet file in batches of bounded bytes, however large its row groups are."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curation.errors import one_line
+
+_BATCH_BYTES = 32 * 2**20  # of the columns that are read, as the file states them
+_BATCH_ROWS = 1024
+_READ_BYTES = 4 * 2**20  # at a time; without it a whole column of a row group is fetched at once
+
+
+def open_table(stream: IO[bytes]) -> pq.ParquetFile:
+    """A file whose columns are read piece by piece. Raises what pyarrow raises of files that are none."""
+    return pq.ParquetFile(stream, buffer_size=_READ_BYTES, pre_buffer=False)
+
+
+def batches(file: pq.ParquetFile, group: int, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The rows of a row group in order, at most about 32 MiB or one row at a time.
+
+    columns  names of columns, or of fields of structs, as `json.url`
+    """
+    about = file.metadata.row_group(group)
+    size = 0
+    for number in range(about.num_columns):
+        chunk = about.column(number)
+        if any(f"{chunk.path_in_schema}.".startswith(f"{name}.") for name in columns):
+            size += chunk.total_uncompressed_size
+    fit = _BATCH_BYTES * about.num_rows // max(size, 1)
+    rows = max(1, min(fit, _BATCH_ROWS))
+    yield from file.iter_batches(rows, row_groups=[group], columns=list(columns), use_threads=False)
+
+
+class RowReader:
+    """Single rows of a file: cheap in rising order, holding one batch; a step back begins a group anew.
+
+    What a row group fails with is remembered: it is not read again for each of its rows.
+    """
+
+    def __init__(self, stream: IO[bytes], columns: Sequence[str]) -> None:
+        self._stream = stream
+        self._file = open_table(stream)
+        self._columns = [name for name in columns if name in self._file.schema_arrow.names]
+        self._starts = [0]
+        for group in range(self._file.num_row_groups):
+            self._starts.append(self._starts[-1] + self._file.metadata.row_group(group).num_rows)
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._group = -1
+        self._batch: pa.RecordBatch | None = None
+        self._first = 0  # row of the file that the batch begins with
+        self._failures: dict[
+            int, tuple[int, str]
+        ] = {}  # by group: the first row that cannot be read, and why
+
+    def row(self, number: int) -> dict[str, Any]:
+        """{column: value} of a row of the file. Raises OSError."""
+        group = bisect_right(self._starts, number) - 1
+        from_row, why = self._failures.get(group, (number + 1, ""))
+        if number >= from_row:
+            raise OSError(why)
+        if group != self._group or number < self._first:
+            self._batches = batches(self._file, group, self._columns)
+            self._group, self._first, self._batch = group, self._starts[group], None
+        while self._batch is None or number >= self._first + self._batch.num_rows:
+            self._first += self._batch.num_rows if self._batch is not None else 0
+            self._batch = None
+            try:
+                self._batch = next(self._batches)
+            except Exception as error:
+                self._group = -1
+                if isinstance(error, OSError) and error.errno:  # a store that is away comes back
+                    raise
+                why = f"row group {group}: {one_line(error)}"
+                self._failures[group] = (self._first, why)
+                raise OSError(why) from None
+        place = number - self._first
+        return {name: self._batch.column(name)[place].as_py() for name in self._columns}
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._batches, self._batch = iter(()), None
+        self._file.close()
+        self._stream.close()
