@@ -61,12 +61,8 @@ class TorchDataset(IterableDataset):
 
     def _begin(self, worker: int, iteration: int) -> None:
         """Sets the position to where this worker's pass begins, and tells the next iteration's workers."""
-        begun_before = self._start is not None  # in this process: workers that persist
         if not self._is_given:
-            if begun_before:
-                start = None if self._has_ended else self._following
-            else:
-                start = self._passes.start(worker, iteration)
+            start = self._passes.start(worker, iteration)
             if start is not None:
                 self._loader.load_state_dict(start)
             self._skip, self._has_ended = worker, False
@@ -107,15 +103,16 @@ class TorchDataset(IterableDataset):
         """Goes on from there. Raises ValueError for the state of another dataset."""
         self._loader.load_state_dict(state)
         if get_worker_info() is None:
-            self._passes.forget()
+            self._passes.tell(state)
         elif "skip" in state:
             self._is_given, self._skip, self._has_ended = True, state["skip"], state.get("ended", False)
 
     def end_epoch(self) -> dict[str, Any]:
         """Passes over the rest of the epoch; the state behind it."""
         self._loader.position = self._loader.end_of_epoch()
-        self._passes.forget()
-        return self._loader.state_dict()
+        state = self._loader.state_dict()
+        self._passes.tell(state)
+        return state
 
     @property
     def broken(self) -> list[str]:
@@ -140,8 +137,6 @@ class TorchLoader(DataLoader):
 
     def __init__(self, dataset: TorchDataset, *, num_workers: int = 0, **options: Any) -> None:
         super().__init__(dataset, batch_size=None, collate_fn=as_it_is, num_workers=num_workers, **options)
-        if self.persistent_workers:
-            raise ValueError("persistent workers do not see the state that is loaded between epochs")
         self._state: dict[str, Any] | None = None  # of the loop, where workers are ahead of it
 
     def __iter__(self) -> Any:

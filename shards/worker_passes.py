@@ -12,6 +12,7 @@ import torch
 
 _NOTE_BYTES = 2**20  # shared memory takes up what is written
 _MAX_WORKERS = 4096
+_BLANK: dict[str, Any] = {"number": 0, "iteration": None, "following": None}
 
 
 class WorkerPasses:
@@ -28,7 +29,7 @@ class WorkerPasses:
         self._begun = torch.zeros(_MAX_WORKERS, dtype=torch.int64).share_memory_()
 
     def start(self, worker: int, iteration: int) -> Any:
-        """Where a new worker begins: a state, or None where its own copy of the dataset says it.
+        """Where a worker begins: a state, or None where its own copy of the dataset says it.
 
         iteration  a number that the workers of one iteration have in common
         """
@@ -42,22 +43,25 @@ class WorkerPasses:
 
         Raises RuntimeError where that does not fit.
         """
-        note = self._read() or {"number": 0, "iteration": None}
+        note = self._read() or _BLANK
         number = note["number"] if self._is_of(note, worker, iteration) else note["number"] + 1
         if number != note["number"] or note["following"] != following:
             said = {"number": number, "iteration": iteration, "start": start, "following": following}
-            self._write(json.dumps(said).encode())
+            if not self._write(said):
+                raise RuntimeError(f"workers cannot share a state of the data of over {_NOTE_BYTES} bytes")
         self._begun[worker] = number
 
-    def following(self) -> Any:
-        """Where the next pass begins; None where no worker has begun one."""
-        note = self._read()
-        return None if note is None else note["following"]
+    def tell(self, state: Any) -> None:
+        """What the training process says: the next pass begins there."""
+        number = (self._read() or _BLANK)["number"]
+        if not self._write({"number": number, "iteration": None, "following": state}):
+            self._notes[:, 0] = 0  # new workers have it in their copies
+            self._begun.zero_()
 
-    def forget(self) -> None:
-        """What the training process has says where the next pass begins."""
-        self._notes[:, 0] = 0
-        self._begun.zero_()
+    def following(self) -> Any:
+        """Where the pass behind that of the workers begins; None where none has begun since `tell`."""
+        note = self._read()
+        return None if note is None or note["iteration"] is None else note["following"]
 
     def _is_of(self, note: dict[str, Any], worker: int, iteration: int) -> bool:
         """Whether this worker belongs to the iteration of the note. One number may come twice, where a
@@ -68,11 +72,11 @@ class WorkerPasses:
         text = bytes(self._notes[int(self._current)].numpy()).partition(b"\0")[0]
         return dict(json.loads(text)) if text else None
 
-    def _write(self, text: bytes) -> None:
-        if len(text) >= _NOTE_BYTES:
-            raise RuntimeError(
-                f"the state of the data has {len(text)} bytes, workers can share {_NOTE_BYTES}"
-            )
+    def _write(self, note: dict[str, Any]) -> bool:
+        text = json.dumps(note).encode() + b"\0"
+        if len(text) > _NOTE_BYTES:
+            return False
         other = 1 - int(self._current)
-        self._notes[other, : len(text) + 1] = torch.frombuffer(bytearray(text + b"\0"), dtype=torch.uint8)
+        self._notes[other, : len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
         self._current[0] = other
+        return True

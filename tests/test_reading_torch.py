@@ -39,10 +39,11 @@ class AsArrays:
         arrays["names"][slot] = f"n{sample}"
 
 
-def _loader(workers: int, count: int, batch: int = 4, **options: Any) -> TorchLoader:
-    return TorchLoader(
-        TorchDataset(Loader(Values(range(count)), AsList(), batch, threads=1, **options)), num_workers=workers
-    )
+def _loader(
+    workers: int, count: int, batch: int = 4, persistent_workers: bool = False, **options: Any
+) -> TorchLoader:
+    dataset = TorchDataset(Loader(Values(range(count)), AsList(), batch, threads=1, **options))
+    return TorchLoader(dataset, num_workers=workers, persistent_workers=persistent_workers)
 
 
 def _taken(batch: dict[str, Any]) -> list[Any]:
@@ -170,8 +171,9 @@ def test_an_epoch_that_was_left_early_is_followed_by_the_next_one_whole(kind: An
     assert _read(loader) == _epoch(2)
 
 
-def test_a_data_loader_with_workers_goes_on_where_the_dataset_is_told_to() -> None:
-    loader = _plain(DataLoader, 2)
+@pytest.mark.parametrize("persist", [False, True])
+def test_a_data_loader_with_workers_goes_on_where_the_dataset_is_told_to(persist: bool) -> None:
+    loader = _plain(DataLoader, 2, persistent_workers=persist)
     batches = iter(loader)
     taken = [next(batches) for _ in range(3)]
     with pytest.raises(RuntimeError, match="batch"):
@@ -230,7 +232,12 @@ def test_ranks_come_from_torch_distributed_where_none_are_given() -> None:
         torch.distributed.destroy_process_group()
 
 
-def test_persistent_workers_are_refused() -> None:
-    dataset = TorchDataset(Loader(Values(range(8)), AsList(), 2))
-    with pytest.raises(ValueError, match="persistent workers do not see the state"):
-        TorchLoader(dataset, num_workers=1, persistent_workers=True)
+def test_persistent_workers_go_on_behind_the_batch_that_the_loop_took_last() -> None:
+    loader = _loader(2, 40, persistent_workers=True)
+    first = [value for batch, _ in zip(loader, range(3), strict=False) for value in _taken(batch)]
+    state = loader.state_dict()  # of the fourth batch, which zip has taken off the loader
+    assert (len(first), state["consumed"]) == (12, 16)
+    assert _read(loader) == EpochOrder(40, 0, 0)(np.arange(16, 40)).tolist()
+    assert _read(loader) == EpochOrder(40, 0, 1)(np.arange(40)).tolist()
+    loader.load_state_dict(state)
+    assert _read(loader) == EpochOrder(40, 0, 0)(np.arange(16, 40)).tolist()
