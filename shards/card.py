@@ -20,8 +20,8 @@ _ABOUT = "Groups of photos: each group is one person in one outfit. Made by `per
 _SAMPLE = """A sample has the photos, for each a label map of 18 body parts and clothes, and a record with
 box, joints, face, visible regions and caption. The shards are WebDataset tars; the index gives shard,
 offset, length and xxh3-128 checksum of every member, `dataset.json` those of every shard."""
-_LOADING = """`datasets.load_dataset` reads the index from here, a row a group. The photos as a row each,
-decoded by `datasets`: `persona shards export DIR --to parquet`."""
+_LOADING = """`datasets.load_dataset` reads the index from here, a row a group. For the photos, a row each,
+give it what `persona shards export DIR --to parquet` writes."""
 _FUNNEL = """What each stage was given and what it did with it. Rejected is measured and found wanting;
 failed is not known. Of what was forgotten since, nothing is subtracted here."""
 _ALWAYS_LIMITED = (

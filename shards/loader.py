@@ -142,6 +142,10 @@ class Loader:
                 )
         self.position = position
 
+    def end_of_epoch(self) -> Position:
+        """The position behind the epoch that `position` lies in."""
+        return epoch_of(self.source, self.position).position.next_epoch()
+
     def __iter__(self) -> Iterator[Batch]:
         return self.steps()
 

@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from shards.loader import Batch, Loader
+from shards.worker_passes import WorkerPasses
 
 
 class TorchDataset(IterableDataset):
@@ -28,46 +29,90 @@ class TorchDataset(IterableDataset):
     loader   its rank and world are used as they are given; where its world is 1 and torch.distributed
              is initialised, they are taken from there
 
-    Give it to `TorchLoader`. A plain DataLoader needs batch_size=None and collate_fn=as_it_is, and has
-    to be told where the next epoch begins: `dataset.load_state_dict(batch["state"])`.
+    Give it to `TorchLoader`. A plain DataLoader, or torchdata's StatefulDataLoader, needs batch_size=None
+    and collate_fn=as_it_is. There each iteration is the next epoch; one with workers that was left before
+    its end has ended with that, because nobody tells the dataset how far the loop had come.
     """
 
     def __init__(self, loader: Loader) -> None:
         super().__init__()
         self._loader = loader
-        self._skip: int | None = None
+        self._passes = WorkerPasses()
+        # Of the pass that was begun in this worker: its first state, and that behind it.
+        self._start: dict[str, Any] | None = None
+        self._following: dict[str, Any] | None = None
+        self._skip: int | None = None  # batches, from the position on, before this worker's next one
+        self._is_given = False  # a state that this worker has not begun yet
+        self._has_ended = False
         distributed = torch.distributed
         if loader.world == 1 and distributed.is_available() and distributed.is_initialized():
             loader.rank, loader.world = distributed.get_rank(), distributed.get_world_size()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        # Where to begin is settled here and not at the first batch: torchdata asks for states before it.
         worker = get_worker_info()
-        own, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        first = own if self._skip is None else self._skip
-        for batch in self._loader.steps(first, workers):
-            # This worker's next batch is that far behind; see state_dict.
-            self._skip = workers - 1
-            yield self._as_tensors(batch)
-        self._skip = None
+        if worker is None:
+            following = self._passes.following()
+            if following is not None:  # workers have read from here before
+                self.load_state_dict(following)
+            return map(self._as_tensors, self._loader.steps())
+        self._begin(worker.id, worker.seed - worker.id)
+        return self._in_worker(worker.num_workers)
+
+    def _begin(self, worker: int, iteration: int) -> None:
+        """Sets the position to where this worker's pass begins, and tells the next iteration's workers."""
+        if not self._is_given:
+            start = self._passes.start(worker, iteration)
+            if start is not None:
+                self._loader.load_state_dict(start)
+            self._skip, self._has_ended = worker, False
+        self._is_given = False
+        self._start = self._loader.state_dict()
+        self._following = self._loader.state_at(self._loader.end_of_epoch())
+        self._passes.begin(worker, iteration, self._start, self._following)
+
+    def _in_worker(self, workers: int) -> Iterator[dict[str, Any]]:
+        assert self._skip is not None
+        assert self._following is not None
+        if not self._has_ended:
+            for batch in self._loader.steps(self._skip, workers):
+                # This worker's next batch is that far behind; see state_dict.
+                self._skip = workers - 1
+                yield self._as_tensors(batch)
+        self._loader.load_state_dict(self._following)
+        self._has_ended = True
 
     def state_dict(self) -> dict[str, Any]:
         """Behind the last batch that this copy of the dataset made.
 
-        Inside a worker it also says how many batches other workers make before this one's next, so
-        that torchdata's StatefulDataLoader, which asks each worker, resumes with as many workers.
+        Inside a worker it also says how many batches other workers make before this one's next, or that
+        its pass has ended, so that torchdata's StatefulDataLoader, which asks each worker, resumes with as
+        many workers. Raises RuntimeError where workers read and this copy does not know how far the loop is.
         """
-        state = self._loader.state_dict()
-        return state if self._skip is None else {**state, "skip": self._skip}
+        if get_worker_info() is None:
+            if self._passes.following() is not None:
+                raise RuntimeError("with workers the state is that of the last batch: batch['state']")
+            return self._loader.state_dict()
+        if self._start is None:
+            return self._loader.state_dict()
+        if self._has_ended or self._loader.position.epoch != self._start["epoch"]:
+            return {**self._start, "skip": 0, "ended": True}
+        return {**self._loader.state_dict(), "skip": self._skip}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from there. Raises ValueError for the state of another dataset."""
         self._loader.load_state_dict(state)
-        self._skip = state.get("skip")
+        if get_worker_info() is None:
+            self._passes.tell(state)
+        elif "skip" in state:
+            self._is_given, self._skip, self._has_ended = True, state["skip"], state.get("ended", False)
 
     def end_epoch(self) -> dict[str, Any]:
         """Passes over the rest of the epoch; the state behind it."""
-        self._loader.position = self._loader.position.next_epoch()
-        return self._loader.state_dict()
+        self._loader.position = self._loader.end_of_epoch()
+        state = self._loader.state_dict()
+        self._passes.tell(state)
+        return state
 
     @property
     def broken(self) -> list[str]:
@@ -92,20 +137,19 @@ class TorchLoader(DataLoader):
 
     def __init__(self, dataset: TorchDataset, *, num_workers: int = 0, **options: Any) -> None:
         super().__init__(dataset, batch_size=None, collate_fn=as_it_is, num_workers=num_workers, **options)
-        if self.persistent_workers:
-            raise ValueError("persistent workers do not see the state that is loaded between epochs")
         self._state: dict[str, Any] | None = None  # of the loop, where workers are ahead of it
 
     def __iter__(self) -> Any:
-        if self._state is not None:
-            self.dataset.load_state_dict(self._state)
-        is_empty = True
+        start = self.state_dict()
+        self.dataset.load_state_dict(start)
+        self._state, is_empty = start, True
         for batch in super().__iter__():
             is_empty = False
             # Before the loop has it: a state that is saved in the loop counts the batch as used.
             self._state = batch["state"]
             yield batch
-        if is_empty and self.num_workers:  # whose copies of the dataset have passed its end
+        if is_empty:
+            self.dataset.load_state_dict(start)
             self._state = self.dataset.end_epoch()
 
     def state_dict(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from shards.loader import Loader
@@ -38,10 +39,11 @@ class AsArrays:
         arrays["names"][slot] = f"n{sample}"
 
 
-def _loader(workers: int, count: int, batch: int = 4, **options: Any) -> TorchLoader:
-    return TorchLoader(
-        TorchDataset(Loader(Values(range(count)), AsList(), batch, threads=1, **options)), num_workers=workers
-    )
+def _loader(
+    workers: int, count: int, batch: int = 4, persistent_workers: bool = False, **options: Any
+) -> TorchLoader:
+    dataset = TorchDataset(Loader(Values(range(count)), AsList(), batch, threads=1, **options))
+    return TorchLoader(dataset, num_workers=workers, persistent_workers=persistent_workers)
 
 
 def _taken(batch: dict[str, Any]) -> list[Any]:
@@ -137,6 +139,72 @@ def test_workers_of_a_stateful_data_loader_resume_each_at_its_own_batch() -> Non
     assert read + [v for b in other for v in _taken(b)] == EpochOrder(60, 0, 0)(np.arange(60)).tolist()
 
 
+def _plain(kind: Any, workers: int, **options: Any) -> Any:
+    """A DataLoader of torch or torchdata over 22 samples: five batches of four, and one of two."""
+    dataset = TorchDataset(Loader(Values(range(22)), AsList(), 4, threads=1, tail="pad"))
+    return kind(dataset, batch_size=None, num_workers=workers, collate_fn=as_it_is, **options)
+
+
+def _epoch(number: int) -> list[int]:
+    return list(EpochOrder(22, 0, number)(np.arange(22)).tolist())
+
+
+def _read(loader: Any) -> list[int]:
+    return [value for batch in loader for value in _taken(batch)]
+
+
+@pytest.mark.parametrize("kind", [DataLoader, StatefulDataLoader])
+@pytest.mark.parametrize(("workers", "persist"), [(0, False), (3, False), (3, True)])
+def test_each_iteration_of_any_data_loader_is_the_next_epoch(kind: Any, workers: int, persist: bool) -> None:
+    loader = _plain(kind, workers, persistent_workers=persist)
+    for number in range(3):
+        torch.manual_seed(0)  # as scripts do: then all iterations look the same to workers
+        assert _read(loader) == _epoch(number)
+
+
+@pytest.mark.parametrize("kind", [DataLoader, StatefulDataLoader])
+@pytest.mark.parametrize("persist", [False, True])
+def test_an_epoch_that_was_left_early_is_followed_by_the_next_one_whole(kind: Any, persist: bool) -> None:
+    loader = _plain(kind, 2, persistent_workers=persist)
+    assert _taken(next(iter(loader))) == _epoch(0)[:4]
+    assert _read(loader) == _epoch(1)
+    assert _read(loader) == _epoch(2)
+
+
+@pytest.mark.parametrize("persist", [False, True])
+def test_a_data_loader_with_workers_goes_on_where_the_dataset_is_told_to(persist: bool) -> None:
+    loader = _plain(DataLoader, 2, persistent_workers=persist)
+    batches = iter(loader)
+    taken = [next(batches) for _ in range(3)]
+    with pytest.raises(RuntimeError, match="batch"):
+        loader.dataset.state_dict()  # it does not know what the loop has taken
+    del batches
+    loader.dataset.load_state_dict(taken[-1]["state"])
+    assert [value for batch in taken for value in _taken(batch)] + _read(loader) == _epoch(0)
+    assert _read(loader) == _epoch(1)
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_a_stateful_data_loader_goes_on_from_any_batch_into_the_epochs_behind_it(workers: int) -> None:
+    """Also from the start of an epoch, from its last batch, and from behind its end; in one process with
+    the loader that saved the state, or as a loader of its own."""
+    saving = _plain(StatefulDataLoader, workers)
+    assert _read(saving) == _epoch(0)
+    states, read = [], 0
+    batches = iter(saving)
+    states.append((saving.state_dict(), 0))
+    for batch in batches:
+        read += len(_taken(batch))
+        states.append((saving.state_dict(), read))
+    states.append((saving.state_dict(), read))
+    for state, done in (states[0], states[1], states[3], states[-2], states[-1]):
+        resumed = _plain(StatefulDataLoader, workers)
+        resumed.load_state_dict(state)
+        rest = _read(resumed) or _read(resumed)
+        assert rest == (_epoch(1)[done:] or _epoch(2))
+        assert _read(resumed) == _epoch(2 if done < 22 else 3)
+
+
 def test_batches_are_tensors_over_the_memory_that_was_decoded_into() -> None:
     memory = PinnedMemory(pinned=torch.cuda.is_available())
     batch = next(iter(TorchDataset(Loader(Values(range(8)), AsArrays(memory), 8))))
@@ -164,7 +232,12 @@ def test_ranks_come_from_torch_distributed_where_none_are_given() -> None:
         torch.distributed.destroy_process_group()
 
 
-def test_persistent_workers_are_refused() -> None:
-    dataset = TorchDataset(Loader(Values(range(8)), AsList(), 2))
-    with pytest.raises(ValueError, match="persistent workers do not see the state"):
-        TorchLoader(dataset, num_workers=1, persistent_workers=True)
+def test_persistent_workers_go_on_behind_the_batch_that_the_loop_took_last() -> None:
+    loader = _loader(2, 40, persistent_workers=True)
+    first = [value for batch, _ in zip(loader, range(3), strict=False) for value in _taken(batch)]
+    state = loader.state_dict()  # of the fourth batch, which zip has taken off the loader
+    assert (len(first), state["consumed"]) == (12, 16)
+    assert _read(loader) == EpochOrder(40, 0, 0)(np.arange(16, 40)).tolist()
+    assert _read(loader) == EpochOrder(40, 0, 1)(np.arange(40)).tolist()
+    loader.load_state_dict(state)
+    assert _read(loader) == EpochOrder(40, 0, 0)(np.arange(16, 40)).tolist()
