@@ -16,12 +16,12 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from shards.orientation import orientation_of, turned
+
 Fit = Literal["cover", "contain"]
 Box = tuple[float, float, float, float]
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
-_EXIF_BYTES = 65_536  # EXIF is the first segment of a JPEG, which is no longer
-_ORIENTATION = 0x0112
 # Scales between 1 and 1/2 are slower in libjpeg-turbo than no scale at all.
 _LEAST_REDUCTION = 2
 
@@ -130,29 +130,6 @@ def place(content: np.ndarray, slot: np.ndarray, cut: Cut, shrink: int = cv2.INT
         else:
             into[...] = cv2.resize(part, target, interpolation=how)
     return Cut(cut.size, (left / fx, top / fy, right / fx, bottom / fy), cut.target)
-
-
-def turned(picture: np.ndarray, orientation: int) -> np.ndarray:
-    """The upright view of what was decoded, [h, w, …], by its EXIF orientation, 1 to 8."""
-    if orientation >= 5:
-        picture = picture.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        picture = picture[::-1]
-    if orientation in (2, 3, 6, 7):
-        picture = picture[:, ::-1]
-    return picture if orientation == 1 else np.ascontiguousarray(picture)
-
-
-def orientation_of(data: bytes) -> int:
-    """EXIF orientation of an encoded photo, 1 to 8; 1 where it says nothing, or nonsense."""
-    if data.startswith(b"\xff\xd8") and data.find(b"Exif\0\0", 0, _EXIF_BYTES) < 0:
-        return 1
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # EXIF of strangers: whatever is wrong with it, the photo is taken as upright
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 class _Scratch(threading.local):

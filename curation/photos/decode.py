@@ -10,18 +10,10 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from curation.errors import one_line
+from shards.orientation import orientation_of, turned
 
 # Only these parsers of Pillow ever see bytes of a collection.
 ALLOWED = ("JPEG", "PNG", "WEBP")
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 MAX_SCANS = 100  # encoders write about ten
 # A marker that ends entropy-coded data: 0xFF there is followed by 0, or by a restart's number.
 _MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
@@ -98,7 +90,7 @@ def read_header(data: bytes) -> Header:
     Raises UnknownFormatError, and OSError or ValueError for a broken header.
     """
     with _open(data) as image:
-        orientation = _orientation(image)
+        orientation = orientation_of(data)
         width, height = image.size
         # Phones write JPEGs with a second picture behind the first; the first is the photo.
         is_multi_picture = image.format == "MPO"
@@ -127,14 +119,11 @@ def decode_rgb(data: bytes, about_px: int | None = None) -> np.ndarray:
         scans = _scans(data) if image.format in ("JPEG", "MPO") else 0
         if scans > MAX_SCANS:
             raise ValueError(f"a JPEG of more than {MAX_SCANS} scans")
-        orientation = _orientation(image)
         if about_px is not None:
             image.draft("RGB", (about_px, about_px))
         image.load()
-        rgb = _to_rgb(image)
-    if orientation in _UPRIGHT:
-        rgb = rgb.transpose(_UPRIGHT[orientation])
-    return np.asarray(rgb)
+        rgb = np.asarray(_to_rgb(image))
+    return turned(rgb, orientation_of(data))
 
 
 def _scans(data: bytes) -> int:
@@ -175,14 +164,6 @@ def _looks_like(data: bytes) -> str:
     if data[4:12] in (b"ftypavif", b"ftypheic", b"ftypmif1", b"ftypheix"):
         return "avif" if data[8:12] == b"avif" else "heic"
     return "unknown"
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(0x0112, 1)
-    except Exception:  # EXIF of strangers: whatever is wrong with it, the photo is taken as upright
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
