@@ -11,7 +11,7 @@ from curation.columns import put_column
 from curation.errors import one_line
 from curation.forgetting.tombstones import URL_COLUMNS, Tombstones
 from curation.ledger import Outcome, failed, kept, rule_rows
-from curation.photos.decode import DecodeError, Header, OpenPhoto, UnknownFormatError, open_photo
+from curation.photos.decode import VERSION, DecodeError, Header, OpenPhoto, UnknownFormatError, open_photo
 from curation.photos.opt_out import OPTED_OUT, OptOuts
 from curation.photos.perceptual_hash import perceptual_hash
 from curation.settings.photos import ScreenSettings
@@ -35,6 +35,7 @@ class Read(Stage):
 
     name: ClassVar[str] = "read"
     unit: ClassVar[str] = "photo"
+    version: ClassVar[int] = VERSION
     fills: ClassVar[pa.Schema] = pa.schema(
         [
             ("photo_id", pa.string()),
