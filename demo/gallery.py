@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from curation.fragments import list_fragments
 from curation.ledger import KEPT
+from curation.photos.decode import decode_rgb
 from curation.run_folder import pipeline_of
 from curation.sources.photo_bytes import PhotoBytes
 from curation.storage import join, read_table
@@ -112,8 +113,7 @@ def _picture(photos: PhotoBytes, row: dict[str, Any], box: list[float] | None) -
 
 
 def _thumbnail(data: bytes, box: list[float] | None) -> str:
-    with Image.open(io.BytesIO(data)) as opened:
-        image = ImageOps.exif_transpose(opened).convert("RGB")
+    image = Image.fromarray(decode_rgb(data))
     if box is not None:
         x, y = _AROUND * (box[2] - box[0]), _AROUND * (box[3] - box[1])
         left, top = max(box[0] - x, 0), max(box[1] - y, 0)

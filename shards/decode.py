@@ -1,4 +1,4 @@
-"""Decodes a photo into a slot of a batch: upright, cut, scaled to the slot's size.
+"""Decodes a photo into a slot of a batch: upright, cut, scaled to the slot's size, in sRGB.
 
 JPEGs are decoded by libjpeg-turbo (simplejpeg), which releases Python's lock, and at a reduced scale
 where the slot is smaller. All that it does not take (PNG, WebP, CMYK, files that are not quite right)
@@ -16,12 +16,16 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from shards.orientation import orientation_of, turned
+from shards.colour import Kind, conversion_of
+from shards.embedded import embedded_in
+from shards.orientation import stated_orientation, turned
+from shards.rgb import rgb_of
 
 Fit = Literal["cover", "contain"]
 Box = tuple[float, float, float, float]
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
+_INKS = ("CMYK", "YCCK")  # libjpeg-turbo would make RGB of them by no profile
 # Scales between 1 and 1/2 are slower in libjpeg-turbo than no scale at all.
 _LEAST_REDUCTION = 2
 
@@ -79,26 +83,38 @@ def decode_photo(
 
     Raises ValueError or OSError where the photo is broken, or the box outside of it.
     """
+    embedded = embedded_in(data)
     if orientation is None:
-        orientation = orientation_of(data)
+        orientation = stated_orientation(embedded)
     rows, columns = slot.shape[:2]
-    header = _jpeg_size(data)
-    rgb = None
+    header = _jpeg_header(data)
     if header is not None:
-        width, height = header
+        width, height, kind = header
         if (height, width) == (rows, columns) and orientation == 1 and box is None:
             if _jpeg_into(slot, data):
-                return Cut(header, (0, 0, width, height), (0, 0, width, height))
+                cut = Cut((width, height), (0, 0, width, height), (0, 0, width, height))
+                return _in_srgb(slot, cut, embedded.profile, kind)
         else:
             upright = (height, width) if orientation >= 5 else (width, height)
             cut = cut_of(*upright, (rows, columns), fit, box)
             rgb = _reduced_jpeg(data, width, height, cut, orientation)
-    if rgb is None:
-        rgb = _by_pillow(data)
-        height, width = rgb.shape[:2]
-        upright = (height, width) if orientation >= 5 else (width, height)
-        cut = cut_of(*upright, (rows, columns), fit, box)
+            if rgb is not None:
+                cut = place(turned(rgb, orientation), slot, cut)
+                return _in_srgb(slot, cut, embedded.profile, kind)
+    rgb = _by_pillow(data, embedded.profile)
+    height, width = rgb.shape[:2]
+    upright = (height, width) if orientation >= 5 else (width, height)
+    cut = cut_of(*upright, (rows, columns), fit, box)
     return place(turned(rgb, orientation), slot, cut)
+
+
+def _in_srgb(slot: np.ndarray, cut: Cut, profile: bytes | None, kind: Kind) -> Cut:
+    """Converts the pixels of a cut where they lie: a slot has fewer than the photo had. Returns the cut."""
+    conversion = conversion_of(profile, kind)
+    if conversion is not None:
+        left, top, right, bottom = cut.target
+        slot[top:bottom, left:right] = conversion.pixels(slot[top:bottom, left:right])
+    return cut
 
 
 def place(content: np.ndarray, slot: np.ndarray, cut: Cut, shrink: int = cv2.INTER_AREA) -> Cut:
@@ -148,13 +164,13 @@ class _Scratch(threading.local):
 _scratch = _Scratch()
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) as encoded; None where libjpeg-turbo does not take it."""
+def _jpeg_header(data: bytes) -> tuple[int, int, Kind] | None:
+    """Width and height as encoded, and grey or RGB; None for CMYK, and what libjpeg-turbo does not take."""
     try:
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+        height, width, space, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return None
-    return width, height
+    return None if space in _INKS else (width, height, "L" if space == "Gray" else "RGB")
 
 
 def _jpeg_into(slot: np.ndarray, data: bytes) -> bool:
@@ -183,15 +199,8 @@ def _reduced_jpeg(data: bytes, width: int, height: int, cut: Cut, orientation: i
     return found
 
 
-def _by_pillow(data: bytes) -> np.ndarray:
-    """uint8 [h, w, 3] as it is encoded; transparent photos over white, 16 bits as 8."""
+def _by_pillow(data: bytes, profile: bytes | None) -> np.ndarray:
+    """uint8 [h, w, 3] as it is encoded."""
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         image.load()
-        if image.mode.startswith("I"):
-            grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535) // 257
-            return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            rgba = image.convert("RGBA")
-            white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-            return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
-        return np.asarray(image.convert("RGB"))
+        return rgb_of(image, profile)

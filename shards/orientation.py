@@ -1,13 +1,47 @@
 """Which way up a photo is: its EXIF orientation, and how it is turned by it."""
 
-import io
+import re
+import struct
 
 import numpy as np
-from PIL import Image
 
-_FORMATS = ("JPEG", "PNG", "WEBP")
-_EXIF_BYTES = 65_536  # EXIF is the first segment of a JPEG, which is no longer
+from shards.embedded import Embedded, embedded_in
+
 _ORIENTATION = 0x0112
+_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
+_VALUES = {1: "B", 3: "H", 4: "I"}  # type of a tag: how a value of it is packed
+_IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
+
+
+def orientation_of(data: bytes) -> int:
+    """EXIF orientation of an encoded photo, 1 to 8; 1 where it says nothing, or nonsense. Decodes nothing."""
+    return stated_orientation(embedded_in(data))
+
+
+def stated_orientation(embedded: Embedded) -> int:
+    """What EXIF says, or XMP where EXIF says nothing, as in Pillow; 1 where neither does, or nonsense."""
+    value = None if embedded.exif is None else _in_exif(embedded.exif)
+    if value is None and embedded.xmp is not None:
+        found = _IN_XMP.search(embedded.xmp)
+        value = int(found[1]) if found else None
+    return value if value is not None and 1 <= value <= 8 else 1
+
+
+def _in_exif(exif: bytes) -> int | None:
+    """The tag in the first directory; None where it is not, or the directory is broken before it."""
+    order = _ORDERS.get(exif[:4])
+    if order is None:
+        return None
+    try:
+        (start,) = struct.unpack_from(f"{order}I", exif, 4)
+        (count,) = struct.unpack_from(f"{order}H", exif, start)
+        for at in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, _ = struct.unpack_from(f"{order}HHI", exif, at)
+            if tag == _ORIENTATION and kind in _VALUES:
+                return int(struct.unpack_from(f"{order}{_VALUES[kind]}", exif, at + 8)[0])
+    except struct.error:  # it points out of itself
+        pass
+    return None
 
 
 def turned(picture: np.ndarray, orientation: int) -> np.ndarray:
@@ -19,15 +53,3 @@ def turned(picture: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (2, 3, 6, 7):
         picture = picture[:, ::-1]
     return picture if orientation == 1 else np.ascontiguousarray(picture)
-
-
-def orientation_of(data: bytes) -> int:
-    """EXIF orientation of an encoded photo, 1 to 8; 1 where it says nothing, or nonsense."""
-    if data.startswith(b"\xff\xd8") and data.find(b"Exif\0\0", 0, _EXIF_BYTES) < 0:
-        return 1
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # EXIF of strangers: whatever is wrong with it, the photo is taken as upright
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1

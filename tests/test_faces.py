@@ -233,6 +233,80 @@ def test_an_aligned_face_has_its_points_on_the_template() -> None:
         assert aligned[y, x].min() > 200
 
 
+def face_in(shape: tuple[int, int], scale: float, turn: float) -> np.ndarray:
+    """Points of a face that is `scale` times as large as an aligned one, in the middle of a photo."""
+    rotation = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    middle = (np.array(shape[::-1]) - 1) / 2
+    return np.asarray((ARCFACE_TEMPLATE - 55.5) @ rotation.T + middle)
+
+
+@pytest.mark.parametrize("scale", [2.2, 5.0, 11.7])
+@pytest.mark.parametrize("turn", [0.0, 0.6])
+def test_what_is_finer_than_an_aligned_face_can_show_is_averaged_and_not_picked_from(
+    scale: float, turn: float
+) -> None:
+    side = round(150 * scale)
+    noise = np.random.default_rng(5).integers(0, 2, (side, side, 1), np.uint8).repeat(3, axis=2) * np.uint8(
+        255
+    )
+    aligned = align_face(noise, face_in((side, side), scale, turn)).astype(float)
+    assert aligned.mean() == pytest.approx(127.5, abs=3)
+    # Of n independent pixels the mean varies by 127.5 / sqrt(n); linear interpolation averages four at most.
+    assert aligned.std() < 1.6 * 127.5 / scale
+
+
+@pytest.mark.parametrize("scale", [2.3, 7.0])
+@pytest.mark.parametrize("turn", [0.0, -0.5])
+@pytest.mark.parametrize("shift", [(0, 0), (150, -90)])
+def test_a_large_face_lies_where_the_same_face_lies_when_it_is_small(
+    scale: float, turn: float, shift: tuple[int, int]
+) -> None:
+    """A shift takes a part of the face out of the photo."""
+    coarse = np.random.default_rng(6).integers(0, 255, (12, 15, 3), np.uint8)
+    small = cv2.resize(coarse, (300, 240), interpolation=cv2.INTER_CUBIC)
+    points = face_in(small.shape[:2], 1.0, turn) + shift
+    size = (round(300 * scale), round(240 * scale))
+    steps = np.array(size) / (300, 240)
+    large = cv2.resize(small, size, interpolation=cv2.INTER_CUBIC)
+    one, other = align_face(small, points), align_face(large, (points + 0.5) * steps - 0.5)
+    assert np.median(np.abs(one.astype(int) - other)) < 2
+    if shift == (0, 0):
+        grey = [cv2.cvtColor(face, cv2.COLOR_RGB2GRAY).astype(np.float32) for face in (one, other)]
+        moved, _ = cv2.phaseCorrelate(grey[0], grey[1])
+        assert np.hypot(*moved) < 0.1
+
+
+@pytest.mark.parametrize("scale", [0.4, 1.0, 1.99])
+def test_a_face_of_up_to_twice_the_aligned_size_is_read_from_the_photo_itself(scale: float) -> None:
+    photo = np.random.default_rng(7).integers(0, 255, (300, 320, 3), np.uint8)
+    points = face_in(photo.shape[:2], scale, 0.3)
+    direct = cv2.warpAffine(photo, similarity(points, ARCFACE_TEMPLATE), (112, 112), flags=cv2.INTER_LINEAR)
+    assert np.array_equal(align_face(photo, points), direct)
+
+
+def test_points_outside_of_the_photo_or_on_one_spot_give_a_face_and_no_error() -> None:
+    photo = np.full((200, 300, 3), 9, np.uint8)
+    for points in (face_in((200, 300), 4, 0) - 5000, np.full((5, 2), 7.0), face_in((200, 300), 1e5, 0)):
+        assert align_face(photo, points).shape == (112, 112, 3)
+
+
+def test_a_large_face_is_embedded_as_the_same_face_that_was_averaged_pixel_by_pixel(
+    embedder: OnnxFaceEmbedder, portraits: list[tuple[str, np.ndarray, list[Face]]]
+) -> None:
+    """The ideal: eight by eight samples of the photo for each pixel of the aligned face."""
+    times, tried = 8, 0
+    for _, photo, faces in portraits:
+        matrix = similarity(faces[0].points.astype(float), ARCFACE_TEMPLATE)
+        if 1 / np.hypot(matrix[0, 0], matrix[1, 0]) > 2:
+            finer = np.column_stack([times * matrix[:, :2], times * matrix[:, 2] + (times - 1) / 2])
+            many = cv2.warpAffine(photo, finer, (112 * times, 112 * times), flags=cv2.INTER_LINEAR)
+            ideal = cv2.resize(many, (112, 112), interpolation=cv2.INTER_AREA)
+            one, other = embedder.embed(np.stack([ideal, align_face(photo, faces[0].points)]))
+            assert one @ other > 0.995
+            tried += 1
+    assert tried >= 4
+
+
 # Faces from keypoints
 
 

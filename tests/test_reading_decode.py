@@ -9,9 +9,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from shards.batch_memory import BatchMemory
-from shards.decode import Fit, decode_photo, orientation_of
+from shards.decode import Fit, decode_photo
 from shards.folder import Sample
 from shards.label_maps import decode_labels
+from shards.orientation import orientation_of
 from shards.pairs import Pair
 from shards.photo_batches import PairBatches, PhotoBatches
 from shards.sample import json_bytes, label_png

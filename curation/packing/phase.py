@@ -51,7 +51,7 @@ from shards.index import INDEX_SCHEMA, IndexWriter
 from shards.indexed_shard import IndexedShard
 from shards.sample import Group, PhotoMember, members_of
 
-VERSION = 3
+VERSION = 4
 # The rows of the index that a shard adds, after them the groups that could not be packed: key and error.
 _PART_SCHEMA = pa.schema(
     [

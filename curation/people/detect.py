@@ -25,6 +25,7 @@ from curation.ledger import (
 from curation.models import Model
 from curation.people.person_stage import ChainContext
 from curation.people.protocols import Detections, PersonDetector
+from curation.photos.decode import VERSION
 from curation.settings.people import DetectSettings
 from curation.stage import Stage, set_columns
 
@@ -36,6 +37,7 @@ class Detect(Stage):
 
     name: ClassVar[str] = "detect"
     unit: ClassVar[str] = "photo"
+    version: ClassVar[int] = VERSION
     fills: ClassVar[pa.Schema] = pa.schema(
         [
             ("boxes", pa.list_(pa.list_(pa.float32()))),

@@ -27,6 +27,7 @@ ARCFACE_TEMPLATE = np.array(
     dtype=np.float64,
 )
 ALIGNED_PX = 112
+_MOST_PX = 2.0  # of the photo, in each direction, that linear interpolation does justice to
 _HEAD_SHARE = 0.55  # without keypoints the middle of a face lies in this upper part of the box
 _HEAD_MIDDLE = 0.15  # and on average here
 _HEAD_JOINTS = (0, 1, 2, 3, 4)  # nose, eyes, ears
@@ -47,6 +48,7 @@ class FaceStage(PersonStage):
     """`faces` holds, for each person, box and points in px of the photo and a float32 embedding."""
 
     name: ClassVar[str] = "face"
+    version: ClassVar[int] = PersonStage.version + 1  # large faces are shrunk by areas
     fills: ClassVar[pa.Schema] = pa.schema([("faces", pa.list_(FACE)), ("face_error", pa.string())])
     needs: ClassVar[tuple[str, ...]] = ("detect",)
 
@@ -159,9 +161,36 @@ def _head_of(keypoints: Sequence[float] | None) -> np.ndarray | None:
 
 
 def align_face(photo: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """uint8 [112, 112, 3]: the face turned, scaled and moved onto the ArcFace template."""
+    """uint8 [112, 112, 3]: the face turned, scaled and moved onto the ArcFace template.
+
+    Linear interpolation looks at four pixels of the photo. Where a pixel of the result stands for more
+    than 2 × 2 of them, the photo is shrunk by areas to that first; smaller faces are read as they are.
+    """
     matrix = similarity(points.astype(np.float64), ARCFACE_TEMPLATE)
+    scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
+    # Points that all but coincide say nothing of a size.
+    if 1 / max(photo.shape) < scale * _MOST_PX < 1:
+        photo, matrix = _shrunk(photo, matrix, scale * _MOST_PX)
     return np.asarray(cv2.warpAffine(photo, matrix, (ALIGNED_PX, ALIGNED_PX), flags=cv2.INTER_LINEAR))
+
+
+def _shrunk(photo: np.ndarray, matrix: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """The part of a photo that a matrix maps into an aligned face, and its matrix from there."""
+    corners = np.array([[0, 0, 1], [ALIGNED_PX, 0, 1], [0, ALIGNED_PX, 1], [ALIGNED_PX, ALIGNED_PX, 1]])
+    shown = corners @ cv2.invertAffineTransform(matrix).T
+    margin = 2 / scale
+    high, wide = photo.shape[:2]
+    left, top = np.clip(np.floor(shown.min(axis=0) - margin), 0, (wide - 1, high - 1)).astype(int)
+    right, bottom = np.clip(np.ceil(shown.max(axis=0) + margin), (left + 1, top + 1), (wide, high)).astype(
+        int
+    )
+    part = photo[top:bottom, left:right]
+    size = (max(round(part.shape[1] * scale), 1), max(round(part.shape[0] * scale), 1))
+    small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+    # Middles of pixels lie at whole numbers, so both grids begin at -0.5.
+    steps = np.array([part.shape[1] / size[0], part.shape[0] / size[1]])
+    start = np.array([left, top]) + (steps - 1) / 2
+    return small, np.column_stack([matrix[:, :2] * steps, matrix[:, :2] @ start + matrix[:, 2]])
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:

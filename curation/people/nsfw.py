@@ -10,6 +10,7 @@ from curation.ledger import Outcome, at_most, failed, is_kept, judged, rule_rows
 from curation.models import Model
 from curation.people.person_stage import ChainContext
 from curation.people.protocols import PictureClassifier
+from curation.photos.decode import VERSION
 from curation.settings.filters import NsfwSettings
 from curation.stage import Stage, set_columns
 
@@ -19,6 +20,7 @@ class Nsfw(Stage):
 
     name: ClassVar[str] = "nsfw"
     unit: ClassVar[str] = "photo"
+    version: ClassVar[int] = VERSION
     fills: ClassVar[pa.Schema] = pa.schema([("nsfw_score", pa.float32()), ("nsfw_error", pa.string())])
 
     def __init__(

@@ -61,7 +61,6 @@ class PhotoParser:
     def __init__(self, pipeline: PipelineSettings) -> None:
         names = model_names(pipeline.people)
         models = {name: find_model(pipeline, f"people.{path}", name) for path, name in names}
-        self.key = fingerprint([pipeline.people.ruling(), {name: m.sha256 for name, m in models.items()}])
         calls = CallCounter(None)
         people = pipeline.people.model_copy(update={"measure": "all"})
         self._pixels = Pixels(pipeline.source)
@@ -69,6 +68,9 @@ class PhotoParser:
         read = Read(pipeline.photos.screen, pipeline.source, PhotoBytes(pipeline.source), calls)
         stages = people_stages(pipeline.model_copy(update={"people": people}), models, chain)
         self._stages: list[Stage] = [read, *stages]
+        weights = {name: model.sha256 for name, model in models.items()}
+        versions = [stage.version for stage in self._stages]
+        self.key = fingerprint([pipeline.people.ruling(), weights, versions])
 
     def parse(self, files: Sequence[Path]) -> list[ParsedPerson]:
         """One person for each file. Raises NobodyError for a file that cannot be read or shows nobody."""

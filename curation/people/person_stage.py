@@ -12,6 +12,7 @@ from curation.call_counter import CallCounter
 from curation.errors import PersonaError, one_line
 from curation.ledger import KEPT, Outcome, failed, is_kept, rule_people
 from curation.models import Model
+from curation.photos.decode import VERSION
 from curation.photos.pixels import Pixels
 from curation.settings.base import Settings
 from curation.stage import Stage, set_columns
@@ -38,6 +39,7 @@ class PersonStage(Stage):
     """
 
     unit: ClassVar[str] = "person"
+    version: ClassVar[int] = VERSION
     requires: ClassVar[str | None] = None
     """A column of an earlier stage: people for whom it is null are not measured."""
 

@@ -1,4 +1,4 @@
-"""Opens and decodes photos: upright 8-bit RGB whatever the file holds, and limits before decoding."""
+"""Opens and decodes photos: upright 8-bit sRGB whatever the file holds, and limits before decoding."""
 
 import io
 import re
@@ -10,18 +10,13 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from curation.errors import one_line
+from shards.embedded import embedded_in
+from shards.orientation import orientation_of, stated_orientation, turned
+from shards.rgb import rgb_of
 
+VERSION = 2  # raised when the same bytes give other pixels; 2: colours of all profiles in sRGB
 # Only these parsers of Pillow ever see bytes of a collection.
 ALLOWED = ("JPEG", "PNG", "WEBP")
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 MAX_SCANS = 100  # encoders write about ten
 # A marker that ends entropy-coded data: 0xFF there is followed by 0, or by a restart's number.
 _MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
@@ -99,7 +94,7 @@ def read_header(data: bytes) -> Header:
     Raises UnknownFormatError, and OSError or ValueError for a broken header.
     """
     with _open(data) as image:
-        orientation = _orientation(image)
+        orientation = orientation_of(data)
         width, height = image.size
         # Phones write JPEGs with a second picture behind the first; the first is the photo.
         is_multi_picture = image.format == "MPO"
@@ -118,8 +113,9 @@ def read_header(data: bytes) -> Header:
 def decode_rgb(data: bytes, about_px: int | None = None) -> np.ndarray:
     """The first frame as uint8 [height, width, 3], RGB, upright.
 
-    CMYK, palettes, grey, 16-bit and transparent photos (over white) become 8-bit RGB. With
-    `about_px`, a JPEG may be decoded at a smaller scale whose longer side is at least that.
+    CMYK, palettes, grey, 16-bit and transparent photos (over white) become 8-bit RGB, and colours of other
+    profiles sRGB (`shards.colour`). With `about_px`, a JPEG may be decoded at a smaller scale whose longer
+    side is at least that.
     Raises OSError or ValueError where the file is broken or cut short, and for a JPEG that goes over its
     picture more than `MAX_SCANS` times.
     """
@@ -128,14 +124,11 @@ def decode_rgb(data: bytes, about_px: int | None = None) -> np.ndarray:
         scans = _scans(data) if image.format in ("JPEG", "MPO") else 0
         if scans > MAX_SCANS:
             raise ValueError(f"a JPEG of more than {MAX_SCANS} scans")
-        orientation = _orientation(image)
         if about_px is not None:
             image.draft("RGB", (about_px, about_px))
         image.load()
-        rgb = _to_rgb(image)
-    if orientation in _UPRIGHT:
-        rgb = rgb.transpose(_UPRIGHT[orientation])
-    return np.asarray(rgb)
+        embedded = embedded_in(data)
+        return turned(rgb_of(image, embedded.profile), stated_orientation(embedded))
 
 
 def _scans(data: bytes) -> int:
@@ -176,25 +169,3 @@ def _looks_like(data: bytes) -> str:
     if data[4:12] in (b"ftypavif", b"ftypheic", b"ftypmif1", b"ftypheix"):
         return "avif" if data[8:12] == b"avif" else "heic"
     return "unknown"
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(0x0112, 1)
-    except Exception:  # EXIF of strangers: whatever is wrong with it, the photo is taken as upright
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith("I;16") or image.mode == "I":
-        # Pillow's own conversion clips 16 bits at 255.
-        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535) // 257
-        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")

@@ -12,7 +12,7 @@ from curation.errors import one_line
 from curation.forgetting.address import COLUMNS
 from curation.forgetting.tombstones import Tombstones
 from curation.ledger import REJECTED, Outcome, failed, kept, rule_rows
-from curation.photos.decode import DecodeError, Header, OpenPhoto, UnknownFormatError, open_photo
+from curation.photos.decode import VERSION, DecodeError, Header, OpenPhoto, UnknownFormatError, open_photo
 from curation.photos.opt_out import OPTED_OUT, OptOuts
 from curation.photos.perceptual_hash import perceptual_hash
 from curation.settings.photos import ScreenSettings
@@ -48,6 +48,7 @@ class Read(Stage):
 
     name: ClassVar[str] = "read"
     unit: ClassVar[str] = "photo"
+    version: ClassVar[int] = VERSION
     fills: ClassVar[pa.Schema] = pa.schema(
         [
             ("photo_id", pa.string()),

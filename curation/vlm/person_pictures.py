@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from curation.people.atr import decode_map
-from curation.photos.decode import decode_rgb
+from curation.photos.decode import VERSION, decode_rgb
 from curation.settings.source import SourceSettings
 from curation.sources.photo_bytes import PhotoBytes
 from curation.vlm.picture import jpeg, person_picture
@@ -43,7 +43,7 @@ class PersonPictures:
     def recipe(self, person: Person) -> str:
         """What the picture is a function of, besides the layout. Opens no photo."""
         mask = b"" if self._background == "keep" or person["mask"] is None else person["mask"]
-        parts = [person["photo_id"], list(person["box"]), hashlib.sha256(mask).hexdigest()]
+        parts = [VERSION, person["photo_id"], list(person["box"]), hashlib.sha256(mask).hexdigest()]
         return json.dumps(parts)
 
     def jpeg(self, person: Person) -> bytes:

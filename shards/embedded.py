@@ -1,0 +1,154 @@
+"""What an encoded photo carries beside its pixels: EXIF, XMP and colour profile, found without decoding it.
+
+JPEG keeps them in segments before its first scan, PNG in chunks on either side of its pixels, WebP in chunks
+of RIFF. Pillow finds a PNG's only by decoding it where they do not lie before the pixels, or are not there.
+"""
+
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+MAX_PROFILE_BYTES = 4 * 2**20  # those of printers have 3 MB; a larger one counts as none
+_MAX_TEXT_BYTES = 2**20  # of EXIF or XMP that is packed
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_SCAN, _END = 0xDA, 0xD9
+_WITHOUT_LENGTH = frozenset([0x00, 0x01, *range(0xD0, 0xD9)])
+_EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
+_PNG_XMP, _PNG_EXIF = b"XML:com.adobe.xmp", b"Raw profile type exif"
+_NO_HEX = re.compile(rb"[^0-9a-fA-F]")
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """exif: TIFF from its byte order on; xmp: a packet; profile: ICC; None where there is none."""
+
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    profile: bytes | None = None
+
+
+def embedded_in(data: bytes) -> Embedded:
+    """What lies in a JPEG, PNG or WebP; nothing in other bytes, and nothing of what is broken.
+
+    A PNG's cICP, gAMA and cHRM are not looked at: writers set the last two to sRGB's by habit.
+    """
+    if data.startswith(_JPEG):
+        return _in_jpeg(data)
+    if data.startswith(_PNG):
+        return _in_png(data)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _in_webp(data)
+    return Embedded()
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """(place of its 0xFF, marker, content) of the segments before the first scan."""
+    at = 2
+    while (at := data.find(b"\xff", at)) >= 0 and at + 4 <= len(data):
+        marker = data[at + 1]
+        if marker in (_SCAN, _END):
+            return
+        if marker == 0xFF:
+            at += 1
+            continue
+        if marker in _WITHOUT_LENGTH:
+            at += 2
+            continue
+        stop = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        yield at, marker, data[at + 4 : stop]
+        at = max(stop, at + 4)
+
+
+def _in_jpeg(data: bytes) -> Embedded:
+    exif = b""
+    xmp = None
+    parts: dict[int, bytes] = {}
+    count = 0
+    for _, marker, content in jpeg_segments(data):
+        if marker == 0xE1 and content.startswith(_EXIF):
+            exif += content[len(_EXIF) :]  # more than a segment holds goes on in the next one
+        elif marker == 0xE1 and content.startswith(_XMP) and xmp is None:
+            xmp = content[len(_XMP) :]
+        elif marker == 0xE2 and content.startswith(_ICC) and len(content) > len(_ICC) + 2:
+            number, count = content[len(_ICC)], content[len(_ICC) + 1]
+            parts[number] = content[len(_ICC) + 2 :]
+    is_whole = count > 0 and all(number in parts for number in range(1, count + 1))
+    profile = b"".join(parts[number] for number in range(1, count + 1)) if is_whole else None
+    return Embedded(exif or None, xmp, _of_bearable_size(profile))
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[int, bytes, int, int]]:
+    """(place of its length, name, start and stop of its content) of every chunk."""
+    at = len(_PNG)
+    while at + 8 <= len(data):
+        start = at + 8
+        stop = start + int.from_bytes(data[at : at + 4], "big")
+        yield at, data[at + 4 : start], start, stop
+        if data[at + 4 : start] == b"IEND":
+            return
+        at = stop + 4
+
+
+def _in_png(data: bytes) -> Embedded:
+    exif = xmp = profile = None
+    for _, name, start, stop in png_chunks(data):
+        if name == b"eXIf":
+            exif = data[start:stop]
+        elif name == b"iCCP" and profile is None:
+            _, _, packed = data[start:stop].partition(b"\0")
+            profile = _unpacked(packed[1:], MAX_PROFILE_BYTES)
+        elif name in (b"tEXt", b"zTXt", b"iTXt"):
+            key, _, content = data[start : min(stop, start + 2 * _MAX_TEXT_BYTES)].partition(b"\0")
+            if key == _PNG_XMP and name == b"iTXt":
+                xmp = _international(content)
+            elif key == _PNG_EXIF and exif is None:
+                exif = _from_hex(content if name == b"tEXt" else _unpacked(content[1:], _MAX_TEXT_BYTES))
+    return Embedded((exif or b"").removeprefix(_EXIF) or None, xmp, _of_bearable_size(profile))
+
+
+def _international(content: bytes) -> bytes | None:
+    """The text of an iTXt chunk behind its key."""
+    parts = content[2:].split(b"\0", 2)
+    if len(parts) < 3:
+        return None
+    return _unpacked(parts[2], _MAX_TEXT_BYTES) if content[0] else parts[2]
+
+
+def _from_hex(text: bytes | None) -> bytes | None:
+    """EXIF as ImageMagick writes it: a blank line, a name, a length, then lines of hex digits."""
+    lines = (text or b"").split(b"\n", 3)
+    if len(lines) < 4:
+        return None
+    digits = _NO_HEX.sub(b"", lines[3])
+    return bytes.fromhex(digits[: len(digits) // 2 * 2].decode("ascii")) or None
+
+
+def _unpacked(packed: bytes, most: int) -> bytes | None:
+    """At most one byte more than `most` of a zlib stream; None where it is none."""
+    try:
+        return zlib.decompressobj().decompress(packed, most + 1)
+    except zlib.error:
+        return None
+
+
+def riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """(name, start and stop of its content) of every chunk of a WebP."""
+    at = 12
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        yield data[at : at + 4], at + 8, at + 8 + length
+        at += 8 + length + length % 2
+
+
+def _in_webp(data: bytes) -> Embedded:
+    found: dict[bytes, bytes] = {}
+    for name, start, stop in riff_chunks(data):
+        if name in (b"EXIF", b"XMP ", b"ICCP"):
+            found.setdefault(name, data[start:stop])
+    exif = found.get(b"EXIF", b"").removeprefix(_EXIF)
+    return Embedded(exif or None, found.get(b"XMP "), _of_bearable_size(found.get(b"ICCP")))
+
+
+def _of_bearable_size(profile: bytes | None) -> bytes | None:
+    return profile if profile and len(profile) <= MAX_PROFILE_BYTES else None
