@@ -94,7 +94,7 @@ def _speaks_http2(connection: socket.socket) -> bool:
 
 def _require_known(address: str, host: str, port: int) -> None:
     """Raises PersonaError where a gRPC server is none of a cluster's, or refuses the token."""
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
     from ray.exceptions import AuthenticationError, RpcError
 
     client = address.startswith(_CLIENT)

@@ -50,7 +50,7 @@ def takes_names(action: argparse.Action) -> bool:
 
 def words_of(action: argparse.Action, name: str) -> list[str]:
     """The action's words, with a name where it takes one."""
-    value = name if takes_names(action) else str((action.choices or ["1"])[0])
+    value = name if takes_names(action) else str(next(iter(action.choices or ["1"])))
     return [*action.option_strings[-1:], value]
 
 
