@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from shards.command_line import add_command, refused
+from shards.command_line import Parser, add_command, refused
 
 _EXAMPLES = """examples:
   persona curate real-photos --set source.path=photos --set models.path=weights --out runs/first
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser(command: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="persona",
         description="Curate photos of people into shards of person × outfit groups.",
         epilog=_EXAMPLES,

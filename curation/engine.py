@@ -5,7 +5,6 @@ answer is a small dictionary. That is why plain actors do, and Ray Data's blocks
 """
 
 import os
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 
 from curation.errors import PersonaError, one_line
 from curation.models import Models
+from curation.ray_address import cluster_address, require_cluster
 from curation.settings import EngineSettings, PipelineSettings
 from curation.settings.base import Resources
 
@@ -113,29 +113,30 @@ class RayEngine:
 
         self._ray = ray
         self._settings = settings
-        self._local = address is None and "RAY_ADDRESS" not in os.environ
+        address = cluster_address(address)
+        self._local = address is None
         self._pool: list[Any] = []
         self._shape: Resources | None = None
         # Workers without GPUs see none, so that a model is where the pipeline says it is.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-        if self._local:
+        if address is None:
             options |= {
                 "address": "local",
                 "num_cpus": max(local_cpus, os.cpu_count() or 1),
                 "include_dashboard": False,
                 "object_store_memory": 128 * 2**20,
             }
-        elif address is not None:
+        else:
+            require_cluster(address)
             options["address"] = address
-            _require_reachable(address)
         began = time.monotonic()
         try:
             ray.init(**options)
         except Exception as error:  # Ray raises anything, a plain Exception where the machine is too busy
-            where = address or os.environ.get("RAY_ADDRESS", "a local cluster")
-            raise PersonaError(f"Ray: cannot reach {where}: {str(error).splitlines()[0]}") from None
+            where = f"reach {address}" if address else "start on this machine"
+            raise PersonaError(f"Ray: cannot {where}: {one_line(error)}") from None
         self.start_s = round(time.monotonic() - began, 3)
         if not self._local:
             self.address = str(ray.util.get_node_ip_address())
@@ -264,17 +265,6 @@ class RayEngine:
             what = "starting" if task is None else f"working on {task.source}"
             cause = " ".join(str(error).split())[:300]
             raise PersonaError(f"Ray: workers died {deaths[index]} times while {what}: {cause}")
-
-
-def _require_reachable(address: str) -> None:
-    """Raises PersonaError at once where nobody listens: Ray itself goes on trying for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        return  # "auto", or a name that Ray resolves
-    try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except OSError as error:
-        raise PersonaError(f"Ray: nobody answers at {address}: {error.strerror or error}") from None
 
 
 def _lost(ray: Any) -> tuple[type[Exception], ...]:

@@ -11,10 +11,10 @@ from typing import Self
 
 from curation.engine import Endpoint
 from curation.errors import PersonaError
+from curation.settings.vlm import START_S
 from curation.vlm.server import ServerPlan, VllmServer, VllmUnavailableError
 
 VLLM, IN_PROCESS = "vLLM", "transformers"
-START_S = 300.0
 # Judge and captioner are one model behind one server.
 _CHOICES = ("outfits.judge", "captions.by")
 
@@ -82,6 +82,6 @@ class DemoVlm:
 
     def _start(self) -> None:
         try:
-            self._server.start(START_S)
+            self._server.start(START_S, self._say)
         except PersonaError as error:
             self._problem = error

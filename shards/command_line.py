@@ -13,6 +13,19 @@ Run = Callable[[argparse.Namespace], int]
 """Returns the exit code: 0, 1 (it ran, the result is bad) or 2 (bad usage or config)."""
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser for which a word with one dash in front is a name: photos are called "-1_c1s1.jpg".
+
+    Our options have two dashes, all but -h; what has two and is no option stays an error, as typing errors
+    should. Before a name that begins with two stands `--`, or `=` behind its option.
+    """
+
+    def _parse_optional(self, arg_string: str) -> Any:
+        if arg_string.startswith("-") and not arg_string.startswith("--") and arg_string != "-h":
+            return None  # argparse's word for: no option
+        return super()._parse_optional(arg_string)
+
+
 def add_command(commands: Any, name: str, run: Run, says: str, example: str) -> argparse.ArgumentParser:
     """Adds a parser to the subparsers `commands`; its options' `run` is `run`."""
     parser: argparse.ArgumentParser = commands.add_parser(

@@ -11,6 +11,10 @@ from tests.drawn_pipeline import ROOT
 
 SEED = 11
 
+# Servers of tests listen on loopback; a proxy that the environment names cannot reach them.
+for _name in ("no_proxy", "NO_PROXY"):
+    os.environ[_name] = ",".join(filter(None, (os.environ.get(_name), "127.0.0.1", "localhost")))
+
 
 @pytest.fixture(scope="session")
 def drawn() -> list[Drawn]:

@@ -1,6 +1,7 @@
 """The demo's own measures and its page: balanced pairs for the judge, and one file that needs no other."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def test_the_page_shows_what_was_reached_and_what_went_where(page: str) -> None:
 
 
 def server_that_raises(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    def start(self: VllmServer, deadline_s: float) -> None:
+    def start(self: VllmServer, deadline_s: float, say: Callable[[str], None]) -> None:
         raise error
 
     monkeypatch.setattr(VllmServer, "start", start)

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from curation.errors import PersonaError
 from curation.fragments import list_fragments
+from curation.ray_address import require_cluster
 from tests.drawn_people import collection, write_folder
 from tests.drawn_pipeline import (
     ROOT,
@@ -173,13 +176,38 @@ def test_a_local_ray_cluster_is_started_where_none_is_given(photos: Path, tmp_pa
     assert curate(config, tmp_path / "run", "--engine", "ray")["collection"] == 60
 
 
-def test_a_cluster_that_does_not_answer_is_one_line(photos: Path, tmp_path: Path) -> None:
+def test_an_address_in_the_environment_without_a_cluster_is_one_line_soon(
+    photos: Path, tmp_path: Path
+) -> None:
     config = write_config(tmp_path / "pipelines.yaml", settings(photos))
-    words = ("curate", "drawn", "--config", config, "--out", tmp_path / "run", "--ray-address")
-    done = persona(*words, "127.0.0.1:1")
+    began = time.monotonic()
+    done = subprocess.run(
+        command("curate", "drawn", "--config", config, "--out", tmp_path / "run"),
+        cwd=ROOT,
+        env={**environment(), "RAY_ADDRESS": "127.0.0.1:1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert time.monotonic() - began < 15
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("persona: Ray: ")
-    assert "Traceback" not in done.stderr
+    assert done.stderr == "persona: Ray: nobody answers at 127.0.0.1:1: Connection refused\n"
+
+
+def test_a_clusters_token_that_is_refused_and_its_port_with_the_wrong_scheme_are_one_line(
+    ray_address: str,
+) -> None:
+    require_cluster(ray_address)
+    with pytest.raises(PersonaError, match="is a cluster's own port: give it without ray://"):
+        require_cluster(f"ray://{ray_address}")
+    # Ray reads its token once a process.
+    program = f"from curation.ray_address import require_cluster; require_cluster({ray_address!r})"
+    stranger = {**environment(), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=stranger, capture_output=True, text=True, timeout=60
+    )
+    assert f"the cluster at {ray_address} refuses the token: set RAY_AUTH_MODE=token" in done.stderr
+    assert "gcs_client" not in done.stderr
 
 
 def test_a_finished_run_started_again_asks_no_model_and_touches_no_shard(

@@ -14,7 +14,7 @@ from curation.errors import ConfigError
 from curation.ledger import Counts
 from curation.settings.telemetry import TelemetrySettings
 from curation.telemetry.metrics import Metrics
-from curation.telemetry.spans import Spans
+from curation.telemetry.spans import Spans, spans_of
 from persona import main
 from tests.drawn_people import collection, write_folder
 from tests.drawn_pipeline import ROOT, settings, write_config
@@ -176,3 +176,16 @@ def test_spans_nest_stages_in_steps_in_the_run() -> None:
     assert found["detect"].attributes["persona.rejected"] == 1
     assert found["detect"].attributes["persona.seconds"] == 2.0
     assert not found["curate drawn"].status.is_ok
+
+
+def test_a_collector_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: Said) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    said: list[str] = []
+    spans = spans_of("runs/x", "drawn", said.append)
+    assert spans is not None
+    spans.begin("people", 1, 0, Counts(), 2)
+    spans.finish("finished")
+    assert len(said) == 1
+    assert said[0].startswith("spans do not arrive where OTEL_EXPORTER_OTLP_ENDPOINT says: ")
+    assert capfd.readouterr().err == ""

@@ -210,7 +210,7 @@ def test_a_server_that_is_not_there_is_said_and_asked_again_when_it_is(
     dataset: Path, run: Path, server: Server, tmp_path: Path
 ) -> None:
     def scored(endpoint: str) -> dict[str, Any]:
-        wanted = settings(vlm={"endpoint": endpoint, "model": "judge", "timeout_s": 2})
+        wanted = settings(vlm={"endpoint": endpoint, "model": "judge", "timeout_s": 2, "retries": 0})
         return evaluate(
             wanted, run, lambda: PersonaPipeline.from_pretrained(run), str(dataset), tmp_path, None, quiet
         ).to_json()

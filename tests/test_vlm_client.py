@@ -515,7 +515,7 @@ def test_a_server_that_does_not_start_is_one_line_with_its_error_and_its_log(
     start = (
         "import sys\nfrom curation.vlm.server import *\n"
         "server = VllmServer(ServerPlan(sys.argv[1], 'tiny'), sys.argv[2])\n"
-        "try:\n    server.start(2)\n"
+        "try:\n    server.start(2, lambda line: print(line, file=sys.stderr), 0.5)\n"
         "except ServerStartError as error:\n    print(type(error).__name__, error)\n"
     )
     words = [sys.executable, "-c", start, str(tmp_path), str(tmp_path / "vllm.log")]

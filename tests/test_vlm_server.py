@@ -20,6 +20,7 @@ from curation.call_counter import CallCounter
 from curation.engine import Endpoint, Job
 from curation.models import Model
 from curation.settings import PipelineSettings
+from curation.settings.vlm import START_S
 from curation.vlm.captioner import TransformersCaptioner, VllmCaptioner
 from curation.vlm.judge import TransformersJudge
 from tests.drawn_pipeline import ROOT, command, counts_of, curate, environment, rows_of, write_config
@@ -32,10 +33,10 @@ from training.evaluation.settings import VlmQuestion, VlmSettings
 from training.evaluation.vlm_scores import VlmScore
 from training.generation.references import LabelledPhoto
 
-pytestmark = pytest.mark.xdist_group("vllm")
+# On a busy machine a server takes minutes to get ready, and one test has it started twice.
+pytestmark = [pytest.mark.xdist_group("vllm"), pytest.mark.timeout(2 * START_S)]
 
 REQUESTS, IN_FLIGHT = 200, 8
-START_S = 300
 JUDGE: dict[str, Any] = {
     "backend": "vllm", "prompt": "outfit-brief", "canvas_px": [112, 224], "dtype": "float32",
     "context_tokens": 1024, "in_flight": IN_FLIGHT,
@@ -65,7 +66,10 @@ class Serving:
         )
         assert self.process.stdout is not None
         assert "starting" in self.process.stdout.readline()
-        return self.process.stdout.readline()
+        line = self.process.stdout.readline()
+        while "is not ready" in line:
+            line = self.process.stdout.readline()
+        return line
 
     def group(self) -> int:
         """The process group of vLLM itself."""
@@ -151,7 +155,7 @@ def test_200_requests_survive_the_kill_of_the_server_each_answered_once(
 ) -> None:
     people = people_of(tmp_path / "photos", 24)
     pairs = pairs_of(people, REQUESTS)
-    judge = judge_at(server.url, tmp_path / "run", tiny, **{**JUDGE, "reconnect_s": float(START_S)})
+    judge = judge_at(server.url, tmp_path / "run", tiny, **{**JUDGE, "reconnect_s": START_S})
     answers: list[Any] = []
     asking = threading.Thread(target=lambda: answers.extend(judge.ask(pairs)))
     asking.start()
@@ -257,5 +261,5 @@ def test_an_evaluation_of_a_training_is_scored_by_a_real_server(server: Serving)
     assert server.answered() - before == 6
     # Its weights are random: what it says is mostly no number, and then no score.
     assert all(score is None or 0 <= score <= 10 for score in scores)
-    with pytest.raises(MissingScorerError, match=r"chat/completions: 404 .*other"):
+    with pytest.raises(MissingScorerError, match=r"chat/completions: HTTP 404: .*other"):
         score("other")

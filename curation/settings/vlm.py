@@ -6,6 +6,9 @@ from pydantic import Field
 
 from curation.settings.base import Settings, resource, threshold
 
+START_S = 900.0
+"""For a server that is started: on two busy cores a small vLLM took 358 s to get ready."""
+
 CanvasPx = Annotated[list[Annotated[int, Field(ge=28, le=4096)]], Field(min_length=2, max_length=2)]
 
 
@@ -34,9 +37,9 @@ class VlmSettings(Settings):
     timeout_s: float = resource(120, gt=0, description="a request without an answer by then is sent again")
     retries: int = resource(3, ge=0, le=20, description="times a request is sent again")
     reconnect_s: float = resource(
-        300, ge=0, description="how long a server that does not answer /health is waited for"
+        START_S, ge=0, description="how long a server that does not answer /health is waited for"
     )
-    start_s: float = resource(900, gt=0, description="time for a server that is started to get ready")
+    start_s: float = resource(START_S, gt=0, description="time for a server that is started to get ready")
     context_tokens: int = resource(
         4096, ge=64, description="of prompt, pictures and answer; less if the model has less"
     )

@@ -5,20 +5,24 @@ OTEL_EXPORTER_OTLP_TRACES_ENDPOINT). A span of a stage has the length of its ste
 the stage is its attribute `persona.seconds`, since many of them work at the same time.
 """
 
+import logging
 import os
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
+from curation.errors import printable
 from curation.ledger import FAILED, KEPT, REJECTED, Counts
 from curation.run_folder import code_version
 
+_EXPORTER = "opentelemetry.exporter.otlp"  # its logger
 _PLACES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
-def spans_of(run: str, pipeline: str) -> "Spans | None":
-    """The watcher, where spans are wanted and can be sent."""
-    if not any(os.environ.get(name) for name in _PLACES):
+def spans_of(run: str, pipeline: str, say: Callable[[str], None]) -> "Spans | None":
+    """The watcher, where spans are wanted and can be sent. `say` is told, once, where they do not arrive."""
+    if not _set_places():
         return None
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
@@ -29,10 +33,30 @@ def spans_of(run: str, pipeline: str) -> "Spans | None":
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
         return None
+    logger = logging.getLogger(_EXPORTER)
+    logger.handlers, logger.propagate = [_FirstComplaint(say)], False
     name = os.environ.get("OTEL_SERVICE_NAME", "persona")
     provider = TracerProvider(resource=Resource.create({"service.name": name}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return Spans(provider, run, pipeline)
+
+
+class _FirstComplaint(logging.Handler):
+    """The exporter complains of every attempt, for as long as the run takes; a person needs to know once."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._say: Callable[[str], None] | None = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say, self._say = self._say, None
+        if say is not None:
+            said = printable(" ".join(record.getMessage().split()))[:300]
+            say(f"spans do not arrive where {' or '.join(_set_places())} says: {said}")
+
+
+def _set_places() -> list[str]:
+    return [name for name in _PLACES if os.environ.get(name)]
 
 
 class Spans:

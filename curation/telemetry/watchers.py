@@ -61,5 +61,5 @@ def watchers_of(job: Job, name: str, quiet: bool) -> Watchers:
         watchers.append(metrics)
     from curation.telemetry.spans import spans_of
 
-    spans = spans_of(job.run, name)
+    spans = spans_of(job.run, name, watchers[0].say)
     return Watchers(watchers if spans is None else [*watchers, spans])

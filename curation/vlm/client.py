@@ -8,12 +8,9 @@ it, `reconnect_s` at most; after that questions fail, and fail at once until it 
 import asyncio
 import json
 import os
-import random
-import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import aiohttp
 
@@ -23,12 +20,19 @@ from curation.vlm.interview import Listener
 from curation.vlm.question import Question, Questions
 from curation.vlm.reply import MalformedError, Reply, read_reply
 from curation.vlm.traffic import TRAFFIC
+from shards.model_server import (
+    MAX_RESPONSE_BYTES,
+    authorization,
+    base_of,
+    chat_url,
+    pause_s,
+    server_message,
+    worth_again,
+)
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _PROBE_S = 5.0  # for /health to answer
 _PROBE_EVERY_S = 0.5
 _GONE_FOR_S = 5.0  # after giving a server up, it is not even probed for so long
-_MAX_RESPONSE_BYTES = 2**20
 
 
 class VlmClient:
@@ -39,8 +43,8 @@ class VlmClient:
     ) -> None:
         self._settings = settings
         self._questions = questions
-        self._endpoint = endpoint.rstrip("/").removesuffix("/v1")
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._endpoint = base_of(endpoint)
+        self._headers = authorization(key)
         self._name = settings.served_name or settings.model
         self._door = _Door(self._endpoint, settings.reconnect_s)
 
@@ -79,7 +83,7 @@ class VlmClient:
         for attempt in range(attempts):
             if attempt:
                 TRAFFIC.again()
-                await asyncio.sleep(_pause(question.key, attempt))
+                await asyncio.sleep(pause_s(question.key, attempt))
             if not await self._door.open(session):
                 return Reply(None, error=self._door.message(problem))
             if attempt == 0:
@@ -110,11 +114,10 @@ class VlmClient:
                 continue
             TRAFFIC.ended(f"http_{status}")
             problem = f"HTTP {status}: {server_message(data)}"
-            if status == 429:
-                continue
-            if status < 500:
+            if not worth_again(status):
                 return Reply(None, error=problem)
-            self._door.knock()
+            if status >= 500:
+                self._door.knock()
         return Reply(None, error=f"{problem} ({attempts} attempts)")
 
     def _body(self, question: Question) -> bytes:
@@ -122,7 +125,7 @@ class VlmClient:
 
     async def _post(self, session: aiohttp.ClientSession, body: bytes) -> tuple[int, bytes]:
         async with session.post(
-            f"{self._endpoint}/v1/chat/completions",
+            chat_url(self._endpoint),
             data=body,
             headers={"Content-Type": "application/json"},
             timeout=aiohttp.ClientTimeout(total=self._settings.timeout_s),
@@ -189,25 +192,6 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     data = bytearray()
     async for block in response.content.iter_chunked(65536):
         data += block
-        if len(data) > _MAX_RESPONSE_BYTES:
-            raise aiohttp.ClientPayloadError(f"the response has more than {_MAX_RESPONSE_BYTES} bytes")
+        if len(data) > MAX_RESPONSE_BYTES:
+            raise aiohttp.ClientPayloadError(f"the response has more than {MAX_RESPONSE_BYTES} bytes")
     return bytes(data)
-
-
-def _pause(key: str, attempt: int) -> float:
-    """Seconds before an attempt: doubled each time, times 0.5 to 1.5 by the question's own random number."""
-    jitter = 0.5 + random.Random(f"{key} {attempt}").random()
-    return float(min(_FIRST_PAUSE_S * 2 ** (attempt - 1), _LONGEST_PAUSE_S)) * jitter
-
-
-def server_message(data: bytes) -> str:
-    """What a server says of an error, as one short line: never the request's own pictures."""
-    text = data.decode("utf-8", "replace")
-    try:
-        said: Any = json.loads(text)
-        said = said.get("error", said)
-        text = str(said.get("message", said) if isinstance(said, dict) else said)
-    except (ValueError, AttributeError):
-        pass
-    text = re.sub(r"[A-Za-z0-9+/=]{80,}", "…", " ".join(text.split()))
-    return text[:300] or "no message"

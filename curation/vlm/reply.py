@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from curation.vlm.prompts import Prompt
+from shards.model_server import MalformedResponseError, text_of
 
 _UNSURE = ("yes", "no")  # the words that p_yes weighs against each other
 
@@ -26,12 +27,10 @@ class Reply:
 def read_reply(prompt: Prompt, response: Any) -> Reply:
     """The answer of a chat completion. Raises MalformedError."""
     try:
-        choice = response["choices"][0]
-        text = choice["message"]["content"]
-    except (KeyError, IndexError, TypeError):
-        raise MalformedError("the response is no chat completion") from None
-    if not isinstance(text, str):
-        raise MalformedError("the response has no text")
+        text = text_of(response)
+    except MalformedResponseError as error:
+        raise MalformedError(str(error)) from None
+    choice = response["choices"][0]
     if choice.get("finish_reason") == "length":
         raise MalformedError(f"the answer is cut off at max_tokens: {shown(text)}")
     answer = read_answer(prompt, text)

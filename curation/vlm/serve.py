@@ -12,7 +12,8 @@ from curation.errors import ConfigError, PersonaError
 from curation.models import find_model
 from curation.settings import PipelineSettings
 from curation.vlm.server import VllmServer
-from curation.vlm.serving import KEY_VARIABLE, plan_of, vllm_roles
+from curation.vlm.serving import plan_of, vllm_roles
+from shards.model_server import KEY_VARIABLE
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -45,7 +46,7 @@ def serve_vlm(
     with _told_to_stop() as stop, suppress(_Stopped):
         try:
             say(f"vLLM is starting with {plan.name} (log: {server.log})")
-            server.start(settings.start_s)
+            server.start(settings.start_s, say)
             say(f"vLLM serves {plan.name} at {server.url} (log: {server.log}); Ctrl-C stops it")
             while server.alive():
                 time.sleep(0.5)

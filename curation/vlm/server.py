@@ -15,8 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,8 @@ from typing import Any
 
 from curation.errors import PersonaError, one_line
 from curation.vlm import keeper
+from curation.vlm.waiting import EVERY_S, Waiting
+from shards.model_server import request
 
 _GRACE_S = 20.0
 _CPU_CACHE_GIB = 1
@@ -82,8 +83,8 @@ class VllmServer:
         """Where it answers."""
         return f"http://{self.host}:{self.port}"
 
-    def start(self, deadline_s: float) -> None:
-        """Starts the server and returns when it answers.
+    def start(self, deadline_s: float, say: Callable[[str], None], tell_every_s: float = EVERY_S) -> None:
+        """Starts the server and returns when it answers; `say` is told now and then how long that takes.
 
         Raises VllmUnavailableError where vLLM cannot run here, else ServerStartError, with one line
         that quotes the log's error and names the log. Nothing is left running then.
@@ -110,14 +111,14 @@ class VllmServer:
         except (OSError, ValueError) as error:
             self.stop()
             raise ServerStartError(f"vLLM: cannot be started: {one_line(error)} (log: {self.log})") from None
-        began = time.monotonic()
+        waiting = Waiting(f"vLLM is not ready (log: {self.log})", deadline_s, say, tell_every_s)
         try:
             while not self._ready():
                 if self._unwanted.is_set():
                     raise ServerStartError("vLLM: stopped while it was starting")
                 if not self.alive():
                     raise self._died()
-                if time.monotonic() - began > deadline_s:
+                if waiting.is_over():
                     raise ServerStartError(f"vLLM: not ready after {deadline_s:g} s (log: {self.log})")
                 time.sleep(0.5)
         except BaseException:
@@ -221,18 +222,8 @@ def on_cpu() -> bool:
 
 
 def get_json(url: str, key: str | None = None, timeout_s: float = 5.0) -> Any:
-    """What a server answers to a GET; None where the body is no JSON. Raises OSError."""
-    request = urllib.request.Request(url)
-    if key:
-        request.add_header("Authorization", f"Bearer {key}")
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=timeout_s) as response:
-            data = response.read(2**20)
-    except urllib.error.HTTPError:
-        raise
-    except Exception as error:  # http.client raises what is no OSError where a server speaks no HTTP
-        raise OSError(one_line(error)) from None
+    """What a server answers to a GET; None where the body is no JSON. Raises OSError, StatusError."""
+    data = request(url, key, timeout_s)
     try:
         return json.loads(data)
     except ValueError:
@@ -240,7 +231,7 @@ def get_json(url: str, key: str | None = None, timeout_s: float = 5.0) -> Any:
 
 
 def models_of(url: str, key: str | None = None) -> list[str]:
-    """The names of the models that a server has. Raises OSError."""
+    """The names of the models that a server has. Raises OSError, StatusError."""
     listed = get_json(f"{url}/v1/models", key)
     try:
         return [str(entry["id"]) for entry in listed["data"]]

@@ -10,7 +10,6 @@ import secrets
 import tempfile
 import threading
 import time
-import urllib.error
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -27,8 +26,9 @@ from curation.vlm.interview import Asker, Listener
 from curation.vlm.question import Question, Questions
 from curation.vlm.reply import Reply
 from curation.vlm.server import ServerPlan, ServerStartError, VllmServer, models_of
+from curation.vlm.waiting import Waiting
+from shards.model_server import KEY_VARIABLE, StatusError, base_of
 
-KEY_VARIABLE = "PERSONA_VLM_KEY"
 _RESTARTS = 3
 T = TypeVar("T")
 
@@ -110,9 +110,7 @@ class Servers:
         job, say = context.job, context.progress.say
         settings = vllm_roles(job.pipeline)[role]
         if settings.endpoint is not None:
-            endpoint = Endpoint(
-                settings.endpoint.rstrip("/").removesuffix("/v1"), os.environ.get(KEY_VARIABLE)
-            )
+            endpoint = Endpoint(base_of(settings.endpoint), os.environ.get(KEY_VARIABLE))
             key = "outfits.judge.endpoint" if role == "judge" else "captions.by.endpoint"
             require_model(key, endpoint, settings, say)
         else:
@@ -144,7 +142,7 @@ class _Owned:
         self._server = VllmServer(plan, log, host, key=secrets.token_hex(16))
         say(f"vLLM is starting with {plan.name} (log: {self._server.log})")
         began = time.monotonic()
-        self._server.start(start_s)
+        self._server.start(start_s, say)
         say(f"vLLM is ready at {self._server.url} after {time.monotonic() - began:.0f} s")
         self._watch = threading.Thread(target=self._restart, daemon=True)
         self._watch.start()
@@ -173,7 +171,7 @@ class _Owned:
                 self._server.stop()
                 if self._closing.is_set():
                     return
-                self._server.start(self._start_s)
+                self._server.start(self._start_s, self._say)
             except ServerStartError as error:
                 self._say(str(error))
                 return
@@ -185,20 +183,20 @@ def require_model(key: str, endpoint: Endpoint, settings: VlmSettings, say: Call
     Raises PersonaError with one line where nobody answers or the model has another name there.
     """
     name = settings.served_name or settings.model
-    began = time.monotonic()
+    waiting = Waiting(f"{key}: {endpoint.url} does not answer", settings.reconnect_s, say)
     told = False
     while True:
         try:
             there = models_of(endpoint.url, endpoint.key)
             break
-        except urllib.error.HTTPError as error:
-            hint = f"; put its key into ${KEY_VARIABLE}" if error.code in (401, 403) else ""
-            problem = f"answers HTTP {error.code} to /v1/models{hint}"
-            if error.code < 500:
+        except StatusError as error:
+            hint = f"; put its key into ${KEY_VARIABLE}" if error.status in (401, 403) else ""
+            problem = f"answers HTTP {error.status} to /v1/models{hint}"
+            if error.status < 500:
                 raise PersonaError(f"{key}: {endpoint.url} {problem}") from None
         except OSError as error:
             problem = f"does not answer: {one_line(error)}"
-        if time.monotonic() - began >= settings.reconnect_s:
+        if waiting.is_over():
             raise PersonaError(f"{key}: {endpoint.url} {problem} (waited {settings.reconnect_s:g} s)")
         if not told:
             say(f"{key}: {endpoint.url} {problem}; waiting up to {settings.reconnect_s:g} s")

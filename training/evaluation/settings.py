@@ -41,13 +41,14 @@ TEXT = VlmQuestion(
 class VlmSettings(Settings):
     """An OpenAI-compatible server that answers questions of identity and of text."""
 
-    endpoint: str = Field(description="as http://127.0.0.1:8000/v1")
+    endpoint: str = Field(description="as http://127.0.0.1:8000; with /v1 behind it too")
     model: str
     identity: VlmQuestion | None = IDENTITY
     text: VlmQuestion | None = TEXT
     max_tokens: int = Field(8, ge=1)
     requests: int = Field(8, ge=1, description="in flight at a time")
     timeout_s: float = Field(120, gt=0)
+    retries: int = Field(3, ge=0, le=20, description="times a question is sent again")
 
 
 class ScorerSettings(Settings):

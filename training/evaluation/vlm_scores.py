@@ -4,15 +4,15 @@ import base64
 import hashlib
 import io
 import json
+import os
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image
 
+from shards.model_server import KEY_VARIABLE, ask, chat_url
 from training.evaluation.scorer import MissingScorerError, Pictured
 from training.evaluation.settings import VlmQuestion, VlmSettings
 
@@ -54,19 +54,12 @@ class VlmScore:
         return score_of(self._post(payload), self._question)
 
     def _post(self, payload: dict[str, object]) -> str:
-        url = f"{self._settings.endpoint.rstrip('/')}/chat/completions"
-        request = urllib.request.Request(
-            url, json.dumps(payload).encode(), {"Content-Type": "application/json"}, method="POST"
-        )
+        settings, url = self._settings, chat_url(self._settings.endpoint)
         try:
-            with urllib.request.urlopen(request, timeout=self._settings.timeout_s) as answer:
-                said = json.load(answer)["choices"][0]["message"]["content"]
-        except urllib.error.HTTPError as error:
-            told = " ".join(error.read(500).decode("utf-8", "replace").split())
-            raise MissingScorerError(f"{url}: {error.code} {error.reason}: {told[:200]}") from None
-        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-            raise MissingScorerError(f"{url}: {type(error).__name__}: {error}") from None
-        return said if isinstance(said, str) else ""
+            return ask(url, os.environ.get(KEY_VARIABLE), payload, settings.timeout_s, settings.retries)
+        except (OSError, ValueError) as error:
+            problem = " ".join(str(error).split()) or type(error).__name__
+            raise MissingScorerError(f"{url}: {problem}") from None
 
 
 def score_of(answer: str, question: VlmQuestion) -> float | None:
