@@ -248,7 +248,7 @@ def test_an_address_that_opted_out_is_obeyed_whatever_stands_between_a_photo_and
 def test_our_own_shards_keep_what_people_wished_when_they_are_a_collection(
     causes: tuple[Path, dict[str, int]], tmp_path: Path
 ) -> None:
-    first = curate(tmp_path, settings(causes[0], kind="webdataset"), "first")
+    first = curate(tmp_path, settings(causes[0], kind="webdataset"), "first [1]")
     listed = tmp_path / "opt-out.txt"
     wish = {_address(number) for number in causes[1].values() if number % 2}
     listed.write_text("".join(f"url:{address}\n" for address in wish))

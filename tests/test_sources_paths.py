@@ -128,7 +128,8 @@ def test_what_cannot_be_followed_is_a_row_that_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "c"
-    put(folder, "a.jpg", "closed/b.jpg", "d.jpg")
+    put(folder, "a.jpg", "closed/b.jpg", "d.jpg", "e.jpg")
+    os.mkfifo(folder / "e.json")
     (folder / "gone.jpg").symlink_to("nowhere.jpg")
     (folder / "unmounted").symlink_to("/nowhere/photos")
     (folder / ".#lock").symlink_to("me@host")
@@ -143,8 +144,9 @@ def test_what_cannot_be_followed_is_a_row_that_says_so(
 
     monkeypatch.setattr(os, "scandir", refuse)
     found = listed(folder)
-    assert str(found.pop("c/d.jpg")).startswith("its .json cannot be read: FileNotFoundError")
     assert found == {
+        "c/d.jpg": "its .json cannot be read: a link to 'nowhere.json': No such file or directory",
+        "c/e.jpg": "its .json cannot be read: not a regular file",
         "c/a.jpg": None,
         "c/closed": "the folder cannot be listed: Permission denied",
         "c/gone.jpg": "a link to 'nowhere.jpg': No such file or directory",

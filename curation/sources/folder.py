@@ -102,11 +102,13 @@ class _Folder:
         for path in (record, caption):
             if path is None:
                 continue
-            size = self._files[path].size or 0
-            if size > MAX_TEXT_BYTES:
-                if path == record:
-                    return self._failed(f"its .json has {size} bytes, more than {MAX_TEXT_BYTES}")
-                continue
+            problem, size = self._files[path].problem, self._files[path].size or 0
+            if problem is not None or size > MAX_TEXT_BYTES:
+                if path == caption:
+                    continue
+                if problem is not None:
+                    return self._failed(f"its .json cannot be read: {problem}")
+                return self._failed(f"its .json has {size} bytes, more than {MAX_TEXT_BYTES}")
             try:
                 said[ending(path)] = read_bytes(self._prefix + path)
             except (OSError, UnicodeError) as error:

@@ -131,4 +131,7 @@ def _stated(path: str) -> Listed:
         return Listed(None, f"unknown:{error.errno}", problem, is_folder="." not in file)
     if stat.S_ISDIR(state.st_mode):
         return Listed(None, f"{state.st_size}:{state.st_mtime}", "a folder", is_folder=True)
-    return Listed(state.st_size, f"{state.st_size}:{state.st_mtime}")
+    # Opening a pipe would wait for ever.
+    is_file = stat.S_ISREG(state.st_mode)
+    known = f"{state.st_size}:{state.st_mtime}"
+    return Listed(state.st_size, known, None if is_file else "not a regular file")
