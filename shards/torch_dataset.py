@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from shards.loader import Batch, Loader
-from shards.worker_passes import WorkerPasses
+from shards.torch_workers import WorkerPasses
 
 
 class TorchDataset(IterableDataset):

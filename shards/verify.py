@@ -79,7 +79,8 @@ def verify(
     system, root = fsspec.core.url_to_fs(folder)
     if not system.isdir(root):
         raise DatasetError(f"{folder}: no such folder")
-    there = {str(item["name"]).rsplit("/", 1)[-1]: int(item["size"]) for item in system.ls(root, detail=True)}
+    found = system.ls(root, detail=True, refresh=True)  # a store's may be remembered of before a change
+    there = {str(item["name"]).rsplit("/", 1)[-1]: int(item["size"]) for item in found}
     about = _read_about(system, root, there, report.problems)
     if about is None:
         return report

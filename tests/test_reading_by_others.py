@@ -3,12 +3,15 @@
 Energon and Hugging Face datasets do so in benchmarks/reading.py, in an environment of their own.
 """
 
+import io
 import shutil
 from pathlib import Path
+from urllib.parse import urlparse
 
 import numpy as np
 import pytest
 import webdataset
+from webdataset.gopen import gopen_schemes
 
 from shards.dataset_writer import DatasetWriter
 from shards.export import export
@@ -72,16 +75,17 @@ def test_ray_reads_the_same_members(
 
 
 def test_a_reader_that_keeps_copies_by_name_reads_every_dataset_as_what_it_is(
-    folder: Path, tmp_path: Path
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """webdataset's `cache_dir` knows a shard by its last name: parts of a split, a reshard and its source,
     an export and a split into the same folder once more must have no name in common."""
     cache = tmp_path / "cache"
     cache.mkdir()
+    monkeypatch.setitem(gopen_schemes, "https", lambda url, *_, **__: io.FileIO(urlparse(url).path))
 
     def read_and_compare(*datasets: Path) -> None:
         for dataset in datasets:
-            urls = [f"pipe:cat {path}" for path in _tars(dataset)]
+            urls = [f"https://store.invalid{path}" for path in _tars(dataset)]
             read = webdataset.WebDataset(urls, shardshuffle=False, cache_dir=str(cache), empty_check=False)
             rows = DatasetFolder(str(dataset))
             assert [sample["__key__"] for sample in read] == [rows.index.key(n) for n in range(len(rows))]
@@ -95,5 +99,6 @@ def test_a_reader_that_keeps_copies_by_name_reads_every_dataset_as_what_it_is(
         shutil.rmtree(part)
     split_by_identity(str(folder), [str(part) for part in parts], [0.5, 0.5], max_samples=4)
     read_and_compare(*parts)
+    assert (cache / "000000.tar").exists()  # it does keep them by their last names
     forget(str(parts[0]), Request(keys=frozenset([DatasetFolder(str(parts[0])).index.key(0)])))
     read_and_compare(*parts)

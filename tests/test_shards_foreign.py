@@ -18,6 +18,7 @@ from shards.folder import DatasetFolder
 from shards.forget import forget
 from shards.forget_plan import Request
 from shards.loader import Loader
+from shards.mixture import Mixture
 from shards.photo_batches import PhotoBatches
 from shards.verify import verify
 from tests.drawn_foreign import HEIGHT, WIDTH, photo, write_img2dataset, write_tar
@@ -182,3 +183,19 @@ def test_what_macos_and_the_writer_of_webdataset_make_is_read_whole(tmp_path: Pa
     ]
     assert licences_of(tmp_path) == {"MIT": 1, "not stated": 1}
     assert verify(str(tmp_path)).problems == []
+
+
+def test_ranks_and_a_mixture_read_every_photo_of_foreign_datasets_once(folder: Path, tmp_path: Path) -> None:
+    other = write_img2dataset(tmp_path / "other", photos=4, ending="JPG")
+    build_index(str(other))
+    sources = [DatasetFolder(str(path)) for path in (folder, other)]
+    mixture = Mixture(sources, [3, 2], samples=10)
+    read: list[str] = []
+    for rank in range(2):
+        loader = Loader(
+            mixture, PhotoBatches(24, 24, photo="", masks=False), 1, rank=rank, world=2, threads=1
+        )
+        for batch in loader:
+            read += batch.arrays["keys"]
+        assert loader.broken == []
+    assert sorted(read) == sorted(f"{number:09d}" for count in (6, 4) for number in range(count))

@@ -62,6 +62,15 @@ def test_a_folder_carries_columns_of_the_json_and_text_beside_a_photo(
     assert (row["subject_hint"], row["collection"]) == ("anna", "summer")
 
 
+def test_columns_of_a_record_are_understood_in_any_case_of_letters(few: list[Drawn], tmp_path: Path) -> None:
+    """img2dataset keeps what its list called them; a name that is spelt exactly so goes first."""
+    photos = write_folder(tmp_path / "photos", few[:1])
+    record = {"LICENSE": "CC0-1.0", "URL": "https://example.org/a.jpg", "Author": "A", "author": "B"}
+    (photos / few[0].name).with_suffix(".json").write_text(json.dumps(record))
+    (row,) = rows(path=str(photos))
+    assert (row["licence"], row["source_url"], row["author"]) == ("CC0-1.0", record["URL"], "B")
+
+
 def test_two_folders_of_one_name_keep_their_photos_apart(few: list[Drawn], tmp_path: Path) -> None:
     for place in ("one/photos", "two/photos"):
         write_folder(tmp_path / place, few[:2])

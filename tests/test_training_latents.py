@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.numpy import load
 
 from persona import main
+from shards.build_index import build_index
 from shards.copying import copy_samples
 from shards.folder import DatasetFolder
 from shards.forget import forget
@@ -20,6 +21,7 @@ from shards.forget_plan import Request
 from shards.merge import merge
 from shards.split import split_by_identity
 from shards.verify import verify
+from tests.drawn_foreign import write_img2dataset
 from tests.drawn_pairs import photo_id_of, write_people
 from tests.drawn_shards import bytes_of, write_dataset
 from tests.drawn_training import SDXL, SETTINGS, built
@@ -323,3 +325,14 @@ def test_pictures_and_latents_of_a_turned_photo_are_cut_alike(tmp_path: Path) ->
     for one, other in zip(pictures, drawn, strict=True):
         assert torch.equal(one.fields["time_ids"], other.fields["time_ids"])
         assert torch.equal(one.fields["person"], other.fields["person"])
+
+
+def test_photos_of_others_have_no_latents_and_the_command_says_so(tmp_path: Path, capsys: Any) -> None:
+    folder = write_img2dataset(tmp_path / "data")
+    build_index(str(folder))
+    words = ["shards", "precompute", folder, "--config", config(tmp_path), "--out", tmp_path / "out"]
+    assert persona(*words) == 1
+    told = capsys.readouterr().err
+    assert "sample 000000000 has jpg, json, txt" in told
+    assert told.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -18,9 +18,9 @@ from torch import nn
 from shards.copying import Copy, copy_samples
 from shards.dataset_rows import DatasetRows
 from shards.decode import decode_photo
-from shards.folder import DatasetFolder, Sample
+from shards.folder import DatasetError, DatasetFolder, Sample
 from shards.photo_batches import picture_of
-from shards.photo_records import is_record_name
+from shards.photo_records import is_record_name, pictures_of
 from shards.size_buckets import Size, nearest_sizes
 from training.latents import MEMBER, STATED, Box, LatentStatement, pack_latent
 from training.models.vae import moments_of
@@ -62,6 +62,9 @@ class Encoder:
         window = _Window([], [])
         for sample in samples:
             window.samples.append(sample)
+            for picture in pictures_of(sample.members):
+                if f"{picture[:3]}.json" not in sample.members:
+                    self._miss(sample.key, picture, ValueError("has no record NNN.json"))
             for suffix in filter(is_record_name, sample.members):
                 future = self._pool.submit(_decode, sample, suffix[:3], self._statement.sizes)
                 window.photos.append((sample.key, suffix[:3], future))
@@ -117,6 +120,11 @@ def precompute(
     """Writes the dataset with latents. Returns its dataset.json, which keeps revisions and order: positions
     of running trainings stay valid. Raises DatasetError."""
     source = DatasetRows(folder)
+    if len(source) and not any(is_record_name(place["suffix"]) for place in source.row(0)["members"]):
+        raise DatasetError(
+            f"{folder}: has no photos with a record NNN.json, of which latents are made: sample "
+            f"{source.row(0)['key']} has {', '.join(place['suffix'] for place in source.row(0)['members'])}"
+        )
     numbers = np.arange(len(source), dtype=np.int64)
     stated = statement.model_dump(mode="json")
     kept = {str(name): source.about[name] for name in ("revision", "history") if name in source.about}
