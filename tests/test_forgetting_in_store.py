@@ -38,6 +38,11 @@ def _fill(s3: Any, world: World) -> None:
     upload(s3, world.folder / "index", "bucket", "index")
 
 
+def _local(world: World) -> tuple[Path | str, ...]:
+    """The folder of runs, with the store beside the runs: there it is of runs in an object store."""
+    return world.folder / "runs", "--store", world.folder / "runs" / "forgotten"
+
+
 def _without_record(files: dict[str, bytes]) -> dict[str, bytes]:
     """All but the record, which tells the time, and run.yaml, which tells where the index lies."""
     return {
@@ -56,7 +61,7 @@ def test_forgetting_in_a_store_leaves_what_it_leaves_in_a_folder(
     said = capsys.readouterr().out
     assert "0 still name one of them" in said
     assert "index    s3://bucket/index: 1 faces" in said
-    assert persona("forget", world.folder / "runs", "--photo", world.photo_id) == 0
+    assert persona("forget", *_local(world), "--photo", world.photo_id) == 0
     for folder in ("runs", "index"):
         in_store = _without_record(objects_below(store, folder))
         assert in_store == _without_record(files_of(world.folder / folder))
@@ -72,7 +77,7 @@ def test_forgetting_in_a_store_leaves_what_it_leaves_in_a_folder(
 def test_killed_in_the_store_the_wish_is_pending_and_going_on_completes_it(
     world: World, store: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert persona("forget", world.folder / "runs", "--photo", world.photo_id) == 0
+    assert persona("forget", *_local(world), "--photo", world.photo_id) == 0
     code = (
         "import os, sys\n"
         "from shards.atomic_file import AtomicFile\n"

@@ -118,6 +118,7 @@ def test_a_table_brings_in_no_file_from_outside_its_collection(tmp_path: Path) -
             "--engine",
             "inline",
             "--quiet",
+            "--allow-empty",
         ]
         assert main(words) == 0
         return [row["decisions"][0]["detail"] for row in rows_of(run / "photos")]
