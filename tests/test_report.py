@@ -28,22 +28,8 @@ def persona(*words: str | Path) -> int:
 
 def curate(config: Path, out: Path, *words: str) -> dict[str, Any]:
     """Runs the pipeline `drawn`; returns its summary."""
-    assert (
-        persona(
-            "curate",
-            "drawn",
-            "--config",
-            config,
-            "--out",
-            out,
-            "--engine",
-            "inline",
-            "--quiet",
-            "--allow-empty",
-            *words,
-        )
-        == 0
-    )
+    options = ("--engine", "inline", "--quiet", "--allow-empty", *words)
+    assert persona("curate", "drawn", "--config", config, "--out", out, *options) == 0
     return dict(json.loads((out / "summary.json").read_text()))
 
 
