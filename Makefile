@@ -5,7 +5,7 @@ ENGINE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 READY := $(VENV)/.ready-$(ENGINE)
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test check docs licences sbom lock clean
+.PHONY: setup demo test numeric check docs licences sbom lock clean
 
 setup: $(READY)
 
@@ -20,8 +20,21 @@ $(READY): requirements/$(ENGINE).txt requirements/uv.txt pyproject.toml
 demo: $(READY)
 	$(BIN)/python -m demo
 
+# Whole files for two workers, in the order of tests/conftest.py.
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(TWO)
+
+# Tests whose numbers come from libraries that choose their kernels by the processor, as two other processors
+# would have it.
+NUMERIC := $(foreach name,copies faces identities reading_decode selection training_adamw_8bit training_ema \
+	training_memory training_randomness,tests/test_$(name).py)
+
+numeric: $(READY)
+	for set in avx2 sse; do \
+	  $(BIN)/python -m tests.processors.under $$set pytest $(TWO) $(NUMERIC) || exit 1; \
+	done
 
 check: $(READY)
 	$(BIN)/ruff format --check .

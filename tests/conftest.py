@@ -1,6 +1,7 @@
 """Engines that tests share: one Ray cluster and one S3-compatible server for the whole session."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,23 @@ SEED = 11
 # Servers of tests listen on loopback; a proxy that the environment names cannot reach them.
 for _name in ("no_proxy", "NO_PROXY"):
     os.environ[_name] = ",".join(filter(None, (os.environ.get(_name), "127.0.0.1", "localhost")))
+
+# Few tests that take minutes: whoever begins one of these last ends alone.
+_LONG_FILES = ("test_vlm_server.py", "test_cluster.py")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of two workers that are handed whole files, the long ones go out first, then those with many tests."""
+    if not hasattr(config, "workerinput"):
+        return  # one process: as they lie
+    tests = Counter(item.path for item in items)
+
+    def turn(item: pytest.Item) -> tuple[int, int, str]:
+        name = item.path.name
+        first = _LONG_FILES.index(name) if name in _LONG_FILES else len(_LONG_FILES)
+        return first, -tests[item.path], str(item.path)
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(scope="session")

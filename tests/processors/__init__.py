@@ -1,0 +1,1 @@
+"""One collection under several instruction sets and numbers of threads: what is the same, and what is not."""
