@@ -15,6 +15,7 @@ from shards.batch_memory import BatchMemory
 from shards.decode import Box, Fit, decode_photo, place
 from shards.folder import Sample
 from shards.label_maps import decode_labels
+from shards.orientation import orientation_of
 from shards.pairs import Pair
 
 
@@ -80,8 +81,7 @@ class PhotoSlots:
         encoded = members.get(f"{stem}json")
         record = None if encoded is None else orjson.loads(encoded)
         box = None if self._box is None else self._box(record)
-        orientation = record.get("orientation") if isinstance(record, dict) else None
-        cut = decode_photo(data, arrays[self._images][slot], orientation, self._fit, box)
+        cut = decode_photo(data, arrays[self._images][slot], orientation_of(data, record), self._fit, box)
         arrays[self._records][slot] = record
         arrays[self._placements][slot] = cut.affine()
         if self._masks:

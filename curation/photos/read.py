@@ -1,6 +1,7 @@
 """Stage `read`: bytes, hash, header and perceptual hash of each file; limits come before decoding."""
 
 import hashlib
+import json
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from curation.settings.photos import ScreenSettings
 from curation.settings.source import SourceSettings
 from curation.sources.photo_bytes import PhotoBytes, TooManyBytesError
 from curation.stage import Stage, set_columns
+from shards.orientation import told_orientation
 
 FORGOTTEN = "forgotten"  # reason and value of `undecoded`
 # What a row may say of a photo that was forgotten: where in the collection it lies, and no more.
@@ -143,7 +145,9 @@ class Read(Stage):
         if len(data) > self._max_bytes:
             return {**found, "undecoded": "too_many_bytes"}
         try:
-            header, rgb = self._open(data, _HASH_FROM_PX, self._settings.max_pixels)
+            header, rgb = self._open(
+                data, _HASH_FROM_PX, self._settings.max_pixels, told_beside(row["metadata"])
+            )
         except UnknownFormatError as error:
             return {**found, "format": str(error), "undecoded": "format"}
         except DecodeError as error:
@@ -160,6 +164,13 @@ class Read(Stage):
             problem = row["source_error"] or row["read_error"]
             outcomes.append(failed("unreadable", problem) if problem else kept())
         return rule_rows(table, self.stamp, outcomes)
+
+
+def told_beside(metadata: str | None) -> int:
+    """The orientation that a photo's record tells of bytes without EXIF, 1 to 8."""
+    if metadata is None or "Image Orientation" not in metadata:
+        return 1
+    return told_orientation(json.loads(metadata))
 
 
 def _said(header: Header | None) -> dict[str, Any]:
