@@ -16,8 +16,8 @@ from curation.photos.decode import decode_rgb
 from curation.run_folder import pipeline_of
 from curation.sources.photo_bytes import PhotoBytes
 from curation.storage import join, read_table
-from shards.facets import is_picture
 from shards.folder import DatasetFolder
+from shards.names import is_picture
 
 _HEIGHT_PX = 176
 _WIDEST = 1.5  # a wider photo is cut to this many times its height
@@ -71,7 +71,7 @@ def ruled_out(run: Path, each: int) -> list[Shown]:
         if len(shown.pictures) < each:
             shown.pictures.append(Picture(_picture(photos, photo, box), _numbers(decision)))
 
-    columns = ["photo_id", "uri", "offset", "length", "row", "verdict", "decisions"]
+    columns = ["photo_id", "uri", "offset", "length", "row", "orientation", "verdict", "decisions"]
     columns += ["person_ids", "boxes", "person_verdicts", "person_decisions"]
     for row in sorted(_rows(run, "people", columns), key=lambda row: row["photo_id"] or ""):
         last = row["decisions"][-1]
@@ -107,13 +107,13 @@ def _numbers(decision: dict[str, Any]) -> str:
 
 def _picture(photos: PhotoBytes, row: dict[str, Any], box: list[float] | None) -> str | None:
     try:
-        return _thumbnail(photos.read(row), box)
+        return _thumbnail(photos.read(row), box, row["orientation"] or 1)
     except (OSError, EOFError, ValueError):  # what the run could not read, the page cannot show
         return None
 
 
-def _thumbnail(data: bytes, box: list[float] | None) -> str:
-    image = Image.fromarray(decode_rgb(data))
+def _thumbnail(data: bytes, box: list[float] | None, told: int = 1) -> str:
+    image = Image.fromarray(decode_rgb(data, told=told))
     if box is not None:
         x, y = _AROUND * (box[2] - box[0]), _AROUND * (box[3] - box[1])
         left, top = max(box[0] - x, 0), max(box[1] - y, 0)

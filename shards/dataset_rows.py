@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from shards.dataset_files import index_name
-from shards.facets import is_picture
 from shards.folder import DatasetError, DatasetFolder, Sample
 from shards.index import INDEX_SCHEMA
+from shards.names import is_picture
 from shards.photo_ids import photo_ids
 from shards.photo_records import photo_id_of, record_of
 

@@ -165,7 +165,7 @@ def _size(record: dict[str, Any], picture: bytes) -> tuple[int | None, int | Non
     """Width and height of an upright photo. What others state of theirs may be of other bytes."""
     if photo_id_of(record) is not None:
         return record.get("width"), record.get("height")
-    return upright_size(picture) or (None, None)
+    return upright_size(picture, record) or (None, None)
 
 
 def _text(sample: Sample, stem: str) -> str | None:

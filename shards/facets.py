@@ -5,11 +5,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from shards.names import member_named
+from shards.names import is_picture, member_named
+from shards.photo_records import record_of
 from shards.upright import upright_size
 
 REGION_NAMES = ("full_body", "head", "torso", "legs", "shoes")
-IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
 _MOST_WORDS = 2**15 - 1
 _OUR_PHOTO = re.compile(r"\d{3}\.json")
 
@@ -45,7 +45,7 @@ def _measured(members: Mapping[str, bytes]) -> dict[str, Any]:
     return {
         "people": len(pictures),
         "regions": [0] * len(pictures),
-        "aspect": [_aspect(members[suffix]) for suffix in pictures],
+        "aspect": [_aspect(members[suffix], record_of(members, suffix)) for suffix in pictures],
         "tokens": [caption] * len(pictures),
     }
 
@@ -55,17 +55,12 @@ def words_of(caption: str) -> int:
     return min(len(caption.split()), _MOST_WORDS)
 
 
-def is_picture(suffix: str) -> bool:
-    """Whether a member is a photo; label maps are none."""
-    return suffix.rsplit(".", 1)[-1].lower() in IMAGE_SUFFIXES and not suffix.endswith("regions.png")
-
-
 def bits_of(regions: Any) -> int:
     """Regions by name as bits, full_body the lowest."""
     return sum(1 << place for place, name in enumerate(REGION_NAMES) if name in regions)
 
 
-def _aspect(data: bytes) -> float:
+def _aspect(data: bytes, record: Mapping[str, Any]) -> float:
     """Width / height, upright; 0 where the picture does not open."""
-    size = upright_size(data)
+    size = upright_size(data, record)
     return size[0] / size[1] if size is not None and size[1] else 0.0

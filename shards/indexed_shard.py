@@ -7,8 +7,9 @@ from typing import Any
 import pyarrow as pa
 
 from shards.census import Census, licences_of
-from shards.facets import facets_of, is_picture
+from shards.facets import facets_of
 from shards.index import INDEX_SCHEMA, index_rows
+from shards.names import is_picture
 from shards.tar_writer import ShardWriter
 
 _PLACES = ("key", "shard", "offset", "length", "members")

@@ -1,10 +1,11 @@
-"""Which sample a member of a tar belongs to: WebDataset's rule, and the names of our own groups."""
+"""What the name of a member of a tar says: its sample by WebDataset's rule, and whether it is a photo."""
 
 import re
 from collections.abc import Mapping
 
 # Of our own keys: the identity, 16 hex digits, and the letter of the outfit.
 _GROUP_KEY = re.compile(r"([0-9a-f]{16})-([a-z]+)")
+IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp")
 _META = re.compile(r"__[^/]*__(/|$)")
 
 
@@ -18,6 +19,11 @@ def split_name(name: str) -> tuple[str, str] | None:
     if not dot or not stem or _META.match(name):
         return None
     return folder + slash + stem, suffix
+
+
+def is_picture(suffix: str) -> bool:
+    """Whether a member is a photo; label maps are none."""
+    return suffix.rsplit(".", 1)[-1].lower() in IMAGE_SUFFIXES and not suffix.endswith("regions.png")
 
 
 def identity_of(key: str) -> str:

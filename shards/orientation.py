@@ -1,25 +1,69 @@
-"""Which way up a photo is: its EXIF orientation, and how it is turned by it."""
+"""Which way up a photo is: its EXIF orientation, in its bytes or its record, and how it is turned by it."""
 
+import json
 import re
 import struct
+from typing import Any
 
 import numpy as np
 
 from shards.embedded import Embedded, embedded_in
 
-_ORIENTATION = 0x0112
+ORIENTATION = 0x0112  # the tag of EXIF
 _ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 _VALUES = {1: "B", 3: "H", 4: "I"}  # type of a tag: how a value of it is packed
 _IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 
-def orientation_of(data: bytes) -> int:
-    """EXIF orientation of an encoded photo, 1 to 8; 1 where it says nothing, or nonsense. Decodes nothing."""
-    return stated_orientation(embedded_in(data))
+# The words of exifread, which img2dataset keeps.
+_IN_WORDS = {
+    "Mirrored horizontal": 2,
+    "Rotated 180": 3,
+    "Mirrored vertical": 4,
+    "Mirrored horizontal then rotated 90 CCW": 5,
+    "Rotated 90 CW": 6,
+    "Mirrored horizontal then rotated 90 CW": 7,
+    "Rotated 90 CCW": 8,
+}
 
 
-def stated_orientation(embedded: Embedded) -> int:
-    """What EXIF says, or XMP where EXIF says nothing, as in Pillow; 1 where neither does, or nonsense."""
+def orientation_of(data: bytes, record: Any = None) -> int:
+    """EXIF orientation of an encoded photo, 1 to 8; 1 where nothing says it, or nonsense. Decodes nothing.
+
+    record   what lies beside the photo in its sample. Ours states the orientation; a foreign one may tell
+             it of bytes that carry no EXIF (`told_orientation`)
+    """
+    stated = record.get("orientation") if isinstance(record, dict) else None
+    if isinstance(stated, int) and not isinstance(stated, bool) and 1 <= stated <= 8:
+        return stated  # records of others say `landscape` under that name
+    return stated_orientation(embedded_in(data), told_orientation(record))
+
+
+def told_orientation(record: Any) -> int:
+    """What img2dataset's record tells of a photo that it has encoded anew, 1 to 8; 1 where it tells nothing.
+
+    img2dataset (1.47) encodes the pixels as they lay in the file, drops EXIF, and keeps its tags in words as
+    JSON under `exif`. Where it left the bytes as they came, the record has no `width`.
+    """
+    if not isinstance(record, dict) or record.get("width") is None:
+        return 1
+    tags = record.get("exif")
+    if isinstance(tags, str):
+        try:
+            tags = json.loads(tags)
+        except (ValueError, RecursionError):
+            return 1
+    words = tags.get("Image Orientation") if isinstance(tags, dict) else None
+    return _IN_WORDS.get(words, 1) if isinstance(words, str) else 1
+
+
+def stated_orientation(embedded: Embedded, told: int = 1) -> int:
+    """What EXIF says, or XMP where EXIF says nothing, as in Pillow; `told` where there is neither.
+
+    1 where they do not say it, or nonsense: who turned a photo upright may have left that of its record.
+    """
+    if embedded.exif is None and embedded.xmp is None:
+        return told
     value = None if embedded.exif is None else _in_exif(embedded.exif)
     if value is None and embedded.xmp is not None:
         found = _IN_XMP.search(embedded.xmp)
@@ -37,7 +81,7 @@ def _in_exif(exif: bytes) -> int | None:
         (count,) = struct.unpack_from(f"{order}H", exif, start)
         for at in range(start + 2, start + 2 + 12 * count, 12):
             tag, kind, _ = struct.unpack_from(f"{order}HHI", exif, at)
-            if tag == _ORIENTATION and kind in _VALUES:
+            if tag == ORIENTATION and kind in _VALUES:
                 return int(struct.unpack_from(f"{order}{_VALUES[kind]}", exif, at + 8)[0])
     except struct.error:  # it points out of itself
         pass

@@ -11,8 +11,9 @@ import numpy as np
 import xxhash
 
 from shards.epoch import Epoch, ShuffledEpoch, SkippedSampleError
-from shards.facets import IMAGE_SUFFIXES, bits_of
+from shards.facets import bits_of
 from shards.folder import DatasetFolder
+from shards.names import IMAGE_SUFFIXES
 from shards.permutation import key_of, keys_of
 from shards.plan import Position
 

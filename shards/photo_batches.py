@@ -13,12 +13,11 @@ import orjson
 
 from shards.batch_memory import BatchMemory
 from shards.decode import Box, Fit, decode_photo, place
-from shards.facets import IMAGE_SUFFIXES
 from shards.folder import Sample
 from shards.label_maps import decode_labels
-from shards.names import member_named
+from shards.names import IMAGE_SUFFIXES, member_named
+from shards.orientation import orientation_of
 from shards.pairs import Pair
-from shards.upright import is_orientation
 
 
 class Memory(Protocol):
@@ -83,9 +82,7 @@ class PhotoSlots:
         encoded = member_named(members, f"{stem}json")
         record = None if encoded is None else orjson.loads(encoded)
         box = None if self._box is None else self._box(record)
-        said = record.get("orientation") if isinstance(record, dict) else None
-        orientation = said if is_orientation(said) else None
-        cut = decode_photo(data, arrays[self._images][slot], orientation, self._fit, box)
+        cut = decode_photo(data, arrays[self._images][slot], orientation_of(data, record), self._fit, box)
         arrays[self._records][slot] = record
         arrays[self._placements][slot] = cut.affine()
         if self._masks:

@@ -9,8 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from shards.facets import is_picture
-from shards.names import member_named
+from shards.names import is_picture, member_named
 
 _PHOTO_ID = re.compile("[0-9a-f]{64}")
 

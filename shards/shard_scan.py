@@ -11,11 +11,11 @@ import pyarrow as pa
 import xxhash
 
 from shards.census import Census, licences_of
-from shards.facets import facets_of, is_picture
+from shards.facets import facets_of
 from shards.folder import DatasetError
 from shards.forward_reader import ForwardReader
 from shards.index import index_rows
-from shards.names import split_name
+from shards.names import is_picture, split_name
 from shards.photo_records import pictures_of
 from shards.tar_reader import Entry, TarError, check_end, walk
 

@@ -12,7 +12,9 @@ from curation.photos.decode import Opened, open_photo
 CRASH, SPIN, SWELL, KILL_ONCE = b"it crashes", b"it hangs", b"it swells", b"killed once "
 
 
-def open_or_fail(data: bytes, about_px: int | None = None, max_pixels: int | None = None) -> Opened:
+def open_or_fail(
+    data: bytes, about_px: int | None = None, max_pixels: int | None = None, told: int = 1
+) -> Opened:
     """`open_photo`, but for these words. Behind KILL_ONCE stands a file that says that it was done."""
     if data.endswith(CRASH):
         ctypes.string_at(0)
@@ -24,7 +26,7 @@ def open_or_fail(data: bytes, about_px: int | None = None, max_pixels: int | Non
     if found and not Path(os.fsdecode(mark)).exists():
         Path(os.fsdecode(mark)).touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return open_photo(before if found else data, about_px, max_pixels)
+    return open_photo(before if found else data, about_px, max_pixels, told)
 
 
 if __name__ == "__main__":

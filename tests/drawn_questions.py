@@ -37,6 +37,7 @@ def people_of(folder: Path, count: int, seed: int = 21) -> list[dict[str, Any]]:
                 "offset": None,
                 "length": None,
                 "row": None,
+                "orientation": 1,
                 "box": [float(value) for value in BOX],
                 "mask": mask,
             }

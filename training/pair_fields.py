@@ -24,8 +24,9 @@ import torch
 
 from shards.batch_memory import BatchMemory
 from shards.decode import Box, Cut, decode_photo, place
-from shards.facets import IMAGE_SUFFIXES
 from shards.label_maps import decode_labels
+from shards.names import IMAGE_SUFFIXES
+from shards.orientation import orientation_of
 from shards.pairs import Pair
 from shards.photo_batches import Memory, picture_of
 from training.batch import Field
@@ -176,8 +177,8 @@ class _Photo:
         return found
 
     @property
-    def orientation(self) -> int | None:
-        return self.record.get("orientation")
+    def orientation(self) -> int:
+        return orientation_of(self.data, self.record)
 
     @property
     def size(self) -> tuple[int, int]:

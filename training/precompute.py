@@ -19,6 +19,7 @@ from shards.copying import Copy, copy_samples
 from shards.dataset_rows import DatasetRows
 from shards.decode import decode_photo
 from shards.folder import DatasetError, DatasetFolder, Sample
+from shards.orientation import orientation_of
 from shards.photo_batches import picture_of
 from shards.photo_records import is_record_name, pictures_of
 from shards.size_buckets import Size, nearest_sizes
@@ -155,7 +156,7 @@ def _decode(sample: Sample, number: str, sizes: Sequence[Size]) -> tuple[np.ndar
     aspect = np.array([record["width"] / record["height"]], np.float32)  # as the index has it
     picture = np.empty((*sizes[int(nearest_sizes(aspect, sizes)[0])], 3), np.uint8)
     data = picture_of(sample.members, f"{number}.")
-    return picture, decode_photo(data, picture, record.get("orientation")).source
+    return picture, decode_photo(data, picture, orientation_of(data, record)).source
 
 
 def _with_latents(sample: Sample, latents: dict[tuple[str, str], bytes]) -> dict[str, bytes]:

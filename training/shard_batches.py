@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shards.facets import IMAGE_SUFFIXES, REGION_NAMES, bits_of
+from shards.facets import REGION_NAMES, bits_of
 from shards.folder import DatasetError, DatasetFolder
 from shards.loader import Batch as LoadedBatch
 from shards.loader import Loader
+from shards.names import IMAGE_SUFFIXES
 from shards.torch_dataset import as_tensor
 from training.batch import Batch, Field
 from training.latents import MEMBER, STATED

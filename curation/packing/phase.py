@@ -50,6 +50,7 @@ from shards.dataset_files import shard_name
 from shards.index import INDEX_SCHEMA, IndexWriter
 from shards.indexed_shard import IndexedShard
 from shards.sample import Group, PhotoMember, members_of
+from shards.state_orientation import with_orientation
 
 VERSION = 4
 # The rows of the index that a shard adds, after them the groups that could not be packed: key and error.
@@ -312,6 +313,7 @@ def build_group(
         labels = np.zeros((person["height"], person["width"]), np.uint8)
         x0, y0, x1, y1 = whole_box(np.array(person["box"]), person["width"], person["height"])
         labels[y0:y1, x0:x1] = decode_map(person["labels"])
+        data = with_orientation(data, person["orientation"])
         photo = PhotoMember(data, person["format"], photo_record(person), labels)
         if settings.max_side_px is not None:
             photo = smaller(photo, settings.max_side_px, settings.jpeg_quality)

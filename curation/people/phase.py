@@ -133,8 +133,8 @@ def open_people(job: Job) -> Work:
     def transform(task: Task) -> tuple[pa.Table, Counts]:
         table = read_table(task.source)
         # Copies of one photo lie side by side: what is measured on one is not that of the other.
-        names = zip(table["photo_id"].to_pylist(), table["source_key"].to_pylist(), strict=True)
-        row_ids = [f"{photo_id} {source_key}" for photo_id, source_key in names]
+        names = table.select(["photo_id", "source_key", "orientation"]).to_pylist()
+        row_ids = [" ".join(map(str, name.values())) for name in names]
         slice_rows = job.pipeline.people.slice_rows
         table = run_chain(stages, table, measurements, row_ids, slice_rows, pixels.close, clock)
         counts = Counts()

@@ -11,7 +11,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from curation.errors import one_line
 from shards.embedded import embedded_in
-from shards.orientation import orientation_of, stated_orientation, turned
+from shards.orientation import stated_orientation, turned
 from shards.rgb import rgb_of
 
 VERSION = 2  # raised when the same bytes give other pixels; 2: colours of all profiles in sRGB
@@ -66,35 +66,41 @@ Opened = tuple[Header, np.ndarray | None]
 class OpenPhoto(Protocol):
     """`open_photo`, or the same in another process."""
 
-    def __call__(self, data: bytes, about_px: int | None = None, max_pixels: int | None = None) -> Opened:
+    def __call__(
+        self, data: bytes, about_px: int | None = None, max_pixels: int | None = None, told: int = 1
+    ) -> Opened:
         """See `open_photo`."""
         ...
 
 
-def open_photo(data: bytes, about_px: int | None = None, max_pixels: int | None = None) -> Opened:
+def open_photo(
+    data: bytes, about_px: int | None = None, max_pixels: int | None = None, told: int = 1
+) -> Opened:
     """Header and pixels (`decode_rgb`); of a photo of more than `max_pixels` the header alone.
+
+    told   EXIF orientation, 1 to 8, of bytes that carry neither EXIF nor XMP
 
     Raises UnknownFormatError, and DecodeError whatever else is wrong.
     """
     header = None
     try:
-        header = read_header(data)
+        header = read_header(data, told)
         if max_pixels is not None and header.width * header.height > max_pixels:
             return header, None
-        return header, decode_rgb(data, about_px)
+        return header, decode_rgb(data, about_px, told)
     except UnknownFormatError:
         raise
     except Exception as error:  # decoders raise anything at all on broken files
         raise DecodeError(one_line(error), header) from None
 
 
-def read_header(data: bytes) -> Header:
-    """The header of an encoded photo, without decoding it.
+def read_header(data: bytes, told: int = 1) -> Header:
+    """The header of an encoded photo, without decoding it; `told` as in `open_photo`.
 
     Raises UnknownFormatError, and OSError or ValueError for a broken header.
     """
     with _open(data) as image:
-        orientation = orientation_of(data)
+        orientation = stated_orientation(embedded_in(data), told)
         width, height = image.size
         # Phones write JPEGs with a second picture behind the first; the first is the photo.
         is_multi_picture = image.format == "MPO"
@@ -110,12 +116,12 @@ def read_header(data: bytes) -> Header:
         )
 
 
-def decode_rgb(data: bytes, about_px: int | None = None) -> np.ndarray:
+def decode_rgb(data: bytes, about_px: int | None = None, told: int = 1) -> np.ndarray:
     """The first frame as uint8 [height, width, 3], RGB, upright.
 
     CMYK, palettes, grey, 16-bit and transparent photos (over white) become 8-bit RGB, and colours of other
     profiles sRGB (`shards.colour`). With `about_px`, a JPEG may be decoded at a smaller scale whose longer
-    side is at least that.
+    side is at least that; `told` as in `open_photo`.
     Raises OSError or ValueError where the file is broken or cut short, and for a JPEG that goes over its
     picture more than `MAX_SCANS` times.
     """
@@ -128,7 +134,7 @@ def decode_rgb(data: bytes, about_px: int | None = None) -> np.ndarray:
             image.draft("RGB", (about_px, about_px))
         image.load()
         embedded = embedded_in(data)
-        return turned(rgb_of(image, embedded.profile), stated_orientation(embedded))
+        return turned(rgb_of(image, embedded.profile), stated_orientation(embedded, told))
 
 
 def _scans(data: bytes) -> int:

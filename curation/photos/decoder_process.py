@@ -60,10 +60,12 @@ class DecoderProcess:
         self._pixels: SharedMemory | None = None
         self._lock = threading.Lock()
 
-    def __call__(self, data: bytes, about_px: int | None = None, max_pixels: int | None = None) -> Opened:
+    def __call__(
+        self, data: bytes, about_px: int | None = None, max_pixels: int | None = None, told: int = 1
+    ) -> Opened:
         """See `open_photo`. Raises DecodeError also where the process died of the photo."""
         with self._lock:
-            said, pixels = self._ask(data, about_px, max_pixels)
+            said, pixels = self._ask(data, about_px, max_pixels, told)
         if "unknown" in said:
             raise UnknownFormatError(said["unknown"])
         header = Header(**said["header"]) if said["header"] else None
@@ -87,14 +89,14 @@ class DecoderProcess:
             process.wait()
 
     def _ask(
-        self, data: bytes, about_px: int | None, max_pixels: int | None
+        self, data: bytes, about_px: int | None, max_pixels: int | None, told: int
     ) -> tuple[dict[str, Any], np.ndarray | None]:
         why = ""
         for _ in range(_TRIES):
             process, pixels = self._running()
             assert process.stdin is not None
             try:
-                send(process.stdin, REQUEST.pack(len(data), about_px or 0, max_pixels or 0))
+                send(process.stdin, REQUEST.pack(len(data), about_px or 0, max_pixels or 0, told))
                 send(process.stdin, data)
                 words, count = REPLY.unpack(exactly(process.stdout, REPLY.size))
                 said = json.loads(exactly(process.stdout, words))

@@ -24,7 +24,7 @@ from curation.ledger import Counts, Outcome, Verdict, is_kept, kept, rule_rows
 from curation.photos.decoder_process import decoder_of
 from curation.photos.duplicates import EXACT, find_copies
 from curation.photos.heeded import heed, write_heeded
-from curation.photos.read import Read, without_telling
+from curation.photos.read import Read, told_beside, without_telling
 from curation.photos.sample import FOLDER as SAMPLE
 from curation.photos.screen import Screen
 from curation.settings.base import Resources
@@ -222,7 +222,8 @@ def open_screened(job: Job) -> Work:
         with _open_parquet(task.source) as file:
             table = file.read_row_group(task.detail["group"])
         places = table.select(["uri", "offset", "row", "version"]).to_pylist()
-        row_ids = [fingerprint(list(place.values())) for place in places]
+        told = map(told_beside, table["metadata"].to_pylist())
+        row_ids = [fingerprint([*place.values(), turn]) for place, turn in zip(places, told, strict=True)]
         slice_rows = max(table.num_rows, 1)
         table = run_chain(stages, table, measurements, row_ids, slice_rows, clock=clock)
         table = without_telling(table)

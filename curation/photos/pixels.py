@@ -32,7 +32,7 @@ class Pixels:
             data = self._bytes.read(row)
             if hashlib.sha256(data).hexdigest() != row["photo_id"]:
                 raise ValueError("the photo has changed since it was read")
-            _, image = self._open_photo(data)
+            _, image = self._open_photo(data, told=row["orientation"])
             assert image is not None
             image.flags.writeable = False
             self._open[key] = image

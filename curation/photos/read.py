@@ -1,6 +1,7 @@
 """Stage `read`: bytes, hash, header and perceptual hash of each file; limits come before decoding."""
 
 import hashlib
+import json
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from curation.settings.photos import ScreenSettings
 from curation.settings.source import SourceSettings
 from curation.sources.photo_bytes import PhotoBytes, TooManyBytesError
 from curation.stage import Stage, set_columns
+from shards.orientation import told_orientation
 
 FORGOTTEN = "forgotten"  # reason and value of `undecoded`
 NOT_DOWNLOADED = "not_downloaded"  # reason, and column of what the downloader wrote
@@ -159,7 +161,9 @@ class Read(Stage):
         if len(data) > self._max_bytes:
             return {**found, "undecoded": "too_many_bytes"}
         try:
-            header, rgb = self._open(data, _HASH_FROM_PX, self._settings.max_pixels)
+            header, rgb = self._open(
+                data, _HASH_FROM_PX, self._settings.max_pixels, told_beside(row["metadata"])
+            )
         except UnknownFormatError as error:
             return {**found, "format": str(error), "undecoded": "format"}
         except DecodeError as error:
@@ -187,6 +191,13 @@ class Read(Stage):
 def _is_unreadable(row: dict[str, Any]) -> bool:
     """Whether the collection itself says that there is no photo to read."""
     return any(row[name] is not None for name in _UNREADABLE)
+
+
+def told_beside(metadata: str | None) -> int:
+    """The orientation that a photo's record tells of bytes without EXIF, 1 to 8."""
+    if metadata is None or "Image Orientation" not in metadata:
+        return 1
+    return told_orientation(json.loads(metadata))
 
 
 def _said(header: Header | None) -> dict[str, Any]:

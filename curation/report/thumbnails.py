@@ -22,7 +22,7 @@ _WIDEST = 1.4  # a wider picture is cut to this many times its height
 _AROUND = 0.06  # of a person's box, on each side
 _QUALITY = 70
 _PACK = 24
-_PLACE = ["photo_id", "uri", "offset", "length", "row", "width", "height"]
+_PLACE = ["photo_id", "uri", "offset", "length", "row", "width", "height", "orientation"]
 
 Cut = tuple[Subject, Sequence[int] | None]
 """A subject and its box in px of the upright photo; None: the whole photo."""
@@ -47,7 +47,8 @@ def write_thumbnails(
             data = source.read(reference, int(screen.max_file_mib * 2**20))
             if hashlib.sha256(data).hexdigest() != reference["photo_id"]:
                 continue
-            photo = decode_rgb(data, about_px=_about_px(reference, wanted[reference["photo_id"]]))
+            about_px = _about_px(reference, wanted[reference["photo_id"]])
+            photo = decode_rgb(data, about_px, told=reference["orientation"])
         except (OSError, EOFError, ValueError):  # what the run could not read, a report cannot show
             continue
         scale = photo.shape[1] / reference["width"]

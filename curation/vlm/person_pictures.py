@@ -16,7 +16,9 @@ from curation.sources.photo_bytes import PhotoBytes
 from curation.vlm.picture import jpeg, person_picture
 
 # The columns of a person that a picture is made of.
-COLUMNS = ("person_id", "photo_id", "source_key", "uri", "offset", "length", "row", "box", "mask")
+COLUMNS = (
+    "person_id", "photo_id", "source_key", "uri", "offset", "length", "row", "orientation", "box", "mask",
+)  # fmt: skip
 _OPEN_BYTES = 128 * 2**20  # of finished pictures; one person is often shown several times in a row
 
 Person = Mapping[str, Any]
@@ -43,7 +45,13 @@ class PersonPictures:
     def recipe(self, person: Person) -> str:
         """What the picture is a function of, besides the layout. Opens no photo."""
         mask = b"" if self._background == "keep" or person["mask"] is None else person["mask"]
-        parts = [VERSION, person["photo_id"], list(person["box"]), hashlib.sha256(mask).hexdigest()]
+        parts = [
+            VERSION,
+            person["photo_id"],
+            person["orientation"],
+            list(person["box"]),
+            hashlib.sha256(mask).hexdigest(),
+        ]
         return json.dumps(parts)
 
     def jpeg(self, person: Person) -> bytes:
@@ -63,9 +71,8 @@ class PersonPictures:
         if mask is None and self._background == "grey":
             raise ValueError("the person has no mask")
         box = np.array(person["box"], np.float64)
-        picture = jpeg(
-            person_picture(decode_rgb(data), box, mask, self._canvas_px, self._background, self._margin)
-        )
+        photo = decode_rgb(data, told=person["orientation"])
+        picture = jpeg(person_picture(photo, box, mask, self._canvas_px, self._background, self._margin))
         with self._reading:
             if recipe not in self._pictures:
                 self._pictures[recipe] = picture

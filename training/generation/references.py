@@ -14,6 +14,7 @@ from shards.decode import cut_of, decode_photo, place
 from shards.facets import REGION_NAMES
 from shards.folder import DatasetFolder
 from shards.label_maps import decode_labels
+from shards.orientation import orientation_of
 from shards.photo_batches import picture_of
 from training.batch import Field
 from training.models.region_crops import REGION_LABELS, cut_regions
@@ -113,6 +114,7 @@ def photos_of(members: Mapping[str, bytes]) -> list[LabelledPhoto]:
         labels = decode_labels(members[f"{stem}regions.png"])
         photo = np.empty((*labels.shape, 3), np.uint8)
         record = json.loads(members[f"{stem}json"])
-        decode_photo(picture_of(members, stem), photo, record.get("orientation"))
+        data = picture_of(members, stem)
+        decode_photo(data, photo, orientation_of(data, record))
         found.append(LabelledPhoto(photo, labels))
     return found
