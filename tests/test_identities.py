@@ -9,6 +9,7 @@ import pytest
 
 from curation.engine import Answer, InlineEngine, Job, Opener, Task
 from curation.identities.control import prototype_cosines
+from curation.identities.exact_cosines import on_grid
 from curation.identities.false_match import fit_curve
 from curation.identities.graph import build_edges, link_cosines
 from curation.identities.grouping import FaceSet, Grouping, group_faces
@@ -115,7 +116,8 @@ def test_cells_find_nearly_all_pairs_that_comparing_all_finds_and_no_others(stor
         assert (found.left < found.right).all()
         return set(zip(found.left.tolist(), found.right.tolist(), strict=True))
 
-    every = {(i, j) for i, j in np.argwhere(np.triu(np.round(vectors @ vectors.T, 5) >= 0.6, 1)).tolist()}
+    laid = on_grid(vectors)
+    every = {(i, j) for i, j in np.argwhere(np.triu(laid @ laid.T >= np.float32(0.6), 1)).tolist()}
     assert pairs(10_000) == every
     assert pairs(1) <= every
     assert len(pairs(1)) >= 0.97 * len(every)

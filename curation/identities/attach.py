@@ -13,7 +13,7 @@ from curation.identities.search import Pairs
 from curation.identities.vectors import Vectors
 
 _DIGITS = 5
-_BLOCK = 65_536
+_BLOCK = 8192
 
 
 @dataclass(frozen=True)
@@ -76,16 +76,21 @@ def _candidates(
     if not len(both):
         return both[:, 0], both[:, 1], np.zeros(0)
     names, row = np.unique(both[:, 1], return_inverse=True)
-    prototypes = _prototypes(vectors, label, names)
-    cosines = [
-        np.einsum("ij,ij->i", vectors.take(both[at : at + _BLOCK, 0]), prototypes[row[at : at + _BLOCK]])
-        for at in range(0, len(both), _BLOCK)
-    ]
-    return both[:, 0], both[:, 1], np.round(np.concatenate(cosines).astype(np.float64), _DIGITS)
+    sums = _sums(vectors, label, names)
+    cosines = []
+    for at in range(0, len(both), _BLOCK):
+        total = sums[row[at : at + _BLOCK]].astype(np.float64)
+        along = np.einsum("ij,ij->i", vectors.take(both[at : at + _BLOCK, 0]), total)
+        lengths = np.sqrt(np.einsum("ij,ij->i", total, total))
+        cosines.append(along / np.maximum(lengths, 1e-12))
+    return both[:, 0], both[:, 1], np.round(np.concatenate(cosines), _DIGITS)
 
 
-def _prototypes(vectors: Vectors, label: np.ndarray, names: np.ndarray) -> np.ndarray:
-    """float32 [len(names), dimension] of length 1; `names` ascending."""
+def _sums(vectors: Vectors, label: np.ndarray, names: np.ndarray) -> np.ndarray:
+    """float32 [len(names), dimension]: the sum of each cluster's faces, exact below 4,096 of them.
+
+    `names` ascending.
+    """
     faces = np.flatnonzero(np.isin(label, names))
     faces = faces[np.argsort(label[faces], kind="stable")]
     starts = np.searchsorted(label[faces], names)
@@ -95,7 +100,7 @@ def _prototypes(vectors: Vectors, label: np.ndarray, names: np.ndarray) -> np.nd
         high = starts[at + 4096] if at + 4096 < len(names) else len(faces)
         rows = vectors.take(faces[low:high])
         sums[at : at + 4096] = np.add.reduceat(rows, starts[at : at + 4096] - low, axis=0)
-    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+    return sums
 
 
 class _Taken:

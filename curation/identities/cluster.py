@@ -17,6 +17,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from curation.identities.exact_cosines import mean_cosine, sum_of
 from curation.identities.search import Pairs
 from curation.identities.vectors import Vectors
 
@@ -139,7 +140,7 @@ class _Part:
         members: dict[int, list[int]] = defaultdict(list)
         for place, unit in enumerate(self._begun.tolist()):
             members[unit].append(place)
-        sums = {unit: self._rows[faces].sum(axis=0, dtype=np.float64) for unit, faces in members.items()}
+        sums = {unit: sum_of(self._rows[faces]) for unit, faces in members.items()}
         photos = {unit: set(self._photos[faces].tolist()) for unit, faces in members.items()}
         hints = {unit: self._hint_set(faces) for unit, faces in members.items()}
         frozen = {unit: bool(self._frozen[faces].any()) for unit, faces in members.items()}
@@ -148,8 +149,7 @@ class _Part:
 
         def push(a: int, b: int) -> None:
             a, b = min(a, b), max(a, b)
-            size = len(members[a]) * len(members[b])
-            mean = round(float(sums[a] @ sums[b]) / size, _DIGITS)
+            mean = mean_cosine(sums[a], len(members[a]), sums[b], len(members[b]))
             if mean >= merge_cosine:
                 heapq.heappush(heap, (-mean, a, b, len(members[a]), len(members[b])))
 

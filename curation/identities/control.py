@@ -11,6 +11,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
+from curation.identities.exact_cosines import mean_cosine, sum_of
 from curation.identities.search import Pairs
 from curation.identities.vectors import Vectors
 
@@ -88,8 +89,8 @@ def part_clusters(
     while waiting:
         faces = waiting.pop()
         tested = faces[:: -(-len(faces) // _DENSE)]
-        rows = vectors.take(tested).astype(np.float64)
-        cosines = np.round(rows @ rows.T, _DIGITS)
+        rows = vectors.take(tested)
+        cosines = (rows @ rows.T).astype(np.float64)
         best = None
         for side in (_halves(cosines), _bridge(tested, links.get(int(label[faces[0]])))):
             if side is None or min(side.sum(), (~side).sum()) < _LEAST_HALF:
@@ -106,7 +107,8 @@ def part_clusters(
             continue
         if len(tested) < len(faces):  # the others go to the nearer side
             rest = np.setdiff1d(faces, tested)
-            nearer = vectors.take(rest) @ (rows[side].mean(axis=0) - rows[~side].mean(axis=0)) >= 0
+            others = vectors.take(rest)
+            nearer = others @ sum_of(rows[side]) / len(a) >= others @ sum_of(rows[~side]) / len(b)
             a, b = np.sort(np.r_[a, rest[nearer]]), np.sort(np.r_[b, rest[~nearer]])
         name = int(label[faces[0]])
         for part in (a, b):
@@ -137,12 +139,12 @@ def near_misses(
         return []
     wanted = np.isin(label, found)
     faces = {int(label[part[0]]): part for part in members_of(np.where(wanted, label, -1)) if wanted[part[0]]}
-    means = {name: vectors.take(part).mean(axis=0, dtype=np.float64) for name, part in faces.items()}
+    sums = {name: sum_of(vectors.take(part)) for name, part in faces.items()}
     suspects = []
     for first, second in found.tolist():
-        cosine = round(float(means[first] @ means[second]), _DIGITS)
+        sizes_of = (len(faces[first]), len(faces[second]))
+        cosine = mean_cosine(sums[first], sizes_of[0], sums[second], sizes_of[1])
         if cosine >= merge_cosine - within:
-            sizes_of = (len(faces[first]), len(faces[second]))
             suspects.append(Suspect("two_of_one", first, second, cosine, *sizes_of))
     return suspects
 
@@ -154,7 +156,7 @@ def prototype_cosines(vectors: Vectors, label: np.ndarray) -> np.ndarray:
         if len(faces) < 2:
             continue
         rows = vectors.take(faces).astype(np.float64)
-        others = rows.sum(axis=0) - rows
+        others = sum_of(rows) - rows
         lengths = np.maximum(np.linalg.norm(others, axis=1), 1e-12)
         cosines[faces] = np.round((rows * others).sum(axis=1) / lengths, _DIGITS)
     return cosines
@@ -198,7 +200,8 @@ def _gap(cosines: np.ndarray, side: np.ndarray) -> tuple[float, float]:
     inside = []
     for part in (side, ~side):
         size = int(part.sum())
-        inside.append((float(cosines[np.ix_(part, part)].sum()) - size) / (size * (size - 1)))
+        own = cosines[np.ix_(part, part)]
+        inside.append(float(own.sum() - own.trace()) / (size * (size - 1)))
     return round(min(inside) - between, _DIGITS), round(between, _DIGITS)
 
 

@@ -13,6 +13,7 @@ from curation.fingerprint import fingerprint
 from curation.identities.cluster import Start
 from curation.identities.collect import FaceRows
 from curation.identities.control import members_of
+from curation.identities.exact_cosines import mean_cosine, sum_of
 from curation.identities.grouping import Grouping
 from curation.identities.index import IdentityIndex
 from curation.identities.merges import Merges
@@ -62,7 +63,7 @@ def extend(
             for face in fresh:
                 names[face] = born
             continue
-        cosines = np.round(vectors.take(np.array(fresh)) @ vectors.take(np.array(old)).T, 5)
+        cosines = vectors.take(np.array(fresh)) @ vectors.take(np.array(old)).T
         for face, nearest in zip(fresh, cosines.argmax(axis=1).tolist(), strict=True):
             names[face] = given[old[nearest]]
         _join_single_ones(merges, old, given, start, vectors)
@@ -87,5 +88,6 @@ def _join_single_ones(
     base = max(of.values(), key=lambda faces: (len(faces), -faces[0]))
     for faces in of.values():
         if faces is not base:
-            cosine = float((vectors.take(np.array(faces)) @ vectors.take(np.array(base)).T).mean())
+            sums = [sum_of(vectors.take(np.array(part))) for part in (faces, base)]
+            cosine = mean_cosine(sums[0], len(faces), sums[1], len(base))
             merges.propose(str(given[base[0]]), str(given[faces[0]]), cosine, by_rule=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
+from curation.identities.exact_cosines import on_grid
 from curation.identities.vectors import Vectors
 
 _LEAST_PAIRS = 100  # fewer pairs say too little
@@ -25,7 +26,6 @@ _TAIL, _TAIL_PAIRS, _LARGEST_TAIL = 0.05, 200, 0.5
 _LEAST_ABOVE = 5  # … down to the rate at which this many pairs lie above
 _POINTS = 40
 _RANDOM_FROM = 20_000  # faces; below that, pairs drawn at random are too often one person
-_DIGITS = 5
 # Pairs this many spreads above the middle are one person. A normal law has 3e-7 of its values there; where
 # strangers' own tail is so heavy, the line has its slope from all that lies below.
 _DOUBLED = 5.0
@@ -88,15 +88,15 @@ def measure_curve(
     rows = vectors.take(some)
     i, j = np.triu_indices(len(some), 1)
     apart = photos[some[i]] != photos[some[j]]
-    cosines = np.round((rows @ rows.T)[i[apart], j[apart]], _DIGITS)
+    cosines = (rows @ rows.T)[i[apart], j[apart]]
     return fit_curve(cosines, "random", 10 * neighbours / count)
 
 
 def same_photo_cosines(rows: np.ndarray, photos: np.ndarray) -> np.ndarray:
-    """Cosines of each face to the next one of its photo, for rows sorted by photo.
+    """Cosines of each face to the next one of its photo, for rows of length 1, sorted by photo.
 
     Not of all pairs: a crowd of n faces gives n − 1, and does not outvote the other photos.
     """
     together = np.flatnonzero(np.diff(photos) == 0)
-    cosines: np.ndarray = np.einsum("ij,ij->i", rows[together], rows[together + 1])
-    return np.round(cosines, _DIGITS)
+    cosines: np.ndarray = np.einsum("ij,ij->i", on_grid(rows[together]), on_grid(rows[together + 1]))
+    return cosines

@@ -16,11 +16,10 @@ import numpy as np
 import pyarrow as pa
 
 from curation.identities.collect import PHOTO_ID_DIGITS
+from curation.identities.exact_cosines import mean_cosine, on_grid, sum_of
 from curation.identities.index import IdentityIndex, faces_name
 from curation.identities.merges import Merges
 from curation.storage import join, parquet_footer, remove, remove_unfinished, write_table
-
-_DIGITS = 4  # of the cosine of a proposal, as everywhere in merges.json
 
 
 @dataclass(frozen=True)
@@ -114,24 +113,25 @@ def _propose_across(index: IdentityIndex, merges: Merges, before: dict[str, str]
     torn = [sorted(names) for _, names in sorted(parts.items()) if len(names) > 1]
     if not torn:
         return 0
-    means = _means(index, now, {name for names in torn for name in names})
+    sums = _sums(index, now, {name for names in torn for name in names})
     found = 0
     for into, *others in torn:
         for other in others:
-            found += merges.propose(into, other, round(float(means[into] @ means[other]), _DIGITS))
+            found += merges.propose(into, other, mean_cosine(*sums[into], *sums[other]))
     return found
 
 
-def _means(index: IdentityIndex, aliases: dict[str, str], wanted: set[str]) -> dict[str, np.ndarray]:
-    """{identity: mean of its faces, float64 [d]}, aliases followed."""
-    sums: dict[str, np.ndarray] = {}
-    counts: dict[str, int] = {}
+def _sums(
+    index: IdentityIndex, aliases: dict[str, str], wanted: set[str]
+) -> dict[str, tuple[np.ndarray, int]]:
+    """{identity: (sum of its faces, float64 [d], how many)}, aliases followed."""
+    sums: dict[str, tuple[np.ndarray, int]] = {}
     for name in index.additions():
         table = index.read(name, ["identity", "embedding"])
         for row in table.to_pylist():
             identity = aliases.get(row["identity"], row["identity"])
             if identity in wanted:
-                vector = np.frombuffer(row["embedding"], "<f4").astype(np.float64)
-                sums[identity] = sums.get(identity, 0.0) + vector
-                counts[identity] = counts.get(identity, 0) + 1
-    return {name: sums[name] / counts[name] for name in sums}
+                face = sum_of(on_grid(np.frombuffer(row["embedding"], "<f4")[None]))
+                total, count = sums.get(identity, (np.zeros_like(face), 0))
+                sums[identity] = (total + face, count + 1)
+    return sums

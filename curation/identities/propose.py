@@ -7,12 +7,15 @@ import numpy as np
 from curation.engine import InlineEngine, Job
 from curation.errors import ConfigError
 from curation.identities.collect import Collector
+from curation.identities.exact_cosines import mean_cosine, sum_of
 from curation.identities.index import IdentityIndex
 from curation.identities.search import find_pairs
 from curation.identities.vectors import write_vectors
 from curation.settings.base import Resources
 from curation.settings.identities import SearchSettings
 from curation.storage import join
+
+_GRID = 0.01  # more than the grid moves a cosine by
 
 
 def propose_merges(index: IdentityIndex, merge_cosine: float, job: Job) -> int:
@@ -41,24 +44,25 @@ def propose_merges(index: IdentityIndex, merge_cosine: float, job: Job) -> int:
         names, code = np.unique(np.array(name_of), return_inverse=True)
         order = np.argsort(code, kind="stable")
         starts = np.searchsorted(code[order], np.arange(len(names) + 1))
-        means = np.empty((len(names), vectors.dimension), np.float32)
+        sums = np.empty((len(names), vectors.dimension), np.float32)
         for i in range(len(names)):
-            means[i] = vectors.take(order[starts[i] : starts[i + 1]]).mean(axis=0, dtype=np.float64)
-        lengths = np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-        prototypes = write_vectors(join(folder, "means"), iter([means / lengths]), len(names), means.shape[1])
-        # Prototypes are shorter than 1 before they are made units, so none that matters is nearer than this.
+            sums[i] = sum_of(vectors.take(order[starts[i] : starts[i + 1]]))
+        lengths = np.maximum(np.linalg.norm(sums.astype(np.float64), axis=1, keepdims=True), 1e-12)
+        prototypes = write_vectors(join(folder, "means"), iter([sums / lengths]), len(names), sums.shape[1])
+        # Means are shorter than 1 before they are made units, so none that matters is nearer than this.
         found = find_pairs(
             InlineEngine(),
             job,
             join(folder, "means"),
             prototypes,
-            merge_cosine,
+            merge_cosine - _GRID,
             SearchSettings(),
             Resources(),
         )
     merges, new = index.merges, 0
     for a, b in zip(found.left.tolist(), found.right.tolist(), strict=True):
-        cosine = round(float(means[a].astype(np.float64) @ means[b]), 5)
+        counts = np.diff(starts)[[a, b]].tolist()
+        cosine = mean_cosine(sums[a].astype(np.float64), counts[0], sums[b].astype(np.float64), counts[1])
         shared = np.intersect1d(
             photos[order[starts[a] : starts[a + 1]]], photos[order[starts[b] : starts[b + 1]]]
         )

@@ -4,7 +4,8 @@ By cells: the embeddings are projected on their leading components, k-means over
 for every `cell_faces` faces, each face goes into its `probes` nearest cells, and all faces that share a
 cell are compared; this in `tables` divisions that know nothing of each other. The comparisons grow with the
 number of faces, not with its square. A pair is missed when the two share no cell; that is harmless inside a
-cluster, since clusters are joined by the mean over all pairs and not over found ones. Cosines are exact.
+cluster, since clusters are joined by the mean over all pairs and not over found ones. Cosines are exact, the
+same on every processor (curation/identities/exact_cosines.py); which cell a face goes into is not.
 
 Workers map shards of the embeddings (curation/identities/vectors.py), so none holds them all. Files in the
 search folder: cells-*.npy, members.npy, starts.npy, pairs-*.npz.
@@ -25,12 +26,12 @@ from curation.settings.base import Resources
 from curation.settings.identities import SearchSettings
 from curation.storage import join, read_bytes, write_bytes
 
-_DIGITS = 5  # cosines are rounded, so that the last bits of a matrix product decide nothing
 _TILE = 4096  # faces compared with as many others at a time
 _REDUCED = 128  # leading components, which say which cells are near; embeddings with no more are taken whole
 _SAMPLE = 32  # faces for each cell that k-means learns from …
 _ROUNDS = 5  # … in so many rounds: cells need not be good, only even
 _COVARIANCE_ROWS = 20_000
+_CELL_DIGITS = 5  # of the cosine to a cell, whose last bits depend on the processor: only ties then do
 _CELLS_A_TASK = 64
 _WAITING = 8_000_000  # pairs that are read before those found twice are looked for
 
@@ -113,7 +114,7 @@ def _in_tile(
     for start in range(begin, len(faces), _TILE):
         if start > begin:
             rows = vectors.take(faces[start : start + _TILE])
-        cosines = np.round(mine @ rows.T, _DIGITS)
+        cosines = mine @ rows.T
         near = cosines >= np.float32(floor)
         i, j = np.nonzero(np.triu(near, 1) if start == begin else near)
         a, b = faces[i + begin], faces[j + start]
@@ -199,7 +200,7 @@ def open_assigning(job: Job) -> Work:
         for start in range(0, len(short), _TILE):
             part = slice(start, start + _TILE)
             for table, means in enumerate(centroids):
-                cosines = np.round(short[part] @ means.T, _DIGITS)
+                cosines = np.round(short[part] @ means.T, _CELL_DIGITS)
                 best = np.argpartition(-cosines, probes - 1, axis=1)[:, :probes]
                 near[part, table * probes : (table + 1) * probes] = best + table * cells
         _save(task.target, near)

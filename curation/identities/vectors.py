@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from curation.identities.exact_cosines import on_grid
 from curation.storage import is_local, join, local_path, read_bytes, write_bytes
 
 SHARD_ROWS = 65_536
@@ -19,6 +20,8 @@ SHARD_ROWS = 65_536
 
 class Vectors:
     """float32 [count, dimension] rows of length 1, over the shards of a folder (path or URL).
+
+    They lie on the grid of curation/identities/exact_cosines.py.
 
     Shards of an object store are copied to this machine when they are first asked for.
     """
@@ -66,7 +69,10 @@ class Vectors:
 def write_vectors(
     folder: str, parts: Iterator[np.ndarray], count: int, dimension: int, name: str = "vectors"
 ) -> Vectors:
-    """Writes `count` rows that come in parts of any size. One shard is in memory at a time."""
+    """Writes `count` rows of length 1, which come in parts of any size, laid on the grid.
+
+    One shard is in memory at a time.
+    """
     waiting: list[np.ndarray] = []
     rows = written = 0
     for part in parts:
@@ -85,4 +91,4 @@ def write_vectors(
 
 
 def _write_shard(folder: str, name: str, number: int, rows: np.ndarray) -> None:
-    write_bytes(join(folder, f"{name}-{number:06d}.f32"), np.ascontiguousarray(rows).tobytes())
+    write_bytes(join(folder, f"{name}-{number:06d}.f32"), on_grid(rows).tobytes())
