@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 
 from persona import main
+from tests.drawn_foreign import write_img2dataset
 from tests.drawn_pairs import write_people
 from tests.drawn_training import SETTINGS
 from training.generation.grid import picture_grid
@@ -141,6 +142,19 @@ def test_what_cannot_be_generated_is_one_line(
 def test_an_unknown_sample_names_one_that_there_is(run: Path, dataset: Path, tmp_path: Path, capsys) -> None:
     assert generated(run, dataset, tmp_path / "made.png", "--sample", f"{dataset}:nobody") == 2
     assert f"no sample nobody; the first of 12 is {0:016x}-a" in capsys.readouterr().err
+
+
+def test_a_sample_of_others_has_no_label_maps_and_the_line_says_what_to_do(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    theirs = write_img2dataset(tmp_path / "theirs")
+    assert persona("shards", "index", theirs) == 0
+    words = ["--checkpoint", run, "--sample", f"{theirs}:000000001", "--prompt", "A woman waves."]
+    assert persona("generate", *words, "--out", tmp_path / "a.png") == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert "sample 000000001 has no label maps" in said[0]
+    assert "--photo" in said[0]
 
 
 def test_a_grid_keeps_the_proportions_of_its_columns() -> None:

@@ -98,12 +98,21 @@ def _crops(
 
 
 def sample_photos(dataset: str, key: str) -> list[LabelledPhoto]:
-    """All photos of one sample of a dataset. Raises ValueError, one line, where it has no such sample."""
+    """All photos of one sample of a dataset.
+
+    Raises ValueError, one line, where it has no such sample, or one without label maps.
+    """
     folder = DatasetFolder(dataset)
     number = next((n for n in range(len(folder)) if folder.index.key(n) == key), None)
     if number is None:
         raise ValueError(f"{dataset}: no sample {key}; the first of {len(folder)} is {folder.index.key(0)}")
-    return photos_of(folder.read(number).members)
+    found = photos_of(folder.read(number).members)
+    if not found:
+        raise ValueError(
+            f"{dataset}: sample {key} has no label maps, as datasets that persona did not pack; "
+            "give its photos as files (--photo): a pipeline then parses them"
+        )
+    return found
 
 
 def photos_of(members: Mapping[str, bytes]) -> list[LabelledPhoto]:
