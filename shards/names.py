@@ -33,9 +33,10 @@ def identity_of(key: str) -> str:
 
 
 def member_named(members: Mapping[str, bytes], suffix: str) -> bytes | None:
-    """The member of a sample with this suffix, in lower case; others write `JPG` too, as WebDataset's
-    own reader takes it."""
+    """The member of a sample with this suffix, in whatever case: others write `JPG` and `LEFT.JSON` too, as
+    WebDataset's own reader takes them."""
     data = members.get(suffix)
     if data is None:
-        data = next((data for name, data in members.items() if name.lower() == suffix), None)
+        wanted = suffix.lower()
+        data = next((data for name, data in members.items() if name.lower() == wanted), None)
     return data

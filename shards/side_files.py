@@ -64,8 +64,12 @@ def side_files(folder: str, about: Mapping[str, Any]) -> SideFiles:
 def remove_side_files(folder: str, names: Sequence[str]) -> None:
     """Deletes some of them."""
     system, root = fsspec.core.url_to_fs(folder)
-    for name in names:
-        system.rm(f"{root}/{name}", recursive=name == _ENERGON)
+    for path in (f"{root}/{name}" for name in names):
+        if "://" not in folder:
+            system.rm(path, recursive=True)
+        else:  # there rm takes a name with brackets for a pattern
+            for file in system.find(path):
+                system.rm_file(file)
 
 
 def stale_line(names: Sequence[str]) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageOps
 
@@ -157,6 +159,19 @@ def test_the_process_that_decodes_is_told_as_this_one() -> None:
     assert there[1] is not None
     assert np.array_equal(there[1], here[1])
     assert np.abs(here[1].astype(int) - SCENE).mean() < 3
+
+
+def test_a_record_in_a_struct_of_parquet_turns_its_photo(tmp_path: Path) -> None:
+    # As `datasets` writes shards of img2dataset.
+    photos = {"image": [encoded(stored(SCENE, 6)), encoded(SCENE)], "json": [record_of(6), record_of(1)]}
+    pq.write_table(pa.table(photos), tmp_path / "a.parquet")
+    pipeline = settings(tmp_path / "a.parquet", kind="parquet")
+    pipeline["photos"]["screen"]["min_side_px"] = 10
+    config = write_config(tmp_path / "p.yaml", pipeline)
+    words = ["curate", "drawn", "--config", config, "--out", tmp_path / "run", "--engine", "inline"]
+    assert main([*map(str, words), "--quiet", "--allow-empty"]) == 0
+    rows = rows_of(tmp_path / "run" / "photos")
+    assert [(row["orientation"], row["width"], row["height"]) for row in rows] == [(6, 64, 48), (1, 64, 48)]
 
 
 def test_a_collection_of_img2dataset_is_upright_from_its_people_to_its_shards(tmp_path: Path) -> None:

@@ -159,14 +159,15 @@ def test_each_of_several_photos_of_a_sample_has_the_record_beside_it(tmp_path: P
         ("k.left.jpg", photo(1)), ("k.left.json", b'{"license": "CC0-1.0"}'), ("k.left.txt", b"on the left"),
         ("k.right.jpg", photo(2)), ("k.json", b'{"LICENSE": "CC-BY-4.0"}'),
         ("n.000.jpg", photo(3)), ("n.000.json", b'{"photo_id": "12", "license": "MIT"}'),
+        ("p.LEFT.JPG", photo(4)), ("p.LEFT.JSON", b'{"license": "ISC"}'),
     ]  # fmt: skip
     write_tar(tmp_path / "x.tar", members)
     build_index(str(tmp_path))
-    assert licences_of(tmp_path) == {"CC0-1.0": 1, "CC-BY-4.0": 1, "MIT": 1}
+    assert licences_of(tmp_path) == {"CC0-1.0": 1, "CC-BY-4.0": 1, "MIT": 1, "ISC": 1}
     assert shards("export", tmp_path, "--to", "parquet", "--out", tmp_path / "out") == 0
     rows = pq.read_table(tmp_path / "out/data").to_pylist()
     assert [(row["licence"], row["caption"]) for row in rows] == [
-        ("CC0-1.0", "on the left"), ("CC-BY-4.0", None), ("MIT", None)
+        ("CC0-1.0", "on the left"), ("CC-BY-4.0", None), ("MIT", None), ("ISC", None)
     ]  # fmt: skip
 
 

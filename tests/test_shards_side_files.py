@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 
 import persona
 from shards.build_index import build_index
+from shards.side_files import remove_side_files
 from tests.drawn_foreign import write_img2dataset, write_side_files
 from tests.drawn_shards import drawn_groups, write_dataset
 
@@ -85,3 +87,14 @@ def test_beside_our_own_shards_they_are_no_damage_until_they_are_stale(
         shutil.rmtree(folder / name) if name == ".nv-meta" else (folder / name).unlink()
     write_side_files(folder)
     assert shards("verify", folder) == 0
+
+
+def test_names_with_brackets_in_a_store_are_names_and_no_patterns() -> None:
+    store = fsspec.filesystem("memory")
+    for folder in ("side [1]", "side 1"):
+        for name in ("000000.tar.idx", ".nv-meta/.info.json"):
+            store.pipe(f"/{folder}/{name}", b"")
+    remove_side_files("memory://side [1]", ["000000.tar.idx", ".nv-meta"])
+    assert [path for path in store.store if path.startswith("/side")] == [
+        "/side 1/000000.tar.idx", "/side 1/.nv-meta/.info.json"
+    ]  # fmt: skip

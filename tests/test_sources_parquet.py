@@ -89,11 +89,19 @@ def test_a_large_row_group_is_read_once_and_never_held_as_a_whole(large: Path, o
     assert held < 75 * MIB
 
 
-def test_a_step_back_in_a_row_group_is_read_too(large: Path) -> None:
+def test_photos_in_any_order_cost_two_readings_of_their_row_group_and_hold_none_of_it(
+    large: Path, opened: list[Counted]
+) -> None:
     source, rows = listed(large)
     photos = PhotoBytes(source)
-    for number in (80, 3, 2, 90, 99, 0):
+    pool = pa.default_memory_pool()
+    held, before = 0, pool.bytes_allocated()
+    opened.clear()
+    for number in [80, 3, 2, 90, 99, 0, *range(98, 1, -7)]:
         assert photos.read(vars(rows[number])) == bytes([number]) * MIB
+        held = max(held, pool.bytes_allocated() - before)
+    assert opened[0].read_bytes < 2 * large.stat().st_size
+    assert held < 75 * MIB
 
 
 def test_a_row_group_that_cannot_be_read_is_not_read_again_for_each_of_its_rows(

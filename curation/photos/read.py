@@ -18,6 +18,7 @@ from curation.photos.opt_out import OPTED_OUT, OptOuts
 from curation.photos.perceptual_hash import perceptual_hash
 from curation.settings.photos import ScreenSettings
 from curation.settings.source import SourceSettings
+from curation.sources.parquet import RECORD
 from curation.sources.photo_bytes import PhotoBytes, TooManyBytesError
 from curation.stage import Stage, set_columns
 from shards.orientation import told_orientation
@@ -194,10 +195,13 @@ def _is_unreadable(row: dict[str, Any]) -> bool:
 
 
 def told_beside(metadata: str | None) -> int:
-    """The orientation that a photo's record tells of bytes without EXIF, 1 to 8."""
+    """The orientation that a photo's record tells of bytes without EXIF, 1 to 8; of a row of a table also the
+    record in it."""
     if metadata is None or "Image Orientation" not in metadata:
         return 1
-    return told_orientation(json.loads(metadata))
+    record = json.loads(metadata)
+    told = told_orientation(record)
+    return told if told != 1 else told_orientation(record.get(RECORD))
 
 
 def _said(header: Header | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from shards.stated import carried_columns
 
 _MAX_METADATA_CHARS = 100_000
 _MAX_VALUE_CHARS = 1000  # of one value of a row whose metadata is longer
-_RECORD = "json"  # a struct of that name is the record, as `datasets` writes WebDataset as Parquet
+RECORD = "json"  # a struct of that name is the record, as `datasets` writes WebDataset as Parquet
 
 
 def parquet_rows(uri: str, label: str, source: SourceSettings) -> Iterator[SourceRow]:
@@ -38,7 +38,7 @@ def _rows(file: pq.ParquetFile, uri: str, label: str, source: SourceSettings) ->
         lacks = f"no column '{source.image_column}' or '{source.uri_column}' (it has: {names})"
         yield _broken(uri, label, source, lacks)
         return
-    nested = schema.field(_RECORD).type if _RECORD in schema.names else pa.null()
+    nested = schema.field(RECORD).type if RECORD in schema.names else pa.null()
     known = {*schema.names, *(field.name for field in nested)} if pa.types.is_struct(nested) else schema.names
     unknown = sorted(set(source.columns.values()) - set(known))
     if unknown:
@@ -75,7 +75,7 @@ def _rows(file: pq.ParquetFile, uri: str, label: str, source: SourceSettings) ->
 
 def _columns(record: dict[str, Any], names: Mapping[Any, str]) -> dict[str, Any]:
     """The carried columns of a row, and of the struct in it that is a record."""
-    nested = record.get(_RECORD)
+    nested = record.get(RECORD)
     inner = carried_columns(nested, names) if isinstance(nested, dict) else {}
     return {**inner, **carried_columns(record, names)}
 

@@ -1,5 +1,8 @@
 """Rows of a Parquet file in batches of bounded bytes, however large its row groups are."""
 
+import os
+import pickle
+import tempfile
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
@@ -36,7 +39,8 @@ def batches(file: pq.ParquetFile, group: int, columns: Sequence[str]) -> Iterato
 
 
 class RowReader:
-    """Single rows of a file: cheap in rising order, holding one batch; a step back begins a group anew.
+    """Single rows of a file, holding one batch. Rising order reads a row group once; at the first step back
+    the group is read anew, and from then on its rows come from a scratch file.
 
     What a row group fails with is remembered: it is not read again for each of its rows.
     """
@@ -52,9 +56,9 @@ class RowReader:
         self._group = -1
         self._batch: pa.RecordBatch | None = None
         self._first = 0  # row of the file that the batch begins with
-        self._failures: dict[
-            int, tuple[int, str]
-        ] = {}  # by group: the first row that cannot be read, and why
+        self._scratch: _Scratch | None = None  # what was read of the group since the first step back
+        # By group: the first row that cannot be read, and why.
+        self._failures: dict[int, tuple[int, str]] = {}
 
     def row(self, number: int) -> dict[str, Any]:
         """{column: value} of a row of the file. Raises OSError."""
@@ -62,26 +66,75 @@ class RowReader:
         from_row, why = self._failures.get(group, (number + 1, ""))
         if number >= from_row:
             raise OSError(why)
-        if group != self._group or number < self._first:
-            self._batches = batches(self._file, group, self._columns)
-            self._group, self._first, self._batch = group, self._starts[group], None
-        while self._batch is None or number >= self._first + self._batch.num_rows:
-            self._first += self._batch.num_rows if self._batch is not None else 0
-            self._batch = None
-            try:
-                self._batch = next(self._batches)
-            except Exception as error:
-                self._group = -1
-                if isinstance(error, OSError) and error.errno:  # a store that is away comes back
-                    raise
-                why = f"row group {group}: {one_line(error)}"
-                self._failures[group] = (self._first, why)
-                raise OSError(why) from None
-        place = number - self._first
-        return {name: self._batch.column(name)[place].as_py() for name in self._columns}
+        if group != self._group:
+            self._begin(group, None)
+        elif number < self._first and self._scratch is None:
+            self._begin(group, _Scratch())
+        while number >= self._first + self._rows():
+            self._next()
+        if self._scratch is not None:
+            return self._scratch.row(number - self._starts[group])
+        assert self._batch is not None
+        return self._row_of(self._batch, number - self._first)
+
+    def _begin(self, group: int, scratch: "_Scratch | None") -> None:
+        self._let_go()
+        self._batches = batches(self._file, group, self._columns)
+        self._group, self._first, self._scratch = group, self._starts[group], scratch
+
+    def _rows(self) -> int:
+        return 0 if self._batch is None else self._batch.num_rows
+
+    def _next(self) -> None:
+        """Takes the next batch of the group. Raises OSError."""
+        self._first += self._rows()
+        self._batch = None
+        try:
+            self._batch = next(self._batches)
+        except Exception as error:
+            group, self._group = self._group, -1
+            if isinstance(error, OSError) and error.errno:  # a store that is away comes back
+                raise
+            why = f"row group {group}: {one_line(error)}"
+            self._failures[group] = (self._first, why)
+            raise OSError(why) from None
+        if self._scratch is not None:
+            for place in range(self._batch.num_rows):
+                self._scratch.add(self._row_of(self._batch, place))
+
+    def _row_of(self, batch: pa.RecordBatch, place: int) -> dict[str, Any]:
+        return {name: batch.column(name)[place].as_py() for name in self._columns}
+
+    def _let_go(self) -> None:
+        self._batches, self._batch = iter(()), None
+        if self._scratch is not None:
+            self._scratch.close()
+            self._scratch = None
 
     def close(self) -> None:
         """Lets go of the file."""
-        self._batches, self._batch = iter(()), None
+        self._let_go()
         self._file.close()
         self._stream.close()
+
+
+class _Scratch:
+    """Rows of a row group in a file that has no name, and goes when it is closed."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="persona-")  # noqa: SIM115
+        self._places: list[int] = []
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Behind the rows that are there."""
+        self._places.append(self._file.seek(0, os.SEEK_END))
+        pickle.dump(row, self._file, pickle.HIGHEST_PROTOCOL)
+
+    def row(self, place: int) -> dict[str, Any]:
+        """One of them."""
+        self._file.seek(self._places[place])
+        return dict(pickle.load(self._file))
+
+    def close(self) -> None:
+        """Deletes the file."""
+        self._file.close()
