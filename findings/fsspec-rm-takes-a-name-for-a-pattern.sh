@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # fsspec 2026.9.0: `rm` takes the name of a file that exists for a pattern, also where the name came from `find`.
 #
-# Packages:  fsspec 2026.9.0 (memory file system; s3fs 2026.9.0 does the same against an S3 server).
-# Expected:  fs.rm("/run [1]/a") removes the file of that name, as it does on the local file system.
-# Seen:      the file stays, and "/run 1/a" of another folder is removed, without an error; the same with
+# Versions   fsspec 2026.9.0 (memory file system; s3fs 2026.9.0 does the same against an S3 server).
+# Expected   fs.rm("/run [1]/a") removes the file of that name, as it does on the local file system.
+# Seen       the file stays, and "/run 1/a" of another folder is removed, without an error; the same with
 #            recursive=True on the folder. LocalFileSystem.rm, rm_file and cat_file take the same name literally.
-# For users: a run in a store in a folder with brackets in its name removed stale fragments of another run, and
+# For users  a run in a store in a folder with brackets in its name removed stale fragments of another run, and
 #            kept its own. persona removes such names one by one with rm_file (curation/storage.py, `remove`).
 set -euo pipefail
 place=$(mktemp -d)

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Python's tarfile, and with it webdataset 1.0.2, gives members of GNU's old headers another name.
 #
-# Packages:  CPython 3.11 tarfile, webdataset 1.0.2; a tar as GNU tar 1.34 writes it with --listed-incremental
+# Versions   CPython 3.11 tarfile, webdataset 1.0.2; a tar as GNU tar 1.34 writes it with --listed-incremental
 #            or --incremental --format=gnu (bytes 345 to 368 of a header hold access and change time).
-# Expected:  members k.json and k.000.jpg, one sample with the key "k": what `tar -t` and libarchive list.
-# Seen:      tarfile takes the access time for a path prefix: "14473552512/k.json". Files of one sample that were
+# Expected   members k.json and k.000.jpg, one sample with the key "k": what `tar -t` and libarchive list.
+# Seen       tarfile takes the access time for a path prefix: "14473552512/k.json". Files of one sample that were
 #            last read in different seconds lie in different folders: the picture loses its record, without an error.
-# For users: licence, consent and the address of an opt-out were lost with the record. persona reads such headers
+# For users  licence, consent and the address of an opt-out were lost with the record. persona reads such headers
 #            itself (shards/tar_reader.py).
 set -euo pipefail
 place=$(mktemp -d)

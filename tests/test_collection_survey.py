@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from curation.survey.marks import marks_of
 from persona import main
@@ -78,6 +79,10 @@ def test_marks_of_rights_in_the_bytes_are_named() -> None:
         "plus:DataMining DMI-PROHIBITED-AIMLTRAINING",
         "digital source type trainedAlgorithmicMedia",
     }
+    packed, about = io.BytesIO(), PngInfo()
+    about.add_itxt("XML:com.adobe.xmp", xmp, zip=True)
+    Image.new("RGB", (8, 8)).save(packed, "PNG", pnginfo=about, exif=exif)
+    assert marks_of(packed.getvalue()) == marks_of(marked.getvalue())
     assert marks_of(plain.getvalue()) == set()
     assert marks_of(b"no picture") == set()
 

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from curation.engine import Answer, InlineEngine
 from curation.models import Model
 from curation.outfits.gather import read_people
 from curation.run_folder import pipeline_of
@@ -406,6 +408,26 @@ def test_a_forgotten_photo_stays_out_of_runs_elsewhere_and_each_says_what_it_obe
     assert f"forgotten: no tombstones in {other.parent / 'forgotten'}" in capsys.readouterr().out
     monkeypatch.setenv("PERSONA_FORGOTTEN", str(store))
     assert ending(tmp_path / "others" / "fourth", other) == "forgotten"
+
+
+def test_a_worker_that_does_not_see_the_tombstones_of_a_run_lets_nobody_in(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert persona("forget", world.run, "--photo", world.photo_id) == 0
+    store, here = world.folder / "forgotten", InlineEngine.map
+
+    def on_another_node(*what: Any) -> Iterator[Answer]:
+        store.rename(world.folder / "out-of-sight")
+        try:
+            yield from here(*what)
+        finally:
+            (world.folder / "out-of-sight").rename(store)
+
+    monkeypatch.setattr(InlineEngine, "map", on_another_node)
+    run = world.folder / "runs" / "later"
+    assert persona("curate", "drawn", "--config", world.config, "--out", run, "--engine", "inline") == 1
+    assert "does not see the opt-outs and tombstones that the run obeys" in capsys.readouterr().err
+    assert not list((run / "photos").glob("**/fragment*"))
 
 
 def test_tombstones_beside_a_run_are_obeyed_whatever_store_its_pipeline_has(world: World) -> None:

@@ -15,6 +15,9 @@ from PIL import Image, ImageOps
 
 from curation.photos.decode import open_photo
 from curation.photos.decoder_process import DecoderProcess
+from curation.photos.read import told_beside
+from curation.settings.source import SourceSettings
+from curation.sources.units import list_units, unit_rows
 from persona import main
 from shards.folder import DatasetFolder, Sample
 from shards.orientation import orientation_of
@@ -165,13 +168,9 @@ def test_a_record_in_a_struct_of_parquet_turns_its_photo(tmp_path: Path) -> None
     # As `datasets` writes shards of img2dataset.
     photos = {"image": [encoded(stored(SCENE, 6)), encoded(SCENE)], "json": [record_of(6), record_of(1)]}
     pq.write_table(pa.table(photos), tmp_path / "a.parquet")
-    pipeline = settings(tmp_path / "a.parquet", kind="parquet")
-    pipeline["photos"]["screen"]["min_side_px"] = 10
-    config = write_config(tmp_path / "p.yaml", pipeline)
-    words = ["curate", "drawn", "--config", config, "--out", tmp_path / "run", "--engine", "inline"]
-    assert main([*map(str, words), "--quiet", "--allow-empty"]) == 0
-    rows = rows_of(tmp_path / "run" / "photos")
-    assert [(row["orientation"], row["width"], row["height"]) for row in rows] == [(6, 64, 48), (1, 64, 48)]
+    source = SourceSettings(kind="parquet", path=str(tmp_path / "a.parquet"))
+    rows = unit_rows(list_units(source)[0], source)
+    assert [told_beside(row.metadata) for row in rows] == [6, 1]
 
 
 def test_a_collection_of_img2dataset_is_upright_from_its_people_to_its_shards(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from curation.storage import (
     write_bytes,
     write_table,
 )
+from shards.stated import CARRIED
 
 VERSION = 2
 _FLUSH_BYTES = 8 * 2**20  # rows are handed on in lots of this size
@@ -42,14 +43,7 @@ _FROM_PHOTO = [
     "offset",
     "length",
     "row",
-    "subject_hint",
-    "collection",
-    "source_url",
-    "page_url",
-    "author",
-    "licence",
-    "consent",
-    "caption",
+    *CARRIED,
     "photo_id",
     "phash",
     "n_bytes",

@@ -6,6 +6,7 @@ Files: source/UNIT.parquet (the listing), photos/_screened/ (read and screened),
 
 import hashlib
 import io
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 
 from curation.call_counter import CallCounter
 from curation.engine import Answer, Job, Task, Work
-from curation.errors import ConfigError
+from curation.errors import ConfigError, PersonaError
 from curation.fingerprint import fingerprint, fingerprint_rows
 from curation.forgetting.tombstones import Tombstones, read_tombstones
 from curation.fragments import Fragment, digest
@@ -74,6 +75,7 @@ def run_photos(context: Context) -> list[Fragment]:
     source = pipeline.source
     reads: list[object] = [source.image_column, source.uri_column]
     reads += [source.allow_urls, source.allow_private, source.allow_outside]
+    wishes = _wishes(context.job)
     screened_hash = fingerprint(
         [
             "screened",
@@ -82,8 +84,7 @@ def run_photos(context: Context) -> list[Fragment]:
             Screen.version,
             reads,
             pipeline.photos.screen.ruling(),
-            _opt_outs(context),
-            tombstones_of(context.job).digest(),
+            *wishes,
         ]
     )
     screened = run_step(
@@ -91,7 +92,7 @@ def run_photos(context: Context) -> list[Fragment]:
         "photos: read",
         "photos/_screened",
         [
-            (path, Fragment(i, key).after(screened_hash), {"group": g})
+            (path, Fragment(i, key).after(screened_hash), {"group": g, "wishes": wishes})
             for i, (path, g, key) in enumerate(listed)
         ],
         open_screened,
@@ -113,9 +114,11 @@ def run_photos(context: Context) -> list[Fragment]:
     )
 
 
-def _opt_outs(context: Context) -> str:
-    file = context.job.pipeline.photos.screen.opt_out
-    return hashlib.sha256(read_bytes(file)).hexdigest() if file else ""
+def _wishes(job: Job) -> list[str]:
+    """Hashes of the opt-outs and of the tombstones that the run obeys, as they are seen from here."""
+    file = job.pipeline.photos.screen.opt_out
+    opt_outs = hashlib.sha256(read_bytes(file)).hexdigest() if file else ""
+    return [opt_outs, tombstones_of(job).digest()]
 
 
 def tombstones_of(job: Job) -> Tombstones:
@@ -217,8 +220,15 @@ def open_screened(job: Job) -> Work:
     stages: list[Stage] = [read, ruled]
     measurements = Measurements(join(job.run, "photos"), stages)
     clock = StageClock()
+    wishes = _wishes(job)
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
+        if wishes != task.detail["wishes"]:  # a folder that is on another node only is no error by itself
+            raise PersonaError(
+                f"{socket.gethostname()} does not see the opt-outs and tombstones that the run obeys: put "
+                f"photos.screen.opt_out and photos.screen.forgotten ({screen.forgotten}) where every node "
+                "sees them, and leave them alone while it works"
+            )
         with _open_parquet(task.source) as file:
             table = file.read_row_group(task.detail["group"])
         places = table.select(["uri", "offset", "row", "version"]).to_pylist()
