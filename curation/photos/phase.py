@@ -48,7 +48,7 @@ from curation.storage import (
     write_table,
 )
 
-VERSION = 2
+VERSION = 3
 _REJECTED: Verdict = "rejected"
 _COPIES_SCHEMA = pa.schema(
     [
