@@ -240,7 +240,7 @@ def test_a_download_that_came_and_has_no_bytes_is_a_failure(tmp_path: Path) -> N
     pipeline = settings(folder, kind="parquet")
     pipeline["source"]["image_column"] = "jpg"
     config = write_config(tmp_path / "p.yaml", pipeline)
-    words = ["--out", str(tmp_path / "run"), "--engine", "inline", "--quiet"]
+    words = ["--out", str(tmp_path / "run"), "--engine", "inline", "--quiet", "--allow-empty"]
     assert main(["curate", "drawn", "--config", str(config), *words]) == 0
     verdicts = {row["file_name"]: row["verdict"] for row in rows_of(tmp_path / "run" / "photos")}
     assert (verdicts["000000006"], verdicts["000000007"]) == ("failed", "rejected")
@@ -273,7 +273,7 @@ def test_nothing_is_kept_of_a_download_that_failed_whose_address_was_forgotten(t
     pipeline = settings(folder, kind="parquet")
     pipeline["source"]["image_column"] = "jpg"
     config = write_config(tmp_path / "p.yaml", pipeline)
-    words = ["--out", str(tmp_path / "run"), "--engine", "inline", "--quiet"]
+    words = ["--out", str(tmp_path / "run"), "--engine", "inline", "--quiet", "--allow-empty"]
     assert main(["curate", "drawn", "--config", str(config), *words]) == 0
     row = next(row for row in rows_of(tmp_path / "run" / "photos") if row["file_name"] == "000000006")
     assert row["decisions"][-1]["reason"] == "forgotten"
