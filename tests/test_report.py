@@ -28,10 +28,8 @@ def persona(*words: str | Path) -> int:
 
 def curate(config: Path, out: Path, *words: str) -> dict[str, Any]:
     """Runs the pipeline `drawn`; returns its summary."""
-    assert (
-        persona("curate", "drawn", "--config", config, "--out", out, "--engine", "inline", "--quiet", *words)
-        == 0
-    )
+    engine = ("--engine", "inline", "--quiet", "--allow-empty")
+    assert persona("curate", "drawn", "--config", config, "--out", out, *engine, *words) == 0
     return dict(json.loads((out / "summary.json").read_text()))
 
 

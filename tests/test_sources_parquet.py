@@ -219,11 +219,12 @@ def test_downloads_that_failed_are_no_photos_and_no_failures(
     pipeline["source"]["image_column"] = "jpg"
     config = write_config(tmp_path / "p.yaml", pipeline)
     run, engine = tmp_path / "run", ["--engine", "inline", "--quiet"]
-    assert main(["curate", "drawn", "--config", str(config), "--out", str(run), *engine]) == 0
+    words = ["--config", str(config), "--out", str(run), "--allow-empty"]
+    assert main(["curate", "drawn", *words, *engine]) == 0
     summary = json.loads((run / "summary.json").read_text())
     assert counts_of(summary)["read"] == (16, 6, 10, 0)
     assert next(s for s in summary["stages"] if s["stage"] == "read")["reasons"] == {"not_downloaded": 10}
-    assert main(["retry", str(run), *engine, "--json"]) == 0
+    assert main(["retry", str(run), *engine, "--json", "--allow-empty"]) == 0
     assert main(["why", str(run), "000000015"]) == 0
     assert main(["status", str(run)]) == 0
     assert main(["report", str(run)]) == 0

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit, urlunsplit
 import numpy as np
 
 from curation.errors import ConfigError
-from curation.forgetting.address import COLUMNS, is_web, normal
+from curation.forgetting.address import addresses_of, normal
 from curation.storage import exists, is_local, join, local_path, read_bytes, write_bytes
 
 FILE = "tombstones.txt"
@@ -103,7 +103,7 @@ class TombstoneList:
         """
         if self._key is None or not self._has_urls:
             return False
-        for address in filter(is_web, (row.get(name) for name in COLUMNS)):
+        for address in addresses_of(row):
             lines = {self._key.url(address, with_query=True), self._key.first_url(address)}
             if not with_query:
                 lines.add(self._key.url(address, with_query=False))

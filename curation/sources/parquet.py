@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.forgetting.address import is_web
 from curation.settings.source import SourceSettings
 from curation.sources.parquet_batches import open_table, plain_records
 from curation.sources.rows import SourceRow, not_downloaded
@@ -58,7 +59,7 @@ def _rows(file: pq.ParquetFile, uri: str, label: str, source: SourceSettings) ->
             where = resolve(uri, link) if isinstance(link, str) and link else uri
             problem = None if link else "the row has no bytes and no URI"
         for address in (link, inside):
-            if isinstance(address, str) and address.startswith(("http://", "https://")):
+            if is_web(address):
                 columns.setdefault("source_url", address)
         name = inside if isinstance(inside, str) and inside else where
         yield SourceRow(

@@ -38,7 +38,7 @@ def batches(file: pq.ParquetFile, group: int, columns: Sequence[str]) -> Iterato
 def plain_records(
     file: pq.ParquetFile, paths_of: str | None = None, whole: Sequence[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """The rows without lists and bytes.
+    """The rows without bytes, and without lists but those of text.
 
     paths_of  a column of pictures, of which the path alone is read
     whole     columns that are read whatever they hold
@@ -65,7 +65,10 @@ def _light(field: pa.Field) -> list[str]:
 
 
 def _is_plain(kind: pa.DataType) -> bool:
-    """Whether values are text, numbers or dates."""
+    """Whether values are text, numbers or dates, or lists with text in them, as of several addresses."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        leaves = list(_leaves(kind))
+        return any(map(_is_text, leaves)) and all(map(_is_plain, leaves))
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return not (
@@ -75,6 +78,20 @@ def _is_plain(kind: pa.DataType) -> bool:
         or pa.types.is_binary_view(kind)
         or pa.types.is_fixed_size_binary(kind)
     )
+
+
+def _leaves(kind: pa.DataType) -> Iterator[pa.DataType]:
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        yield from _leaves(kind.value_type)
+    elif pa.types.is_struct(kind):
+        for field in kind:
+            yield from _leaves(field.type)
+    else:
+        yield kind
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 class RowReader:
