@@ -18,7 +18,7 @@ from curation.call_counter import CallCounter
 from curation.engine import Answer, Job, Task, Work
 from curation.errors import ConfigError
 from curation.fingerprint import fingerprint, fingerprint_rows
-from curation.forgetting.tombstones import Tombstones, read_tombstones
+from curation.forgetting.tombstones import Tombstones, read_tombstones, store_beside
 from curation.fragments import Fragment, digest
 from curation.ledger import Counts, Outcome, Verdict, is_kept, kept, rule_rows
 from curation.photos.decoder_process import decoder_of
@@ -74,6 +74,7 @@ def run_photos(context: Context) -> list[Fragment]:
     source = pipeline.source
     reads: list[object] = [source.image_column, source.uri_column]
     reads += [source.allow_urls, source.allow_private, source.allow_outside]
+    wishes = _wishes(context.job, tombstones_of(context.job))
     screened_hash = fingerprint(
         [
             "screened",
@@ -82,8 +83,7 @@ def run_photos(context: Context) -> list[Fragment]:
             Screen.version,
             reads,
             pipeline.photos.screen.ruling(),
-            _opt_outs(context),
-            tombstones_of(context.job).digest(),
+            wishes,
         ]
     )
     screened = run_step(
@@ -91,7 +91,7 @@ def run_photos(context: Context) -> list[Fragment]:
         "photos: read",
         "photos/_screened",
         [
-            (path, Fragment(i, key).after(screened_hash), {"group": g})
+            (path, Fragment(i, key).after(screened_hash), {"group": g, "wishes": wishes})
             for i, (path, g, key) in enumerate(listed)
         ],
         open_screened,
@@ -113,9 +113,10 @@ def run_photos(context: Context) -> list[Fragment]:
     )
 
 
-def _opt_outs(context: Context) -> str:
-    file = context.job.pipeline.photos.screen.opt_out
-    return hashlib.sha256(read_bytes(file)).hexdigest() if file else ""
+def _wishes(job: Job, stones: Tombstones) -> list[str]:
+    """Hashes of the opt-out list and of the tombstones, as they are where this runs."""
+    file = job.pipeline.photos.screen.opt_out
+    return [hashlib.sha256(read_bytes(file)).hexdigest() if file else "", stones.digest()]
 
 
 def tombstones_of(job: Job) -> Tombstones:
@@ -217,8 +218,15 @@ def open_screened(job: Job) -> Work:
     stages: list[Stage] = [read, ruled]
     measurements = Measurements(join(job.run, "photos"), stages)
     clock = StageClock()
+    wishes = _wishes(job, stones)
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
+        if task.detail["wishes"] != wishes:  # a node without the store sees no tombstones
+            raise ConfigError(
+                "a worker finds other tombstones or another opt-out list than the run began with: they "
+                f"changed, or not all nodes see {screen.forgotten or store_beside(job.run)} and "
+                "photos.screen.opt_out"
+            )
         with _open_parquet(task.source) as file:
             table = file.read_row_group(task.detail["group"])
         places = table.select(["uri", "offset", "row", "version"]).to_pylist()
