@@ -22,6 +22,7 @@ SPELLED = {
     "escaped and in the letters of a Mac": "https://photos.example/cafe%CC%81/a.jpg",
     "a host that is escaped": "https://photos%2Eexample/caf%C3%A9/a.jpg",
     "capitals": "HTTPS://PHOTOS.EXAMPLE/caf%c3%a9/a.jpg",
+    "without www": "https://www.photos.example/café/a.jpg/",
     "blanks and a line's end": " http://photos.example/café/a.jpg\r\n",
 }
 
@@ -44,7 +45,7 @@ RECORDS: dict[str, dict[str, Any]] = {
     "a list of one": {"url": [WISHED]},
     "several in one text": {"url": f"https://cdn.invalid/1, {WISHED}"},
     "several with bars": {"url": f"{WISHED}|https://cdn.invalid/1"},
-    "an object": {"image": {"sizes": [{"href": WISHED}]}},
+    "an object": {"media": {"sizes": [{"href": WISHED}]}},
     "a text around it": {"credit": f"seen at <{WISHED}>."},
     "capitals": {"URL": WISHED.replace("https", "HTTPS")},
     "no scheme": {"url": WISHED.removeprefix("https:")},
@@ -66,6 +67,20 @@ def rows_of(folder: Path, kind: str, record: dict[str, Any]) -> list[dict[str, A
         pq.write_table(pa.Table.from_pylist([{"image": b"photo", **record}]), folder / "a.parquet")
     source = SourceSettings(kind=kind, path=str(folder))  # type: ignore[arg-type]
     return [vars(row) for unit in list_units(source) for row in unit_rows(unit, source)]
+
+
+def test_a_page_is_one_with_and_without_its_last_slash() -> None:
+    pages = [
+        "https://www.photos.example/people/ann/1",
+        "http://photos.example/people/ann/1/",
+        "http://photos.example",
+    ]
+    assert [normal(page, with_query=False) for page in pages] == [
+        "https://photos.example/people/ann/1",
+        "https://photos.example/people/ann/1",
+        "https://photos.example/",
+    ]
+    assert normal("https://www.com/a", with_query=False) == "https://www.com/a"
 
 
 @pytest.mark.parametrize("kind", ["folder", "parquet"])
@@ -117,3 +132,13 @@ def test_a_list_of_wishes_is_read_as_other_systems_write_it(tmp_path: Path) -> N
     wish = read_wishes(str(path))
     assert {normal(url, False) for url in wish.urls} == {normal(WISHED, False), "https://b.invalid/1"}
     assert wish.sent == {"a" * 64}
+
+
+def test_a_name_opts_out_every_photo_that_the_collection_calls_so(tmp_path: Path) -> None:
+    path = tmp_path / "wishes.txt"
+    path.write_text("id:a.tar/K.jpg\nid:B.JPG\n")
+    listed = OptOuts(ScreenSettings(opt_out=str(path)))
+    for key in ("a.tar/k.jpg", "a.tar/k.jpg~2", "a.tar~3/k.jpg", "A.tar/k.JPG"):
+        assert listed.naming({"source_key": key, "file_name": "k.jpg"}) == {1}
+    assert listed.naming({"source_key": "x/b.jpg", "file_name": "b.jpg"}) == {2}
+    assert not listed.naming({"source_key": "b.tar/k.jpg", "file_name": "k.jpg"})

@@ -90,9 +90,9 @@ def _parsed(metadata: str | None) -> Any:
 
 
 def normal(address: str, with_query: bool) -> str:
-    """The one spelling of an address: https, small letters in the host, no default port, fragment or user,
-    `/a/../b` walked, escapes in capitals and only where they must be; without its query string unless that
-    counts. What is no address at all is returned as it is.
+    """The one spelling of an address: https, small letters in the host and no www, no default port, fragment,
+    user or last slash, `/a/../b` walked, escapes in capitals and only where they must be; without its query
+    string unless that counts. What is no address at all is returned as it is.
     """
     address = address.strip()
     try:
@@ -103,7 +103,7 @@ def normal(address: str, with_query: bool) -> str:
         return address
     if port not in (None, *_PORTS.values()):
         host += f":{port}"
-    path = _walked(_escaped(parts.path)) or "/"
+    path = _walked(_escaped(parts.path)).rstrip("/") or "/"
     return urlunsplit(("https", host, path, _escaped(parts.query) if with_query else "", ""))
 
 
@@ -142,16 +142,18 @@ def _plain_or_capitals(digits: str) -> str:
 
 
 def _host(name: str) -> str:
-    """A host in ASCII. Two rules are in use: under the later one ß is a letter, under the earlier one ss.
-    Here it is ss for both, so that the two names of one host are one."""
+    """A host in ASCII, without `www.`. Two rules are in use: under the later one ß is a letter, under the
+    earlier one ss. Here it is ss for both, so that the two names of one host are one."""
     try:
         labels = [
             label[4:].encode().decode("punycode") if label.startswith("xn--") else label
             for label in name.split(".")
         ]
-        return ".".join(labels).encode("idna").decode().lower()
+        host = ".".join(labels).encode("idna").decode().lower()
     except UnicodeError:  # of a name that no rule allows
-        return name.lower()
+        host = name.lower()
+    bare = host.removeprefix("www.")
+    return bare if "." in bare else host
 
 
 def _composed(text: str) -> str:

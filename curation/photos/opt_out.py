@@ -1,5 +1,6 @@
 """A list of photos that must not be used, as people or publishers hand it in."""
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from curation.settings.photos import ScreenSettings
 from curation.storage import read_bytes
 from shards.tombstones import tombstone
 
+_AGAIN = re.compile(r"~\d+(?=/|$)")
 OPTED_OUT = "opted_out"  # reason, and value of the column `undecoded`
 
 
@@ -56,7 +58,7 @@ class OptOuts:
             value = without_comment(value)
             if kind == "url" and is_web(value):
                 return self._put(number, kind, normal(value, self._with_query))
-            return kind == "id" and bool(value) and self._put(number, kind, _composed(value))
+            return kind == "id" and bool(value) and self._put(number, kind, _folded(value))
         digits = value.split("#", 1)[0].strip().lower()
         if kind == "sha256" and _is_hex(digits, 64):
             return self._put(number, kind, digits)
@@ -79,7 +81,7 @@ class OptOuts:
         found: set[int] = set()
         if names := self._named.get("id"):
             said = (row.get(column) for column in ("source_key", "file_name"))
-            found.update(*(names.get(_composed(name), ()) for name in said if name is not None))
+            found.update(*(names.get(_folded(name), ()) for name in said if name is not None))
         if addresses := self._named.get("url"):
             asked = {normal(address, self._with_query) for address in addresses_of(row)}
             found.update(*(addresses.get(address, ()) for address in asked))
@@ -107,9 +109,10 @@ class OptOuts:
         return self.naming(row) | self.showing(row.get("photo_id"), row.get("phash"))[0]
 
 
-def _composed(name: str) -> str:
-    """Letters with their accents as one, as some systems write names of files and others do not."""
-    return unicodedata.normalize("NFC", name)
+def _folded(name: str) -> str:
+    """A name in small letters, with accents and letters as one, and without the numbers by which copies of
+    one name are told apart (`a.tar~2/k.jpg`, `a.tar/k.jpg~2`): somebody who names it means them all."""
+    return _AGAIN.sub("", unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()))
 
 
 def _is_hex(text: str, digits: int) -> bool:
