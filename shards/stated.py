@@ -37,8 +37,13 @@ def carried_columns(record: Mapping[str, Any], names: Mapping[Any, str] | None =
             values = [value for name in _spellings(column) for value in (record.get(name), folded.get(name))]
         value = next((value for value in values if not _is_empty(value)), None)
         if value is not None:
-            found[column] = plain_text(str(value))
+            found[column] = plain_text(_text(value))
     return found
+
+
+def _text(value: Any) -> str:
+    """A value as text; of a list its texts, one behind the other."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def is_carried(name: str, names: Mapping[Any, str] | None = None) -> bool:
@@ -58,4 +63,4 @@ def plain_text(text: str) -> str:
 
 
 def _is_empty(value: Any) -> bool:
-    return value is None or value == ""
+    return value is None or value == "" or value == []

@@ -13,6 +13,7 @@ from shards.dataset_rows import DatasetRows
 from shards.verify import verify
 from tests.drawn_foreign import photo, write_img2dataset
 from tests.drawn_shards import drawn_groups, write_dataset
+from tests.drawn_tars import tar_of
 
 IDENTITY = f"{3:016x}"
 
@@ -69,6 +70,22 @@ def test_a_photo_leaves_a_dataset_of_others_by_its_address(foreign: Path) -> Non
     assert persona("forget", foreign, "--url", "https://example.org/4.jpg") == 0
     assert keys_of(foreign) == [f"{number:09d}" for number in (0, 1, 2, 3, 5)]
     assert not [path for path in foreign.iterdir() if b"example.org/4.jpg" in path.read_bytes()]
+
+
+def test_a_photo_leaves_a_dataset_of_others_by_any_address_in_its_record_and_by_several_at_once(
+    tmp_path: Path,
+) -> None:
+    mine, other = "https://a.invalid/1.jpg", "https://b.invalid/1.jpg"
+    records = [
+        {"url": [mine, other], "seen": {"on": "https://b.invalid/album"}},
+        {"url": "https://b.invalid/2.jpg"},
+    ]
+    members = [(f"{n}.{kind}", data) for n, said in enumerate(records) for kind, data in
+               (("jpg", photo(n)), ("json", json.dumps(said).encode()))]  # fmt: skip
+    (tmp_path / "a.tar").write_bytes(tar_of(members))
+    build_index(str(tmp_path))
+    assert persona("forget", tmp_path, "--url", mine, other, "https://b.invalid/album") == 0
+    assert keys_of(tmp_path) == ["1"]
 
 
 def test_a_photo_leaves_a_dataset_of_others_in_whatever_encoding_somebody_sends_it(

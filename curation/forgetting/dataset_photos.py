@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from curation.errors import PersonaError
+from curation.forgetting.address import addresses_in, own_addresses
 from curation.forgetting.wish import picture_hash
 from shards.dataset_rows import DatasetRows
 from shards.folder import DatasetError
@@ -58,11 +59,7 @@ def identities_in(folder: str) -> Iterator[tuple[str, str]]:
 
 def _found(dataset: DatasetRows, number: int, asked: Asked) -> Iterator[tuple[str, set[str]]]:
     records = dataset.photo_records(number)
-    addresses = {
-        suffix: [stated.get(name) for name in ("source_url", "page_url")]
-        for suffix, stated in ((suffix, carried_columns(record)) for suffix, record in records.items())
-    }
-    by_address = {suffix for suffix, urls in addresses.items() if any(map(asked.is_address, urls))}
+    by_address = {suffix for suffix, record in records.items() if _is_named(record, asked)}
     if not (by_address or asked.photos or asked.is_picture):
         return
     ids = dataset.photo_ids(number)
@@ -72,5 +69,11 @@ def _found(dataset: DatasetRows, number: int, asked: Asked) -> Iterator[tuple[st
         if asked.is_picture and not is_meant:
             is_meant = asked.is_picture(picture_hash(pictures[suffix]))
         if is_meant:
-            own = addresses[suffix][0]
-            yield photo_id, {own} if own is not None else set()
+            yield photo_id, own_addresses(carried_columns(records[suffix]).get("source_url"))
+
+
+def _is_named(record: dict[str, Any], asked: Asked) -> bool:
+    """Whether any address in a record is asked for. All are held against the wish: each may be named."""
+    stated = carried_columns(record)
+    own = (own_addresses(stated.get(name)) for name in ("source_url", "page_url"))
+    return sum(map(asked.is_address, sorted(addresses_in(record).union(*own)))) > 0

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curation.forgetting.address import COLUMNS, is_web, normal
+from curation.forgetting.address import COLUMNS, OWN_COLUMNS, addresses_of, is_web, normal, own_addresses
 from curation.forgetting.dataset_photos import Asked, find_photos, identities_in
 from curation.forgetting.places import Place
 from curation.forgetting.wish import Wish
@@ -79,7 +79,7 @@ def resolve(wish: Wish, places: Sequence[Place]) -> Meant:
     _take_from_datasets(meant, wish, places, is_address)
     for run in runs:
         for row in photo_rows(run):
-            named = [is_address(row[name]) for name in COLUMNS]
+            named = [is_address(address) for address in addresses_of(row)]
             if any(named) or row["photo_id"] in meant.photos or _near(row["phash"], wish.pictures):
                 _take(meant, run, row)
     # Copies of these; a copy that its run knew points at an original that is found by now.
@@ -107,7 +107,7 @@ def _take_from_datasets(
         if place.kind == "dataset":
             for photo_id, addresses in find_photos(place.path, asked):
                 meant.photos.add(photo_id)
-                meant.urls |= set(filter(is_web, addresses))
+                meant.urls |= addresses
 
 
 def _take(meant: Meant, run: str, row: dict[str, Any]) -> None:
@@ -116,7 +116,7 @@ def _take(meant: Meant, run: str, row: dict[str, Any]) -> None:
         meant.photos.add(row["photo_id"])
     if row["phash"] is not None:
         meant.pictures.add(row["phash"])
-    meant.urls |= {row[name] for name in ("source_url", "uri") if is_web(row[name])}
+    meant.urls |= {address for name in OWN_COLUMNS for address in own_addresses(row[name])}
 
 
 def _near(phash: int | None, pictures: set[int] | frozenset[int]) -> bool:

@@ -24,8 +24,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 
-from curation.errors import ConfigError
-from curation.forgetting.address import COLUMNS, is_web, normal
+from curation.errors import ConfigError, one_line
+from curation.forgetting.address import addresses_of, normal
 from curation.storage import exists, is_local, join, local_path, read_bytes, write_bytes
 
 FILE = "tombstones.txt"
@@ -103,7 +103,7 @@ class TombstoneList:
         """
         if self._key is None or not self._has_urls:
             return False
-        for address in filter(is_web, (row.get(name) for name in COLUMNS)):
+        for address in addresses_of(row):
             lines = {self._key.url(address, with_query=True), self._key.first_url(address)}
             if not with_query:
                 lines.add(self._key.url(address, with_query=False))
@@ -165,10 +165,16 @@ class TombstoneStore:
         return TombstoneKey(read_bytes(path).decode("ascii", "replace").strip(), path)
 
     def read(self) -> TombstoneList:
-        """All lines; none where there is no store. Raises ConfigError for a file or key that is wrong."""
-        if not exists(self.file):
+        """All lines; none where there is no store. Raises ConfigError for a file or key that is wrong, or
+        that cannot be read: a store that is out of reach must not look like an empty one."""
+        try:
+            lines = read_bytes(self.file).decode("utf-8", "replace").splitlines()
+        except FileNotFoundError:
+            if _is_dangling(self.folder) or _is_dangling(self.file):
+                raise ConfigError(f"{self.file}: is, or lies behind, a link to nothing") from None
             return TombstoneList()
-        lines = read_bytes(self.file).decode("utf-8", "replace").splitlines()
+        except Exception as error:  # of any store
+            raise ConfigError(f"{self.file}: cannot be read: {one_line(error)}") from None
         head = _HEAD.fullmatch(lines[0]) if lines else None
         for number, line in enumerate(lines[1:], 2):
             if not _LINE.fullmatch(line):
@@ -237,6 +243,10 @@ def _first_spelling(address: str) -> str:
         return address
     host = (parts.hostname or "") + (f":{port}" if port not in (None, 80, 443) else "")
     return urlunsplit(("https", host, parts.path or "/", parts.query, ""))
+
+
+def _is_dangling(path: str) -> bool:
+    return is_local(path) and os.path.islink(local_path(path)) and not os.path.exists(local_path(path))
 
 
 def _write_key(path: str) -> None:

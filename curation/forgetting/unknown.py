@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from curation.forgetting.address import COLUMNS, is_web, nearest
+from curation.forgetting.address import addresses_of, is_web, nearest
 from curation.forgetting.dataset_photos import Asked, find_photos
 from curation.forgetting.places import Place
 from curation.forgetting.resolve import Meant, photo_rows
@@ -34,7 +34,7 @@ def unknown(wish: Wish, meant: Meant, places: Sequence[Place], stones: Tombstone
 def _addresses(places: Sequence[Place]) -> Iterator[str]:
     for run in _runs(places):
         for row in photo_rows(run):
-            yield from filter(is_web, (row[name] for name in COLUMNS))
+            yield from addresses_of(row)
     said: list[str] = []
 
     def note(address: Any) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curation.errors import ConfigError, one_line
-from curation.forgetting.address import is_web
+from curation.forgetting.address import is_web, without_comment
 from curation.photos.decode import decode_rgb
 from curation.photos.perceptual_hash import perceptual_hash
 
@@ -75,15 +75,15 @@ def read_wishes(path: str) -> Wish:
     Raises ConfigError with the line that is none of these.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--from {path}: {one_line(error)}") from None
     wish = Wish()
     for number, line in enumerate(lines, 1):
         said = line if not line.lstrip().startswith("#") else ""
-        kind, colon, value = said.split(" #", 1)[0].strip().partition(":")
+        kind, colon, value = without_comment(said).partition(":")
         if kind or colon:
-            wish |= _one(kind, value.strip(), f"--from {path}:{number}", Path(path).parent)
+            wish |= _one(kind.strip().lower(), value.strip(), f"--from {path}:{number}", Path(path).parent)
     return wish
 
 

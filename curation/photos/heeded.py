@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from curation.forgetting.address import COLUMNS as ADDRESSES
 from curation.forgetting.tombstones import stores_of
 from curation.fragments import Fragment, about
 from curation.ledger import is_kept
@@ -19,7 +20,7 @@ from curation.storage import exists, join, read_bytes, read_table, write_bytes
 FILE = "_opt_out.json"  # in photos/, which stays a dataset of Parquet files: readers pass over _
 _TOLD = 10_000  # numbers of lines that are kept
 _SHOWN = 5  # … and that are printed
-_COLUMNS = ("source_key", "file_name", "source_url", "page_url", "uri", "photo_id", "phash", "verdict")
+_COLUMNS = ("source_key", "file_name", *ADDRESSES, "photo_id", "phash", "verdict")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """A list of photos that must not be used, as people or publishers hand it in."""
 
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from curation.errors import ConfigError
-from curation.forgetting.address import COLUMNS, is_web, normal
+from curation.forgetting.address import addresses_of, is_web, normal, without_comment
 from curation.settings.photos import ScreenSettings
 from curation.storage import read_bytes
 from shards.tombstones import tombstone
 
+_AGAIN = re.compile(r"~\d+(?=/|$)")
 OPTED_OUT = "opted_out"  # reason, and value of the column `undecoded`
 
 
@@ -35,7 +38,7 @@ class OptOuts:
         if file is None:
             return
         try:
-            lines = read_bytes(file).decode("utf-8").splitlines()
+            lines = read_bytes(file).decode("utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"photos.screen.opt_out: {file}: cannot be read: {error}") from None
         for number, line in enumerate(lines, 1):
@@ -52,10 +55,10 @@ class OptOuts:
         kind, _, value = line.partition(":")
         kind = kind.strip().lower()
         if kind in ("url", "id"):
-            value = value.split(" #", 1)[0].strip()
+            value = without_comment(value)
             if kind == "url" and is_web(value):
                 return self._put(number, kind, normal(value, self._with_query))
-            return kind == "id" and bool(value) and self._put(number, kind, value)
+            return kind == "id" and bool(value) and self._put(number, kind, _folded(value))
         digits = value.split("#", 1)[0].strip().lower()
         if kind == "sha256" and _is_hex(digits, 64):
             return self._put(number, kind, digits)
@@ -77,10 +80,10 @@ class OptOuts:
         """The lines that name a photo by what the collection says of it, before it is read."""
         found: set[int] = set()
         if names := self._named.get("id"):
-            found.update(*(names.get(row.get(column), ()) for column in ("source_key", "file_name")))
+            said = (row.get(column) for column in ("source_key", "file_name"))
+            found.update(*(names.get(_folded(name), ()) for name in said if name is not None))
         if addresses := self._named.get("url"):
-            said = (row.get(column) for column in COLUMNS)
-            asked = {normal(address, self._with_query) for address in said if is_web(address)}
+            asked = {normal(address, self._with_query) for address in addresses_of(row)}
             found.update(*(addresses.get(address, ()) for address in asked))
         return found
 
@@ -104,6 +107,12 @@ class OptOuts:
     def covering(self, row: Mapping[str, Any]) -> set[int]:
         """All lines that name a photo in any way, of a row as the stage `read` leaves it."""
         return self.naming(row) | self.showing(row.get("photo_id"), row.get("phash"))[0]
+
+
+def _folded(name: str) -> str:
+    """A name in small letters, with accents and letters as one, and without the numbers by which copies of
+    one name are told apart (`a.tar~2/k.jpg`, `a.tar/k.jpg~2`): somebody who names it means them all."""
+    return _AGAIN.sub("", unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()))
 
 
 def _is_hex(text: str, digits: int) -> bool:

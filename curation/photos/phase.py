@@ -49,7 +49,7 @@ from curation.storage import (
     write_table,
 )
 
-VERSION = 2
+VERSION = 3
 _REJECTED: Verdict = "rejected"
 _COPIES_SCHEMA = pa.schema(
     [
@@ -75,7 +75,7 @@ def run_photos(context: Context) -> list[Fragment]:
     source = pipeline.source
     reads: list[object] = [source.image_column, source.uri_column]
     reads += [source.allow_urls, source.allow_private, source.allow_outside]
-    wishes = _wishes(context.job)
+    wishes = _wishes(context.job, tombstones_of(context.job))
     screened_hash = fingerprint(
         [
             "screened",
@@ -84,7 +84,7 @@ def run_photos(context: Context) -> list[Fragment]:
             Screen.version,
             reads,
             pipeline.photos.screen.ruling(),
-            *wishes,
+            wishes,
         ]
     )
     screened = run_step(
@@ -114,11 +114,10 @@ def run_photos(context: Context) -> list[Fragment]:
     )
 
 
-def _wishes(job: Job) -> list[str]:
-    """Hashes of the opt-outs and of the tombstones that the run obeys, as they are seen from here."""
+def _wishes(job: Job, stones: Tombstones) -> list[str]:
+    """Hashes of the opt-out list and of the tombstones, as they are where this runs."""
     file = job.pipeline.photos.screen.opt_out
-    opt_outs = hashlib.sha256(read_bytes(file)).hexdigest() if file else ""
-    return [opt_outs, tombstones_of(job).digest()]
+    return [hashlib.sha256(read_bytes(file)).hexdigest() if file else "", stones.digest()]
 
 
 def tombstones_of(job: Job) -> Tombstones:
@@ -220,7 +219,7 @@ def open_screened(job: Job) -> Work:
     stages: list[Stage] = [read, ruled]
     measurements = Measurements(join(job.run, "photos"), stages)
     clock = StageClock()
-    wishes = _wishes(job)
+    wishes = _wishes(job, stones)
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
         if wishes != task.detail["wishes"]:  # a folder that is on another node only is no error by itself

@@ -19,7 +19,7 @@ class Screen(Stage):
     """Rejects what may not be used. The first check that fails gives the reason."""
 
     name: ClassVar[str] = "screen"
-    version: ClassVar[int] = 2  # opt-outs come first, and read addresses generously
+    version: ClassVar[int] = 3  # opt-outs come first, and find addresses wherever a record has them
     unit: ClassVar[str] = "photo"
 
     def __init__(self, settings: ScreenSettings) -> None:

@@ -2,14 +2,17 @@
 
 import heapq
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 from curation.errors import one_line
 from curation.fingerprint import fingerprint_rows
 from curation.settings.source import SourceSettings
+from curation.sources.image_folder import ImageFolder, MetadataFile, MetadataIndex
 from curation.sources.listing import Listed, file_at, files_below
+from curation.sources.metadata_rows import NAMES, is_metadata
 from curation.sources.names import ending, is_photo, label_map_of, stems
 from curation.sources.records import Records, tie
 from curation.sources.rows import (
@@ -20,7 +23,7 @@ from curation.sources.rows import (
     not_downloaded,
     read_record,
 )
-from curation.storage import filesystem, is_local, read_bytes
+from curation.storage import filesystem, is_local, open_binary, read_bytes
 from shards.stated import plain_text
 
 
@@ -33,6 +36,9 @@ def folder_rows(uri: str, label: str, source: SourceSettings) -> Iterator[Source
 def folder_version(uri: str) -> str:
     """Changes when any file below `uri` appears, goes, or changes size or modification time."""
     return fingerprint_rows((path, known.version) for path, known in sorted(_files(uri).items()))
+
+
+_Place = tuple[str, str, Listed, bool]  # protocol and path of a metadata file; whether it lies above
 
 
 @dataclass(frozen=True)
@@ -70,16 +76,22 @@ class _Folder:
             elif said is not None:
                 suspects.append(place)
         records.suspect(suspects)
+        metadata = self._metadata()
 
         def photos() -> Iterator[_Outcome]:
             for number, path in enumerate(self._photos):
-                problem = self._files[path].problem or records.problem(number)
+                told = metadata.of(path)
+                mine = records.of[number]
+                problem = self._files[path].problem or told.broken
+                problem = problem or records.problem(number, has_row=bool(told.rows))
+                if problem is None and not mine:
+                    problem = told.lacking
                 if problem is not None:
                     yield _Outcome(path, self._failed(problem))
                     continue
-                record = json[records.of[number][0]] if records.of[number] else None
+                record = json[mine[0]] if mine else None
                 caption = texts[captions[number][0]] if len(captions[number]) == 1 else None
-                yield _Outcome(path, self._columns(record, caption))
+                yield _Outcome(path, self._columns(record, caption, told.rows))
 
         for outcome in heapq.merge(photos(), absent, self._lost(), key=lambda one: one.path):
             yield self._row(outcome)
@@ -97,7 +109,22 @@ class _Folder:
             f"{stem}{suffix}" in self._files for suffix in (".jpg", ".png", ".webp")
         )
 
-    def _columns(self, record: str | None, caption: str | None) -> dict[str, Any]:
+    def _metadata(self) -> ImageFolder:
+        """The files of many records that lie here or above."""
+        is_alone = self._root in self._files
+        base = posixpath.dirname(self._root) if is_alone else self._root
+        found = {path: known for path, known in sorted(self._files.items()) if is_metadata(path)}
+        above = frozenset(path for path in found if posixpath.dirname(path) != base)
+        above -= {path for path in found if path.startswith(base.rstrip("/") + "/")}
+        places = tuple((self._prefix, path, known, path in above) for path, known in found.items())
+        files = _metadata_files(places)
+        # Of photos that are named one by one, all of a folder ask for the same.
+        index = _kept_index(places) if is_alone else MetadataIndex(files)
+        return ImageFolder(files, index, self._photos)
+
+    def _columns(
+        self, record: str | None, caption: str | None, rows: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
         said: dict[str, bytes | None] = {".json": None, ".txt": None}
         for path in (record, caption):
             if path is None:
@@ -113,7 +140,7 @@ class _Folder:
                 said[ending(path)] = read_bytes(self._prefix + path)
             except (OSError, UnicodeError) as error:
                 return self._failed(f"its {ending(path)} cannot be read: {one_line(error)}")
-        return beside(said[".json"], said[".txt"], self._source)
+        return beside(said[".json"], said[".txt"], self._source, rows)
 
     def _stray(self, path: str) -> dict[str, Any] | None:
         """What a .json says that lies beside no photo; None where it is no record at all."""
@@ -146,7 +173,8 @@ class _Folder:
 
 
 def _files(uri: str) -> dict[str, Listed]:
-    """What lies below a folder; of a file, itself and what may be its record or caption."""
+    """What lies below a folder; of a file, itself and what may be its record or caption. Of both, files of
+    many records that lie above."""
     files = files_below(uri)
     prefix = "" if is_local(uri) else uri.split("://", 1)[0] + "://"
     path = filesystem(uri)[1].rstrip("/")
@@ -156,4 +184,30 @@ def _files(uri: str) -> dict[str, Listed]:
                 known = file_at(f"{prefix}{stem}{suffix}")
                 if known is not None and known.problem != "a folder":
                     files[stem + suffix] = known
-    return files
+    return {**files, **dict(_metadata_above(prefix, path))}
+
+
+def _metadata_files(places: tuple[_Place, ...]) -> list[MetadataFile]:
+    return [
+        MetadataFile(path, partial(open_binary, prefix + path), known.problem, is_above)
+        for prefix, path, known, is_above in places
+    ]
+
+
+@lru_cache(maxsize=1)
+def _kept_index(places: tuple[_Place, ...]) -> MetadataIndex:
+    return MetadataIndex(_metadata_files(places))
+
+
+def _metadata_above(prefix: str, path: str) -> Iterator[tuple[str, Listed]]:
+    """Metadata files of the folders above a path: a part of such a collection may be named alone."""
+    while (folder := posixpath.dirname(path)) not in ("", path):
+        for name in NAMES:
+            file = posixpath.join(folder, name)
+            try:
+                known = file_at(prefix + file)
+            except PermissionError:  # as stores say where there may be none
+                known = None
+            if known is not None and known.problem != "a folder":
+                yield file, known
+        path = folder

@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curation.forgetting.address import is_web
 from curation.settings.source import SourceSettings
-from curation.sources.parquet_batches import batches, open_table
+from curation.sources.parquet_batches import open_table, plain_records
 from curation.sources.rows import SourceRow, not_downloaded
 from curation.storage import filesystem, is_local
 from shards.stated import carried_columns
@@ -44,7 +45,7 @@ def _rows(file: pq.ParquetFile, uri: str, label: str, source: SourceSettings) ->
     if unknown:
         yield _broken(uri, label, source, f"no column '{unknown[0]}', which source.columns names")
         return
-    for number, record in enumerate(_records(file, source.image_column)):
+    for number, record in enumerate(plain_records(file, paths_of=source.image_column)):
         columns = _columns(record, source.columns)
         if source.collection is not None:
             columns.setdefault("collection", source.collection)
@@ -58,7 +59,7 @@ def _rows(file: pq.ParquetFile, uri: str, label: str, source: SourceSettings) ->
             where = resolve(uri, link) if isinstance(link, str) and link else uri
             problem = None if link else "the row has no bytes and no URI"
         for address in (link, inside):
-            if isinstance(address, str) and address.startswith(("http://", "https://")):
+            if is_web(address):
                 columns.setdefault("source_url", address)
         name = inside if isinstance(inside, str) and inside else where
         yield SourceRow(
@@ -80,24 +81,6 @@ def _columns(record: dict[str, Any], names: Mapping[Any, str]) -> dict[str, Any]
     return {**inner, **carried_columns(record, names)}
 
 
-def _records(file: pq.ParquetFile, image_column: str) -> Iterator[dict[str, Any]]:
-    """The rows without lists and bytes; of a picture the path alone."""
-    light = []
-    for field in file.schema_arrow:
-        fields = _light(field)
-        light += (
-            [name for name in fields if name == f"{image_column}.path"]
-            if (field.name == image_column and pa.types.is_struct(field.type))
-            else fields
-        )
-    for group in range(file.num_row_groups):
-        if not light:
-            yield from ({} for _ in range(file.metadata.row_group(group).num_rows))
-            continue
-        for batch in batches(file, group, light):
-            yield from batch.to_pylist()
-
-
 def _metadata(record: dict[str, Any]) -> str:
     """All that a row says, as JSON; of one that says very much, its long values are left out by name."""
     text = json.dumps(record, sort_keys=True, default=str)
@@ -116,26 +99,6 @@ def _broken(uri: str, label: str, source: SourceSettings, problem: str) -> Sourc
         uri=uri,
         collection=source.collection,
         source_error=problem,
-    )
-
-
-def _light(field: pa.Field) -> list[str]:
-    """What is read of a column for the listing: itself, or the plain fields of a struct."""
-    if pa.types.is_struct(field.type):
-        return [f"{field.name}.{name}" for below in field.type for name in _light(below)]
-    return [field.name] if _is_plain(field.type) else []
-
-
-def _is_plain(kind: pa.DataType) -> bool:
-    """Whether values are text, numbers or dates."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return not (
-        pa.types.is_nested(kind)
-        or pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_binary_view(kind)
-        or pa.types.is_fixed_size_binary(kind)
     )
 
 

@@ -38,6 +38,65 @@ def batches(file: pq.ParquetFile, group: int, columns: Sequence[str]) -> Iterato
     yield from file.iter_batches(rows, row_groups=[group], columns=list(columns), use_threads=False)
 
 
+def plain_records(
+    file: pq.ParquetFile, paths_of: str | None = None, whole: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """The rows without bytes, and without lists but those of text.
+
+    paths_of  a column of pictures, of which the path alone is read
+    whole     columns that are read whatever they hold
+    """
+    light: list[str] = []
+    for field in file.schema_arrow:
+        fields = [field.name] if field.name in whole else _light(field)
+        if field.name == paths_of and pa.types.is_struct(field.type):
+            fields = [name for name in fields if name == f"{paths_of}.path"]
+        light += fields
+    for group in range(file.num_row_groups):
+        if not light:
+            yield from ({} for _ in range(file.metadata.row_group(group).num_rows))
+            continue
+        for batch in batches(file, group, light):
+            yield from batch.to_pylist()
+
+
+def _light(field: pa.Field) -> list[str]:
+    """What is read of a column for the listing: itself, or the plain fields of a struct."""
+    if pa.types.is_struct(field.type):
+        return [f"{field.name}.{name}" for below in field.type for name in _light(below)]
+    return [field.name] if _is_plain(field.type) else []
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """Whether values are text, numbers or dates, or lists with text in them, as of several addresses."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        leaves = list(_leaves(kind))
+        return any(map(_is_text, leaves)) and all(map(_is_plain, leaves))
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return not (
+        pa.types.is_nested(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_binary_view(kind)
+        or pa.types.is_fixed_size_binary(kind)
+    )
+
+
+def _leaves(kind: pa.DataType) -> Iterator[pa.DataType]:
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        yield from _leaves(kind.value_type)
+    elif pa.types.is_struct(kind):
+        for field in kind:
+            yield from _leaves(field.type)
+    else:
+        yield kind
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
 class RowReader:
     """Single rows of a file, holding one batch. Rising order reads a row group once; at the first step back
     the group is read anew, and from then on its rows come from a scratch file.

@@ -80,12 +80,15 @@ class Records:
             self._suspects_in[_folder(name)] = place
             self._suspects_named[_file(stem_of(name))] = place
 
-    def problem(self, photo: int) -> str | None:
-        """Why the record of a photo cannot be told; None where it has one, or surely none."""
+    def problem(self, photo: int, has_row: bool) -> str | None:
+        """Why the record of a photo cannot be told; None where it has one, or surely none.
+
+        has_row  whether a file of many records has one for it, which no stray can be then
+        """
         mine = self.of[photo]
         if len(mine) > 1:
             return f"{len(mine)} records claim it: {self._called(mine[0])} is there {len(mine)} times"
-        if mine:
+        if mine or has_row:
             return None
         part, name = self._photos[photo]
         sample = (part, key_of(name))

@@ -1,7 +1,7 @@
 """The row that every source yields for one photo: where its bytes are, and what came with it."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,7 @@ SOURCE_SCHEMA = pa.schema(
 
 MAX_TEXT_BYTES = 1 << 20  # a longer .json fails its photo, a longer .txt is no caption
 _FAILED_DOWNLOADS = ("failed_to_download", "failed_to_resize")  # img2dataset's `status`; no photo came
+_WISHED = ("source_url", "page_url", "licence", "consent")  # what is obeyed of a record
 _APPLE_DOUBLE = b"\0\x05\x16\x07"  # begins the file `._NAME` that macOS lays beside NAME
 
 
@@ -91,25 +92,47 @@ def not_downloaded(record: Mapping[str, Any]) -> str | None:
     return plain_text(f"{status}: {error}" if error else str(status))[:300]
 
 
-def beside(json_text: bytes | None, caption: bytes | None, source: SourceSettings) -> dict[str, Any]:
-    """Columns of SourceRow from the .json and .txt beside a photo; `source_error` for a broken .json."""
+def beside(
+    json_text: bytes | None,
+    caption: bytes | None,
+    source: SourceSettings,
+    rows: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Columns of SourceRow from the .json and .txt beside a photo, and from `rows` about it in files of many
+    records; `source_error` for a broken .json."""
     try:
         record = read_record(json_text) if json_text is not None else None
     except ValueError as error:
         problem = f"its .json is broken: {plain_text(str(error))[:200]}"
         return {**columns_of({}, caption, source), "source_error": problem}
-    return columns_of(record or {}, caption, source)
+    return columns_of(record or {}, caption, source, rows)
 
 
-def columns_of(record: dict[str, Any], caption: bytes | None, source: SourceSettings) -> dict[str, Any]:
-    """Columns of SourceRow from what a record says and from the text of a .txt."""
-    columns = carried_columns(record, source.columns)
+def columns_of(
+    record: Mapping[str, Any],
+    caption: bytes | None,
+    source: SourceSettings,
+    rows: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Columns of SourceRow from what a record says and from the text of a .txt; what these lack, from `rows`.
+
+    Records that differ in what is obeyed are a `source_error`: which one holds cannot be told.
+    """
+    stated = [carried_columns(one, source.columns) for one in (record, *rows)]
+    columns = dict(stated[0])
     if "caption" not in columns and caption is not None:
         columns["caption"] = caption.decode("utf-8", "replace").strip()
+    for more in stated[1:]:
+        columns = {**more, **columns}
     if source.collection is not None:
         columns.setdefault("collection", source.collection)
-    columns["metadata"] = json.dumps(record, sort_keys=True) if record else None
-    columns["source_error"] = None
+    whole = dict(record)
+    for row in rows:
+        whole = {**row, **whole}
+    columns["metadata"] = json.dumps(whole, sort_keys=True, default=str) if whole else None
+    differing = [name for name in _WISHED if len({one[name].strip() for one in stated if name in one}) > 1]
+    said = f"{len(rows) + bool(record)} records claim it, and differ in {', '.join(differing)}"
+    columns["source_error"] = said if differing else None
     return columns
 
 

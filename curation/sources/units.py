@@ -8,7 +8,8 @@ from curation.errors import ConfigError, one_line, printable
 from curation.settings.source import SourceSettings
 from curation.sources.folder import folder_rows, folder_version
 from curation.sources.listing import files_below
-from curation.sources.names import ending
+from curation.sources.metadata_rows import is_metadata
+from curation.sources.names import ending, is_photo
 from curation.sources.parquet import parquet_rows
 from curation.sources.paths import named_by
 from curation.sources.rows import SourceRow
@@ -50,9 +51,12 @@ def list_units(source: SourceSettings) -> list[Unit]:
 
 
 def kind_at(path: str) -> str:
-    """The kind of collection at a path: of tars where there are any, else of Parquet files, else a folder."""
+    """The kind of collection at a path: of tars where there are any, else of Parquet files, else a folder.
+    A metadata.parquet beside photos is their record."""
     names, _ = named_by(path)
-    endings = {ending(file) for name in names for file in (name, *files_below(name))}
+    files = {file for name in names for file in (name, *files_below(name))}
+    has_photos = any(map(is_photo, files))
+    endings = {ending(file) for file in files if not (has_photos and is_metadata(file))}
     return next((kind for kind, suffix in _SUFFIX.items() if suffix in endings), "folder")
 
 

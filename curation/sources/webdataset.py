@@ -5,13 +5,17 @@ tied to its record by name. Photos are read later by offset, so one bad photo ha
 is cut or broken yields the members before the break and one row that says where it broke.
 """
 
+import io
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import IO, Any
 
 from curation.errors import one_line
 from curation.settings.source import SourceSettings
+from curation.sources.image_folder import ImageFolder, MetadataFile, MetadataIndex
+from curation.sources.metadata_rows import is_metadata
 from curation.sources.names import ending, is_photo, label_map_of, stem_of
 from curation.sources.records import Name, Records, tie
 from curation.sources.rows import (
@@ -62,6 +66,7 @@ class _Tar:
         self._held = 0
         self.photos: list[tuple[int, Entry]] = []
         self.json, self.txt = _Texts(), _Texts()
+        self.metadata: list[tuple[int, Entry]] = []
         self.broken: str | None = None
         maps: list[tuple[int, Entry]] = []
         try:
@@ -73,6 +78,8 @@ class _Tar:
                     maps.append((part, entry))
                 elif is_photo(entry.name):
                     self.photos.append((part, entry))
+                elif is_metadata(entry.name):
+                    self.metadata.append((part, entry))
                 elif kind in (".json", ".txt"):
                     self._note(self.json if kind == ".json" else self.txt, part, entry)
         except (TarError, OSError, EOFError) as error:
@@ -111,6 +118,10 @@ class _Tar:
         self._stream.seek(offset)
         return bytes(self._stream.read(length))
 
+    def stream(self, entry: Entry) -> IO[bytes]:
+        """The bytes of a member, to read from here and there. Raises OSError."""
+        return io.BytesIO(self.read(entry.offset, entry.length))
+
     def text(self, text: _Text) -> bytes:
         """The bytes of a .json or .txt. Raises OSError."""
         return self.read(text.offset, text.length) if text.data is None else text.data
@@ -134,13 +145,17 @@ class _Listing:
         captions = tie(names, tar.txt.names)
         absent, suspects = self._strays(records.strays)
         records.suspect(suspects)
-        for photo, (_, entry) in enumerate(tar.photos):
+        metadata = self._metadata()
+        for photo, (part, entry) in enumerate(tar.photos):
             mine, text = records.of[photo], captions[photo]
+            told = metadata.of(_path(part, entry))
             problem = None if entry.is_file else f"the tar member is {_described(entry)}"
-            problem = problem or records.problem(photo)
+            problem = problem or told.broken or records.problem(photo, has_row=bool(told.rows))
+            if problem is None and not mine:
+                problem = told.lacking
             if problem is None and not mine and tar.broken is not None:
                 problem = "its record may lie behind the break of the tar"
-            columns = self._columns(mine, text) if problem is None else self._failed(problem)
+            columns = self._columns(mine, text, told.rows) if problem is None else self._failed(problem)
             yield self._row(entry.name, columns, entry)
         for record, columns in absent:
             yield self._row(tar.json.names[record][1], columns)
@@ -166,7 +181,20 @@ class _Listing:
             **columns,
         )
 
-    def _columns(self, record: list[int], caption: list[int]) -> dict[str, Any]:
+    def _metadata(self) -> ImageFolder:
+        """The files of many records among the members."""
+        files = []
+        for part, entry in self._tar.metadata:
+            problem = None if entry.is_file else f"it is {_described(entry)}"
+            if entry.length > _HELD_BYTES:
+                problem = f"it has {entry.length} bytes, more than {_HELD_BYTES}"
+            files.append(MetadataFile(_path(part, entry), partial(self._tar.stream, entry), problem))
+        photos = [_path(part, entry) for part, entry in self._tar.photos]
+        return ImageFolder(files, MetadataIndex(files), photos)
+
+    def _columns(
+        self, record: list[int], caption: list[int], rows: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
         try:
             text = None
             if record:
@@ -178,7 +206,7 @@ class _Listing:
             said = self._tar.text(words) if words is not None and words.problem is None else None
         except OSError as error:
             return self._failed(f"its record cannot be read: {one_line(error)}")
-        return beside(text, said, self._source)
+        return beside(text, said, self._source, rows)
 
     def _failed(self, problem: str) -> dict[str, Any]:
         return {**columns_of({}, None, self._source), "source_error": problem}
@@ -200,6 +228,11 @@ class _Listing:
             else:
                 absent.append((record, {**columns_of(said, None, self._source), "not_downloaded": why}))
         return absent, suspects
+
+
+def _path(part: int, entry: Entry) -> str:
+    """The member's name, apart from those of other parts."""
+    return posixpath.normpath(posixpath.join(str(part), entry.name.lstrip("/")))
 
 
 def _described(entry: Entry) -> str:
