@@ -247,7 +247,8 @@ class _RunFolder:
 
     def _places_of(self, listings: list[str]) -> tuple[set[str], dict[str, str]]:
         """(what photos that go are measured on, {old name of what was measured: new name})."""
-        places, renamed = set(), {}
+        places: set[str] = set()
+        renamed: dict[str, str] = {}
         for path in listings:
             for group in _row_groups(path):
                 mask = stays(group, self._leaving)
