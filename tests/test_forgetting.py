@@ -25,6 +25,7 @@ from curation.vlm.cache import AnswerCache
 from curation.vlm.question import COLUMNS, Questions
 from curation.vlm.reply import Reply
 from persona import main
+from shards.dataset_rows import DatasetRows
 from tests.drawn_people import Drawn, collection, draw, jpeg_of
 from tests.drawn_pipeline import files_of, rows_of, settings, write_config
 
@@ -226,6 +227,21 @@ def test_going_on_after_forgetting_ends_in_the_bytes_of_a_run_that_never_saw_the
     fresh = world.folder / "elsewhere" / "fresh"
     world.curate(fresh, write_config(world.folder / "fresh.yaml", pipeline))
     assert files_of(world.run / "shards") == files_of(fresh / "shards")
+
+
+def test_what_was_read_of_others_is_found_again_where_the_forgotten_photo_was_never_read(
+    world: World,
+) -> None:
+    listed = world.folder / "opt-out.txt"
+    listed.write_text(f"id:{world.drawn[GONE].name}\n")
+    collected = yaml.safe_load(world.config.read_text())["pipelines"]["drawn"]["source"]["path"]
+    screen = {"min_side_px": 100, "opt_out": str(listed)}
+    config = write_config(world.config, pipeline_over(collected, photos={"screen": screen}))
+    second = world.folder / "runs" / "second"
+    world.curate(second, config)
+    assert persona("forget", second, "--url", URL.format(GONE)) == 0
+    shutil.rmtree(second / "shards")
+    assert world.curate(second, config)["model_calls_this_time"].get("read", 0) == 0
 
 
 def test_a_forgotten_person_leaves_runs_index_and_labels(world: World) -> None:
@@ -457,6 +473,19 @@ def test_a_dry_run_lists_each_photo_with_its_groups_and_whose_copy_it_is(
     said = capsys.readouterr().out
     assert f"{large}, in group {groups[original.photo_id]}" in said
     assert f"{small}, copy of {original.photo_id[:12]}" in said
+
+
+def test_a_photo_leaves_the_shards_of_a_run_of_which_nothing_else_is_left(world: World) -> None:
+    for folder in ("source", "photos", "people", "identities", "outfits", "captions", "report"):
+        shutil.rmtree(world.run / folder, ignore_errors=True)
+    shards = DatasetRows(str(world.run / "shards"))
+    before = sum(len(shards.photo_ids(number)) for number in range(len(shards)))
+    assert persona("forget", world.run, "--photo", world.photo_id, "--missing-ok") == 0
+    after = DatasetRows(str(world.run / "shards"))
+    left = [photo for number in range(len(after)) for photo in after.photo_ids(number).values()]
+    assert world.photo_id not in left
+    assert len(left) == before - 1
+    assert verify(world.run / "shards") == 0
 
 
 def test_a_place_that_holds_nothing_of_a_wish_is_left_as_it_is(world: World) -> None:

@@ -161,8 +161,6 @@ def require_nothing_pending(store: TombstoneStore) -> None:
 def _forget_in(place: Place, meant: Meant, break_lock: bool) -> dict[str, Any]:
     if place.kind == "run":
         keys = meant.keys.get(place.path, [])
-        if not keys:
-            return {"rows": 0}
         done: Changed = forget_in_run(place.path, meant.photos, keys, break_lock=break_lock)
         said: dict[str, Any] = {"rows": done.rows, "rewritten": done.rewritten, "removed": done.removed}
         return {**said, "dataset": done.dataset} if done.dataset else said

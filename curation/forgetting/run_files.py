@@ -31,6 +31,7 @@ from curation.forgetting.run_rows import (
 )
 from curation.fragments import about, commit, list_fragments
 from curation.ledger import Counts, Stamp, at_least, judged
+from curation.measured_on import PLACE, photo_and_key, place_name
 from curation.run import PHASES
 from curation.run_folder import HEARTBEAT_S, pipeline_of, read_json, write_json
 from curation.settings import PipelineSettings
@@ -76,7 +77,8 @@ def require_still(run: str) -> None:
 
 
 def forget_in_run(run: str, photos: set[str], keys: list[str], *, break_lock: bool = False) -> Changed:
-    """Takes these photos (photo_ids, and source_keys of this run) out of a run folder, path or URL.
+    """Takes these photos (photo_ids, and source_keys of this run) out of a run folder, path or URL. A run
+    that has none of them, neither in its listing nor in its dataset, stays as it is.
 
     break_lock   takes over the lock that a dead process left on the run's dataset in a store
     """
@@ -94,6 +96,8 @@ class _RunFolder:
             self._min_photos = self._pipeline.outfits.min_photos
 
     def forget(self) -> Changed:
+        if not self._leaving.keys and not self._is_only_packed():
+            return self._done
         _remove_temporaries(self._run)
         self._dataset()
         self._whole("report")
@@ -118,12 +122,18 @@ class _RunFolder:
 
     # --- the dataset -----------------------------------------------------------------------------
 
+    def _is_only_packed(self) -> bool:
+        """Whether the dataset has photos that go. Takes them out."""
+        if exists(join(self._run, "shards", "dataset.json")):
+            self._packed(only_what_is_there=True)
+        return bool(self._done.dataset.get("photos"))
+
     def _dataset(self) -> None:
         folder = join(self._run, "shards")
+        if self._done.dataset:
+            return
         if exists(join(folder, "dataset.json")):
-            self._done.dataset = forget_in_dataset(
-                folder, self._leaving.photos, self._min_photos, break_lock=self._break_lock
-            )
+            self._packed(only_what_is_there=False)
             return
         for name in list_names(folder):  # packing was never finished: what is there is written again
             remove(join(folder, name), recursive=True)
@@ -131,6 +141,15 @@ class _RunFolder:
         if list_names(folder) or exists(folder):
             for fragment in list_fragments(join(self._run, "packing")):
                 remove(join(self._run, "packing", fragment.name))
+
+    def _packed(self, only_what_is_there: bool) -> None:
+        self._done.dataset = forget_in_dataset(
+            join(self._run, "shards"),
+            self._leaving.photos,
+            self._min_photos,
+            break_lock=self._break_lock,
+            only_what_is_there=only_what_is_there,
+        )
 
     def _packing(self) -> None:
         """Parts of the index of shards that are no more, and the ledger of groups."""
@@ -200,7 +219,7 @@ class _RunFolder:
             measured_on = table["measured_on"].to_pylist()
             mask = [not self._leaving.measured(name) for name in measured_on]
             if not all(mask):
-                keys = [name.partition(" ")[2] for name, stay in zip(measured_on, mask, strict=True) if stay]
+                keys = [photo_and_key(name)[1] for name, stay in zip(measured_on, mask, strict=True) if stay]
                 self._move(path, table, mask, fingerprint(keys))
 
     def _photos(self) -> None:
@@ -228,18 +247,16 @@ class _RunFolder:
 
     def _places_of(self, listings: list[str]) -> tuple[set[str], dict[str, str]]:
         """(what photos that go are measured on, {old name of what was measured: new name})."""
-        places, renamed = set(), {}
+        places: set[str] = set()
+        renamed: dict[str, str] = {}
         for path in listings:
             for group in _row_groups(path):
                 mask = stays(group, self._leaving)
                 if all(mask):
                     continue
                 keys = group["source_key"].to_pylist()
-                for row, stay in zip(
-                    group.select(["uri", "offset", "row", "version"]).to_pylist(), mask, strict=True
-                ):
-                    if not stay:
-                        places.add(fingerprint(list(row.values())))
+                gone = group.filter(pa.array([not stay for stay in mask]))
+                places.update(map(place_name, gone.select(PLACE).to_pylist()))
                 left = [key for key, stay in zip(keys, mask, strict=True) if stay]
                 renamed[fingerprint(keys)] = fingerprint(left)
         return places, renamed

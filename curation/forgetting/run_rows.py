@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from curation.columns import put_column
 from curation.ledger import Counts
+from curation.measured_on import photo_and_key
 
 PHOTO_DIGITS = 64
 _START_DIGITS = 10  # of a photo_id that a detail may name it by
@@ -45,8 +46,8 @@ class Leaving:
         return _NAME.sub(said, detail)
 
     def measured(self, measured_on: str) -> bool:
-        """Whether a remembered measurement of the phase `people` ("photo_id source_key") goes."""
-        photo_id, _, key = measured_on.partition(" ")
+        """Whether a remembered measurement of the phase `people` goes."""
+        photo_id, key = photo_and_key(measured_on)
         return photo_id in self.photos or key in self.keys
 
 

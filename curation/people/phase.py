@@ -13,6 +13,7 @@ from curation.engine import Job, Task, Work
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
 from curation.ledger import FAILED, KEPT, Counts, Outcome, failed, is_kept, kept, rule_rows
+from curation.measured_on import PHOTO, photo_name
 from curation.models import Model, Models
 from curation.people.age import Age
 from curation.people.appearance import Appearance
@@ -132,9 +133,7 @@ def open_people(job: Job) -> Work:
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
         table = read_table(task.source)
-        # Copies of one photo lie side by side: what is measured on one is not that of the other.
-        names = table.select(["photo_id", "source_key", "orientation"]).to_pylist()
-        row_ids = [" ".join(map(str, name.values())) for name in names]
+        row_ids = [photo_name(row) for row in table.select(PHOTO).to_pylist()]
         slice_rows = job.pipeline.people.slice_rows
         table = run_chain(stages, table, measurements, row_ids, slice_rows, pixels.close, clock)
         counts = Counts()

@@ -22,10 +22,11 @@ from curation.fingerprint import fingerprint, fingerprint_rows
 from curation.forgetting.tombstones import Tombstones, read_tombstones
 from curation.fragments import Fragment, digest
 from curation.ledger import Counts, Outcome, Verdict, is_kept, kept, rule_rows
+from curation.measured_on import PLACE, place_name
 from curation.photos.decoder_process import decoder_of
 from curation.photos.duplicates import EXACT, find_copies
 from curation.photos.heeded import heed, write_heeded
-from curation.photos.read import Read, told_beside, without_telling
+from curation.photos.read import Read, without_telling
 from curation.photos.sample import FOLDER as SAMPLE
 from curation.photos.screen import Screen
 from curation.settings.base import Resources
@@ -230,9 +231,7 @@ def open_screened(job: Job) -> Work:
             )
         with _open_parquet(task.source) as file:
             table = file.read_row_group(task.detail["group"])
-        places = table.select(["uri", "offset", "row", "version"]).to_pylist()
-        told = map(told_beside, table["metadata"].to_pylist())
-        row_ids = [fingerprint([*place.values(), turn]) for place, turn in zip(places, told, strict=True)]
+        row_ids = [place_name(row) for row in table.select(PLACE).to_pylist()]
         slice_rows = max(table.num_rows, 1)
         table = run_chain(stages, table, measurements, row_ids, slice_rows, clock=clock)
         table = without_telling(table)
