@@ -38,6 +38,13 @@ def _fill(s3: Any, world: World) -> None:
     upload(s3, world.folder / "index", "bucket", "index")
 
 
+def _forget_here(world: World) -> int:
+    """The same wish for the runs here, kept beside them as it is in a store: without --store it would be kept
+    beside their file of pipelines."""
+    beside = world.folder / "runs" / "forgotten"
+    return persona("forget", world.folder / "runs", "--photo", world.photo_id, "--store", beside)
+
+
 def _without_record(files: dict[str, bytes]) -> dict[str, bytes]:
     """All but the record, which tells the time, and run.yaml, which tells where the index lies."""
     return {
@@ -56,7 +63,7 @@ def test_forgetting_in_a_store_leaves_what_it_leaves_in_a_folder(
     said = capsys.readouterr().out
     assert "0 still name one of them" in said
     assert "index    s3://bucket/index: 1 faces" in said
-    assert persona("forget", world.folder / "runs", "--photo", world.photo_id) == 0
+    assert _forget_here(world) == 0
     for folder in ("runs", "index"):
         in_store = _without_record(objects_below(store, folder))
         assert in_store == _without_record(files_of(world.folder / folder))
@@ -72,7 +79,7 @@ def test_forgetting_in_a_store_leaves_what_it_leaves_in_a_folder(
 def test_killed_in_the_store_the_wish_is_pending_and_going_on_completes_it(
     world: World, store: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert persona("forget", world.folder / "runs", "--photo", world.photo_id) == 0
+    assert _forget_here(world) == 0
     code = (
         "import os, sys\n"
         "from shards.atomic_file import AtomicFile\n"
