@@ -175,7 +175,8 @@ BROKEN = {
     ],
     "metadata.jsonl": [
         (b'{"file_name": "a.jpg"}\n{"file_name": "b.j', "line 2: Unterminated string"),
-        (b'["a.jpg"]\n', "line 1 holds no object but list"),
+        (b'["a.jpg"]\n', "line 1: it holds no object but list"),
+        (b'{"file_name": "a.jpg", "url": "x", "url": "y"}\n', "line 1: it has 'url' twice"),
         (b'{"file": "a.jpg"}\n', "none of its rows has a file_name"),
         (b'{"a": "' + bytes([97]) * 2**20 + b'"}', "line 1 has more than 1048576 bytes"),
     ],

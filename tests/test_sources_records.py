@@ -167,6 +167,10 @@ def test_a_record_beside_no_photo_makes_suspect_what_lies_in_its_folder_or_is_ca
         (b'{"license": "CC0"', "its .json is broken: "),
         (b"[1]", "its .json is broken: it holds no object but list"),
         (b'"x"', "its .json is broken: it holds no object but str"),
+        (
+            b'{"url": "https://a.invalid", "url": "https://b.invalid"}',
+            "its .json is broken: it has 'url' twice",
+        ),
         (b'{"license": "CC0"}'.ljust(2**20 + 1), "its .json has 1048577 bytes, more than 1048576"),
     ],
 )

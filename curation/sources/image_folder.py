@@ -10,7 +10,7 @@ import json
 import posixpath
 import tempfile
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -57,7 +57,7 @@ class MetadataIndex:
                 with file.opened() as stream:
                     for path, place in self._read(file.path, stream):
                         named.append(_hash(path))
-                        called.append(_hash(posixpath.basename(path).lower()))
+                        called.append(_hash_of_name(path))
                         of.append(number)
                         places.append(place)
             except (ValueError, OSError, csv.Error, pa.ArrowException) as error:
@@ -101,16 +101,15 @@ class MetadataIndex:
                 found.append((file, line))
         return found
 
-    def speaking_of(self, paths: Iterable[str]) -> set[str]:
-        """The files of which a row names one of these paths."""
-        there = np.isin(self._named, np.array([_hash(path) for path in paths], np.uint64))
-        return {self._paths[number] for number in np.unique(self._of[there]).tolist()}
-
-    def missed(self, paths: Iterable[str]) -> dict[int, str]:
-        """{hash of a name without its folder: file} of rows that name none of these paths."""
-        there = np.isin(self._named, np.array([_hash(path) for path in paths], np.uint64))
-        missed = zip(self._called[~there].tolist(), self._of[~there].tolist(), strict=True)
-        return {name: self._paths[number] for name, number in missed}
+    def against(self, paths: Sequence[str]) -> tuple[set[str], dict[int, str]]:
+        """(the files of which a row names one of these paths; {hash of a name without its folder: file} of
+        rows that name none of them, but a file that is called as one of them)."""
+        there = np.isin(self._named, np.fromiter(map(_hash, paths), np.uint64, len(paths)))
+        speaking = {self._paths[number] for number in np.unique(self._of[there]).tolist()}
+        called = np.fromiter(map(_hash_of_name, paths), np.uint64, len(paths))
+        missed = ~there & np.isin(self._called, called)
+        rows = zip(self._called[missed].tolist(), self._of[missed].tolist(), strict=True)
+        return speaking, {name: self._paths[number] for name, number in rows}
 
 
 @dataclass(frozen=True)
@@ -139,13 +138,13 @@ class ImageFolder:
         self._missed: dict[int, str] = {}
         if not files:
             return
-        speaking = index.speaking_of(photos)
+        speaking, missed = index.against(photos)
         for file in files:
             is_about_others = file.is_above and file.path not in speaking
             if not is_about_others or index.is_torn(file.path):
                 self._files.setdefault(posixpath.dirname(file.path), []).append(file.path)
         above = {file.path for file in files if file.is_above}
-        self._missed = {name: path for name, path in index.missed(photos).items() if path not in above}
+        self._missed = {name: path for name, path in missed.items() if path not in above}
 
     def of(self, photo: str) -> Told:
         """What is said of a photo."""
@@ -164,7 +163,7 @@ class ImageFolder:
         if files:
             verb = "has" if len(files) == 1 else "have"
             return Told(lacking=f"{_UNTOLD}: {' and '.join(map(_name, files))} {verb} no row of it")
-        missed = self._missed.get(_hash(posixpath.basename(photo).lower()))
+        missed = self._missed.get(_hash_of_name(photo))
         if missed is not None:
             return Told(lacking=f"{_UNTOLD}: {_name(missed)} names such a file where there is none")
         return Told()
@@ -185,6 +184,10 @@ def _folders(path: str) -> Iterator[str]:
     while path not in ("", "/"):
         path = posixpath.dirname(path)
         yield path
+
+
+def _hash_of_name(path: str) -> int:
+    return _hash(posixpath.basename(path).lower())
 
 
 def _hash(text: str) -> int:

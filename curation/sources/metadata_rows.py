@@ -6,7 +6,6 @@ to the folder of its file (`datasets` 5.2, packaged_modules/folder_based_builder
 
 import csv
 import io
-import json
 import posixpath
 from collections.abc import Iterator
 from typing import IO, Any
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 
 from curation.sources.names import ending
 from curation.sources.parquet_batches import open_table, plain_records
-from curation.sources.rows import MAX_TEXT_BYTES
+from curation.sources.rows import MAX_TEXT_BYTES, read_record
 
 NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
@@ -75,12 +74,11 @@ def _jsonl(stream: IO[bytes]) -> Iterator[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = read_record(line)
+        except ValueError as error:
             raise ValueError(f"line {number}: {error}") from None
-        if not isinstance(row, dict):
-            raise ValueError(f"line {number} holds no object but {type(row).__name__}")
-        yield row
+        if row is not None:
+            yield row
 
 
 def _parquet(stream: IO[bytes]) -> Iterator[dict[str, Any]]:

@@ -75,12 +75,21 @@ def read_record(data: bytes) -> dict[str, Any] | None:
     if data.startswith(_APPLE_DOUBLE):
         return None
     try:
-        record = json.loads(data)
+        record = json.loads(data, object_pairs_hook=_object)
     except RecursionError as error:
         raise ValueError(str(error)) from None
     if not isinstance(record, dict):
         raise ValueError(f"it holds no object but {type(record).__name__}")
     return record
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; of a name that it gives two values nobody can tell which one holds."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if found.setdefault(name, value) != value:
+            raise ValueError(f"it has {name!r} twice")
+    return found
 
 
 def not_downloaded(record: Mapping[str, Any]) -> str | None:
