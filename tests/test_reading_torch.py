@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import time
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,25 @@ def test_each_iteration_of_any_data_loader_is_the_next_epoch(kind: Any, workers:
     for number in range(3):
         torch.manual_seed(0)  # as scripts do: then all iterations look the same to workers
         assert _read(loader) == _epoch(number)
+
+
+def _late(worker: int) -> None:
+    """For worker_init_fn: the second worker begins when the others are far ahead."""
+    if worker == 1:
+        time.sleep(0.5)
+
+
+@pytest.mark.parametrize("kind", [DataLoader, StatefulDataLoader])
+@pytest.mark.parametrize("told", [False, True])
+def test_a_worker_that_comes_late_to_a_pass_that_was_left_reads_the_next_one_with_the_others(
+    kind: Any, told: bool
+) -> None:
+    loader = _plain(kind, 2, persistent_workers=True, worker_init_fn=_late)
+    assert _taken(next(iter(loader))) == _epoch(0)[:4]
+    if told:
+        loader.dataset.load_state_dict(Loader(Values(range(22)), AsList(), 4, Position(0, 5)).state_dict())
+    assert _read(loader) == _epoch(5 if told else 1)
+    assert _read(loader) == _epoch(6 if told else 2)
 
 
 @pytest.mark.parametrize("kind", [DataLoader, StatefulDataLoader])
