@@ -55,7 +55,10 @@ BASE, TIMES = 2000, 10  # distractors
 COLLECTIONS, IN_COLLECTIONS = 5, 10_000  # faces at most
 PLANNED = 10_000_000
 PARTS = ("sizes", "distractors", "collections", "plan")
-_OURS = ["attach", "cluster", "control", "false_match", "graph", "grouping", "search", "vectors"]
+_OURS = [
+    "attach", "cluster", "control", "exact_cosines", "false_match", "graph", "grouping", "linking", "search",
+    "vectors",
+]  # fmt: skip
 CODE = [
     *(f"curation/identities/{name}.py" for name in _OURS),
     "curation/settings/identities.py",
@@ -211,7 +214,10 @@ def one(what: str, folder: str, merge_cosine: float, peer_python: str | None) ->
     says, more = what, {}
     if what == "ours":
         grouping = group(folder, Vectors(folder), photo, np.load(f"{folder}/strangers.npy"), merge_cosine)
-        label, more = grouping.label, {"link_cosine": grouping.least, "suspects": len(grouping.suspects)}
+        label, more = (
+            grouping.label,
+            {"link_cosine": grouping.cosines.between, "suspects": len(grouping.suspects)},
+        )
         cpu_s = time.process_time() - cpu
     else:
         says, label, cpu_s = run_peer(what, folder, person, peer_python)

@@ -10,9 +10,10 @@ import pytest
 from curation.engine import Answer, InlineEngine, Job, Opener, Task
 from curation.identities.control import prototype_cosines
 from curation.identities.exact_cosines import on_grid
-from curation.identities.false_match import fit_curve
-from curation.identities.graph import build_edges, link_cosines
+from curation.identities.false_match import measured_tail
+from curation.identities.graph import build_edges
 from curation.identities.grouping import FaceSet, Grouping, group_faces
+from curation.identities.linking import fixed_cosines
 from curation.identities.search import find_pairs
 from curation.identities.vectors import Vectors, write_vectors
 from curation.settings.base import Resources
@@ -218,7 +219,7 @@ def test_one_sided_neighbours_without_shared_ones_are_not_linked(store: Store) -
     def edges(min_shared: int) -> int:
         settings = with_settings(neighbours=2, link_cosine=0.6, min_shared=min_shared)
         zeros = np.zeros(6, int)
-        cosines = link_cosines(None, zeros, settings)
+        cosines = fixed_cosines(settings)
         return len(build_edges(pairs, np.arange(6), zeros - 1, zeros, np.ones(6, bool), cosines, settings))
 
     assert edges(min_shared=9) < edges(min_shared=1)
@@ -303,26 +304,20 @@ def test_a_face_that_is_no_seed_links_nobody_and_is_attached_only_beyond_doubt(s
     assert found.best[5] - found.second[5] < SETTINGS.attach_margin
 
 
-def test_more_faces_ask_for_a_higher_cosine_and_blocks_for_a_lower_one_inside() -> None:
-    random = np.random.default_rng(8)
-    curve = fit_curve(random.normal(0.05, 0.1, 20_000), "one photo")
-    settings = IdentitiesSettings(link_cosine=0.2, false_links=0.01)
-    few, many = (link_cosines(curve, np.zeros(n, int), settings) for n in (1000, 100_000))
-    assert 0.2 < few.between < many.between
-    # N(0.05, 0.1) exceeds 0.05 + 5.2 · 0.1 with a probability of 1e-7.
-    assert many.between == pytest.approx(0.57, abs=0.04)
-    blocks = link_cosines(curve, np.repeat([0, 1], 500), settings)
-    assert blocks.inside[0] < blocks.between == few.between
-    off = link_cosines(curve, np.zeros(1000, int), settings.model_copy(update={"false_links": None}))
-    assert off.between == 0.2
-
-
-def test_a_few_hundred_strangers_give_nearly_the_cosine_that_many_give() -> None:
+def test_a_few_hundred_strangers_give_nearly_the_tail_that_many_give() -> None:
     random = np.random.default_rng(6)
-    exact = 0.05 + 0.1 * 4.89  # N(0.05, 0.1) exceeds it with a probability of 5e-7
-    found = [fit_curve(random.normal(0.05, 0.1, 400), "one photo").threshold(5e-7) for _ in range(100)]
+    exact = 0.05 + 0.1 * 3.09  # N(0.05, 0.1) exceeds it with a probability of 1e-3
+    found = []
+    for _ in range(100):
+        curve = measured_tail(random.normal(0.05, 0.1, 400))
+        assert curve is not None
+        found.append(curve.threshold(1e-3))
     assert np.mean(found) == pytest.approx(exact, abs=0.02)
     assert np.percentile(np.abs(np.array(found) - exact), 90) < 0.07
+
+
+def test_a_handful_of_strangers_has_no_tail() -> None:
+    assert measured_tail(np.linspace(0, 0.3, 19)) is None
 
 
 @pytest.mark.parametrize("doubled", [0.005, 0.02, 0.1])
@@ -330,22 +325,14 @@ def test_photos_that_show_one_person_twice_do_not_raise_the_cosine_that_links(do
     """Collages, mirrors, a second box on one body: their two faces are no strangers."""
     random = np.random.default_rng(4)
     strangers = random.normal(0.04, 0.08, 984)
-    clean = fit_curve(strangers, "one photo")
+    clean = measured_tail(strangers)
     twice = strangers.copy()
     count = round(doubled * len(twice))
-    twice[:count] = random.normal(0.7, 0.08, count)
-    curve = fit_curve(twice, "one photo")
+    twice[:count] = random.normal(0.85, 0.05, count)
+    curve = measured_tail(twice)
+    assert curve is not None
+    assert clean is not None
     assert curve.doubled == count
     assert clean.doubled == 0
     for rate in (1e-4, 1e-7):
-        assert curve.threshold(rate) == pytest.approx(clean.threshold(rate), abs=0.04)
-
-
-def test_strangers_of_one_photo_raise_the_cosine_that_links(store: Store) -> None:
-    vectors, _ = faces(9, people=1, each=2, noise=0.75)
-    cosine = float(vectors[0] @ vectors[1])
-    assert 0.5 < cosine < 0.8
-    unlike = np.random.default_rng(0).normal(0.3, 0.2, 2000)
-    settings = with_settings(false_links=0.01)
-    assert len(partition(store.clusters(vectors, settings=settings))) == 1
-    assert len(partition(store.clusters(vectors, settings=settings, strangers=unlike))) == 2
+        assert curve.threshold(rate) == pytest.approx(clean.threshold(rate), abs=0.05)

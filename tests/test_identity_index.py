@@ -329,10 +329,9 @@ def write_couples(folder: Path, vectors: np.ndarray) -> list[Fragment]:
 
 
 def test_an_index_knows_the_strangers_of_all_its_collections_and_counts_them_once(tmp_path: Path) -> None:
-    """Each collection alone has too few photos of two people to measure the embedder's errors on."""
     index = new_index(tmp_path / "index")
     random = np.random.default_rng(2)
-    settings = SETTINGS.model_copy(update={"link_cosine": 0.2, "false_links": 0.01})
+    settings = SETTINGS.model_copy(update={"link_cosine": 0.2, "false_links": 1.0})
     vectors = random.normal(size=(3, 45, 2, 64))
     vectors /= np.linalg.norm(vectors, axis=3, keepdims=True)
 
@@ -344,10 +343,27 @@ def test_an_index_knows_the_strangers_of_all_its_collections_and_counts_them_onc
             str(folder / "people"), people, settings, 0, index,
         ).says  # fmt: skip
 
-    assert "from 0.2 on (link_cosine)" in said(0)
-    assert "(link_cosine)" in said(1)
+    assert "(45 pairs of strangers)" in said(0)
+    assert "(90 pairs of strangers)" in said(1)
     assert "(135 pairs of strangers)" in said(2)
     assert "(135 pairs of strangers)" in said(2)  # known by now
+
+
+@pytest.mark.parametrize("link_cosine", [0.2, 0.9])
+def test_a_cosine_that_costs_most_of_a_persons_pairs_is_said(tmp_path: Path, link_cosine: float) -> None:
+    random = np.random.default_rng(4)
+    people = random.normal(size=(20, 64))
+    faces = people[random.integers(0, 20, (60, 2))] + 0.7 * random.normal(size=(60, 2, 64))
+    faces /= np.linalg.norm(faces, axis=2, keepdims=True)
+    settings = SETTINGS.model_copy(
+        update={"link_cosine": link_cosine, "merge_cosine": link_cosine, "false_links": 1.0}
+    )
+    fragments = write_couples(tmp_path / "people", faces)
+    says = assign_with(
+        InlineEngine(), Job(str(tmp_path), NO_PIPELINE, {}), str(tmp_path / "search"),
+        str(tmp_path / "people"), fragments, settings, 0, None,
+    ).says  # fmt: skip
+    assert ("expect people in several identities" in says) == (link_cosine == 0.9)
 
 
 def test_a_forgotten_photo_takes_everyone_on_it_and_keeps_the_day_of_the_rest(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from curation.identities.vectors import Vectors
 from curation.settings.identities import IdentitiesSettings
 from curation.storage import join, remove
 
+LEAST_RECALL = 0.5  # of one person's pairs; less is said in the line of the phase
 SUSPECTS = pa.schema(
     [
         ("kind", pa.string()),
@@ -147,7 +148,7 @@ def _assigned(
             "cluster_size": sizes[at],
             "attach_cosine": of_alone(grouping.best),
             "attach_second": of_alone(grouping.second),
-            "attach_least": of_alone(np.full(len(rows), grouping.least)),
+            "attach_least": of_alone(np.full(len(rows), grouping.cosines.between)),
         },
         schema=ASSIGNED,
     )
@@ -181,5 +182,15 @@ def _said(grouping: Grouping) -> str:
     return (
         f"identities: {said['faces']} faces, {said['clusters']} clusters ({said['alone']} of one face, the "
         f"largest of {said['largest']}), linked from {said['link_cosine']:g} on ({measured}), "
-        f"{said['suspects']} suspected"
+        f"{said['suspects']} suspected{_lost(grouping.cosines.recall)}"
+    )
+
+
+def _lost(recall: float | None) -> str:
+    """What the cosine that joins costs, where that is more than `LEAST_RECALL` allows unsaid."""
+    if recall is None or recall >= LEAST_RECALL:
+        return ""
+    return (
+        f"; only {recall:.0%} of the pairs of one person lie there by the measured curves: the embedder "
+        "tells so many faces apart no better, so expect people in several identities"
     )

@@ -18,6 +18,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from curation.identities.exact_cosines import mean_cosine, sum_of
+from curation.identities.linking import LinkCosines
 from curation.identities.search import Pairs
 from curation.identities.vectors import Vectors
 
@@ -54,10 +55,14 @@ def agglomerate(
     photos: np.ndarray,
     hints: np.ndarray | None,
     edges: Pairs,
-    merge_cosine: float,
+    cosines: LinkCosines,
+    blocks: np.ndarray,
     start: Start | None = None,
 ) -> Clusters:
     """Clusters of all faces; one without an edge stays as it is.
+
+    blocks  int [n]: the collection of each face; clusters inside one join from `cosines.inside` on, others
+            from `cosines.between`
 
     The best pair is joined first; ties go to the lowest numbers, so the result depends on the set of
     faces and their numbers alone. Clusters that hold two faces of one photo, or (with `hints`) two
@@ -71,11 +76,11 @@ def agglomerate(
     for faces, links in _components(begun, edges):
         rows = vectors.take(faces)
         hint = None if hints is None else hints[faces]
-        part = _Part(rows, photos[faces], hint, begun[faces], frozen[faces], links)
-        if part.is_one(merge_cosine):
+        part = _Part(rows, photos[faces], hint, begun[faces], frozen[faces], blocks[faces], links)
+        if part.is_one(cosines.between):
             found.label[faces] = faces[0]
             continue
-        for members in part.join(merge_cosine):
+        for members in part.join(cosines):
             found.label[faces[members]] = faces[min(members)]
         found.refused += [(int(faces[a]), int(faces[b]), mean) for a, b, mean in part.refused]
     return found
@@ -112,6 +117,7 @@ class _Part:
         hints: np.ndarray | None,
         begun: np.ndarray,
         frozen: np.ndarray,
+        blocks: np.ndarray,
         links: np.ndarray,
     ) -> None:
         self._rows = rows
@@ -119,10 +125,11 @@ class _Part:
         self._hints = hints
         self._begun = np.unique(begun, return_inverse=True)[1]
         self._frozen = frozen
+        self._blocks = blocks
         self._links = links
         self.refused: list[tuple[int, int, float]] = []
 
-    def is_one(self, merge_cosine: float) -> bool:
+    def is_one(self, least: float) -> bool:
         """Whether nothing can keep the component from becoming one cluster: no pair in it is apart.
 
         Any mean is at least the least cosine, so every linked pair of clusters would be joined.
@@ -133,9 +140,9 @@ class _Part:
             return False
         if len(np.unique(self._begun[self._frozen])) > 1:
             return False
-        return float((self._rows @ self._rows.T).min()) >= merge_cosine + 10**-_DIGITS
+        return float((self._rows @ self._rows.T).min()) >= least + 10**-_DIGITS
 
-    def join(self, merge_cosine: float) -> list[list[int]]:
+    def join(self, cosines: LinkCosines) -> list[list[int]]:
         """The clusters, as lists of places."""
         members: dict[int, list[int]] = defaultdict(list)
         for place, unit in enumerate(self._begun.tolist()):
@@ -143,6 +150,8 @@ class _Part:
         sums = {unit: sum_of(self._rows[faces]) for unit, faces in members.items()}
         photos = {unit: set(self._photos[faces].tolist()) for unit, faces in members.items()}
         hints = {unit: self._hint_set(faces) for unit, faces in members.items()}
+        block = {unit: self._block_of(faces) for unit, faces in members.items()}
+        lowest = cosines.least()
         frozen = {unit: bool(self._frozen[faces].any()) for unit, faces in members.items()}
         linked: dict[int, set[int]] = defaultdict(set)
         heap: list[tuple[float, int, int, int, int]] = []
@@ -150,7 +159,10 @@ class _Part:
         def push(a: int, b: int) -> None:
             a, b = min(a, b), max(a, b)
             mean = mean_cosine(sums[a], len(members[a]), sums[b], len(members[b]))
-            if mean >= merge_cosine:
+            if mean < lowest:
+                return
+            inside = block[a] is not None and block[a] == block[b]
+            if inside or mean >= cosines.between:
                 heapq.heappush(heap, (-mean, a, b, len(members[a]), len(members[b])))
 
         for left, right in np.unique(np.sort(self._begun[self._links], axis=1), axis=0).tolist():
@@ -176,6 +188,7 @@ class _Part:
             photos[a] |= photos.pop(b)
             hints[a] |= hints.pop(b)
             frozen[a] |= frozen.pop(b)
+            block[a] = block[a] if block[a] == block.pop(b) else None
             for other in linked.pop(b):
                 linked[other].discard(b)
                 if other != a:
@@ -187,6 +200,11 @@ class _Part:
 
     def _hint_set(self, faces: list[int]) -> set[int]:
         return set() if self._hints is None else {int(h) for h in self._hints[faces] if h >= 0}
+
+    def _block_of(self, faces: list[int]) -> int | None:
+        """The block that holds them all; None: several."""
+        held = np.unique(self._blocks[faces])
+        return int(held[0]) if len(held) == 1 else None
 
     def _given(self, faces: list[int]) -> int:
         """The first face of those that was given away."""

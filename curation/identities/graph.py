@@ -1,58 +1,14 @@
 """The neighbour graph of faces: who may be linked to whom.
 
-An edge needs a cosine of at least the threshold, and to be mutual among the k nearest or to share
-neighbours, and never joins two faces of one photo (a verification threshold alone links a few wrong
-pairs for each face once there are millions: ../docs/identities.md).
+An edge needs at least the cosine that joins two clusters (a mean that reaches it has such a pair), and to be
+mutual among the k nearest or to share neighbours, and never joins two faces of one photo.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 
-from curation.identities.false_match import FalseMatchCurve
+from curation.identities.linking import LinkCosines
 from curation.identities.search import Pairs
 from curation.settings.identities import IdentitiesSettings
-
-
-@dataclass(frozen=True)
-class LinkCosines:
-    """The least cosine of an edge: inside each block, and between two of them.
-
-    inside   float64 [blocks]: strangers that a face meets in its own block are few, so it is lower there
-    between  that of the whole collection
-    """
-
-    inside: np.ndarray
-    between: float
-
-    def of(self, left_block: np.ndarray, right_block: np.ndarray) -> np.ndarray:
-        """For each pair of blocks."""
-        return np.where(left_block == right_block, self.inside[left_block], self.between)
-
-    def least(self) -> float:
-        """The lowest of all."""
-        return float(min(self.between, self.inside.min()))
-
-
-def link_cosines(
-    curve: FalseMatchCurve | None, blocks: np.ndarray, settings: IdentitiesSettings
-) -> LinkCosines:
-    """`link_cosine`, raised so far that a face expects at most `false_links` wrong links to strangers.
-
-    A face is compared with all others of its block, and with all of the collection: at n faces and a
-    false-match rate f it meets n · f strangers above the threshold.
-    """
-    sizes = np.bincount(blocks)
-    if curve is None or settings.false_links is None:
-        return LinkCosines(np.full(len(sizes), settings.link_cosine), settings.link_cosine)
-
-    def raised(faces: int) -> float:
-        assert curve is not None
-        assert settings.false_links is not None
-        return max(settings.link_cosine, curve.threshold(settings.false_links / max(faces, 1)))
-
-    by_size = {int(size): raised(int(size)) for size in np.unique(sizes)}
-    return LinkCosines(np.array([by_size[int(size)] for size in sizes]), raised(len(blocks)))
 
 
 def build_edges(
@@ -72,7 +28,8 @@ def build_edges(
     seeds   bool [n]: faces good enough to link
     """
     left, right = pairs.left, pairs.right
-    keep = pairs.cosine >= cosines.of(blocks[left], blocks[right]).astype(np.float32)
+    least = np.where(blocks[left] == blocks[right], cosines.inside, cosines.between)
+    keep = pairs.cosine >= least.astype(np.float32)
     keep &= seeds[left] & seeds[right] & (photos[left] != photos[right])
     if settings.hints == "separate":
         keep &= (hints[left] < 0) | (hints[right] < 0) | (hints[left] == hints[right])

@@ -9,14 +9,14 @@ from curation.engine import Engine, Job
 from curation.identities.attach import attach
 from curation.identities.cluster import Start, agglomerate
 from curation.identities.control import SplitGaps, Suspect, near_misses, part_clusters, prototype_cosines
-from curation.identities.false_match import FalseMatchCurve, measure_curve
-from curation.identities.graph import build_edges, link_cosines
+from curation.identities.graph import build_edges
+from curation.identities.linking import LinkCosines, LinkEvidence, fixed_cosines
 from curation.identities.search import find_pairs
 from curation.identities.vectors import Vectors
 from curation.settings.identities import IdentitiesSettings
 
 _BELOW = 0.1  # pairs this far below an edge's cosine still name the clusters that a lone face is held against
-_NEAR_MISS = 0.05  # of `merge_cosine`
+_NEAR_MISS = 0.05  # below the cosine that joins
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Grouping:
     label      int [n]: the cluster of each face (its least member)
     prototype  float64 [n]: cosine to the mean of the others of its cluster; 1 where it is alone
     best, second  float64 [n]: of lone faces, cosines to the nearest two prototypes; nan for the others
-    least      float64: the cosine that attaches, and that links faces of different collections
+    cosines    that join; the one between collections attaches, too
     refused    joins of two frozen clusters, as (face, face, mean cosine)
     """
 
@@ -56,8 +56,7 @@ class Grouping:
     prototype: np.ndarray
     best: np.ndarray
     second: np.ndarray
-    least: float
-    curve: FalseMatchCurve | None
+    cosines: LinkCosines
     suspects: list[Suspect]
     refused: list[tuple[int, int, float]] = field(default_factory=list)
 
@@ -65,16 +64,15 @@ class Grouping:
         """Numbers for people: counts, the curve, the threshold."""
         sizes = np.bincount(self.label, minlength=len(self.label))
         sizes = sizes[sizes > 0]
-        curve = self.curve
+        curve = self.cosines.curve
         return {
             "faces": len(self.label),
             "clusters": len(sizes),
             "alone": int((sizes == 1).sum()),
             "largest": int(sizes.max(initial=0)),
-            "link_cosine": round(self.least, 4),
-            "strangers": None
-            if curve is None
-            else {"pairs": curve.pairs, "from": curve.source, "doubled": curve.doubled},
+            "link_cosine": round(self.cosines.between, 4),
+            "strangers": None if curve is None else {"pairs": curve.pairs, "doubled": curve.doubled},
+            "recall": self.cosines.recall,
             "suspects": len(self.suspects),
         }
 
@@ -93,23 +91,25 @@ def group_faces(
     start   clusters that are there already (an index); they may grow and are never joined or parted
     fresh   bool [n]: only these are linked anew, to each other and to what is there
     """
-    curve = None
-    if settings.false_links is not None:
-        curve = measure_curve(faces.strangers, faces.vectors, faces.photos, settings.neighbours)
-    cosines = link_cosines(curve, faces.blocks, settings)
+    evidence, cosines = None, fixed_cosines(settings)
     floor = max(cosines.least() - _BELOW, -1.0)
+    if settings.false_links is not None and len(faces.photos) > 1:
+        evidence = LinkEvidence(faces.strangers, faces.vectors, faces.photos)
+        floor = min(floor, evidence.floor())
     pairs = find_pairs(engine, job, folder, faces.vectors, floor, settings.search, settings.resources, fresh)
+    if evidence is not None:
+        cosines = evidence.weigh(pairs, faces.photos, faces.blocks, fresh, evidence.floor(), settings)
     hints = faces.hints if settings.hints == "separate" else None
     edges = build_edges(pairs, faces.photos, faces.hints, faces.blocks, faces.seeds, cosines, settings)
-    clusters = agglomerate(faces.vectors, faces.photos, hints, edges, settings.merge_cosine, start)
+    clusters = agglomerate(faces.vectors, faces.photos, hints, edges, cosines, faces.blocks, start)
     fixed = None if start is None else start.frozen
     gaps = SplitGaps(settings.split_gap, settings.split_gap_headwear, faces.headwear)
     label, suspects = part_clusters(faces.vectors, clusters.label, edges, gaps, fixed)
     least = np.full(len(label), cosines.between)
-    attached = attach(faces.vectors, label, faces.photos, hints, pairs, least, settings.attach_margin)
-    suspects += near_misses(faces.vectors, attached.label, edges, settings.merge_cosine, _NEAR_MISS)
+    near = pairs.at_least(cosines.least() - _BELOW)
+    attached = attach(faces.vectors, label, faces.photos, hints, near, least, settings.attach_margin)
+    suspects += near_misses(faces.vectors, attached.label, near, cosines.between, _NEAR_MISS)
     prototype = prototype_cosines(faces.vectors, attached.label)
     return Grouping(
-        attached.label, prototype, attached.best, attached.second, cosines.between, curve, suspects,
-        clusters.refused,
+        attached.label, prototype, attached.best, attached.second, cosines, suspects, clusters.refused
     )  # fmt: skip

@@ -47,6 +47,11 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.left)
 
+    def at_least(self, cosine: float) -> "Pairs":
+        """Those with this cosine or a higher one."""
+        near = self.cosine >= np.float32(cosine)
+        return Pairs(self.left[near], self.right[near], self.cosine[near])
+
 
 def find_pairs(
     engine: Engine,

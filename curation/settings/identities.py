@@ -31,17 +31,20 @@ class IdentitiesSettings(Settings):
     search: SearchSettings = SearchSettings()
     seeds: SeedSettings = SeedSettings()
     neighbours: int = threshold(32, ge=1, le=1024, description="k of the neighbour graph")
-    link_cosine: float = threshold(0.35, ge=-1, le=1, description="an edge needs at least this")
+    link_cosine: float = threshold(
+        0.25, ge=-1, le=1, description="no pair of faces below is an edge, and no two clusters join below"
+    )
     false_links: float | None = threshold(
-        0.001,
+        1.0,
         gt=0,
-        description="wrong links a face may expect; raises link_cosine with the number of faces. None: never",
+        description="wrong pairs that a right one may cost at the cosine that joins, measured on each "
+        "collection and never below link_cosine. None: link_cosine and merge_cosine alone",
     )
     min_shared: int = threshold(
         3, ge=1, description="shared neighbours that stand in for being mutual in the top k"
     )
     merge_cosine: float = threshold(
-        0.3, ge=-1, le=1, description="average linkage: two clusters join from this mean cosine on"
+        0.25, ge=-1, le=1, description="average linkage: two clusters join from this mean cosine on, at least"
     )
     split_gap: float = threshold(
         0.2, gt=0, le=2, description="two halves so much nearer in themselves than to each other are parted"

@@ -1,0 +1,117 @@
+"""The cosine that joins is measured on each collection, and moves with the evidence, not at a line."""
+
+import numpy as np
+import pytest
+
+from benchmarks.link_cosine import draw_world, figures, group
+from benchmarks.synthetic_faces import Faces
+from curation.identities.linking import LinkCosines, LinkEvidence
+from curation.identities.search import Pairs
+from curation.settings.identities import IdentitiesSettings
+
+World = tuple[Faces, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def weak() -> list[World]:
+    return [draw_world("weak", 250, seed) for seed in range(3)]
+
+
+@pytest.fixture(scope="module")
+def strong() -> World:
+    return draw_world("strong", 500, 0)
+
+
+def mean(rows: list[dict[str, float]], name: str) -> float:
+    return float(np.mean([row[name] for row in rows]))
+
+
+def by_hand(link: float, merge: float) -> dict[str, float | None]:
+    return {"false_links": None, "link_cosine": link, "merge_cosine": merge}
+
+
+@pytest.mark.parametrize("known", [0, 60, 1000])
+def test_a_strong_embedder_is_grouped_as_by_the_best_cosine_whatever_is_known_of_strangers(
+    strong: World, known: int
+) -> None:
+    faces, strangers = strong
+    found = figures(faces, strangers[:known])
+    assert found["f"] >= 0.99
+    assert found["p"] >= 0.99
+
+
+@pytest.mark.parametrize("known", [0, 125, 1000])
+def test_a_weak_embedder_keeps_precision_and_half_of_its_recall(weak: list[World], known: int) -> None:
+    """125 pairs of strangers once raised the cosine to .71 and cut recall from 1.00 to .10."""
+    found = [figures(faces, strangers[:known]) for faces, strangers in weak]
+    assert mean(found, "p") >= 0.97
+    assert mean(found, "r") >= 0.5
+
+
+def test_one_pair_of_strangers_more_moves_the_cosine_by_next_to_nothing(weak: list[World]) -> None:
+    for faces, strangers in weak:
+        for count in (19, 99):
+            one, other = (figures(faces, strangers[:n])["cosine"] for n in (count, count + 1))
+            assert abs(one - other) <= 0.03
+
+
+def test_more_faces_of_a_weak_embedder_ask_for_a_higher_cosine() -> None:
+    few, many = (draw_world("weak", n, 1) for n in (60, 1000))
+    assert figures(many[0], many[1][:400])["cosine"] > figures(few[0], few[1][:400])["cosine"] + 0.03
+
+
+def test_a_higher_cosine_by_hand_never_lowers_precision(weak: list[World]) -> None:
+    """Cutting edges alone would: a face whose own people are cut off goes to strangers."""
+    found = [
+        mean([figures(faces, strangers[:0], **by_hand(link, 0.3)) for faces, strangers in weak], "p")
+        for link in (0.3, 0.4, 0.45, 0.6)
+    ]
+    assert found == sorted(found)
+
+
+def test_what_the_cosine_costs_is_measured_with_it(strong: World, weak: list[World]) -> None:
+    good = group(strong[0], strong[1][:400], IdentitiesSettings()).cosines
+    strict = group(weak[0][0], weak[0][1][:400], IdentitiesSettings(link_cosine=0.7)).cosines
+    assert good.recall is not None
+    assert strict.recall is not None
+    assert good.recall > 0.97
+    assert strict.recall < 0.2
+    assert group(weak[0][0], weak[0][1], IdentitiesSettings(false_links=None)).cosines.recall is None
+
+
+def test_near_copies_say_nothing_of_what_one_person_looks_like(weak: list[World]) -> None:
+    faces, strangers = weak[0]
+    copies = Faces(
+        np.concatenate([faces.vectors, faces.vectors[:60]]),
+        np.concatenate([faces.person, faces.person[:60]]),
+        np.arange(len(faces.person) + 60),
+    )
+    alone, beside = (group(f, strangers[:400], IdentitiesSettings()).cosines for f in (faces, copies))
+    assert alone.recall is not None
+    assert beside.recall is not None
+    assert abs(alone.between - beside.between) <= 0.04
+    assert abs(alone.recall - beside.recall) <= 0.1
+
+
+def test_faces_of_one_collection_are_linked_more_freely_than_those_of_two(weak: list[World]) -> None:
+    faces, strangers = draw_world("weak", 500, 3)
+    collections = faces.person % 5  # nobody is in two of them
+
+    class Rows:
+        count, dimension = len(faces.person), faces.vectors.shape[1]
+
+        def take(self, rows: np.ndarray) -> np.ndarray:
+            return np.asarray(faces.vectors[rows])
+
+    evidence = LinkEvidence(strangers[:400], Rows(), faces.photo)  # type: ignore[arg-type]
+    floor = evidence.floor()
+    cosines = np.triu(faces.vectors @ faces.vectors.T, 1)
+    left, right = np.nonzero(cosines >= floor)
+    pairs = Pairs(left, right, cosines[left, right])
+
+    def weighed(blocks: np.ndarray) -> LinkCosines:
+        return evidence.weigh(pairs, faces.photo, blocks, None, floor, IdentitiesSettings())
+
+    apart, together = weighed(collections), weighed(np.zeros(len(collections), int))
+    assert together.inside == together.between
+    assert apart.inside <= together.between < apart.between
