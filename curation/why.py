@@ -9,6 +9,8 @@ import pyarrow.compute as pc
 from curation.errors import ConfigError, printable
 from curation.fragments import list_fragments
 from curation.ledger import FAILED
+from curation.people.lone_faces import own_faces
+from curation.report.fragment_rows import tables
 from curation.run_folder import require_run
 from curation.storage import exists, join, read_table
 
@@ -48,6 +50,8 @@ def why_lines(found: dict[str, Any]) -> list[str]:
         lines += [f"  {_line(decision)}" for decision in photo["decisions"]]
         for person in photo["people"]:
             lines.append(f"  person {person['person_id'][-12:]}  box {person['box']}")
+            if person["from_face"]:
+                lines[-1] += "  derived from a face"
             if person.get("identity"):
                 lines[-1] += f"  identity {person['identity']}"
             if person.get("group"):
@@ -117,18 +121,20 @@ def _photos_named(run: str, wanted: str) -> list[dict[str, Any]]:
     if folder == "people":
         columns += ["person_ids", "person_verdicts", "person_decisions", "boxes", "box_scores"]
     found = []
-    for table in _tables(run, folder, columns):
+    for table in tables(run, folder, [*columns, "from_face"]):
         is_wanted = pc.or_(pc.equal(table["source_key"], wanted), pc.equal(table["file_name"], wanted))
         if names:
             is_wanted = pc.or_kleene(is_wanted, pc.is_in(table["photo_id"], pa.array(sorted(names))))
         if len(wanted) >= _LEAST_PREFIX:
             is_wanted = pc.or_kleene(is_wanted, pc.starts_with(table["photo_id"], wanted))
         for row in table.filter(pc.fill_null(is_wanted, False)).to_pylist():
+            derived = own_faces(row)
             people = [
                 {
                     "person_id": person_id,
                     "box": [round(value) for value in row["boxes"][i]],
                     "score": row["box_scores"][i],
+                    "from_face": i in derived,
                     "decisions": row["person_decisions"][i],
                 }
                 for i, person_id in enumerate(row.get("person_ids") or [])
