@@ -38,7 +38,25 @@ def explain(run: str, wanted: str) -> dict[str, Any]:
             extra = later(person["person_id"])
             people.append({**person, **extra, "decisions": person["decisions"] + extra["decisions"]})
         found.append({**photo, "people": people})
+    _follow(run, found, later)
     return {"run": run, "photos": found}
+
+
+def _follow(run: str, photos: list[dict[str, Any]], later: Any) -> None:
+    """Sets `original` of each copy: {photo_id, people}, whom its original shows; None of other photos."""
+    wanted = pa.array(sorted({photo["copy_of"] for photo in photos if photo["copy_of"]}), pa.string())
+    shown: dict[str, list[dict[str, Any]]] = {}
+    for table in tables(run, "people", ["photo_id", "copy_of", "person_ids"]) if len(wanted) else ():
+        mine = pc.and_(pc.is_in(table["photo_id"], wanted), pc.is_null(table["copy_of"]))
+        for row in table.filter(mine).to_pylist():
+            told = {person_id: later(person_id) for person_id in row["person_ids"]}
+            shown[row["photo_id"]] = [
+                {"person_id": person_id, "identity": more["identity"], "group": more["group"]}
+                for person_id, more in told.items()
+            ]
+    for photo in photos:
+        copy_of = photo.pop("copy_of")
+        photo["original"] = {"photo_id": copy_of, "people": shown.get(copy_of, [])} if copy_of else None
 
 
 def why_lines(found: dict[str, Any]) -> list[str]:
@@ -48,6 +66,10 @@ def why_lines(found: dict[str, Any]) -> list[str]:
         size = f"  {photo['width']} × {photo['height']} px" if photo["width"] else ""
         lines.append(f"photo {photo['photo_id'] or '(no bytes)'}  {photo['source_key']}{size}")
         lines += [f"  {_line(decision)}" for decision in photo["decisions"]]
+        for person in photo["original"]["people"] if photo["original"] else []:
+            told = f"identity {person['identity'] or 'none'}"
+            told += f"  group {person['group']}" if person["group"] else ""
+            lines.append(f"  its original shows person {person['person_id'][-12:]}  {told}")
         for person in photo["people"]:
             lines.append(f"  person {person['person_id'][-12:]}  box {person['box']}")
             if person["from_face"]:
@@ -121,7 +143,7 @@ def _photos_named(run: str, wanted: str) -> list[dict[str, Any]]:
     if folder == "people":
         columns += ["person_ids", "person_verdicts", "person_decisions", "boxes", "box_scores"]
     found = []
-    for table in tables(run, folder, [*columns, "from_face"]):
+    for table in tables(run, folder, [*columns, "from_face", "copy_of"]):
         is_wanted = pc.or_(pc.equal(table["source_key"], wanted), pc.equal(table["file_name"], wanted))
         if names:
             is_wanted = pc.or_kleene(is_wanted, pc.is_in(table["photo_id"], pa.array(sorted(names))))
@@ -139,7 +161,7 @@ def _photos_named(run: str, wanted: str) -> list[dict[str, Any]]:
                 }
                 for i, person_id in enumerate(row.get("person_ids") or [])
             ]
-            photo = {name: row[name] for name in columns[:7]}
+            photo = {name: row[name] for name in columns[:7]} | {"copy_of": row.get("copy_of")}
             found.append({**photo, "people": people})
     return found
 
