@@ -21,6 +21,7 @@ _SETTINGS = {
     ("screen", "opted_out"): "photos.screen.opt_out",
     ("nsfw", "nsfw"): "people.nsfw.max_score",
     ("face", "no_face"): "people.face",
+    ("full_body", "from_face"): "people.full_body",
     ("minor", "minor"): "people.age",
 }
 

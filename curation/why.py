@@ -9,6 +9,8 @@ import pyarrow.compute as pc
 from curation.errors import ConfigError, printable
 from curation.fragments import list_fragments
 from curation.ledger import FAILED
+from curation.people.lone_faces import own_faces
+from curation.report.fragment_rows import tables
 from curation.run_folder import require_run
 from curation.storage import exists, join, read_table
 
@@ -36,7 +38,25 @@ def explain(run: str, wanted: str) -> dict[str, Any]:
             extra = later(person["person_id"])
             people.append({**person, **extra, "decisions": person["decisions"] + extra["decisions"]})
         found.append({**photo, "people": people})
+    _follow(run, found, later)
     return {"run": run, "photos": found}
+
+
+def _follow(run: str, photos: list[dict[str, Any]], later: Any) -> None:
+    """Sets `original` of each copy: {photo_id, people}, whom its original shows; None of other photos."""
+    wanted = pa.array(sorted({photo["copy_of"] for photo in photos if photo["copy_of"]}), pa.string())
+    shown: dict[str, list[dict[str, Any]]] = {}
+    for table in tables(run, "people", ["photo_id", "copy_of", "person_ids"]) if len(wanted) else ():
+        mine = pc.and_(pc.is_in(table["photo_id"], wanted), pc.is_null(table["copy_of"]))
+        for row in table.filter(mine).to_pylist():
+            told = {person_id: later(person_id) for person_id in row["person_ids"]}
+            shown[row["photo_id"]] = [
+                {"person_id": person_id, "identity": more["identity"], "group": more["group"]}
+                for person_id, more in told.items()
+            ]
+    for photo in photos:
+        copy_of = photo.pop("copy_of")
+        photo["original"] = {"photo_id": copy_of, "people": shown.get(copy_of, [])} if copy_of else None
 
 
 def why_lines(found: dict[str, Any]) -> list[str]:
@@ -46,8 +66,14 @@ def why_lines(found: dict[str, Any]) -> list[str]:
         size = f"  {photo['width']} × {photo['height']} px" if photo["width"] else ""
         lines.append(f"photo {photo['photo_id'] or '(no bytes)'}  {photo['source_key']}{size}")
         lines += [f"  {_line(decision)}" for decision in photo["decisions"]]
+        for person in photo["original"]["people"] if photo["original"] else []:
+            told = f"identity {person['identity'] or 'none'}"
+            told += f"  group {person['group']}" if person["group"] else ""
+            lines.append(f"  its original shows person {person['person_id'][-12:]}  {told}")
         for person in photo["people"]:
             lines.append(f"  person {person['person_id'][-12:]}  box {person['box']}")
+            if person["from_face"]:
+                lines[-1] += "  derived from a face"
             if person.get("identity"):
                 lines[-1] += f"  identity {person['identity']}"
             if person.get("group"):
@@ -117,23 +143,25 @@ def _photos_named(run: str, wanted: str) -> list[dict[str, Any]]:
     if folder == "people":
         columns += ["person_ids", "person_verdicts", "person_decisions", "boxes", "box_scores"]
     found = []
-    for table in _tables(run, folder, columns):
+    for table in tables(run, folder, [*columns, "from_face", "copy_of"]):
         is_wanted = pc.or_(pc.equal(table["source_key"], wanted), pc.equal(table["file_name"], wanted))
         if names:
             is_wanted = pc.or_kleene(is_wanted, pc.is_in(table["photo_id"], pa.array(sorted(names))))
         if len(wanted) >= _LEAST_PREFIX:
             is_wanted = pc.or_kleene(is_wanted, pc.starts_with(table["photo_id"], wanted))
         for row in table.filter(pc.fill_null(is_wanted, False)).to_pylist():
+            derived = own_faces(row)
             people = [
                 {
                     "person_id": person_id,
                     "box": [round(value) for value in row["boxes"][i]],
                     "score": row["box_scores"][i],
+                    "from_face": i in derived,
                     "decisions": row["person_decisions"][i],
                 }
                 for i, person_id in enumerate(row.get("person_ids") or [])
             ]
-            photo = {name: row[name] for name in columns[:7]}
+            photo = {name: row[name] for name in columns[:7]} | {"copy_of": row.get("copy_of")}
             found.append({**photo, "people": people})
     return found
 

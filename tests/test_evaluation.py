@@ -24,6 +24,7 @@ from curation.evaluation.measure import Measure
 from curation.evaluation.truth import Truth, read_truth
 from curation.evaluation.whose_face import whose_faces
 from curation.people.atr import decode_map, encode_map
+from curation.why import explain, why_lines
 from tests.drawn_people import Drawn, collection, jpeg_of, write_folder
 from tests.drawn_pipeline import curate, persona, settings, write_config
 from tests.drawn_pipeline import rows_of as barrier
@@ -121,15 +122,19 @@ def test_a_detection_of_nobody_lowers_the_precision_of_detection_and_of_its_clus
     asked = {name[:64] for row in barrier(finished.run / "outfits") for pair in row["pairs"] for name in
              (pair["a"], pair["b"])}  # fmt: skip
     copied = {photo["copy_of"] for photo in photos}
+    copies = {photo["photo_id"] for photo in photos if photo["copy_of"] is not None}
     gone = next(p for p in people if p["photo_id"] not in asked | copied | set(finished.grouped))
     people.remove(gone)
     after = finished.values(tmp_path, (photos, people, outfits))
     moved = changed(perfect, after)
     moved.pop("face_pairs", None)
+    together = 6 * 28 + 2 * 8  # two people have a copy more
+    lost = 8 if any(gone["identity"] == one["identity"] for one in people if one["photo_id"] in copies) else 7
     assert moved == {
         "detect_precision": round(47 / 48, 5),
         "identity_bcubed_precision": round((40 + 7 * 7 / 8) / 47, 5),
         "identity_pairwise_precision": round((6 * 28 - 7) / (6 * 28), 5),
+        "identity_copies_pairwise_precision": round((together - lost) / together, 5),
         "pair_recall": round(len(finished.grouped) // 4 * 6 / (72 - 3), 5),
     }
 
@@ -142,6 +147,52 @@ def test_a_photo_taken_for_a_copy_lowers_the_precision_of_copies(
     photos[-1]["copy_of"] = None
     after = finished.values(tmp_path, (photos, people, outfits))
     assert changed(perfect, after) == {"duplicate_precision": 0.5}
+
+
+def copies_of(finished: Finished) -> list[tuple[str, str]]:
+    """(photo_id of a rejected copy, that of its original)."""
+    rows = barrier(finished.run / "photos")
+    return [(row["photo_id"], row["copy_of"]) for row in rows if row["copy_of"] is not None]
+
+
+def test_a_copy_counts_in_the_identity_of_its_original_and_in_no_other_figure(
+    finished: Finished, perfect: Values, tmp_path: Path
+) -> None:
+    photos, people, outfits = deepcopy(finished.rows)
+    copy, _ = copies_of(finished)[0]
+    next(person for person in people if person["photo_id"] == copy)["identity"] = "somebody else"
+    after = finished.values(tmp_path, (photos, people, outfits))
+    # Six people of eight photos; two of them have a copy more, of which one is said to be somebody else's.
+    together = 6 * 28 + 2 * 8
+    assert changed(perfect, after) == {
+        "identity_copies_pairwise_precision": round((together - 8) / together, 5),
+    }
+
+
+def test_copies_change_no_figure_where_the_truth_shows_nobody_on_them(
+    finished: Finished, perfect: Values, tmp_path: Path
+) -> None:
+    photos, people, outfits = deepcopy(finished.rows)
+    copies = {copy for copy, _ in copies_of(finished)}
+    people = [person for person in people if person["photo_id"] not in copies]
+    assert changed(perfect, finished.values(tmp_path, (photos, people, outfits))) == {}
+
+
+def test_a_rejected_copy_is_told_with_the_people_of_its_original_and_is_in_no_group(
+    finished: Finished,
+) -> None:
+    identities = {row["person_id"]: row["identity"] for row in barrier(finished.run / "identities")}
+    assert len(copies_of(finished)) == len(COPIES)
+    for copy, original in copies_of(finished):
+        found = explain(str(finished.run), copy)
+        (photo,) = found["photos"]
+        assert (photo["decisions"][-1]["reason"], photo["people"]) == ("near_copy", [])
+        (person,) = photo["original"]["people"]
+        assert person["person_id"] == f"{original}-0"
+        assert person["identity"] == identities[f"{original}-0"]
+        assert any(f"identity {person['identity']}" in line for line in why_lines(found))
+        assert explain(str(finished.run), original)["photos"][0]["original"] is None
+        assert copy not in finished.grouped
 
 
 def test_a_copy_that_was_let_in_lowers_the_recall_of_copies(

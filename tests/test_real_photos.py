@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from curation.why import explain
 from tests.drawn_pipeline import ROOT, command, environment, persona, rows_of
@@ -19,6 +20,9 @@ FIGURES = {
     "biden": {"train_biden_biden.jpg", "train_biden_biden2.jpg"},
 }
 BOTH = "test_obama_and_biden.jpg"
+# A face of that photo and what is just around it: the detector finds nobody there.
+FACE_OF_BOTH = (1563, 998, 1838, 1273)
+FACE_CROP = "face-crop.jpg"
 
 
 def curate_real(out: Path, *words: str) -> dict[str, Any]:
@@ -26,7 +30,12 @@ def curate_real(out: Path, *words: str) -> dict[str, Any]:
     assert found is not None
     assert found.origin is not None
     assets = Path(found.origin).parent / "assets"
-    sources = f"source.path=[{REAL / 'photos'}, {assets}]"
+    crops = out.parent / "crops"
+    if not crops.exists():
+        crops.mkdir()
+        with Image.open(REAL / "photos" / BOTH) as photo:
+            photo.crop(FACE_OF_BOTH).resize((150, 150)).save(crops / FACE_CROP, quality=92)
+    sources = f"source.path=[{REAL / 'photos'}, {assets}, {crops}]"
     done = subprocess.run(
         command(
             "curate", "real-photos", "--set", sources, "--set", f"models.path={REAL / 'models'}",
@@ -78,9 +87,18 @@ def test_resized_copies_are_near_copies_of_the_largest(run: Path) -> None:
         assert last["score"] <= last["threshold"]
 
 
+def test_a_face_crop_of_150_px_has_a_person_and_the_face_says_so(run: Path) -> None:
+    row = next(row for row in rows_of(run / "people") if row["file_name"] == FACE_CROP)
+    assert (row["verdict"], len(row["person_ids"])) == ("kept", 1)
+    assert row["from_face"][0]["score"] > 0.8
+    assert row["person_decisions"][0][-1]["stage"] == "appearance"
+    person = next(person for person in rows_of(run / "identities") if person["file_name"] == FACE_CROP)
+    assert person["identity"] is not None
+
+
 def test_every_photo_has_an_answer(run: Path) -> None:
     photos = {row["file_name"]: row for row in rows_of(run / "people")}
-    assert len(photos) == 11
+    assert len(photos) == 12
     for name, row in photos.items():
         assert row["decisions"], name
         answer = explain(str(run), name)["photos"][0]
@@ -120,5 +138,5 @@ def test_status_counts_every_stage(run: Path) -> None:
         assert entry["in"] == entry["kept"] + entry["rejected"] + entry["failed"]
     assert status["stages"][0] | {"reasons": {}} == {
         "phase": "photos", "stage": "read", "unit": "photo",
-        "in": 11, "kept": 11, "rejected": 0, "failed": 0, "reasons": {},
+        "in": 12, "kept": 12, "rejected": 0, "failed": 0, "reasons": {},
     }  # fmt: skip

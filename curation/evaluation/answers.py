@@ -11,7 +11,10 @@ from curation.evaluation.boxes import match_boxes
 from curation.evaluation.truth import Truth
 from curation.fragments import list_fragments
 from curation.ledger import KEPT
+from curation.people.lone_faces import own_faces
+from curation.report.fragment_rows import tables
 from curation.run_folder import pipeline_of, read_json
+from curation.settings.people import PeopleSettings
 from curation.storage import exists, join, read_table
 
 
@@ -27,13 +30,14 @@ class Photo:
 
 @dataclass(frozen=True)
 class Person:
-    """A person that the detector kept, and what was measured of it; None where it was not.
+    """A person that was found, and what was measured of it; None where it was not.
 
     box       float [4] x0, y0, x1, y1 in px of the photo
     keypoints float [17, 3] x, y, score
     mask, labels  PNG bytes on `whole_box(box)`
     embedding float32, only where the stage `face` kept the person
     truth     the row of people.parquet that it was matched to
+    lone_face float [4] the box of the face that the person was derived from; None where a detector found it
     """
 
     person_id: str
@@ -44,6 +48,7 @@ class Person:
     labels: bytes | None
     embedding: np.ndarray | None
     truth: dict[str, Any] | None
+    lone_face: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ def read_answers(run: str, truth: Truth) -> Answers:
         raise ConfigError(
             f"{run}: none of its {len(answers.photos)} photos is in the truth; another collection?"
         )
-    answers.looked_at = list(_looked_at(run, truth, pipeline.people.detect.min_score))
+    answers.looked_at = list(_looked_at(run, truth, pipeline.people))
     answers.identified = list(read_identified(run))
     for row in _rows(run, "outfits", ["pairs"]):
         answers.pairs += [(pair["a"], pair["b"], pair["same"]) for pair in row["pairs"] or []]
@@ -116,7 +121,7 @@ def read_answers(run: str, truth: Truth) -> Answers:
 def read_looked_at(run: str, truth: Truth) -> Iterator[LookedAt]:
     """The photos that the detector saw, of a run that has at least its people."""
     _, pipeline = pipeline_of(run)
-    return _looked_at(run, truth, pipeline.people.detect.min_score)
+    return _looked_at(run, truth, pipeline.people)
 
 
 def _rows(run: str, folder: str, columns: list[str]) -> Iterator[dict[str, Any]]:
@@ -131,24 +136,40 @@ def _photos(run: str) -> Iterator[Photo]:
             yield Photo(row["photo_id"], row["source_key"], screened, row["copy_of"])
 
 
-def _looked_at(run: str, truth: Truth, min_score: float) -> Iterator[LookedAt]:
+def _looked_at(run: str, truth: Truth, people_settings: PeopleSettings) -> Iterator[LookedAt]:
+    lone = people_settings.lone_faces
     columns = ["photo_id", "width", "height", "person_ids", "person_decisions"]
     columns += ["boxes", "box_scores", "keypoints", "faces", "masks", "labels"]
-    for row in _rows(run, "people", columns):
+    rows = (row for table in tables(run, "people", [*columns, "from_face"]) for row in table.to_pylist())
+    for row in rows:
         if row["boxes"] is None or row["photo_id"] not in truth.photos:
             continue
         there = truth.people.get(row["photo_id"], [])
-        certain = [i for i, score in enumerate(row["box_scores"]) if score >= min_score]
+        derived = own_faces(row)
+        least = dict.fromkeys(derived, lone.min_score) if lone is not None else {}
+        certain = [
+            i
+            for i, score in enumerate(row["box_scores"])
+            if score >= least.get(i, people_settings.detect.min_score)
+        ]
         boxes = np.array([row["boxes"][i] for i in certain], np.float64).reshape(-1, 4)
         matches = match_boxes(boxes, np.array([person["box"] for person in there]).reshape(-1, 4))
         people = [
-            _person(row, i, box, None if match is None else there[match])
+            _person(
+                row,
+                i,
+                box,
+                derived[i].box if i in derived else None,
+                None if match is None else there[match],
+            )
             for i, box, match in zip(certain, boxes, matches, strict=True)
         ]
         yield LookedAt(row["photo_id"], row["width"], row["height"], people, there)
 
 
-def _person(row: dict[str, Any], i: int, box: np.ndarray, truth: dict[str, Any] | None) -> Person:
+def _person(
+    row: dict[str, Any], i: int, box: np.ndarray, face_box: np.ndarray | None, truth: dict[str, Any] | None
+) -> Person:
     def measured(column: str) -> Any:
         return row[column][i] if row[column] else None
 
@@ -163,6 +184,7 @@ def _person(row: dict[str, Any], i: int, box: np.ndarray, truth: dict[str, Any] 
         mask=measured("masks"),
         labels=measured("labels"),
         embedding=embedding,
+        lone_face=face_box,
         truth=truth,
     )
 

@@ -7,7 +7,8 @@ from curation.evaluation.captions import captions
 from curation.evaluation.copies import copies
 from curation.evaluation.detection import detection
 from curation.evaluation.faces import faces
-from curation.evaluation.identities import identities
+from curation.evaluation.followed_copies import followed_copies
+from curation.evaluation.identities import identities, identities_with_copies
 from curation.evaluation.measure import Measure
 from curation.evaluation.outfits import outfits
 from curation.evaluation.pixels import pixels
@@ -24,12 +25,15 @@ def evaluate(run: str, truth_folder: str) -> list[Measure]:
     truth = read_truth(truth_folder)
     answers = read_answers(run, truth)
     true = answers.truth_of()
+    who = whose_faces(answers.looked_at)
+    copied, who_is_copied = followed_copies(answers.photos, answers.identified, who, truth)
     return [
         *copies(answers.photos, truth),
         *detection(answers.looked_at),
         *pixels(answers.looked_at),
         *faces(answers.looked_at, truth),
-        *identities(answers.identified, whose_faces(answers.looked_at)),
+        *identities(answers.identified, who),
+        *identities_with_copies([*answers.identified, *copied], {**who, **who_is_copied}),
         *outfits(answers, truth),
         *captions(answers.captions, true, truth.facts),
     ]

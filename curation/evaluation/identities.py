@@ -14,8 +14,7 @@ from curation.evaluation.measure import Measure, share
 
 def identities(people: list[Identified], who: dict[str, str | None]) -> list[Measure]:
     """identity_{bcubed,pairwise}_{precision,recall}; `who` gives the true identity by person_id."""
-    found = [person.identity if person.kept else person.person_id for person in people]
-    true = [who.get(person.person_id) for person in people]
+    found, true = _clusters(people, who)
     known = sum(name is not None for name in true)
     precision, recall = bcubed(found, true)
     both, in_found, in_true = pair_counts(found, true)
@@ -25,6 +24,31 @@ def identities(people: list[Identified], who: dict[str, str | None]) -> list[Mea
         share("identity_pairwise_precision", "pairs put together that are one person", both, in_found),
         share("identity_pairwise_recall", "pairs of one person that were put together", both, in_true),
     ]
+
+
+def identities_with_copies(people: list[Identified], who: dict[str, str | None]) -> list[Measure]:
+    """identity_copies_pairwise_{precision,recall}: the pairs with near copies among the people."""
+    both, in_found, in_true = pair_counts(*_clusters(people, who))
+    return [
+        share(
+            "identity_copies_pairwise_precision",
+            "pairs put together that are one person, near copies with their originals",
+            both,
+            in_found,
+        ),
+        share(
+            "identity_copies_pairwise_recall",
+            "pairs of one person that were put together, near copies with their originals",
+            both,
+            in_true,
+        ),
+    ]
+
+
+def _clusters(people: list[Identified], who: dict[str, str | None]) -> tuple[list[str], list[str | None]]:
+    """Of each person the cluster that it was put in, and its name in the truth."""
+    found = [person.identity if person.kept else person.person_id for person in people]
+    return found, [who.get(person.person_id) for person in people]
 
 
 def bcubed(found: Sequence[str], true: Sequence[str | None]) -> tuple[float, float]:

@@ -25,7 +25,8 @@ def who_is_shown(photos: Iterable[LookedAt]) -> dict[str, dict[str, Any] | None]
     """{person_id: the true person, a row of people.parquet, or None} of everyone whom the detector kept.
 
     A detection without a matched box is the only person of the photo whose nose and eyes are visible and
-    whose nose lies within one distance of their eyes of the detected nose.
+    whose nose lies within one distance of their eyes of the detected nose, or, of a person who was derived
+    from a face, in that face.
     """
     found: dict[str, dict[str, Any] | None] = {}
     for photo in photos:
@@ -33,7 +34,10 @@ def who_is_shown(photos: Iterable[LookedAt]) -> dict[str, dict[str, Any] | None]
             if person.truth is not None:
                 found[person.person_id] = person.truth
                 continue
-            near = [] if person.keypoints is None else _near(person.keypoints[_NOSE, :2], photo.truth)
+            if person.lone_face is not None:
+                near = _inside(person.lone_face, photo.truth)
+            else:
+                near = [] if person.keypoints is None else _near(person.keypoints[_NOSE, :2], photo.truth)
             found[person.person_id] = near[0] if len(near) == 1 else None
     return found
 
@@ -43,7 +47,20 @@ def _near(nose: np.ndarray, people: list[dict[str, Any]]) -> list[dict[str, Any]
     for row in people:
         joints = np.reshape(row["keypoints"], (17, 3))
         eyes = float(np.hypot(*(joints[_EYES[0], :2] - joints[_EYES[1], :2])))
-        seen = joints[[_NOSE, *_EYES], 2].min() == 2
-        if seen and float(np.hypot(*(nose - joints[_NOSE, :2]))) <= eyes:
+        if _is_seen(joints) and float(np.hypot(*(nose - joints[_NOSE, :2]))) <= eyes:
             near.append(row)
     return near
+
+
+def _inside(face: np.ndarray, people: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    inside = []
+    for row in people:
+        joints = np.reshape(row["keypoints"], (17, 3))
+        x, y = joints[_NOSE, :2]
+        if _is_seen(joints) and face[0] <= x <= face[2] and face[1] <= y <= face[3]:
+            inside.append(row)
+    return inside
+
+
+def _is_seen(joints: np.ndarray) -> bool:
+    return bool(joints[[_NOSE, *_EYES], 2].min() == 2)

@@ -98,12 +98,20 @@ class Detect(Stage):
             if len(rows) > 1:
                 return [result for row in rows for result in self._measure_batch([row])]
             found, errors = [None], [one_line(error)]
-        return [
-            {"detect_error": error} if people is None else self._columns(people)
-            for people, error in zip(found, errors, strict=True)
-        ]
+        results: list[dict[str, Any]] = []
+        for photo, people, unread in zip(photos, found, errors, strict=True):
+            if photo is None or people is None:
+                results.append({"detect_error": unread})
+                continue
+            try:
+                results.append(self._columns(photo, people))
+            except PersonaError:
+                raise
+            except Exception as broken:
+                results.append({"detect_error": one_line(broken)})
+        return results
 
-    def _columns(self, people: Detections) -> dict[str, Any]:
+    def _columns(self, photo: np.ndarray, people: Detections) -> dict[str, Any]:
         order = np.lexsort((people.boxes[:, 1], people.boxes[:, 0], -people.scores))
         order = order[people.scores[order] >= self._settings.floor]
         keypoints = people.keypoints
@@ -119,10 +127,11 @@ class Detect(Stage):
         photo_outcomes: list[Outcome | None] = []
         people_outcomes: list[list[Outcome | None]] = []
         ids: list[list[str]] = []
-        columns = ["photo_id", "box_scores", "detect_error"]
+        columns = ["photo_id", *self.fills.names]
+        columns = [name for name in columns if name not in ("boxes", "keypoints")]
         for row, still_in in zip(table.select(columns).to_pylist(), is_kept(table), strict=True):
-            scores = (row["box_scores"] or []) if still_in else []
-            ids.append([f"{row['photo_id']}-{i}" for i in range(len(scores))])
+            people = len(row["box_scores"] or []) if still_in else 0
+            ids.append([f"{row['photo_id']}-{i}" for i in range(people)])
             if not still_in:
                 photo_outcomes.append(None)
                 people_outcomes.append([])
@@ -131,21 +140,27 @@ class Detect(Stage):
                 photo_outcomes.append(failed("error", row["detect_error"]))
                 people_outcomes.append([])
                 continue
-            certain = sum(score >= wanted.min_score for score in scores)
-            best = max(scores, default=0.0)
+            checks = [self._check(row, i) for i in range(people)]
+            certain = sum(check.passed for check in checks)
+            nobody = Check("no_person", 0.0, wanted.min_score, False)
+            best = max(checks, key=lambda check: check.score - check.threshold, default=nobody)
             crowd = at_most("crowd", certain, wanted.max_people)
-            someone = Check("no_person", best, wanted.min_score, certain > 0)
+            someone = Check("no_person", best.score, best.threshold, certain > 0)
             photo_outcomes.append(judged([someone, crowd]))
             if crowd.passed:
-                ruled = [judged([at_least("low_score", s, wanted.min_score)]) for s in scores]
+                ruled = [judged([check]) for check in checks]
             else:
-                ruled = [Outcome(_REJECTED, "crowd", crowd.score, crowd.threshold) for _ in scores]
+                ruled = [Outcome(_REJECTED, "crowd", crowd.score, crowd.threshold) for _ in checks]
             people_outcomes.append(list(ruled))
-        people = [len(found) for found in ids]
+        counts = [len(found) for found in ids]
         table = put_column(table, "person_ids", pa.array(ids, pa.list_(pa.string())))
-        verdicts = pa.array([[KEPT] * n for n in people], pa.list_(pa.string()))
-        decisions = pa.array([[[] for _ in range(n)] for n in people], pa.list_(pa.list_(DECISION)))
+        verdicts = pa.array([[KEPT] * n for n in counts], pa.list_(pa.string()))
+        decisions = pa.array([[[] for _ in range(n)] for n in counts], pa.list_(pa.list_(DECISION)))
         table = put_column(table, "person_verdicts", verdicts)
         table = put_column(table, "person_decisions", decisions)
         table = rule_rows(table, self.stamp, photo_outcomes)
         return rule_people(table, self._person_stamp, people_outcomes)
+
+    def _check(self, row: dict[str, Any], i: int) -> Check:
+        """Whether person i of a photo is certain enough."""
+        return at_least("low_score", row["box_scores"][i], self._settings.min_score)

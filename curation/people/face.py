@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from curation.ledger import Check, Outcome, Verdict, at_least, judged
 from curation.models import Model
+from curation.people.lone_faces import own_faces
 from curation.people.person_stage import ChainContext, PersonStage
 from curation.people.protocols import Detections, Face, FaceEmbedder, FaceFinder
 from curation.settings.people import FaceSettings
@@ -68,12 +69,8 @@ class FaceStage(PersonStage):
     def measure_people(self, row: dict[str, Any], wanted: list[int]) -> list[dict[str, Any]]:
         """Finds the photo's faces, gives each to the person whose head it is, embeds those."""
         photo = self.pixels.rgb(row)
-        keypoints = row["keypoints"] or [None] * len(row["boxes"])
-        people = _detections(row["boxes"], row["box_scores"], keypoints)
-        faces = self._finder.find(photo, people)
-        # All people compete for the faces, also those already ruled out.
-        owners = assign_faces(faces, people.boxes.astype(np.float64), keypoints)
-        mine = {person: faces[face] for face, person in owners.items() if person in wanted}
+        theirs = {**own_faces(row), **self._assigned(photo, row)}
+        mine = {person: face for person, face in theirs.items() if person in wanted}
         found = sorted(mine)
         embeddings = {}
         if found:
@@ -83,6 +80,20 @@ class FaceStage(PersonStage):
             {"faces": _record(mine[person], embeddings[person]) if person in mine else {"found": False}}
             for person in wanted
         ]
+
+    def _assigned(self, photo: np.ndarray, row: dict[str, Any]) -> dict[int, Face]:
+        """{place: face} of the people whom the detector found."""
+        derived = own_faces(row)
+        places = [i for i in range(len(row["boxes"])) if i not in derived]
+        if not places:
+            return {}
+        keypoints = [row["keypoints"][i] if row["keypoints"] else None for i in places]
+        boxes, scores = ([row[name][i] for i in places] for name in ("boxes", "box_scores"))
+        people = _detections(boxes, scores, keypoints)
+        faces = self._finder.find(photo, people)
+        # All people compete for the faces, also those already ruled out.
+        owners = assign_faces(faces, people.boxes.astype(np.float64), keypoints)
+        return {places[person]: faces[face] for face, person in owners.items()}
 
     def decide(self, table: pa.Table) -> pa.Table:
         """Rejects people without a face that identities can be linked by."""

@@ -64,6 +64,10 @@ class FullBody(PersonStage):
         wanted = self._wanted
         assert wanted.min_joint_score is not None
         assert wanted.min_face_heights is not None
+        if (row.get("from_face") or [None] * (i + 1))[i] is not None:
+            # The box is a guess from the face: nothing below the shoulders was ever seen.
+            whole = wanted.joints or wanted.min_face_heights > 0
+            return [Check("from_face", 0, 1, False)] if whole else []
         joints = (row["keypoints"] or [None] * (i + 1))[i]
         if joints is not None:
             if not wanted.joints:

@@ -20,6 +20,7 @@ from curation.people.appearance import Appearance
 from curation.people.detect import Detect
 from curation.people.face import FaceStage
 from curation.people.full_body import FullBody
+from curation.people.lone_faces import DetectWithFaces
 from curation.people.nsfw import Nsfw
 from curation.people.person_stage import ChainContext
 from curation.people.regions import Regions
@@ -79,9 +80,13 @@ def people_stages(pipeline: PipelineSettings, models: Models, chain: ChainContex
     if people.age is not None:
         classifier = OnFirstUse("classifier", people.age.by, models)
         after_face.append(Age(people.age, weights(people.age), classifier, chain))
+    finding = Detect(detect, weights(detect), detector, chain)
+    if people.lone_faces is not None:
+        by_face = (face.find, weights(face.find), finder)
+        finding = DetectWithFaces(detect, weights(detect), detector, chain, people.lone_faces, by_face)
     return [
         *before,
-        Detect(detect, weights(detect), detector, chain),
+        finding,
         FaceStage(face, weights(face), finder, embedder, chain),
         *after_face,
         FullBody(people.full_body, chain),

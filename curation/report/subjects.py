@@ -19,7 +19,10 @@ _PHOTO_STAGES = ("read", "screen", "copies", "nsfw", "detect")
 
 @dataclass(frozen=True)
 class PersonRow:
-    """A detected person: box in px of the upright photo, how many of the five regions are visible."""
+    """A person: box in px of the upright photo, how many of the five regions are visible.
+
+    `from_face`: no detector found the person, but a face that lies in nobody's box.
+    """
 
     person_id: str
     box: list[int]
@@ -28,6 +31,7 @@ class PersonRow:
     group: str | None
     caption: str | None
     decisions: list[Short]
+    from_face: bool
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class PhotoRow:
 
 
 _PHOTO = ["source_key", "file_name", "photo_id", "width", "height", "decisions"]
-_PEOPLE = ["person_ids", "boxes", "regions", "person_decisions"]
+_PEOPLE = ["person_ids", "boxes", "regions", "person_decisions", "from_face"]
 
 
 def read_rows(run: str, words: Words, later: LaterPhases, excluded: Container[str]) -> Iterator[PhotoRow]:
@@ -91,6 +95,9 @@ def _people(
         lists = list_array(table["regions"]).flatten()
         counted = lists.value_lengths().to_pylist()
         regions = counted if len(counted) == len(flat) else regions
+    derived = [False] * len(flat)
+    if "from_face" in table.column_names:
+        derived = list_array(table["from_face"]).flatten().is_valid().to_pylist()
     rows: list[list[PersonRow]] = []
     place = 0
     for photo in ids:
@@ -107,6 +114,7 @@ def _people(
                     group=None if more is None else more.group,
                     caption=None if more is None else more.caption,
                     decisions=ruled if more is None else [*ruled, *more.decisions],
+                    from_face=derived[place],
                 )
             )
             place += 1

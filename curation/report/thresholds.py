@@ -26,6 +26,9 @@ THRESHOLDS: dict[tuple[str, str], Threshold] = {
     ("detect", "no_person"): Threshold("people.detect.min_score", "best detection of the photo"),
     ("detect", "crowd"): Threshold("people.detect.max_people", "people on the photo"),
     ("detected", "low_score"): Threshold("people.detect.min_score", "detection of the person"),
+    ("detected", "face_score"): Threshold(
+        "people.lone_faces.min_score", "certainty of a face that lies in nobody's box"
+    ),
     ("detected", "crowd"): Threshold("people.detect.max_people", "people on the photo, per person"),
     ("face", "face_score"): Threshold("people.face.min_score", "certainty of the face"),
     ("face", "face_too_small"): Threshold("people.face.min_face_px", "shorter side of the face, px"),

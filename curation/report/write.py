@@ -148,7 +148,15 @@ class _Known:
 def _short_row(row: PhotoRow) -> list[Any]:
     """[photo_id, source_key, file_name, width, height, decisions, people]."""
     people = [
-        [person.box, person.regions, person.identity, person.group, person.caption, person.decisions]
+        [
+            person.box,
+            person.regions,
+            person.identity,
+            person.group,
+            person.caption,
+            person.decisions,
+            person.from_face,
+        ]
         for person in row.people
     ]
     size = [row.width, row.height]

@@ -33,6 +33,12 @@ class DetectSettings(Settings):
     max_people: int = threshold(12, ge=1, description="photos with more people from min_score on are crowds")
 
 
+class LoneFacesSettings(Settings):
+    """A person for each face that lies in nobody's box, for pipelines that let portraits in."""
+
+    min_score: float = threshold(0.8, ge=0, le=1, description="of the face; people below are rejected")
+
+
 class FullBodySettings(Settings):
     """How much of a person must be on the photo. A preset fills what is not set.
 
@@ -230,9 +236,20 @@ class PeopleSettings(Settings):
     age: AgeSettings | None = Field(None, description="drops minors with all their photos; None: nobody is")
     slice_rows: int = resource(16, ge=1, le=1024, description="photos decoded at a time per worker")
     detect: DetectSettings
+    lone_faces: LoneFacesSettings | None = Field(
+        None, description="faces in nobody's box are people too; None: whoever has no box is nobody"
+    )
     face: FaceSettings
     full_body: FullBodySettings = FullBodySettings()
     segment: SegmentSettings
     regions: RegionsSettings
     appearance: AppearanceSettings = AppearanceSettings()
     resources: Resources = resource(Resources())
+
+    @model_validator(mode="after")
+    def _lone_faces_are_seen(self) -> "PeopleSettings":
+        if self.lone_faces is not None and self.face.find.backend == "keypoints":
+            raise ValueError(
+                "lone_faces: face.find.backend 'keypoints' sees faces of detected people only; take yunet"
+            )
+        return self

@@ -58,13 +58,14 @@ const detail = (() => {
     dialog.querySelector(".chosen")?.scrollIntoView({ block: "nearest" });
   }
 
-  function one(row, place, [box, regions, identity, group, caption, decisions], photoId, chosen) {
+  function one(row, place, [box, regions, identity, group, caption, decisions, fromFace], photoId, chosen) {
     return make("div", { class: chosen ? "who chosen" : "who" },
       pictures.image(row, place, "the person"),
       make("div", {},
         make("h3", {}, `Person ${place} `, make("span", { class: "soft" }, ending(decisions).text)),
         make("p", { class: "soft ids" }, `${photoId}-${place}`, make("br"),
           `box ${box[2] - box[0]} × ${box[3] - box[1]} px`,
+          fromFace ? " · derived from a face" : "",
           regions === null ? "" : ` · ${regions} regions`,
           identity ? ` · identity ${identity}` : "", group ? ` · group ${group}` : ""),
         caption ? make("p", {}, caption) : null,

@@ -1,0 +1,115 @@
+"""People whom only their face shows: a face that lies in nobody's box is a person of its own.
+
+A detector of people looks for bodies. Where a face fills the photo it often finds nobody, and in a group
+photo it can miss who stands behind others.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from curation.fingerprint import fingerprint
+from curation.ledger import Check, Stamp, at_least
+from curation.models import Model
+from curation.people.detect import Detect
+from curation.people.person_stage import ChainContext
+from curation.people.protocols import Detections, Face, FaceFinder, PersonDetector
+from curation.settings.base import Settings
+from curation.settings.people import DetectSettings, LoneFacesSettings
+
+LONE_FACE = pa.struct(
+    [("box", pa.list_(pa.float32())), ("points", pa.list_(pa.float32())), ("score", pa.float32())]
+)
+# Head and shoulders around a face box, in its widths and heights. A head is about a quarter higher than
+# its face box and shoulders are about three faces wide; ours.
+_ASIDE, _ABOVE, _BELOW = 1.0, 0.5, 1.0
+
+
+class DetectWithFaces(Detect):
+    """Detect, and behind the people that it finds one for each face that lies in none of their boxes.
+
+    `from_face` is the face that a person was derived from, null where the detector found the person. The
+    box of a derived person is `head_and_shoulders` of the face, the score that of the face; there are no
+    keypoints. People whom the detector finds keep the place, and so the person_id, that they have without.
+    """
+
+    fills: ClassVar[pa.Schema] = Detect.fills.append(pa.field("from_face", pa.list_(LONE_FACE)))
+
+    def __init__(
+        self,
+        settings: DetectSettings,
+        models: list[Model],
+        detector: PersonDetector,
+        chain: ChainContext,
+        faces: LoneFacesSettings,
+        finding: tuple[Settings, list[Model], FaceFinder],
+    ) -> None:
+        """`finding`: the settings of the face finder, its models, and itself."""
+        super().__init__(settings, [*models, *finding[1]], detector, chain)
+        self._faces = faces
+        self._found_with, _, self._finder = finding
+        config = fingerprint([settings.ruling(), faces.ruling(), self._found_with.ruling()])
+        self.stamp = Stamp(self.name, self.stamp.model, config)
+        self._person_stamp = Stamp("detected", self.stamp.model, config)
+
+    def measured_with(self) -> dict[str, Any]:
+        """That of Detect, and how faces are found."""
+        found_with = {"faces": self._faces.measurement(), "find": self._found_with.measurement()}
+        return {**super().measured_with(), **found_with}
+
+    def _columns(self, photo: np.ndarray, people: Detections) -> dict[str, Any]:
+        columns = super()._columns(photo, people)
+        found = lone_faces(self._finder.find(photo, people), columns["boxes"], photo)
+        height, width = photo.shape[:2]
+        columns["from_face"] = [None] * len(columns["boxes"]) + [_record(face) for face in found]
+        columns["boxes"] += [head_and_shoulders(face.box, width, height).tolist() for face in found]
+        columns["box_scores"] += [face.score for face in found]
+        columns["keypoints"] += [None] * len(found)
+        return columns
+
+    def _check(self, row: dict[str, Any], i: int) -> Check:
+        if row["from_face"][i] is None:
+            return super()._check(row, i)
+        return at_least("face_score", row["box_scores"][i], self._faces.min_score)
+
+
+def lone_faces(
+    faces: Sequence[Face], boxes: Sequence[Sequence[float]] | np.ndarray, photo: np.ndarray
+) -> list[Face]:
+    """The faces whose middle lies on the photo and in none of the boxes, best score first."""
+    height, width = photo.shape[:2]
+    found = []
+    for face in faces:
+        x, y = (face.box[:2] + face.box[2:]) / 2
+        held = any(x0 <= x <= x1 and y0 <= y <= y1 for x0, y0, x1, y1 in boxes)
+        flat = (face.box[2:] <= face.box[:2]).any()
+        if 0 <= x < width and 0 <= y < height and not held and not flat:
+            found.append(face)
+    return sorted(found, key=lambda face: (-face.score, *face.box.tolist()))
+
+
+def head_and_shoulders(face: np.ndarray, width: int, height: int) -> np.ndarray:
+    """float [4]: a face box grown to head and shoulders and cut at the borders of the photo.
+
+    Three faces wide, from half a face above it to one face below it.
+    """
+    x0, y0, x1, y1 = (float(value) for value in face)
+    wide, high = x1 - x0, y1 - y0
+    grown = (x0 - _ASIDE * wide, y0 - _ABOVE * high, x1 + _ASIDE * wide, y1 + _BELOW * high)
+    return np.clip(np.array(grown), 0, (width, height, width, height))
+
+
+def own_faces(row: dict[str, Any]) -> dict[int, Face]:
+    """{place of the person: the face that it was derived from} of a row of `people/`."""
+    there = row.get("from_face") or []
+    return {
+        i: Face(np.array(face["box"]), np.array(face["points"]).reshape(5, 2), face["score"])
+        for i, face in enumerate(there)
+        if face is not None
+    }
+
+
+def _record(face: Face) -> dict[str, Any]:
+    return {"box": face.box.tolist(), "points": face.points.reshape(-1).tolist(), "score": face.score}
