@@ -18,7 +18,7 @@ from scipy.special import ndtr, ndtri
 from curation.identities.exact_cosines import on_grid
 from curation.identities.vectors import Vectors
 
-_LEAST_TAIL = 20  # pairs; the tail of fewer is not looked at
+LEAST_TAIL = 20  # pairs; the tail of fewer is not looked at
 # The line is fitted to this share of the largest cosines, or to a larger one that holds so many pairs …
 _TAIL, _TAIL_PAIRS, _LARGEST_TAIL = 0.02, 100, 0.5
 _LEAST_ABOVE = 5  # … down to the rate at which this many pairs lie above
@@ -75,11 +75,13 @@ def fisher(cosines: np.ndarray) -> np.ndarray:
 def measured_tail(strangers: np.ndarray) -> FalseMatchCurve | None:
     """The curve of a sample of strangers, or None where it is too small to have a tail."""
     rising = np.sort(fisher(strangers))
-    if len(rising) < _LEAST_TAIL:
+    if len(rising) < LEAST_TAIL:
         return None
     below, middle = np.percentile(rising, [_BELOW, 50])
     count = int(np.searchsorted(rising, middle + _DOUBLED * (middle - below), "right"))
     doubled, rising = len(rising) - count, rising[:count]
+    if count < LEAST_TAIL:
+        return None
     tail = min(max(_TAIL, _TAIL_PAIRS / count), _LARGEST_TAIL)
     rates = np.geomspace(tail, min(_LEAST_ABOVE / count, tail / 2), _POINTS)
     cuts = rising[np.clip((count * (1 - rates)).astype(np.int64), 0, count - 1)]

@@ -20,7 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from curation.identities.false_match import FalseMatchCurve, fisher, measured_tail, sampled_cosines
+from curation.identities.false_match import (
+    LEAST_TAIL,
+    FalseMatchCurve,
+    fisher,
+    measured_tail,
+    sampled_cosines,
+)
 from curation.identities.search import Pairs
 from curation.identities.vectors import Vectors
 from curation.settings.identities import IdentitiesSettings
@@ -34,10 +40,11 @@ _SLOPE_SPREAD = 0.25
 _MEASURED_SPREAD = 2.0  # over the root of the pairs that a tail was measured on
 # The prior of one person's pairs: the mean over embedders, and how much it differs between them.
 _SAME_MEAN, _SAME_SPREAD, _SAME_WEIGHT = 0.58, 0.12, 0.5
-_MEANS, _SPREADS = np.arange(42, 81, 2) / 100, np.arange(8, 18) / 100
+_MEANS, _SPREADS = np.arange(84, 162) / 200, np.arange(32, 69) / 400
 _STEEPER = np.exp(np.arange(-10, 11) * 0.08)
 _COPY = 0.95  # from here on, two faces are one picture
-_STEP = 0.01  # cosines at which pairs are counted
+_STEP = 0.01  # cosines at which pairs are counted …
+_COUNTED = 0.75  # … up to here: what joins is decided by the lower flank of one person's pairs
 _FINE = 0.005  # cosines between which t is chosen
 _LARGEST = 0.9
 # A count differs from what the curves say by chance, and by what the curves do not know; neighbouring counts
@@ -48,7 +55,8 @@ _LEAST_SAME = 0.05  # pairs of one person for each face that may always be there
 _OPTIMISTIC = 10.0  # strangers whom a face meets above the cosine from which pairs are counted, …
 _OPTIMISTIC_SLOPE = 1.0  # … if their tail is as steep as its lower half
 _FEW, _READ = 2000, 300  # of more faces, the likest pairs are read: about half as many for each face at most
-_NEARLY = 0.003  # of one person's pairs: of cosines that are worth nearly as much the highest is taken
+_CROWD = 20_000  # of more faces, one person has no large share
+_NEARLY = 0.008  # of one person's pairs: of cosines that are worth nearly as much the highest is taken
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ class LinkEvidence:
     def floor(self) -> float:
         """The cosine from which pairs are counted: all that may be joined lie above."""
         many = self._faces > _FEW
-        share = _SHARES[1] if many else _SHARES[-1]
+        share = _SHARES[0] if self._faces > _CROWD else _SHARES[1] if many else _SHARES[-1]
         lowest = self._prior(share, _OPTIMISTIC_SLOPE).threshold(_OPTIMISTIC / self._faces)
         if many:
             crowded = np.quantile(self._sample, 1 - _READ / self._faces)
@@ -129,7 +137,7 @@ class LinkEvidence:
             apart &= alone[pairs.left] & alone[pairs.right]
             fresh = alone if fresh is None else fresh & alone
         cosine = np.sort(pairs.cosine[apart])
-        at = np.arange(round(floor / _STEP), round(_COPY / _STEP)) * _STEP
+        at = np.arange(round(floor / _STEP), round(max(_COUNTED, floor + 0.1) / _STEP)) * _STEP
         compared = _compared(self._faces - len(copies), fresh)
         best = self._explain(at, _counts(cosine, at), compared)
 
@@ -154,6 +162,10 @@ class LinkEvidence:
         recall = float(ndtr((best.mean - between) / best.spread))
         return LinkCosines(inside, between, round(recall, 2), best.strangers)
 
+    def _measured(self) -> float:
+        """What the measured tail weighs: the smallest that is looked at, nothing yet."""
+        return 0.0 if self._tail is None else float(self._tail.pairs - LEAST_TAIL + 1)
+
     def _prior(self, share: float, steep: float) -> FalseMatchCurve:
         """Strangers' curve before any pair is counted, where `share` of all pairs is of one person."""
         ranks = np.array([0.15866, 0.5]) * (1 - share)
@@ -161,7 +173,7 @@ class LinkEvidence:
         below = max(float(middle - low), 1e-3)
         parts = [(_WORTH, float(middle), float(middle) + _KNEE * below)]
         if self._tail is not None:
-            parts.append((float(self._tail.pairs), self._tail.middle, self._tail.knee))
+            parts.append((self._measured(), self._tail.middle, self._tail.knee))
         whole = sum(weight for weight, _, _ in parts)
         centre = sum(weight * value for weight, value, _ in parts) / whole
         knee = sum(weight * value for weight, _, value in parts) / whole
@@ -193,7 +205,7 @@ class LinkEvidence:
             error += _SAME_WEIGHT * ((_MEANS[:, None] - _SAME_MEAN) / _SAME_SPREAD) ** 2
             error += (np.log(steeper) / _SLOPE_SPREAD) ** 2
             if self._tail is not None:
-                spread = _MEASURED_SPREAD / np.sqrt(self._tail.pairs)
+                spread = _MEASURED_SPREAD / np.sqrt(self._measured())
                 error += (np.log(curve.slope / self._tail.slope) / spread) ** 2
             i, j = np.unravel_index(int(np.argmin(np.round(error, 9))), error.shape)
             if best is None or float(error[i, j]) < best.error:
