@@ -28,8 +28,9 @@ test: $(READY)
 
 # Tests whose numbers come from libraries that choose their kernels by the processor, as two other processors
 # would have it.
-NUMERIC := $(foreach name,copies faces identities reading_decode selection training_adamw_8bit training_ema \
-	training_memory training_randomness,tests/test_$(name).py)
+NUMERIC := $(foreach name,curation/photos/test_copies curation/people/test_faces \
+	curation/identities/test_identities curation/packing/test_selection shards/reading/test_decode \
+	training/test_adamw_8bit training/test_ema training/test_memory training/test_randomness,tests/$(name).py)
 
 numeric: $(READY)
 	for set in avx2 sse; do \

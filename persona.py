@@ -175,8 +175,8 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
     shards = commands.add_parser("shards", help="verify, count, merge, split, export and change datasets")
     if command == "shards":
-        from shards.commands import mount
-        from shards.handover_commands import mount as mount_handover
+        from shards.tools.commands import mount
+        from shards.tools.handover_commands import mount as mount_handover
         from training.latent_commands import mount as mount_latents
 
         mount_latents(mount_handover(mount(shards)))

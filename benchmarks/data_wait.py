@@ -36,7 +36,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from benchmarks.reading_samples import samples  # noqa: E402
-from shards.dataset_writer import DatasetWriter  # noqa: E402
+from shards.format.dataset_writer import DatasetWriter  # noqa: E402
 from training.data import DataSettings, open_data  # noqa: E402
 from training.latents import LatentStatement  # noqa: E402
 from training.models.vae import build_vae, vae_identity  # noqa: E402

@@ -39,8 +39,8 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.peer_environment import peer_python  # noqa: E402
 from benchmarks.reading_index import large_index  # noqa: E402
 from benchmarks.reading_samples import dataset, digest_of  # noqa: E402
-from shards.folder import DatasetFolder  # noqa: E402
-from shards.order import EpochOrder  # noqa: E402
+from shards.reading.folder import DatasetFolder  # noqa: E402
+from shards.reading.order import EpochOrder  # noqa: E402
 
 PEERS = ("webdataset", "energon", "litdata", "streaming", "datasets")
 CORES = 2

@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shards.dataset import dataset_bytes
-from shards.index import IndexWriter
+from shards.format.dataset import dataset_bytes
+from shards.format.index import IndexWriter
 
 
 def large_index(source: Path, folder: Path, samples: int) -> Path:

@@ -31,11 +31,11 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.object_store_server import Faults, environment_set, object_store  # noqa: E402
 from benchmarks.reading_samples import dataset  # noqa: E402
-from shards.disk_cache import DiskCache  # noqa: E402
-from shards.folder import DatasetFolder  # noqa: E402
-from shards.loader import Loader  # noqa: E402
-from shards.photo_batches import PhotoBatches  # noqa: E402
-from shards.plan import Position  # noqa: E402
+from shards.reading.folder import DatasetFolder  # noqa: E402
+from shards.reading.loader import Loader  # noqa: E402
+from shards.reading.photo_batches import PhotoBatches  # noqa: E402
+from shards.reading.plan import Position  # noqa: E402
+from shards.remote.disk_cache import DiskCache  # noqa: E402
 
 GOOD_DAY = Faults(latency_s=0.02)
 BAD_DAY = Faults(latency_s=0.02, failing=0.02, slow=0.05, slow_s=0.5, seed=1)

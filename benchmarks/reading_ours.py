@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from shards.folder import DatasetFolder, Sample
-from shards.loader import Batch, Loader
-from shards.order import EpochOrder
-from shards.photo_batches import PhotoBatches
-from shards.plan import Position
+from shards.reading.folder import DatasetFolder, Sample
+from shards.reading.loader import Batch, Loader
+from shards.reading.order import EpochOrder
+from shards.reading.photo_batches import PhotoBatches
+from shards.reading.plan import Position
 
 BATCH = 64
 PHOTO_PX = 512

@@ -2,7 +2,7 @@
 
 A photo is 512 × 512 px of smooth colours (a few large shapes, as a person before a wall has them) under
 grain, saved as JPEG at quality 85: 90 KB on average. Its label map holds some ellipses of the 18 labels, its
-record what `shards.sample` states for a photo. All of it is drawn anew for each sample; nothing is reused.
+record what `shards.format.sample` states for a photo. Each sample is drawn anew; nothing is reused.
 """
 
 import hashlib
@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from shards.dataset_writer import DatasetWriter
-from shards.sample import label_png
+from shards.format.dataset_writer import DatasetWriter
+from shards.format.sample import label_png
 
 PHOTO_PX = 512
 QUALITY = 85

@@ -44,7 +44,7 @@ from torch.utils._pytree import tree_leaves  # noqa: E402
 
 from benchmarks.data_wait import ASKED, SIDE_PX, rows_of  # noqa: E402
 from benchmarks.reading_samples import samples  # noqa: E402
-from shards.dataset_writer import DatasetWriter  # noqa: E402
+from shards.format.dataset_writer import DatasetWriter  # noqa: E402
 from training.batch import Batch  # noqa: E402
 from training.compilation import compile_blocks  # noqa: E402
 from training.data import DataSettings, open_data  # noqa: E402

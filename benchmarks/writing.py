@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.reading_samples import samples  # noqa: E402
-from shards.dataset_writer import DatasetWriter  # noqa: E402
+from shards.format.dataset_writer import DatasetWriter  # noqa: E402
 
 CORES = 2
 PER_SHARD = 1000

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from curation.fingerprint import fingerprint
 from curation.storage import join, list_names, parquet_footer, remove, write_bytes
-from shards.atomic_file import is_temporary
+from shards.format.atomic_file import is_temporary
 
 _NAME = re.compile(r"^fragment-(\d{6,})-([0-9a-f]{16})\.parquet$")
 _METADATA = b"persona"

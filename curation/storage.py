@@ -17,7 +17,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shards.atomic_file import is_temporary
+from shards.format.atomic_file import is_temporary
 
 
 def is_local(url: str) -> bool:

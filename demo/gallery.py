@@ -16,8 +16,8 @@ from curation.photos.decode import decode_rgb
 from curation.run_folder import pipeline_of
 from curation.sources.photo_bytes import PhotoBytes
 from curation.storage import join, read_table
-from shards.folder import DatasetFolder
-from shards.names import is_picture
+from shards.format.names import is_picture
+from shards.reading.folder import DatasetFolder
 
 _HEIGHT_PX = 176
 _WIDEST = 1.5  # a wider photo is cut to this many times its height

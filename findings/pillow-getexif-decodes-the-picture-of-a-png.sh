@@ -7,7 +7,7 @@
 # Seen:      getexif() of a PNG without an eXIf chunk before its pixels loads the picture, in case one stands behind
 #            them: 100 megapixels of a file of some kB become 95 MiB of memory.
 # For users: a limit on pixels that is checked after getexif(), or ImageOps.exif_transpose() before it, is no limit.
-#            persona walks the chunks itself (shards/embedded.py).
+#            persona walks the chunks itself (shards/format/embedded.py).
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -7,7 +7,7 @@
 # Seen       tarfile takes the access time for a path prefix: "14473552512/k.json". Files of one sample that were
 #            last read in different seconds lie in different folders: the picture loses its record, without an error.
 # For users  licence, consent and the address of an opt-out were lost with the record. persona reads such headers
-#            itself (shards/tar_reader.py).
+#            itself (shards/format/tar_reader.py).
 set -euo pipefail
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT

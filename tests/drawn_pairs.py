@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from shards.sample import json_bytes, label_png
+from shards.format.sample import json_bytes, label_png
 from tests.drawn_shards import write_dataset
 
 HEIGHT, WIDTH = 96, 80

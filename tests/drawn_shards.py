@@ -14,8 +14,8 @@ import numpy as np
 import webdataset
 from PIL import Image
 
-from shards.dataset_writer import DatasetWriter
-from shards.sample import json_bytes
+from shards.format.dataset_writer import DatasetWriter
+from shards.format.sample import json_bytes
 from tests.drawn_pipeline import ROOT
 
 Samples = dict[str, dict[str, bytes]]

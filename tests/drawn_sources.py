@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.loader import Loader
+from shards.reading.loader import Loader
 
 
 class Values:

@@ -4,7 +4,7 @@
 
 Files are written on this machine first and sent from there; to be read they are fetched to it. Requests
 that fail are sent again by the client (obstore: ten times within three minutes). Keys and endpoint come
-from the environment, see shards/object_store.py.
+from the environment, see shards/remote/object_store.py.
 """
 
 import re
@@ -17,7 +17,7 @@ from typing import Any
 import obstore
 from obstore.store import from_url
 
-from shards.object_store import explained
+from shards.remote.object_store import explained
 
 RECORD = "checkpoint.json"
 _WHOLE = re.compile(rf"(step-\d{{8}})/{re.escape(RECORD)}")

@@ -63,8 +63,8 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _train_here(options: argparse.Namespace) -> int:
-    from shards.folder import DatasetError
-    from shards.loader import TooManyBrokenError
+    from shards.reading.folder import DatasetError
+    from shards.reading.loader import TooManyBrokenError
     from training.checkpoint import CheckpointError
     from training.config_choice import check_recipe, chosen_config
     from training.ranks import join_ranks

@@ -6,14 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from shards.batch_memory import BatchMemory
-from shards.bucketed_pairs import BucketedPairs
-from shards.folder import DatasetFolder
-from shards.loader import Loader
-from shards.pairs import Pairs
-from shards.plan import Position
-from shards.size_buckets import Size, sizes_around
-from shards.torch_dataset import PinnedMemory
+from shards.reading.batch_memory import BatchMemory
+from shards.reading.bucketed_pairs import BucketedPairs
+from shards.reading.folder import DatasetFolder
+from shards.reading.loader import Loader
+from shards.reading.pairs import Pairs
+from shards.reading.plan import Position
+from shards.reading.size_buckets import Size, sizes_around
+from shards.reading.torch_dataset import PinnedMemory
 from training.batch import Batch
 from training.latents import sizes_text, statement_of
 from training.models.vae import vae_identity

@@ -5,7 +5,8 @@ import os
 import sys
 from typing import Any
 
-from shards.commands import (
+from shards.reading.folder import DatasetError
+from shards.tools.commands import (
     UsageError,
     add_action,
     folder_of,
@@ -15,7 +16,6 @@ from shards.commands import (
     progress_of,
     say,
 )
-from shards.folder import DatasetError
 
 
 def mount(actions: Any) -> None:

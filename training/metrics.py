@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from shards.atomic_file import write_whole
+from shards.format.atomic_file import write_whole
 
 
 class Metrics(Protocol):

@@ -1,6 +1,6 @@
 """From a pair of photos out of the shards to the fields that a recipe asks for.
 
-A decoder for `shards.loader.Loader`: it runs on the loader's threads and makes what is asked for, no
+A decoder for `shards.reading.loader.Loader`: it runs on the loader's threads and makes what is asked for, no
 more. Names of fields and what they hold:
 
     crops, visible   the reference's body regions and which are there (models/region_crops.py)
@@ -22,13 +22,13 @@ import numpy as np
 import orjson
 import torch
 
-from shards.batch_memory import BatchMemory
-from shards.decode import Box, Cut, decode_photo, place
-from shards.label_maps import decode_labels
-from shards.names import IMAGE_SUFFIXES
-from shards.orientation import orientation_of
-from shards.pairs import Pair
-from shards.photo_batches import Memory, picture_of
+from shards.format.label_maps import decode_labels
+from shards.format.names import IMAGE_SUFFIXES
+from shards.format.orientation import orientation_of
+from shards.reading.batch_memory import BatchMemory
+from shards.reading.decode import Box, Cut, decode_photo, place
+from shards.reading.pairs import Pair
+from shards.reading.photo_batches import Memory, picture_of
 from training.batch import Field
 from training.captions import Tokenise
 from training.latents import MEMBER, unpack_latent

@@ -1,7 +1,7 @@
 """Latents of all photos of a dataset, written into a new one: the trainer then encodes nothing.
 
 The photos are decoded and cut as the trainer does it, so that a latent is what the trainer would have
-made. Work goes shard by shard (shards/copying.py): the same call goes on where it was killed, and equal
+made. Work goes shard by shard (shards/tools/copying.py): the same call goes on where it was killed, and equal
 input on one machine gives equal bytes.
 """
 
@@ -15,14 +15,14 @@ import orjson
 import torch
 from torch import nn
 
-from shards.copying import Copy, copy_samples
-from shards.dataset_rows import DatasetRows
-from shards.decode import decode_photo
-from shards.folder import DatasetError, DatasetFolder, Sample
-from shards.orientation import orientation_of
-from shards.photo_batches import picture_of
-from shards.photo_records import is_record_name, pictures_of
-from shards.size_buckets import Size, nearest_sizes
+from shards.format.orientation import orientation_of
+from shards.format.photo_records import is_record_name, pictures_of
+from shards.reading.decode import decode_photo
+from shards.reading.folder import DatasetError, DatasetFolder, Sample
+from shards.reading.photo_batches import picture_of
+from shards.reading.size_buckets import Size, nearest_sizes
+from shards.tools.copying import Copy, copy_samples
+from shards.tools.dataset_rows import DatasetRows
 from training.latents import MEMBER, STATED, Box, LatentStatement, pack_latent
 from training.models.vae import moments_of
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from shards.atomic_file import AtomicFile
+from shards.format.atomic_file import AtomicFile
 
 _UNET = "denoiser.unet."
 _IDENTITY = "identity."

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shards.facets import REGION_NAMES, bits_of
-from shards.folder import DatasetError, DatasetFolder
-from shards.loader import Batch as LoadedBatch
-from shards.loader import Loader
-from shards.names import IMAGE_SUFFIXES
-from shards.torch_dataset import as_tensor
+from shards.format.facets import REGION_NAMES, bits_of
+from shards.format.names import IMAGE_SUFFIXES
+from shards.reading.folder import DatasetError, DatasetFolder
+from shards.reading.loader import Batch as LoadedBatch
+from shards.reading.loader import Loader
+from shards.reading.torch_dataset import as_tensor
 from training.batch import Batch, Field
 from training.latents import MEMBER, STATED
 from training.pair_fields import RECONSTRUCTED, members_for

@@ -33,7 +33,7 @@ import simplejpeg  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from shards.label_maps import decode_labels  # noqa: E402
+from shards.format.label_maps import decode_labels  # noqa: E402
 
 BATCH = int(os.environ.get("SMOKE_BATCH", 64))
 SHUFFLE = 1000  # samples of a shuffle buffer, where a library has one

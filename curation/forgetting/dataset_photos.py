@@ -7,11 +7,11 @@ from typing import Any
 from curation.errors import PersonaError
 from curation.forgetting.address import addresses_in, own_addresses
 from curation.forgetting.wish import picture_hash
-from shards.dataset_rows import DatasetRows
-from shards.folder import DatasetError
-from shards.names import identity_of
-from shards.photo_records import photo_records
-from shards.stated import carried_columns
+from shards.format.names import identity_of
+from shards.format.photo_records import photo_records
+from shards.format.stated import carried_columns
+from shards.reading.folder import DatasetError
+from shards.tools.dataset_rows import DatasetRows
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from curation.forgetting.places import Place
 from curation.forgetting.resolve import PHOTO_DIGITS, Meant, photo_rows
 from curation.fragments import list_fragments
 from curation.storage import join, read_table
-from shards.dataset_rows import DatasetRows
-from shards.folder import DatasetError
+from shards.reading.folder import DatasetError
+from shards.tools.dataset_rows import DatasetRows
 
 
 def list_photos(meant: Meant, places: Sequence[Place]) -> Iterator[dict[str, Any]]:

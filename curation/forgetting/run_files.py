@@ -49,7 +49,7 @@ from curation.storage import (
     write_bytes,
     write_table,
 )
-from shards.atomic_file import is_temporary
+from shards.format.atomic_file import is_temporary
 
 _MIN_PHOTOS = 2  # of a group, where a run's settings cannot be read
 Edit = Callable[[pa.Table, Leaving], tuple[pa.Table, Counts] | None]
@@ -343,9 +343,9 @@ def forget_in_dataset(
 
     only_what_is_there   photos that it does not hold get no tombstones in it
     """
-    from shards.folder import DatasetError
-    from shards.forget import forget
-    from shards.forget_plan import Request
+    from shards.reading.folder import DatasetError
+    from shards.tools.forget import forget
+    from shards.tools.forget_plan import Request
 
     before = _state(folder)
     try:

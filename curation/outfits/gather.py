@@ -29,7 +29,7 @@ from curation.storage import (
     write_bytes,
     write_table,
 )
-from shards.stated import CARRIED
+from shards.format.stated import CARRIED
 
 VERSION = 2
 _FLUSH_BYTES = 8 * 2**20  # rows are handed on in lots of this size

@@ -42,15 +42,15 @@ from curation.storage import (
     remove,
     write_bytes,
 )
-from shards.atomic_file import AtomicFile
-from shards.card import CARD, card_files
-from shards.census import Census
-from shards.dataset import dataset_bytes
-from shards.dataset_files import shard_name
-from shards.index import INDEX_SCHEMA, IndexWriter
-from shards.indexed_shard import IndexedShard
-from shards.sample import Group, PhotoMember, members_of
-from shards.state_orientation import with_orientation
+from shards.format.atomic_file import AtomicFile
+from shards.format.card import CARD, card_files
+from shards.format.census import Census
+from shards.format.dataset import dataset_bytes
+from shards.format.dataset_files import shard_name
+from shards.format.index import INDEX_SCHEMA, IndexWriter
+from shards.format.indexed_shard import IndexedShard
+from shards.format.sample import Group, PhotoMember, members_of
+from shards.format.state_orientation import with_orientation
 
 VERSION = 4
 # The rows of the index that a shard adds, after them the groups that could not be packed: key and error.

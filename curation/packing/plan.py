@@ -11,7 +11,7 @@ from curation.fragments import Fragment
 from curation.ledger import FAILED, Outcome, at_least, at_most, failed, is_kept, judged, kept
 from curation.settings.groups import ShardsSettings
 from curation.storage import join, read_table
-from shards.sample import MAX_PHOTOS
+from shards.format.sample import MAX_PHOTOS
 
 KEPT_GROUP = kept()  # one object for all of them: there are a hundred thousand
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from curation.photos.decode import decode_rgb
-from shards.sample import PhotoMember
+from shards.format.sample import PhotoMember
 
 _COORDINATES = {"box": 2, "face_box": 2, "face_points": 2, "keypoints": 3}  # numbers a point
 

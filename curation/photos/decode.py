@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from curation.errors import one_line
-from shards.embedded import embedded_in
-from shards.orientation import stated_orientation, turned
-from shards.rgb import rgb_of
+from shards.format.embedded import embedded_in
+from shards.format.orientation import stated_orientation, turned
+from shards.format.rgb import rgb_of
 
 VERSION = 2  # raised when the same bytes give other pixels; 2: colours of all profiles in sRGB
 # Only these parsers of Pillow ever see bytes of a collection.
@@ -120,8 +120,8 @@ def decode_rgb(data: bytes, about_px: int | None = None, told: int = 1) -> np.nd
     """The first frame as uint8 [height, width, 3], RGB, upright.
 
     CMYK, palettes, grey, 16-bit and transparent photos (over white) become 8-bit RGB, and colours of other
-    profiles sRGB (`shards.colour`). With `about_px`, a JPEG may be decoded at a smaller scale whose longer
-    side is at least that; `told` as in `open_photo`.
+    profiles sRGB (`shards.format.colour`). With `about_px`, a JPEG may be decoded at a smaller scale whose
+    longer side is at least that; `told` as in `open_photo`.
     Raises OSError or ValueError where the file is broken or cut short, and for a JPEG that goes over its
     picture more than `MAX_SCANS` times.
     """

@@ -21,7 +21,7 @@ from curation.settings.source import SourceSettings
 from curation.sources.parquet import RECORD
 from curation.sources.photo_bytes import PhotoBytes, TooManyBytesError
 from curation.stage import Stage, set_columns
-from shards.orientation import told_orientation
+from shards.format.orientation import told_orientation
 
 FORGOTTEN = "forgotten"  # reason and value of `undecoded`
 NOT_DOWNLOADED = "not_downloaded"  # reason, and column of what the downloader wrote

@@ -15,7 +15,7 @@ from curation.report.fragment_rows import list_array, photos_folder, tables
 from curation.run_folder import read_json
 from curation.settings import PipelineSettings
 from curation.storage import join, read_bytes
-from shards.tombstones import Tombstones
+from shards.format.tombstones import Tombstones
 
 _OPTED_OUT = "opted_out"
 

@@ -24,7 +24,7 @@ from curation.sources.rows import (
     read_record,
 )
 from curation.storage import filesystem, is_local, open_binary, read_bytes
-from shards.stated import plain_text
+from shards.format.stated import plain_text
 
 
 def folder_rows(uri: str, label: str, source: SourceSettings) -> Iterator[SourceRow]:

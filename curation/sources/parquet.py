@@ -13,7 +13,7 @@ from curation.settings.source import SourceSettings
 from curation.sources.parquet_batches import open_table, plain_records
 from curation.sources.rows import SourceRow, not_downloaded
 from curation.storage import filesystem, is_local
-from shards.stated import carried_columns
+from shards.format.stated import carried_columns
 
 _MAX_METADATA_CHARS = 100_000
 _MAX_VALUE_CHARS = 1000  # of one value of a row whose metadata is longer

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from curation.settings.source import SourceSettings
-from shards.stated import carried_columns, plain_text
+from shards.format.stated import carried_columns, plain_text
 
 SOURCE_SCHEMA = pa.schema(
     [

@@ -27,8 +27,8 @@ from curation.sources.rows import (
     read_record,
 )
 from curation.storage import filesystem
-from shards.stated import plain_text
-from shards.tar_reader import Entry, TarError, behind_end, members
+from shards.format.stated import plain_text
+from shards.format.tar_reader import Entry, TarError, behind_end, members
 
 _HELD_BYTES = 64 * 2**20  # of .json and .txt of one tar; what is over is read again when its photo is listed
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from shards.embedded import embedded_in
+from shards.format.embedded import embedded_in
 
 _TERMS = (
     ("plus:DataMining", re.compile(rb"plus:DataMining(?:\s*=\s*[\"']|[^<>]*>\s*)([^\"'<>]+)")),

@@ -20,7 +20,7 @@ from curation.sources.photo_bytes import PhotoBytes
 from curation.sources.rows import SourceRow
 from curation.sources.units import list_units, unit_rows
 from curation.survey.marks import marks_of
-from shards.stated import CARRIED, is_carried
+from shards.format.stated import CARRIED, is_carried
 
 NOT_STATED = "not stated"
 _MOST_VALUES = 10_000  # different texts of one column that are counted apart; the rest together

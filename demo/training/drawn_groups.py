@@ -18,8 +18,8 @@ import numpy as np
 from curation.people.atr import REGIONS, region_shares
 from demo.world import PersonTruth, Rendered, caption_of, make_identity, make_outfits, render, snapshot
 from demo.world.collection import jpeg
-from shards.dataset_writer import DatasetWriter
-from shards.sample import Group, PhotoMember, members_of
+from shards.format.dataset_writer import DatasetWriter
+from shards.format.sample import Group, PhotoMember, members_of
 
 _LEAST_SHARE = 0.01  # of a person's pixels: a region with fewer is not visible, as in curation's default
 _LONG = {"full": 0.8, "knees_up": 0.2}  # framings, and their odds

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from shards.folder import DatasetFolder
-from shards.split import split_by_keys
+from shards.reading.folder import DatasetFolder
+from shards.tools.split import split_by_keys
 
 CONFIG = "visual_persona_demo"
 _STEPS = 5000  # more than fit into the time

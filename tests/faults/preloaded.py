@@ -21,10 +21,10 @@ import curation.vlm.captioner
 import curation.vlm.client
 import curation.vlm.judge
 import persona
-import shards.commands
-import shards.forget
-import shards.merge
-import shards.reshard
-import shards.split
-import shards.verify
+import shards.tools.commands
+import shards.tools.forget
+import shards.tools.merge
+import shards.tools.reshard
+import shards.tools.split
+import shards.tools.verify
 import tests.drawn_models

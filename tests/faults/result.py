@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from shards.verify import verify
+from shards.tools.verify import verify
 from tests.faults.workplace import BrokenPromiseError
 
 Files = Mapping[str, bytes]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.folder import DatasetFolder
+from shards.reading.folder import DatasetFolder
 from training.evaluation.settings import EvaluationSettings
 from training.generation.references import LabelledPhoto, photos_of
 

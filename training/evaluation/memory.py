@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from shards.atomic_file import write_whole
+from shards.format.atomic_file import write_whole
 
 
 class Memory:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from shards.atomic_file import write_whole
+from shards.format.atomic_file import write_whole
 from training.evaluation.cases import Case
 from training.evaluation.memory import Memory
 from training.evaluation.results import Results

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shards.decode import cut_of, decode_photo, place
-from shards.facets import REGION_NAMES
-from shards.folder import DatasetFolder
-from shards.label_maps import decode_labels
-from shards.orientation import orientation_of
-from shards.photo_batches import picture_of
+from shards.format.facets import REGION_NAMES
+from shards.format.label_maps import decode_labels
+from shards.format.orientation import orientation_of
+from shards.reading.decode import cut_of, decode_photo, place
+from shards.reading.folder import DatasetFolder
+from shards.reading.photo_batches import picture_of
 from training.batch import Field
 from training.models.region_crops import REGION_LABELS, cut_regions
 

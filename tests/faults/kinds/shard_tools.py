@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from random import Random
 
-from shards.verify import ENDS_IT, verify
+from shards.tools.verify import ENDS_IT, verify
 from tests.drawn_shards import bytes_of, drawn_groups, write_dataset
 from tests.faults.result import require_tidy
 from tests.faults.warm import Command

@@ -5,10 +5,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from shards.folder import DatasetError, read_dataset_json
+from shards.reading.folder import DatasetError, read_dataset_json
 from tests.drawn_shards import drawn_groups, write_dataset
 
-MODULES = ("shards.folder", "shards.dataset_json", "json.decoder")
+MODULES = ("shards.reading.folder", "shards.format.dataset_json", "json.decoder")
 _FOLDER = Path(tempfile.mkdtemp(prefix="persona-fuzz-"))
 atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
 

@@ -1,14 +1,14 @@
-"""EXIF, XMP and profiles of photos: `shards.embedded` and the orientation in them."""
+"""EXIF, XMP and profiles of photos: `shards.format.embedded` and the orientation in them."""
 
 import io
 
 from PIL import Image
 
-from shards.embedded import embedded_in
-from shards.orientation import stated_orientation
+from shards.format.embedded import embedded_in
+from shards.format.orientation import stated_orientation
 from tests.hostile.pictures import png_chunk
 
-MODULES = ("shards.embedded", "shards.orientation")
+MODULES = ("shards.format.embedded", "shards.format.orientation")
 
 
 def seeds() -> list[bytes]:

@@ -6,9 +6,9 @@ import struct
 import numpy as np
 from PIL import Image
 
-from shards.label_maps import decode_labels
+from shards.format.label_maps import decode_labels
 
-MODULES = ("shards.label_maps", "PIL.PngImagePlugin")
+MODULES = ("shards.format.label_maps", "PIL.PngImagePlugin")
 
 
 def seeds() -> list[bytes]:

@@ -12,7 +12,7 @@ MODULES = (
     "curation.sources.webdataset",
     "curation.sources.records",
     "curation.sources.rows",
-    "shards.tar_reader",
+    "shards.format.tar_reader",
 )
 _SOURCE = SourceSettings(kind="webdataset", path="collection")
 _FILE = Path(tempfile.gettempdir()) / f"persona-fuzz-{os.getpid()}.tar"

@@ -3,9 +3,9 @@
 import io
 import tarfile
 
-from shards.tar_reader import TarError, check_end, walk
+from shards.format.tar_reader import TarError, check_end, walk
 
-MODULES = ("shards.tar_reader",)
+MODULES = ("shards.format.tar_reader",)
 
 
 def seeds() -> list[bytes]:

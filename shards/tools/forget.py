@@ -1,0 +1,246 @@
+"""Takes people out of a dataset: shards that hold them are written anew, all others are left as they are.
+
+The new revision stands beside the old one until dataset.json, the one file that is replaced, names it:
+
+    1. new shards (000003-r1.tar), tombstones-r1.txt, index-r1.parquet, index-r1.arrow
+    2. dataset.json            from here on the dataset is the new revision
+    3. the old shards, index and tombstones are deleted, the card is written anew
+
+Killed before 2, the old revision is whole; killed behind it, the new one is. The same command again
+clears away what is left over and does, or ends, its work. A reader that has the old revision open finds
+its shards gone: it fails, and reads nothing else in their place.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from shards.format.atomic_file import write_whole
+from shards.format.card import CARD, card_files
+from shards.format.census import NOT_STATED, Census
+from shards.format.dataset import dataset_bytes
+from shards.format.dataset_files import (
+    card_names,
+    files_of,
+    is_indexed_as_found,
+    stem_of,
+    unborn_of,
+)
+from shards.format.index import IndexWriter
+from shards.format.indexed_shard import IndexedShard
+from shards.format.photo_ids import without_photos
+from shards.format.tombstones import Tombstones, tells_nobody, tombstone
+from shards.reading.folder import DatasetError, read_dataset_json
+from shards.reading.revisions import Revision, Revisions
+from shards.remote.place_to_change import PlaceToChange, place_to_change
+from shards.tools.copying import write_tombstones
+from shards.tools.dataset_rows import DatasetRows, read_ahead
+from shards.tools.forget_plan import ForgetPlan, Request, plan_forget
+from shards.tools.side_files import remove_side_files, side_files
+
+# dataset_bytes counts these anew.
+_COUNTED = ("format", "schema", "shards", "groups", "photos", "bytes", "checksum")
+_NAMED = 3  # of a long list, in a message
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """revision: of the dataset now; missing: ids that it did not hold, also none that it forgot before;
+    stale_side_files: what other programs wrote beside the shards, and still tells of what went."""
+
+    revision: int
+    groups_dropped: int = 0
+    groups_edited: int = 0
+    photos: int = 0
+    shards_rewritten: int = 0
+    missing: int = 0
+    stale_side_files: tuple[str, ...] = ()
+
+
+def forget(
+    folder: str,
+    request: Request,
+    *,
+    min_photos: int = 2,
+    missing_ok: bool = False,
+    only_what_is_there: bool = False,
+    dry_run: bool = False,
+    break_lock: bool = False,
+    delete_side_files: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Forgotten:
+    """Makes a revision of a dataset without what is asked for, in its place: a folder, or a URL.
+
+    min_photos   a group that loses a photo and keeps fewer than these goes as a whole
+    missing_ok   ids that are not there are no error; they get tombstones all the same …
+    only_what_is_there   … but for photos: a dataset that holds none of it stays as it is
+    dry_run      tells what would go; nothing is changed
+    break_lock   takes over the lock that a dead process left in a store (a folder's goes with it)
+    delete_side_files   also deletes files of other programs that tell of shards which are no more
+
+    Raises DatasetError, before anything is changed, for ids that are not there, for damage in what must
+    be copied, and where another process is changing the dataset.
+    """
+    place = place_to_change(folder)
+    with place.alone(break_lock=break_lock):
+        done = _forget(place, request, min_photos, missing_ok, only_what_is_there, dry_run, progress)
+        stale = side_files(folder, read_dataset_json(folder)).stale
+        if delete_side_files and not dry_run:
+            remove_side_files(folder, stale)
+            stale = []
+        return replace(done, stale_side_files=tuple(stale))
+
+
+def _forget(
+    place: PlaceToChange,
+    request: Request,
+    min_photos: int,
+    missing_ok: bool,
+    only_what_is_there: bool,
+    dry_run: bool,
+    progress: Callable[[int, int], None] | None,
+) -> Forgotten:
+    folder = place.folder
+    about = read_dataset_json(folder)
+    if not dry_run:
+        _clear(place, about)
+    if not request:
+        return Forgotten(int(about.get("revision", 0)))
+    dataset = DatasetRows(folder)
+    before = Tombstones.of(folder, about)
+    plan = plan_forget(dataset, request, min_photos)
+    missing = {(kind, id_) for kind, id_ in request.named() - plan.found if not before.has(kind, id_)}
+    if missing and not missing_ok:
+        names = ", ".join(f"{kind} {id_[:40]}" for kind, id_ in sorted(missing)[:_NAMED])
+        more = " …" if len(missing) > _NAMED else ""
+        raise DatasetError(
+            f"{folder}: {len(missing)} ids are not there: {names}{more}; nothing was changed "
+            "(--missing-ok goes on without them)"
+        )
+    if missing_ok and only_what_is_there:
+        missing = {(kind, id_) for kind, id_ in missing if kind != "photo"}
+    stones = before | request.tombstones
+    stones |= Tombstones(
+        [*plan.lines, *(tombstone(kind, id_) for kind, id_ in missing if tells_nobody(kind, id_))]
+    )
+    shards = sorted({_shard_of(dataset, number) for number in plan.touched()})
+    revision = int(about.get("revision", 0)) + 1
+    done = Forgotten(revision, len(plan.dropped), len(plan.edited), plan.photos, len(shards), len(missing))
+    if dry_run:
+        return done
+    if len(stones) == len(before) and not shards:
+        return Forgotten(revision - 1, missing=len(missing))
+    new = _write_revision(dataset, plan, stones, revision, set(shards), progress)
+    dataset.close()
+    write_whole(f"{folder}/dataset.json", new)
+    _clear(place, read_dataset_json(folder))
+    return done
+
+
+def _clear(place: PlaceToChange, about: dict[str, Any]) -> None:
+    """Deletes what a killed call left, of the revision before and of the one that did not come about."""
+    mine = files_of(about)
+    place.remove((set(about.get("replaced", [])) | unborn_of(about)) - mine)
+    if about.get("revision") and not is_indexed_as_found(about):
+        card = card_files(str(about.get("pipeline") or "Dataset"), about["shards"], about)
+        for name in card_names(about):
+            if place.read(name) != card[name]:
+                write_whole(f"{place.folder}/{name}", card[name])
+
+
+def _licences_left(about: Mapping[str, Any], plan: ForgetPlan) -> Counter[str]:
+    """Photos by licence without those that go.
+
+    A dataset of before counts photos of others as not stated, whatever their records say.
+    """
+    left = Counter({str(licence): int(photos) for licence, photos in about.get("licences", {}).items()})
+    for licence, photos in plan.licences.items():
+        counted = min(photos, left[licence])
+        left[licence] -= counted
+        left[NOT_STATED] -= photos - counted
+    return +left
+
+
+def _shard_of(dataset: DatasetRows, number: int) -> int:
+    return int(np.searchsorted(dataset.starts, number, side="right")) - 1
+
+
+def _write_revision(
+    dataset: DatasetRows,
+    plan: ForgetPlan,
+    stones: Tombstones,
+    revision: int,
+    touched: set[int],
+    progress: Callable[[int, int], None] | None,
+) -> bytes:
+    """Writes the files of the new revision beside the old ones. Returns the new dataset.json."""
+    about, folder = dataset.about, dataset.folder
+    entries: list[dict[str, Any]] = []
+    census = Census()
+    written = 0
+    with IndexWriter(folder, f"index-r{revision}") as index:
+        for shard, entry in enumerate(about["shards"]):
+            start, stop = dataset.starts[shard], dataset.starts[shard + 1]
+            rows: pa.Table | None
+            if shard in touched:
+                name = f"{stem_of(entry['name'])}-r{revision}.tar"
+                made = _write_shard(dataset, plan, start, stop, name, len(entries))
+                written += 1
+                if progress is not None:
+                    progress(written, len(touched))
+                if made is None:
+                    continue
+                entry, rows = made
+            else:
+                rows = _renumbered(dataset.table.slice(start, stop - start), len(entries))
+            entries.append(entry)
+            for key, photos in zip(rows["key"].to_pylist(), rows["people"].to_pylist(), strict=True):
+                census.add(key, photos, ())
+            index.write(rows)
+        hashes = index.close()
+    census.licences = _licences_left(about, plan)
+    history = Revisions.of(about)
+    step = Revision(len(dataset), np.array(sorted(plan.dropped), np.int64))
+    past = Revisions(len(dataset) - len(plan.dropped), [*history.past, step])
+    new = {
+        **{name: value for name, value in about.items() if name not in _COUNTED},
+        **census.to_json(),
+        "index": hashes,
+        "revision": revision,
+        "history": past.to_json(),
+        "tombstones": write_tombstones(folder, f"tombstones-r{revision}.txt", stones),
+    }
+    if not is_indexed_as_found(about):
+        new["card"] = list(CARD)
+    old = files_of(about) - {*CARD, "dataset.json"}
+    new["replaced"] = sorted(old - files_of({**new, "shards": entries}))
+    return dataset_bytes(entries, new)
+
+
+def _write_shard(
+    dataset: DatasetRows, plan: ForgetPlan, start: int, stop: int, name: str, number: int
+) -> tuple[dict[str, Any], pa.Table] | None:
+    """A shard without what goes; None where nothing of it is left."""
+    kept = [sample for sample in range(start, stop) if sample not in plan.dropped]
+    if not kept:
+        return None
+    with IndexedShard(dataset.folder, name, number, Census()) as writer:
+        for read in read_ahead([(dataset, sample) for sample in kept]):
+            sample = read.number
+            if sample in plan.edited:
+                writer.add(read.key, without_photos(read.members, plan.edited[sample]))
+            else:
+                writer.add(read.key, read.members, dataset.row(sample))
+        made = writer.close()
+    return made.entry, made.rows
+
+
+def _renumbered(rows: pa.Table, shard: int) -> pa.Table:
+    """The same rows for a shard that has another number, because one before it is gone."""
+    column = rows.schema.get_field_index("shard")
+    numbers = pa.repeat(pa.scalar(shard, pa.int32()), len(rows))
+    return rows.set_column(column, rows.schema.field(column), numbers)

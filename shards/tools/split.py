@@ -1,0 +1,93 @@
+"""A dataset cut into several, so that nobody is in two of them."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from shards.format.names import identity_of
+from shards.reading.folder import DatasetError
+from shards.tools.copying import MAX_MIB, MAX_SAMPLES, Copy, copy_samples
+from shards.tools.dataset_rows import DatasetRows
+
+
+def split_by_identity(
+    folder: str,
+    outs: Sequence[str],
+    fractions: Sequence[float],
+    *,
+    max_samples: int = MAX_SAMPLES,
+    max_bytes: int = MAX_MIB * 2**20,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Writes a dataset for each fraction. Returns their dataset.json.
+
+    A hash of the identity says into which one its groups go: the same one next time, whatever else the
+    dataset then holds. Raises ValueError for fractions that are not positive or do not add up to 1.
+    """
+    if len(fractions) != len(outs) or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(f"{len(outs)} positive fractions that add up to 1 are wanted, not {list(fractions)}")
+    source = DatasetRows(folder)
+    ends = np.cumsum(fractions)[:-1]
+    part = np.array([np.searchsorted(ends, _share(key), side="right") for key in source.all_keys()], np.int64)
+    said = {"operation": "split", "by": "identity", "fractions": [float(value) for value in fractions]}
+    return _write(source, outs, part, said, max_samples, max_bytes, progress)
+
+
+def split_by_keys(
+    folder: str,
+    outs: Sequence[str],
+    keys: Iterable[str],
+    *,
+    allow_shared: bool = False,
+    max_samples: int = MAX_SAMPLES,
+    max_bytes: int = MAX_MIB * 2**20,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Writes the samples with these keys to the first of two folders, all others to the second.
+
+    Raises DatasetError for a key that is not there, and, unless `allow_shared`, where a person would be
+    in both.
+    """
+    if len(outs) != 2:
+        raise ValueError(f"split by keys writes two datasets, not {len(outs)}")
+    source = DatasetRows(folder)
+    wanted = set(keys)
+    all_keys = list(source.all_keys())
+    missing = sorted(wanted - set(all_keys))
+    if missing:
+        raise DatasetError(f"{folder}: {len(missing)} of the keys are not there, as {missing[0]}")
+    part = np.array([key not in wanted for key in all_keys], np.int64)
+    here = {identity_of(key) for key in wanted}
+    shared = sorted({identity_of(key) for key in all_keys if key not in wanted} & here)
+    if shared and not allow_shared:
+        raise DatasetError(
+            f"{folder}: {len(shared)} identities would be in both parts, as {shared[0]}; "
+            "name all their keys, or --allow-shared-identities"
+        )
+    listed = xxhash.xxh3_128_hexdigest("\n".join(sorted(wanted)).encode())
+    said = {"operation": "split", "by": "keys", "keys": listed}
+    return _write(source, outs, part, said, max_samples, max_bytes, progress)
+
+
+def _write(
+    source: DatasetRows,
+    outs: Sequence[str],
+    part: np.ndarray,
+    said: dict[str, Any],
+    max_samples: int,
+    max_bytes: int,
+    progress: Callable[[int, int], None] | None,
+) -> list[dict[str, Any]]:
+    written = []
+    for number, out in enumerate(outs):
+        mine = np.flatnonzero(part == number)
+        copy = Copy([source], np.zeros(len(mine), np.int64), mine, {**said, "part": number}, {})
+        written.append(copy_samples(copy, out, max_samples, max_bytes, progress))
+    return written
+
+
+def _share(key: str) -> float:
+    """0 to below 1, even over identities."""
+    return float(xxhash.xxh3_64_intdigest(f"split:{identity_of(key)}".encode()) / 2**64)

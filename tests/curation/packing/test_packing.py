@@ -1,0 +1,90 @@
+"""Groups on their way into shards: shards of one size, and photos that are made smaller once."""
+
+import io
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from curation.ledger import kept
+from curation.packing.plan import PlannedGroup, plan_shards
+from curation.packing.smaller import smaller
+from curation.settings.groups import ShardsSettings
+from shards.format.sample import PhotoMember
+
+MIB = 2**20
+
+
+def groups_of(sizes: list[int]) -> list[PlannedGroup]:
+    return [PlannedGroup(f"{place:06d}", 0, 2, size, kept()) for place, size in enumerate(sizes)]
+
+
+@given(
+    sizes=st.lists(st.integers(0, 3 * MIB), max_size=60),
+    max_groups=st.integers(1, 20),
+    max_mib=st.floats(0.5, 8),
+)
+def test_every_group_has_its_place_in_order_and_no_shard_is_too_large(
+    sizes: list[int], max_groups: int, max_mib: float
+) -> None:
+    shards = plan_shards(groups_of(sizes), ShardsSettings(max_groups=max_groups, max_shard_mib=max_mib))
+    assert [group for shard in shards for group in shard.groups] == groups_of(sizes)
+    for shard in shards:
+        assert 1 <= len(shard.groups) <= max_groups
+        assert shard.n_bytes == sum(group.n_bytes for group in shard.groups)
+        assert shard.n_bytes <= max_mib * MIB or len(shard.groups) == 1
+
+
+def test_shards_are_of_about_one_size() -> None:
+    sizes = np.random.default_rng(3).integers(100_000, 400_000, 1030).tolist()
+    shards = plan_shards(groups_of(sizes), ShardsSettings(max_groups=1000, max_shard_mib=50))
+    assert len(shards) == -(-sum(sizes) // (50 * MIB))
+    ends = np.cumsum([0, *(shard.n_bytes for shard in shards)])
+    target = sum(sizes) / len(shards)
+    assert all(abs(stop - start - target) <= max(sizes) for start, stop in pairwise(ends))
+
+
+def photo_of(width: int, height: int, orientation: int) -> PhotoMember:
+    """A photo whose left half is red when upright, with a box around that half."""
+    upright = np.zeros((height, width, 3), np.uint8)
+    upright[:, : width // 2, 0] = 255
+    stored = np.rot90(upright, 1) if orientation == 6 else upright  # 6: to be turned clockwise by a quarter
+    image, sink = Image.fromarray(stored), io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(sink, format="JPEG", quality=95, exif=exif)
+    record = {
+        "width": width, "height": height, "orientation": orientation, "photo_id": "f" * 64,
+        "box": [0.0, 0.0, width / 2, float(height)],
+        "keypoints": [width / 4, height / 2, 0.75] * 17,
+        "face_box": [1.0, 2.0, 3.0, 4.0], "face_points": None,
+    }  # fmt: skip
+    labels = np.zeros((height, width), np.uint8)
+    labels[:, : width // 2] = 4
+    return PhotoMember(sink.getvalue(), "jpeg", record, labels)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_photo_made_smaller_is_upright_and_its_record_and_labels_fit_it(orientation: int) -> None:
+    made = smaller(photo_of(400, 300, orientation), 100, 95)
+    image = Image.open(io.BytesIO(made.data))
+    assert image.size == (100, 75) == (made.record["width"], made.record["height"])
+    assert made.labels.shape == (75, 100)
+    assert image.getexif().get(0x0112, 1) == made.record["orientation"] == 1
+    pixels = np.asarray(image)
+    assert pixels[:, :45, 0].min() > 200
+    assert pixels[:, 55:, 0].max() < 60
+    assert (made.labels[:, :50] == 4).all()
+    assert made.record["box"] == [0, 0, 50, 75]
+    assert made.record["keypoints"][:3] == [25, 37.5, 0.75]
+    assert made.record["face_points"] is None
+    assert made.record["resized_from"] == [400, 300]
+    assert made.record["photo_id"] == "f" * 64
+
+
+def test_a_photo_that_is_small_enough_keeps_its_bytes() -> None:
+    photo = photo_of(80, 100, 1)
+    assert smaller(photo, 100, 95) is photo

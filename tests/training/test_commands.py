@@ -1,0 +1,268 @@
+"""`persona train` and `persona export`: from shards to a published file, and one line for what is wrong."""
+
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from persona import main
+from shards.reading.folder import DatasetFolder
+from tests.drawn_pairs import write_people
+from tests.drawn_shards import write_dataset
+from tests.drawn_training import SETTINGS
+from training.checkpoint import checkpoints_in, load_checkpoint
+from training.recipes import recipe_of
+from training.start import named_configs, read_settings
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_people(tmp_path_factory.mktemp("dataset") / "shards")
+
+
+def persona(*words: Any) -> int:
+    return main([str(word) for word in words])
+
+
+def config(folder: Path, recipe: str = "visual_persona", **method: Any) -> Path:
+    file = folder / f"{recipe}.yaml"
+    settings = {
+        "recipe": recipe,
+        "method": {**SETTINGS[recipe], **method},
+        "data": {"height_px": 64, "width_px": 64, "batch": 2, "validation_batches": 2},
+        "loop": {"steps": 3, "precision": "fp32", "ema_decay": 0.5},
+        "compile": False,
+    }
+    file.write_text(yaml.safe_dump(settings))
+    return file
+
+
+@pytest.mark.parametrize("recipe", ["visual_persona", "ip_adapter"])
+def test_a_run_is_trained_exported_and_proven(recipe: str, dataset: Path, tmp_path: Path, capsys) -> None:
+    out, weight = tmp_path / "run", tmp_path / "weight.bin"
+    words = ["train", config(tmp_path, recipe), "--shards", dataset, "--validation", dataset, "--out", out]
+    assert persona(*words) == 0
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 3]
+    assert lines[-1]["validation_loss"] > 0
+    assert persona(*words, "--set", "loop.steps=5") == 0
+    assert "goes on from step 3 of 5" in capsys.readouterr().out
+
+    assert persona("export", out, "--out", weight, "--verify") == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told == {"file": str(weight), "step": 5, "recipe": recipe, "verified": True}
+    # Published are the moving averages; the last step's weights where they are asked for.
+    assert persona("export", out, "--out", tmp_path / "last.safetensors", "--last", "--verify") == 0
+    key = "ip_adapter.1.to_k_ip.weight"
+    averaged = torch.load(weight, weights_only=True)["ip_adapter"]["1.to_k_ip.weight"]
+    last = load_file(tmp_path / "last.safetensors")[key]
+    assert not torch.equal(averaged, last)
+    checkpoint = load_checkpoint(checkpoints_in(out / "checkpoints")[-1])
+    path = next(
+        name
+        for name in checkpoint.tensors["adapter"]
+        if torch.equal(checkpoint.tensors["adapter"][name], last)
+    )
+    assert torch.equal(checkpoint.tensors["ema"][path], averaged)
+
+
+def test_the_second_stage_starts_from_a_checkpoint_or_a_published_file(dataset: Path, tmp_path: Path) -> None:
+    first = config(tmp_path, stage="shared_queries")
+    assert persona("train", first, "--shards", dataset, "--out", tmp_path / "a") == 0
+    adapter = checkpoints_in(tmp_path / "a/checkpoints")[-1] / "adapter.safetensors"
+    assert persona("export", tmp_path / "a", "--out", tmp_path / "weight.bin", "--last") == 0
+    second = config(tmp_path, stage="region_queries")
+    curves = []
+    for number, start in enumerate([adapter, tmp_path / "weight.bin"]):
+        run = tmp_path / f"b{number}"
+        assert (
+            persona("train", second, "--shards", dataset, "--out", run, "--set", f"start_from={start}") == 0
+        )
+        curves.append([json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()])
+    assert curves[0] == curves[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--set", "recipe=dreambooth"], "unknown recipe 'dreambooth': there are ip_adapter, visual_persona"),
+        (["--set", "method.stage=third"], "recipe visual_persona: stage: Input should be"),
+        (["--set", "loop.step=3"], "loop.step: there is no such setting; did you mean steps?"),
+        (["--set", "data.heigth_px=64"], "data.heigth_px: there is no such setting; did you mean height_px?"),
+        (["--set", "method.decoder.dept=1"], "decoder.dept: there is no such setting; did you mean depth?"),
+        (["--set", "recipe=visual_person"], "unknown recipe 'visual_person'; did you mean visual_persona?"),
+        (["--set", "data.regions=[hat]"], "data.regions: there is no region 'hat': full_body, head"),
+        (["--set", "data.bucket_run=5", "--set", "data.buckets=area"], "5 must be a multiple of batch 2"),
+        (["--set", "data.batch=[1"], "--set data.batch=[1: '[1' is no value of YAML"),
+        (["--recipe", "ip_adapter"], "is a config of the recipe visual_persona, not of ip_adapter"),
+        (["--config", "demo"], "two configs are named"),
+        (["--set", "loop"], "must be PATH=VALUE"),
+        (["--set", "data.batch=64"], "has 12 samples; a step of 1 ranks × 64 needs 64"),
+        (
+            ["--set", "method.denoising.cached_latents=true"],
+            "the run reads latents only, and",
+        ),
+        (["--set", "method.dino.folder=/nowhere"], "/nowhere: no config.json"),
+        (["--set", "start_from=/nowhere/adapter.safetensors"], "start_from: /nowhere/adapter.safetensors"),
+        (["--shards", "/nowhere"], "/nowhere: no dataset.json"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_before_anything_runs(
+    words: list[str], message: str, dataset: Path, tmp_path: Path, capsys
+) -> None:
+    out = tmp_path / "run"
+    assert persona("train", config(tmp_path), "--shards", dataset, "--out", out, *words) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+    assert not out.exists()
+
+
+def test_an_unknown_config_and_a_folder_without_a_run_are_one_line(
+    dataset: Path, tmp_path: Path, capsys
+) -> None:
+    assert persona("train", "best", "--shards", dataset, "--out", tmp_path / "run") == 2
+    assert "unknown config 'best': there are ip_adapter_demo, visual_persona_demo" in capsys.readouterr().err
+    assert persona("train", "visual_persona_dmo", "--shards", dataset, "--out", tmp_path / "run") == 2
+    assert "did you mean visual_persona_demo?" in capsys.readouterr().err
+    assert persona("export", tmp_path, "--out", tmp_path / "weight.bin") == 2
+    assert "no checkpoint" in capsys.readouterr().err
+
+
+def test_a_damaged_file_to_start_from_is_one_line(dataset: Path, tmp_path: Path, capsys) -> None:
+    file = tmp_path / "adapter.safetensors"
+    file.write_bytes(b"cut")
+    words = ["--shards", dataset, "--out", tmp_path / "run", "--set", f"start_from={file}"]
+    assert persona("train", config(tmp_path), *words) == 2
+    told = capsys.readouterr().err
+    assert f"start_from: {file}: " in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "name a config: ip_adapter_demo, "),
+        (["--recipe", "visual_persona"], "name a config: --config demo or stage_a or stage_b"),
+        (["--recipe", "visual_persona", "--config", "stage_c"], "no config 'stage_c' for the recipe"),
+        (["--recipe", "ip_adapter", "--config", "visual_persona_demo"], "not of ip_adapter"),
+    ],
+)
+def test_recipe_and_config_that_name_nothing_together_are_one_line(
+    words: list[str], message: str, dataset: Path, tmp_path: Path, capsys
+) -> None:
+    assert persona("train", "--shards", dataset, "--out", tmp_path / "run", *words) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+
+
+def test_recipe_and_config_name_a_config_together(dataset: Path, tmp_path: Path, capsys) -> None:
+    words = ["--shards", dataset, "--out", tmp_path / "run"]
+    file = config(tmp_path)
+    assert persona("train", "--recipe", "visual_persona", "--config", file, *words) == 0
+    # The config visual_persona_demo, of which this dataset is no step.
+    capsys.readouterr()
+    big = ["--set", "data.batch=640"]
+    for named in (["visual_persona_demo"], ["--recipe", "visual_persona", "--config", "demo"]):
+        assert persona("train", *named, *words, *big) == 2
+        assert "a step of 1 ranks × 640" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("newer", "has schema 2.0; this version of persona reads up to 1.x"),
+        ("empty", "the dataset has 0 samples; a step of 1 ranks × 2 needs 2"),
+        ("no records", "the dataset's samples have no 000.json, which the recipe's fields are made from"),
+        ("no index", "index.arrow"),
+    ],
+)
+def test_a_dataset_that_cannot_be_trained_on_is_one_line(
+    change: str, message: str, dataset: Path, tmp_path: Path, capsys
+) -> None:
+    folder = tmp_path / "shards"
+    shutil.copytree(dataset, folder)
+    about = json.loads((folder / "dataset.json").read_text())
+    if change == "newer":
+        (folder / "dataset.json").write_text(json.dumps({**about, "schema": "2.0"}))
+    elif change == "no index":
+        (folder / "index.arrow").unlink()
+    else:
+        groups = {s.key: s.members for s in map(DatasetFolder(str(dataset)).read, range(4))}
+        kept = {
+            key: {name: m for name, m in members.items() if name[3:] != ".json"}
+            for key, members in groups.items()
+        }
+        shutil.rmtree(folder)
+        write_dataset(folder, kept if change == "no records" else {})
+    out = tmp_path / "run"
+    assert persona("train", config(tmp_path), "--shards", folder, "--out", out) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", named_configs())
+def test_the_configs_that_come_with_the_project_are_valid(name: str) -> None:
+    settings = read_settings(name, {})
+    recipe = recipe_of(settings.recipe, settings.method)
+    assert recipe.fields(settings.data.height_px, settings.data.width_px)
+
+
+def test_a_plan_says_the_memory_and_trains_nothing(dataset: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "run"
+    assert persona("train", config(tmp_path), "--shards", dataset, "--out", out, "--plan") == 0
+    told = json.loads(capsys.readouterr().out)
+    parts = ("weights", "averages", "optimiser", "batch", "gradients", "activations")
+    assert told["predicted_gib"] == pytest.approx(sum(told[part] for part in parts), abs=0.003)
+    assert told["predicted_gib"] > 0
+    assert not out.exists()
+
+
+def test_a_device_with_too_little_memory_is_one_line(
+    dataset: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore lines")
+
+    monkeypatch.setattr("training.step.Step.__call__", fails)
+    assert persona("train", config(tmp_path), "--shards", dataset, "--out", tmp_path / "run") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "persona: CUDA out of memory. Tried to allocate 2 GiB. (see the prediction with --plan"
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_told_to_stop_saves_and_exits_with_0(
+    number: signal.Signals, dataset: Path, tmp_path: Path, capsys
+) -> None:
+    out = tmp_path / "run"
+    metrics = out / "metrics.jsonl"
+
+    def tell() -> None:
+        while not (metrics.is_file() and metrics.read_text()):
+            time.sleep(0.02)
+        os.kill(os.getpid(), number)
+
+    teller = threading.Thread(target=tell)
+    teller.start()
+    many = ["--set", "loop.steps=100000", "--set", "loop.read_every=1"]
+    before = signal.getsignal(number)
+    assert persona("train", config(tmp_path), "--shards", dataset, "--out", out, *many) == 0
+    teller.join()
+    assert signal.getsignal(number) is before
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["of"] == 100000
+    assert load_checkpoint(checkpoints_in(out / "checkpoints")[-1]).step == told["steps"] < 100000

@@ -1,0 +1,203 @@
+"""The model's parts: any batch size, the two kinds of nothing, identity attention, compilation."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers.models.attention_processor import AttnProcessor2_0
+from PIL import Image
+
+from shards.format.facets import REGION_NAMES
+from tests.drawn_training import DECODER, DINO, built, samples, tiny
+from training.compilation import compile_blocks
+from training.models.identity_attention import cross_attentions, set_identity_scale
+from training.models.local_weights import WeightsError
+from training.models.region_crops import MEAN, STD, Normalise, cut_regions
+from training.models.region_decoder import DecoderSettings, RegionDecoder
+from training.models.region_encoder import DinoSettings, RegionEncoder
+from training.recipes import recipe_of
+
+
+@pytest.fixture(scope="module")
+def decoder() -> RegionDecoder:
+    torch.manual_seed(0)
+    made = RegionDecoder(DecoderSettings(**DECODER))
+    torch.nn.init.normal_(made.new_pos_embed)
+    return made
+
+
+def test_decoder_takes_any_batch_and_treats_samples_alone(decoder: RegionDecoder) -> None:
+    features = torch.randn(3, 5, 9, DECODER["feature_width"])
+    together = decoder(features)
+    assert together.shape == (3, 5 * DECODER["queries"], DECODER["width"])
+    alone = torch.cat([decoder(sample[None]) for sample in features])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_regions_do_not_see_one_another(decoder: RegionDecoder) -> None:
+    features = torch.randn(1, 5, 9, DECODER["feature_width"])
+    changed = features.clone()
+    changed[:, 3] += 1
+    before, after = (decoder(x).unflatten(1, (5, -1)) for x in (features, changed))
+    same = [torch.allclose(before[:, region], after[:, region]) for region in range(5)]
+    assert same == [True, True, True, False, True]
+
+
+def test_shared_queries_are_five_equal_sets(decoder: RegionDecoder) -> None:
+    features = torch.randn(2, 5, 9, DECODER["feature_width"])
+    shared = decoder(features, shared_queries=True)
+    assert not torch.allclose(shared, decoder(features))
+    copied = RegionDecoder(DecoderSettings(**DECODER))
+    copied.load_state_dict(decoder.state_dict())
+    copied.copy_shared_queries()
+    assert torch.equal(copied(features), shared)
+
+
+def test_black_and_missing_are_different() -> None:
+    pixels = Normalise()(torch.zeros(1, 2, 4, 4, 3, dtype=torch.uint8), torch.tensor([[True, False]]))
+    black = [-mean / std for mean, std in zip(MEAN, STD, strict=True)]
+    torch.testing.assert_close(pixels[0, 0], torch.tensor(black).view(3, 1, 1).expand(3, 4, 4))
+    assert torch.equal(pixels[0, 1], torch.zeros(3, 4, 4))
+
+
+def test_a_missing_region_is_the_zero_image_whatever_its_crop_holds() -> None:
+    torch.manual_seed(0)
+    encoder = RegionEncoder(DinoSettings.model_validate(DINO))
+    crops = torch.randint(0, 256, (2, 5, 28, 28, 3), dtype=torch.uint8)
+    visible = torch.ones(2, 5, dtype=torch.bool)
+    visible[1, 2:] = False
+    features = encoder(crops, visible)
+    assert features.shape == (2, 5, 4, DINO["width"])
+    nobody = encoder.of_nobody(5)
+    torch.testing.assert_close(features[1, 2:], nobody[0, 2:], rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(features[1, 1], nobody[0, 1])
+
+
+def test_a_dropped_identity_is_the_unconditional_tokens() -> None:
+    module = built(tiny("visual_persona"))
+    crops = torch.randint(0, 256, (1, 5, 28, 28, 3), dtype=torch.uint8)
+    dropped = module.tokens(crops, torch.zeros(1, 5, dtype=torch.bool))
+    torch.testing.assert_close(dropped, module.unconditional_tokens(), rtol=1e-5, atol=1e-6)
+
+
+def test_crops_are_bounding_boxes_on_black_squares() -> None:
+    labels = np.zeros((60, 40), np.uint8)
+    labels[4:10, 18:22] = 11  # face
+    labels[10:30, 10:30] = 4  # upper clothes
+    labels[12:16, 19:21] = 2  # hair that falls over them
+    labels[30:50, 12:28] = 6  # pants
+    labels[20:40, 30:38] = 16  # a bag
+    photo = np.full((60, 40, 3), 200, np.uint8)
+    photo[labels == 11] = (255, 0, 0)
+    photo[labels == 4] = (0, 255, 0)
+    crops, visible = cut_regions(photo, labels, size_px=48)
+    assert dict(zip(REGION_NAMES, visible.tolist(), strict=True)) == {
+        "full_body": True,
+        "head": True,
+        "torso": True,
+        "legs": True,
+        "shoes": False,
+    }
+    assert not crops[4].any()
+
+    # The head's box is rows 4 to 15, columns 18 to 21: 12 high, 4 wide, in the middle of the square.
+    head = crops[1].astype(int)
+    assert head[24, :14].max() < 30
+    assert head[8, 24].tolist() == pytest.approx([255, 0, 0], abs=12)
+    # Clothes beside the hair are inside the head's box, and stay.
+    assert head[28, 17, 1] > 200
+
+    # The bag belongs to nobody: the body's box ends at column 29 and 46 rows are 48 px.
+    body = Image.fromarray(crops[0]).crop((12, 0, 36, 48))
+    assert np.asarray(body).max() == 255
+    assert (crops[0][:, 40:] == 0).all()
+
+
+def test_a_map_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="label map of shape"):
+        cut_regions(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5), np.uint8))
+
+
+def test_scale_zero_leaves_the_text_alone_and_needs_no_new_module() -> None:
+    module = built(tiny("visual_persona"))
+    unet = module.denoiser.unet
+    noised, steps = torch.randn(1, 4, 8, 8), torch.tensor([500])
+    text, pooled, size = torch.randn(1, 77, 32), torch.randn(1, 16), torch.zeros(1, 6)
+    someone, other = torch.randn(2, 1, 20, 32)
+
+    def epsilon(identity: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return module.denoiser.predict(noised, steps, text, pooled, size, identity)
+
+    assert not torch.allclose(epsilon(someone), epsilon(other))
+    set_identity_scale(unet, 0)
+    assert torch.equal(epsilon(someone), epsilon(other))
+    set_identity_scale(unet, 1)
+    assert not torch.allclose(epsilon(someone), epsilon(other))
+
+
+def test_identity_attention_needs_text_before_it() -> None:
+    module = built(tiny("visual_persona"))
+    _, attn = next(iter(cross_attentions(module.denoiser.unet)))
+    with pytest.raises(ValueError, match="text must come before 20"):
+        attn(torch.randn(1, 16, 32), encoder_hidden_states=torch.randn(1, 20, 32))
+
+
+def test_a_folder_that_holds_no_model_is_named(tmp_path) -> None:
+    dino = {**DINO, "folder": str(tmp_path / "nothing")}
+    with pytest.raises(WeightsError, match=r"nothing: no config.json"):
+        tiny("visual_persona", dino=dino).build(torch.float32)
+
+
+def test_weights_come_back_from_local_folders(tmp_path) -> None:
+    recipe = tiny("visual_persona")
+    module = built(recipe)
+    module.encoder.dino.save_pretrained(tmp_path / "dino")
+    module.denoiser.texts.first.save_pretrained(tmp_path / "sdxl" / "text_encoder")
+    module.denoiser.texts.second.save_pretrained(tmp_path / "sdxl" / "text_encoder_2")
+    module.denoiser.vae.save_pretrained(tmp_path / "sdxl" / "vae")
+    torch.manual_seed(0)
+    unet = built(recipe).denoiser.unet
+    unet.set_attn_processor(AttnProcessor2_0())
+    unet.save_pretrained(tmp_path / "sdxl" / "unet")
+    again = built(
+        recipe_of(
+            "visual_persona",
+            {
+                "sdxl": {"folder": str(tmp_path / "sdxl")},
+                "dino": {**DINO, "folder": str(tmp_path / "dino")},
+                "decoder": DECODER,
+            },
+        ),
+        seed=7,
+    )
+    batch = samples(recipe, ["a", "b"])
+    again.load_state_dict({n: p for n, p in module.state_dict().items() if "identity" in n}, strict=False)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            again(batch.fields, batch.streams), module(batch.fields, batch.streams), rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("name", ["visual_persona", "ip_adapter"])
+def test_compiled_blocks_have_no_graph_break_and_equal_eager(name: str) -> None:
+    # What inductor's kernels differ by is measured by benchmarks/train_step.py --compile: they need a C++
+    # compiler, and the smallest block alone takes it 25 s of processor time.
+    recipe = tiny(name)
+    module = built(recipe, dtype=torch.bfloat16)
+    paths = list(module.state_dict())
+    batch = samples(recipe, ["a", "b"])
+
+    def step() -> tuple[torch.Tensor, torch.Tensor]:
+        module.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            losses = module(batch.fields, batch.streams)
+        losses.mean().backward()
+        gradients = [p.grad.flatten() for p in module.parameters() if p.requires_grad]
+        return losses.detach(), torch.cat(gradients)
+
+    eager = step()
+    compile_blocks(recipe.blocks(module), backend="aot_eager")
+    compiled = step()
+    torch.testing.assert_close(compiled[0], eager[0], rtol=0.01, atol=0)
+    assert (compiled[1] - eager[1]).norm() < 0.02 * eager[1].norm()
+    assert list(module.state_dict()) == paths

@@ -1,0 +1,87 @@
+"""Ranks: sharded or whole they agree with one rank, all stop at one step, and none waits for ever."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.drawn_pairs import write_people
+from tests.tiny_processes import PROCESSES, ended, free_port, start
+from tests.train_on_shards import train_on_shards
+from tests.train_tiny import training
+from tests.training.test_loop import curve
+from training.checkpoint import checkpoints_in, load_checkpoint
+from training.ranks import Ranks
+
+
+def two_ranks(folder: Path, **settings: Any) -> list[Any]:
+    port = free_port()
+    return [start(folder, rank, 2, port, **settings) for rank in range(2)]
+
+
+def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
+    checkpoint = load_checkpoint(checkpoints_in(folder / "checkpoints")[-1])
+    return {
+        f"{part} {name}": tensor
+        for part, named in checkpoint.tensors.items()
+        for name, tensor in named.items()
+    }
+
+
+def test_two_sharded_ranks_agree_with_one_rank_and_each_goes_on_from_the_other(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"tune_unet": True, "accumulate": 2, "optimiser": {"lr": 1e-3, "eps": 1e-4}}
+    training(tmp_path / "one", Ranks(), batch=2, steps=6, **settings).run()
+    # Sharded on two ranks, then on one, then sharded again.
+    for steps in (3, 4, 6):
+        if steps == 4:
+            training(tmp_path / "two", Ranks(), batch=2, steps=steps, **settings).run()
+            continue
+        for process in two_ranks(tmp_path / "two", batch=1, steps=steps, shard=True, **settings):
+            assert ended(process) == 0
+    for one, two in zip(curve(tmp_path / "one"), curve(tmp_path / "two"), strict=True):
+        assert two == pytest.approx(one, rel=1e-5)
+    expected, found = tensors_of(tmp_path / "one"), tensors_of(tmp_path / "two")
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_ranks_that_are_told_to_stop_save_the_same_step_and_go_on_from_it(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"batch": 1, "steps": 400, "checkpoint_every": 1000, "read_every": 1}
+    processes = two_ranks(tmp_path, step_s=0.02, **settings)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "metrics.jsonl").exists() or len(curve(tmp_path)) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    # One rank is told; the other one hears of it.
+    assert processes[1].pid is not None
+    processes[1].terminate()
+    assert [ended(process) for process in processes] == [0, 0]
+    (saved,) = checkpoints_in(tmp_path / "checkpoints")
+    step = load_checkpoint(saved).step
+    assert 3 <= step < 400
+    assert [line[0] for line in curve(tmp_path)] == list(range(1, step + 1))
+    goes_on = training(tmp_path, Ranks(), batch=2, steps=step + 1, read_every=1)
+    assert goes_on.step == step
+    goes_on.run()
+    # The curve is that of a run which nobody stopped.
+    undisturbed = tmp_path / "undisturbed"
+    training(undisturbed, Ranks(), batch=2, steps=5, read_every=1).run()
+    for one, two in zip(curve(undisturbed), curve(tmp_path), strict=False):
+        assert two[:2] == pytest.approx(one[:2], rel=1e-5)
+
+
+def test_shards_that_no_number_of_ranks_divides_never_hang_a_run(tmp_path: Path) -> None:
+    # 12 groups are two steps of 5 and a rest of 2, of which one rank has none; the run is two epochs.
+    shards = write_people(tmp_path / "shards", max_samples=5)
+    port = free_port()
+    ranks = [
+        PROCESSES.Process(target=train_on_shards, args=(str(shards), tmp_path / "run", rank, 2, port, 5, 5))
+        for rank in range(2)
+    ]
+    for rank in ranks:
+        rank.start()
+    assert [ended(rank) for rank in ranks] == [0, 0]
+    assert [line[0] for line in curve(tmp_path / "run")] == [1, 2, 3, 4, 5]
