@@ -26,7 +26,8 @@ def edges(root: Path = ROOT) -> Edges:
     files = product_files(root)
     known = {_module(name): name for name in files}
     return {
-        name: {known[module] for module in _imported(root / name) if module in known} - {name} for name in files
+        name: {known[module] for module in _imported(root / name) if module in known} - {name}
+        for name in files
     }
 
 
