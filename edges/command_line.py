@@ -1,7 +1,5 @@
 """A command of `persona`, as all its parts make theirs: one line of help, an example, what it runs, and
-what is wrong in one line.
-
-"""
+what is wrong in one line."""
 
 import argparse
 import sys
