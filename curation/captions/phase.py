@@ -17,10 +17,9 @@ from curation.errors import PersonaError, one_line
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
 from curation.ledger import KEPT, Counts, Outcome, failed, is_kept, kept, rule_rows
-from curation.models import Model
+from curation.models import Model, used_models
 from curation.outfits.gather import read_bucket
 from curation.packing.select import Select
-from curation.people.phase import used_models
 from curation.settings.groups import CaptionsSettings
 from curation.stage import Stage, set_columns
 from curation.step import Context, run_step, work_of

@@ -15,7 +15,7 @@ from curation.engine import Job, Task, Work
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
 from curation.ledger import DECISIONS, Counts, Outcome, Stamp, rule_people, rule_rows
-from curation.models import Model
+from curation.models import Model, used_models
 from curation.outfits.clusters import outfit_clusters
 from curation.outfits.gather import gather, read_bucket
 from curation.outfits.judge import JudgesRegions, PairJudge, PersonRow
@@ -23,7 +23,6 @@ from curation.outfits.paper import paper_protocol
 from curation.outfits.side_by_side import judge_side_by_side
 from curation.outfits.similarity import similarities
 from curation.outfits.strategy import Strategy, Verdicts
-from curation.people.phase import used_models
 from curation.settings.outfits import OutfitsSettings, PaperStrategy
 from curation.stage import Stage
 from curation.step import Context, run_step, work_of
