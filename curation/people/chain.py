@@ -16,7 +16,7 @@ from curation.stage import Stage
 
 @dataclass(frozen=True)
 class ChainContext:
-    """What the stages of one chain share: photos decoded once, the count of calls, whom to measure, weights."""
+    """What the stages of one chain share: decoded photos, the count of calls, whom to measure, weights."""
 
     pixels: Pixels
     calls: CallCounter
