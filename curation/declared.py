@@ -4,11 +4,11 @@ Counts, the order in cards and reports, the table of thresholds, sweeps, plans a
 docs/operating.md are read off these declarations (`curation/funnel.py` has all of them in order).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from curation.ledger import ERROR, FAILED, NOT_MEASURED, REJECTED, Check, Verdict
+from curation.ledger import ERROR, FAILED, NOT_MEASURED, REJECTED, Check, Counts, Verdict
 
 Passes = Literal["at least", "at most", "above", "below"]
 
@@ -67,10 +67,8 @@ class Reason:
         return self.says if self.key is None else f"{self.says} (`{self.key}`)"
 
 
-BROKE_DOWN = Reason(ERROR, "measuring it broke down; the detail says how", verdict=FAILED)
-NEVER_MEASURED = Reason(
-    NOT_MEASURED, "an earlier rule let it pass only after its model had been asked", verdict=FAILED
-)
+BROKE_DOWN = Reason(ERROR, "the model broke down on it; the detail says how", verdict=FAILED)
+NEVER_MEASURED = Reason(NOT_MEASURED, "its model was never asked about it", verdict=FAILED)
 
 
 class Declared:
@@ -97,3 +95,29 @@ class Declared:
         """Everything that may stand as a reason of this stage."""
         yield from cls.reasons
         yield from cls.thresholds
+
+
+def keys_of(stages: Iterable[type[Declared]]) -> set[str]:
+    """The keys of pipelines.yaml that move a decision of the stages."""
+    return {key for stage in stages for key in (*(each.key for each in stage.thresholds), *stage.moves)}
+
+
+def counted(
+    stages: Iterable[type[Declared]], decisions: Mapping[str, Iterable[Sequence[dict[str, Any]]]]
+) -> Counts:
+    """What each of the stages ruled, in their order; decisions of other stages are passed over.
+
+    decisions  by the unit of the rows that they are about: those of every row
+    """
+    stages = tuple(stages)
+    ruled: dict[str, list[dict[str, Any]]] = {stage.name: [] for stage in stages}
+    for unit, rows in decisions.items():
+        names = {stage.name for stage in stages if stage.unit == unit}
+        for row in rows:
+            for decision in row:
+                if decision["stage"] in names:
+                    ruled[decision["stage"]].append(decision)
+    counts = Counts()
+    for stage in stages:
+        counts.count(stage.unit, [ruled[stage.name]])
+    return counts

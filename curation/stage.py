@@ -5,13 +5,13 @@ columns and gives decisions, it never filters. What it measures is remembered be
 rows and by all that the measurement depends on; thresholds are applied to remembered measurements.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from curation.columns import put_column
-from curation.declared import BROKE_DOWN, NEVER_MEASURED, Declared, Reason, Threshold
+from curation.declared import Declared
 from curation.fingerprint import fingerprint
 from curation.ledger import Check, Stamp
 from curation.models import Model
@@ -38,13 +38,6 @@ class Stage(Declared):
         revisions = ", ".join(model.revision for model in self.models)
         self.stamp = Stamp(self.name, revisions, settings.hash())
         self._measured_with = settings.measurement()
-
-    @classmethod
-    def all_reasons(cls) -> Iterator[Threshold | Reason]:
-        """Also those of measuring."""
-        yield from super().all_reasons()
-        if len(cls.fills):
-            yield from (BROKE_DOWN, NEVER_MEASURED)
 
     def check(self, reason: str, score: float) -> Check:
         """A number beside the setting that the threshold with this reason names."""

@@ -5,7 +5,6 @@ The face is left out, so that "the same person" does not answer for "the same cl
 
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 import pyarrow as pa
 
@@ -60,6 +59,8 @@ def describe(crop: np.ndarray, labels: np.ndarray, settings: AppearanceSettings)
     For each region: soft histograms of Lab lightness, of chroma (a × b) and of edge strength, each
     of sum 1/3; a zero row where fewer than `min_region_px` pixels are seen.
     """
+    import cv2
+
     scale = min(settings.side_px / max(crop.shape[:2]), 1.0)
     size = (max(round(crop.shape[1] * scale), 1), max(round(crop.shape[0] * scale), 1))
     small = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
@@ -92,6 +93,8 @@ def _histogram(values: np.ndarray, low: float, high: float, bins: int) -> np.nda
 
 
 def _chroma(ab: np.ndarray) -> np.ndarray:
+    import cv2
+
     clipped = np.clip(ab, -60, 60)
     counts, _, _ = np.histogram2d(
         clipped[:, 0], clipped[:, 1], bins=_CHROMA_BINS, range=[[-60, 60], [-60, 60]]

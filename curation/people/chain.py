@@ -1,11 +1,12 @@
 """The chain of the phase `people`: what its stages share, and how one is made from the phase's settings."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from curation.backends import OnFirstUse
 from curation.call_counter import CallCounter
+from curation.declared import BROKE_DOWN, NEVER_MEASURED, Reason, Threshold
 from curation.models import Models, used_models
 from curation.photos.decode import VERSION
 from curation.photos.pixels import Pixels
@@ -53,6 +54,13 @@ class ChainStage(Stage):
     def error_column(self) -> str:
         """The column of `fills` that says why a photo could not be measured."""
         return f"{self.name}_error"
+
+    @classmethod
+    def all_reasons(cls) -> Iterator[Threshold | Reason]:
+        """Also those of measuring."""
+        yield from super().all_reasons()
+        if len(cls.fills):
+            yield from (BROKE_DOWN, NEVER_MEASURED)
 
     @classmethod
     def of(cls, people: PeopleSettings, chain: ChainContext) -> "ChainStage | None":

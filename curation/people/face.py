@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 import pyarrow as pa
 
@@ -160,6 +159,8 @@ def align_face(photo: np.ndarray, points: np.ndarray) -> np.ndarray:
     Linear interpolation looks at four pixels of the photo. Where a pixel of the result stands for more
     than 2 × 2 of them, the photo is shrunk by areas to that first; smaller faces are read as they are.
     """
+    import cv2
+
     matrix = similarity(points.astype(np.float64), ARCFACE_TEMPLATE)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     # Points that all but coincide say nothing of a size.
@@ -170,6 +171,8 @@ def align_face(photo: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 def _shrunk(photo: np.ndarray, matrix: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """The part of a photo that a matrix maps into an aligned face, and its matrix from there."""
+    import cv2
+
     corners = np.array([[0, 0, 1], [ALIGNED_PX, 0, 1], [0, ALIGNED_PX, 1], [ALIGNED_PX, ALIGNED_PX, 1]])
     shown = corners @ cv2.invertAffineTransform(matrix).T
     margin = 2 / scale

@@ -6,6 +6,7 @@ Files: people/fragment-* (the barrier), people/_measured/ (what each model said,
 import pyarrow as pa
 
 from curation.call_counter import CallCounter
+from curation.declared import counted
 from curation.engine import Job, Task, Work
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
@@ -55,18 +56,8 @@ def open_people(job: Job) -> Work:
         row_ids = [photo_name(row) for row in table.select(PHOTO).to_pylist()]
         slice_rows = job.pipeline.people.slice_rows
         table = run_chain(stages, table, measurements, row_ids, slice_rows, pixels.close, clock)
-        return table, counted(table)
+        people = [person for row in table["person_decisions"].to_pylist() for person in row]
+        decisions = {"photo": table["decisions"].to_pylist(), "person": people}
+        return table, counted(STAGES, decisions)
 
     return work_of(transform, calls, clock)
-
-
-def counted(table: pa.Table) -> Counts:
-    """What every stage of the phase ruled, by photo or by person."""
-    decisions = {
-        "photo": table["decisions"].to_pylist(),
-        "person": [person for row in table["person_decisions"].to_pylist() for person in row],
-    }
-    counts = Counts()
-    for stage in STAGES:
-        counts.count(stage.unit, decisions[stage.unit], only=stage.name)
-    return counts
