@@ -70,7 +70,16 @@ def test_our_code_is_under_the_apache_licence_word_for_word() -> None:
 def test_agpl_code_is_imported_by_its_backends_and_the_training_of_the_demos_detector_alone() -> None:
     importing = {
         file.relative_to(ROOT).as_posix()
-        for part in ("persona.py", "curation", "shards", "training", "demo", "benchmarks", "requirements")
+        for part in (
+            "persona.py",
+            "edges",
+            "curation",
+            "shards",
+            "training",
+            "demo",
+            "benchmarks",
+            "requirements",
+        )
         for file in ([ROOT / part] if part.endswith(".py") else (ROOT / part).rglob("*.py"))
         if re.search(r"^\s*(?:import|from) ultralytics\b", file.read_text(), re.M)
     }
