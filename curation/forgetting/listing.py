@@ -8,7 +8,7 @@ from curation.forgetting.places import Place
 from curation.forgetting.resolve import PHOTO_DIGITS, Meant, photo_rows
 from curation.fragments import list_fragments
 from curation.storage import join, read_table
-from shards.reading.folder import DatasetError
+from shards.format.dataset import DatasetError
 from shards.tools.dataset_rows import DatasetRows
 
 

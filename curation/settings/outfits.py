@@ -67,10 +67,26 @@ class ClustersStrategy(Settings):
             )
         return self
 
-    def resolved(self) -> "ClustersStrategy":
+    def resolved(self) -> "ClustersRules":
         """The settings with every unset one filled from the preset."""
-        given = {k: v for k, v in self.model_dump().items() if v is not None}
-        return ClustersStrategy(**{**CLUSTERS_PRESETS[self.preset], **given})
+        given = {
+            name: value for name, value in self if value is not None and name in ClustersRules.model_fields
+        }
+        return ClustersRules(**{**CLUSTERS_PRESETS[self.preset], **given})
+
+
+class ClustersRules(Settings):
+    """ClustersStrategy of which every key of a preset is set."""
+
+    calibration: CalibrationSettings | None = threshold(None)
+    accept: float = threshold()
+    sure_same: float = threshold()
+    sure_other: float = threshold()
+    low_cut: float = threshold()
+    tries: int = threshold()
+    second_member: bool = threshold()
+    check_triangles: bool = threshold()
+    merge: bool = threshold()
 
 
 CLUSTERS_PRESETS: dict[str, dict[str, Any]] = {
@@ -109,7 +125,7 @@ class OutfitsSettings(Settings):
     """Which photos of a person show the same full-body appearance."""
 
     strategy: PaperStrategy | ClustersStrategy = Field(PaperStrategy(), discriminator="backend")
-    judge: backend_choice(AppearanceJudgeSettings, VllmJudgeSettings, TransformersJudgeSettings) = (  # type: ignore[valid-type]
+    judge: backend_choice("judge", AppearanceJudgeSettings, VllmJudgeSettings, TransformersJudgeSettings) = (  # type: ignore[valid-type]
         AppearanceJudgeSettings()
     )
     min_photos: int = threshold(2, ge=2, description="a group with fewer photos is rejected")

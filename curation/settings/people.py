@@ -27,7 +27,7 @@ class UltralyticsSettings(Settings):
 class DetectSettings(Settings):
     """People are stored from `floor` on and kept from `min_score` on."""
 
-    by: backend_choice(UltralyticsSettings)  # type: ignore[valid-type]
+    by: backend_choice("detector", UltralyticsSettings)  # type: ignore[valid-type]
     floor: float = Field(0.25, gt=0, le=1, description="detections below are not even stored")
     min_score: float = threshold(0.25, gt=0, le=1)
     max_people: int = threshold(12, ge=1, description="photos with more people from min_score on are crowds")
@@ -75,10 +75,25 @@ class FullBodySettings(Settings):
         settings = handler.resolve_ref_schema(handler(core))
         return {"anyOf": [{"enum": sorted(FULL_BODY_PRESETS)}, settings]}
 
-    def resolved(self) -> "FullBodySettings":
+    def resolved(self) -> "FullBodyRules":
         """The settings with every unset one filled from the preset."""
         given = {k: v for k, v in self.model_dump().items() if v is not None}
-        return FullBodySettings(**{**FULL_BODY_PRESETS[self.preset], **given})
+        return FullBodyRules(**{**FULL_BODY_PRESETS[self.preset], **given})
+
+
+class FullBodyRules(Settings):
+    """FullBodySettings of which every key is set."""
+
+    preset: Literal["any", "paper"] = threshold()
+    min_score: float = threshold()
+    min_box_px: int = threshold()
+    min_share: float = threshold()
+    max_share: float = threshold()
+    joints: bool = threshold()
+    min_joint_score: float = threshold()
+    min_face_heights: float = threshold()
+    max_cut_borders: int = threshold()
+    min_dominance: float = threshold()
 
 
 FULL_BODY_PRESETS: dict[str, dict[str, Any]] = {
@@ -145,8 +160,8 @@ class OnnxEmbedderSettings(Settings):
 class FaceSettings(Settings):
     """The face of each person, and when it is good enough to link photos by."""
 
-    find: backend_choice(YunetSettings, KeypointsFaceSettings)  # type: ignore[valid-type]
-    embed: backend_choice(OnnxEmbedderSettings)  # type: ignore[valid-type]
+    find: backend_choice("face_finder", YunetSettings, KeypointsFaceSettings)  # type: ignore[valid-type]
+    embed: backend_choice("face_embedder", OnnxEmbedderSettings)  # type: ignore[valid-type]
     min_score: float = threshold(0.6, ge=0, le=1)
     min_face_px: int = threshold(24, ge=1, description="shorter side of the face box")
 
@@ -187,7 +202,7 @@ class GrabcutSettings(Settings):
 class SegmentSettings(Settings):
     """The mask of each person."""
 
-    by: backend_choice(SegmentAnythingSettings, UltralyticsSamSettings, GrabcutSettings)  # type: ignore[valid-type]
+    by: backend_choice("segmenter", SegmentAnythingSettings, UltralyticsSamSettings, GrabcutSettings)  # type: ignore[valid-type]
     min_mask_share: float = threshold(0.1, ge=0, le=1, description="mask area / box area")
 
 
@@ -209,7 +224,7 @@ class GeometricSettings(Settings):
 class RegionsSettings(Settings):
     """18 ATR labels and the five regions full_body, head, torso, legs, shoes."""
 
-    by: backend_choice(SegformerSettings, GeometricSettings)  # type: ignore[valid-type]
+    by: backend_choice("parser", SegformerSettings, GeometricSettings)  # type: ignore[valid-type]
     min_region_share: float = threshold(
         0.005, ge=0, le=1, description="a region is visible from this share of the person's mask on"
     )

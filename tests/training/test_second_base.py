@@ -71,7 +71,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project with the page's files added, where the page's commands have been run."""
     place = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "training", place / "training", ignore=shutil.ignore_patterns("__pycache__"))
-    for part in ("shards", "curation", "persona.py", "pipelines.yaml"):
+    for part in ("edges", "shards", "curation", "persona.py", "pipelines.yaml"):
         (place / part).symlink_to(ROOT / part)
     add_from_page(place)
     write_people(place / "people")

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from shards.reading.size_buckets import Size
+from shards.reading.buckets import Size
 from training.bases.base import Text
 from training.export import adapter_of, last_checkpoint, recipe_of_checkpoint
 from training.generation.references import LabelledPhoto, RegionChoice, reference_fields

@@ -14,7 +14,7 @@ from pydantic import Field as Setting
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from shards.format.facets import REGION_NAMES
+from shards.format.contents import REGION_NAMES
 from training.bases.base import Base
 from training.batch import Field
 from training.models.region_decoder import DecoderSettings, RegionDecoder
