@@ -148,6 +148,8 @@ class BucketedPairs(Pairs):
     resume, and what is left of the epoch is still read once.
     """
 
+    has_state = True
+
     def __init__(
         self, folder: DatasetFolder, sizes: Sequence[Size], *, length: int = 64, **settings: Any
     ) -> None:
@@ -220,7 +222,7 @@ class BucketedPairs(Pairs):
         return self._last.at(position)
 
 
-class BucketedEpoch:
+class BucketedEpoch(Epoch):
     """One pass, from a place on at which `rest` was left of it. Each batch lies in one of its runs."""
 
     def __init__(self, pairs: BucketedPairs, start: Position, rest: Rest) -> None:

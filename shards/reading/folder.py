@@ -14,6 +14,7 @@ from shards.format.index import Index, Span
 from shards.format.sample import SCHEMA_VERSION
 from shards.reading.dataset_place import DatasetPlace, place_of
 from shards.reading.revisions import Revisions
+from shards.reading.source import Source
 from shards.remote.disk_cache import DiskCache
 
 
@@ -25,7 +26,7 @@ class Sample(NamedTuple):
     members: dict[str, bytes]
 
 
-class DatasetFolder:
+class DatasetFolder(Source):
     """A Source of samples, in the order of the index. Safe to read from several threads.
 
     folder     with dataset.json and the index: a path, or a URL such as s3://bucket/prefix
