@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import xxhash
 
 
@@ -32,6 +31,8 @@ class AtomicFile:
             self._temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
             self._stream: Any = self._temporary.open("wb")
         else:
+            import fsspec  # here: it takes a tenth of a second, and files of this machine do not need it
+
             # Without autocommit nothing appears when a file is closed or collected, as one is that an
             # error left behind: only `commit` completes its upload.
             system, path = fsspec.core.url_to_fs(url)
