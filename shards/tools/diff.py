@@ -1,9 +1,11 @@
 """In what two datasets differ: keys that only one has, and members that are not the same."""
 
+import argparse
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from shards.tools.commands import folder_of, say
 from shards.tools.dataset_rows import DatasetRows
 
 
@@ -62,3 +64,16 @@ def _how(mine: bytes | None, other: bytes | None) -> str:
     if mine is None:
         return "only in B"
     return "only in A" if other is None else "other bytes"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `persona shards diff`."""
+    parser.add_argument("a", metavar="A")
+    parser.add_argument("b", metavar="B")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the action. Returns the exit code."""
+    found = diff(folder_of(options.a), folder_of(options.b))
+    say(options, found.to_json(), found.lines())
+    return 1 if found else 0

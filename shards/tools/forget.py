@@ -11,9 +11,10 @@ clears away what is left over and does, or ends, its work. A reader that has the
 its shards gone: it fails, and reads nothing else in their place.
 """
 
+import argparse
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,11 +38,12 @@ from shards.format.members import without_photos
 from shards.format.tombstones import Tombstones, tells_nobody, tombstone
 from shards.reading.folder import read_dataset_json
 from shards.reading.revisions import Revision, Revisions
+from shards.tools.commands import UsageError, folder_of, progress_of, say
 from shards.tools.copying import write_tombstones
 from shards.tools.dataset_rows import DatasetRows, read_ahead
-from shards.tools.forget_plan import ForgetPlan, Request, plan_forget
+from shards.tools.forget_plan import ForgetPlan, Request, plan_forget, read_request
 from shards.tools.place_to_change import PlaceToChange, place_to_change
-from shards.tools.side_files import remove_side_files, side_files
+from shards.tools.side_files import remove_side_files, side_files, stale_line
 
 # dataset_bytes counts these anew.
 _COUNTED = ("format", "schema", "shards", "groups", "photos", "bytes", "checksum")
@@ -245,3 +247,63 @@ def _renumbered(rows: pa.Table, shard: int) -> pa.Table:
     column = rows.schema.get_field_index("shard")
     numbers = pa.repeat(pa.scalar(shard, pa.int32()), len(rows))
     return rows.set_column(column, rows.schema.field(column), numbers)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `persona shards forget`."""
+    parser.add_argument("folder", metavar="DIR")
+    parser.add_argument("--identity", metavar="ID", nargs="+", action="extend", default=[])
+    parser.add_argument("--key", metavar="KEY", nargs="+", action="extend", default=[])
+    parser.add_argument(
+        "--photo", metavar="PHOTO_ID", nargs="+", action="extend", default=[], help="sha256 of its bytes"
+    )
+    parser.add_argument(
+        "--from", metavar="FILE", dest="file",
+        help="lines identity:ID, key:KEY, photo:PHOTO_ID or, as in an opt-out list, sha256:PHOTO_ID",
+    )  # fmt: skip
+    parser.add_argument("--tombstones", metavar="FILE", help="of another dataset: forget here what it forgot")
+    parser.add_argument(
+        "--min-photos", type=int, default=2, metavar="N",
+        help="a group that loses a photo and keeps fewer goes as a whole (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--missing-ok", action="store_true", help="ids that are not there are no error")
+    parser.add_argument("--dry-run", action="store_true", help="tell what would go")
+    parser.add_argument(
+        "--delete-side-files", action="store_true",
+        help="delete what other programs wrote beside the shards, where it tells of shards that are no more",
+    )  # fmt: skip
+    parser.add_argument(
+        "--break-lock", action="store_true", help="of a URL: go on where another process died at it"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the action. Returns the exit code."""
+    folder = folder_of(options.folder)
+    photos = [photo.lower() for photo in options.photo]
+    request = Request(frozenset(options.identity), frozenset(options.key), frozenset(photos))
+    if options.file is not None:
+        request = request | read_request(options.file)
+    if options.tombstones is not None:
+        request = replace(request, tombstones=Tombstones.read(options.tombstones))
+    if options.min_photos < 1:
+        raise UsageError(f"forget --min-photos {options.min_photos}: at least 1")
+    done = forget(
+        folder,
+        request,
+        min_photos=options.min_photos,
+        missing_ok=options.missing_ok,
+        dry_run=options.dry_run,
+        break_lock=options.break_lock,
+        delete_side_files=options.delete_side_files,
+        progress=progress_of(options),
+    )
+    would = "would be " if options.dry_run else ""
+    says = (
+        f"revision {done.revision}: {done.photos} photos {would}forgotten, {done.groups_dropped} groups "
+        f"dropped, {done.groups_edited} groups with fewer photos, {done.shards_rewritten} shards "
+        f"{would}rewritten"
+    )
+    stale = [stale_line(done.stale_side_files)] if done.stale_side_files else []
+    say(options, asdict(done), [says, *stale])
+    return 1 if stale else 0

@@ -3,11 +3,14 @@
 Everything is of dataset.json, which the run wrote and every tool keeps true; nothing is judged here.
 """
 
+import argparse
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from shards.reading.folder import read_dataset_json
+from shards.tools.commands import folder_of
 
 _FILTERS = (
     ("photos.screen.licences", "only photos of allowed licences"),
@@ -100,3 +103,19 @@ def _table(rows: list[tuple[str, Any]]) -> str:
         return ""
     cells = [(str(name).replace("|", "\\|"), said) for name, said in rows]
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {said} |" for name, said in cells)])
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `persona shards statement`."""
+    parser.add_argument("folder", metavar="DIR")
+    parser.add_argument("--out", metavar="FILE", help="default: printed")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the action. Returns 0."""
+    page = statement(folder_of(options.folder))
+    if options.out is not None:
+        Path(options.out).write_text(page, encoding="utf-8")
+    else:
+        print(json.dumps({"statement": page}) if options.json else page, end="\n" if options.json else "")
+    return 0

@@ -1,5 +1,6 @@
 """Proves that a dataset is what was written, and names what is not: file, member, byte, what was expected."""
 
+import argparse
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,9 +29,10 @@ from shards.format.dataset import (
 from shards.format.index import INDEX_SCHEMA
 from shards.format.sample import SCHEMA_VERSION
 from shards.reading.revisions import Revisions
+from shards.tools.commands import folder_of, processes_of, processes_option, progress_of, say
 from shards.tools.dataset_rows import mapped_index, numbers_of
 from shards.tools.shard_check import CheckedShard, Problem, check_members
-from shards.tools.side_files import side_files
+from shards.tools.side_files import side_files, stale_line
 from shards.tools.whole_shards import ForwardReader, in_order
 
 _ENTRY = ("name", "groups", "photos", "bytes", "checksum")
@@ -342,3 +344,25 @@ def _rows_by_shard(
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) < 80 else f"{text[:77]}..."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `persona shards verify`."""
+    parser.add_argument("folder", metavar="DIR", help="a folder, or a URL such as s3://bucket/dataset")
+    parser.add_argument("--fast", action="store_true", help="sizes and checksums of whole files only")
+    processes_option(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the action. Returns the exit code."""
+    report = verify(
+        folder_of(options.folder),
+        fast=options.fast,
+        processes=processes_of(options),
+        progress=progress_of(options),
+    )
+    read = f"{report.shards} shards, {report.members} members, {report.bytes} bytes"
+    state = f"{len(report.problems)} problems" if report.problems else "all as it was written"
+    stale = [stale_line(report.stale_side_files)] if report.stale_side_files else []
+    say(options, report.to_json(), [*map(str, report.problems), f"{read}: {state}", *stale])
+    return 0 if report.ok else 1
