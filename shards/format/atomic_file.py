@@ -43,7 +43,7 @@ class AtomicFile:
         if self._local:
             self._stream.write(data)
         else:
-            with self._refusals_named():
+            with self._named_errors():
                 self._stream.write(data)
         self._digest.update(data)
         size = memoryview(data).nbytes
@@ -75,7 +75,7 @@ class AtomicFile:
             self._stream.close()
             self._temporary.replace(self.url)
         else:
-            with self._refusals_named():
+            with self._named_errors():
                 self._stream.close()
                 self._stream.commit()
         self._open = False
@@ -100,7 +100,7 @@ class AtomicFile:
             self._stream.closed = True
 
     @contextmanager
-    def _refusals_named(self) -> Iterator[None]:
+    def _named_errors(self) -> Iterator[None]:
         """A client's errors as OSError, one line with the URL; those of the local system are so already."""
         try:
             yield

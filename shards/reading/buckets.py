@@ -23,8 +23,8 @@ import numpy as np
 
 from shards.reading.folder import DatasetFolder
 from shards.reading.pairs import Pair, Pairs, draw_pairs
-from shards.reading.plan import Position
 from shards.reading.source import Epoch
+from shards.reading.steps import Position
 
 Size = tuple[int, int]
 """Height and width, px."""
@@ -252,7 +252,7 @@ class BucketedEpoch(Epoch):
         return self._pairs.read_in(number, self.position)
 
     def prefetch(self, numbers: np.ndarray) -> None:
-        """Says what will be read soon."""
+        """Announces samples that will be read soon."""
         self._pairs.prefetch(numbers)
 
     def rest(self, consumed: int) -> Rest:

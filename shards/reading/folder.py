@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xxhash
 
-from shards.format.dataset import DatasetError, nonsense_in
+from shards.format.dataset import DatasetError, problem_in
 from shards.format.index import Index, Span
 from shards.format.sample import SCHEMA_VERSION
 from shards.reading.dataset_place import DatasetPlace, place_of
@@ -91,7 +91,7 @@ class DatasetFolder(Source):
         return Sample(sample, self.index.key(sample), members)
 
     def prefetch(self, samples: np.ndarray) -> None:
-        """Tells the files that these samples, int64 [k], will be read soon."""
+        """Announces that these samples, int64 [k], will be read soon."""
         shard, offset, length = self.index.spans(samples)
         spans = zip(shard.tolist(), offset.tolist(), length.tolist(), strict=True)
         self._files.prefetch([Span(*span) for span in spans])
@@ -145,7 +145,7 @@ def _about(folder: str, place: DatasetPlace) -> dict[str, Any]:
     ours = int(SCHEMA_VERSION.split(".")[0])
     if major > ours:
         raise DatasetError(f"{folder}: has schema {version}; this version of persona reads up to {ours}.x")
-    wrong = nonsense_in(about)
+    wrong = problem_in(about)
     if wrong is not None:
         raise DatasetError(f"{folder}/dataset.json: {wrong}")
     return dict(about)

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from shards.reading.plan import Plan, Position, RunPlan, Step, Tail
 from shards.reading.source import Epoch, SkippedSampleError, Source
+from shards.reading.steps import EpochSteps, Position, RunSteps, Step, Tail
 
 _LOOK_UP = 1024  # places of which the samples are looked up together, which is faster
 _LOG = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Loader:
     """Iterates over the batches of one rank, from `position` to the end of its epoch, or `endless`.
 
     decoder      of samples; of a source whose samples come in runs (source.Epoch.ends), one for each kind
-    tail         what becomes of the last samples that fill no step of all ranks (plan.Plan). With
+    tail         what becomes of the last samples that fill no step of all ranks (steps.EpochSteps). With
                  `drop`, `dropped` counts them, and a warning says so where there are any
     threads      that read and decode
     ahead        batches in work besides the one that is used
@@ -230,21 +230,21 @@ class _Pass:
         self.end = self._plan[last].after if last >= 0 else self._epoch.position.next_epoch()
         self._is_begun = False
         if first == 0 and loader.rank == 0 and self.dropped:
-            self._say_what_is_dropped()
+            self._warn_of_dropped()
 
     def steps(self) -> Iterator[tuple[Step, np.ndarray]]:
         """Each with its samples. The source is told of many at a time, at least `read_ahead` in advance."""
         loader = self._loader
         at_once = max(_LOOK_UP // loader.batch, 1)
-        told: deque[tuple[Step, np.ndarray]] = deque()
+        announced: deque[tuple[Step, np.ndarray]] = deque()
         coming = iter(self.numbers)
         for _ in self.numbers:
-            if len(told) <= loader.read_ahead:
-                told += _look_up(self._epoch, [self._plan[n] for n in islice(coming, at_once)])
-            yield told.popleft()
+            if len(announced) <= loader.read_ahead:
+                announced += _look_up(self._epoch, [self._plan[n] for n in islice(coming, at_once)])
+            yield announced.popleft()
 
     def begin(self, pool: ThreadPoolExecutor, step: Step, samples: np.ndarray, stopped: Event) -> _Begun:
-        """Has a batch filled, until it is stopped."""
+        """Starts the threads that fill a batch, until `stopped` is set."""
         loader = self._loader
         decoder = self._decoder_of(step)
         epoch = self._epoch.position.epoch
@@ -255,10 +255,10 @@ class _Pass:
         is_first, self._is_begun = not self._is_begun, True
         return _Begun(batch, self, is_first, parts)
 
-    def _planned(self) -> Plan | RunPlan:
+    def _planned(self) -> EpochSteps | RunSteps:
         loader, epoch = self._loader, self._epoch
         dealt = (epoch.position, loader.batch, loader.rank, loader.world, loader.tail)
-        return Plan(epoch.samples, *dealt) if epoch.ends is None else RunPlan(epoch.ends, *dealt)
+        return EpochSteps(epoch.samples, *dealt) if epoch.ends is None else RunSteps(epoch.ends, *dealt)
 
     def _decoder_of(self, step: Step) -> Decoder:
         decoder = self._loader.decoder
@@ -286,7 +286,7 @@ class _Pass:
                 problems.append(f"sample {number}: {reason}")
         return problems, skipped
 
-    def _say_what_is_dropped(self) -> None:
+    def _warn_of_dropped(self) -> None:
         _LOG.warning(
             "epoch %d: %d of %d samples fill no step of %d × %d and are left out (tail 'drop')",
             self._epoch.position.epoch,

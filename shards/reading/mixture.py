@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from shards.reading.order import key_of
-from shards.reading.plan import Position
 from shards.reading.revisions import Revisions
 from shards.reading.source import Epoch, Source
+from shards.reading.steps import Position
 
 MAX_PERIOD = 65_536
 _PASSES_KEPT = 4  # of a dataset, ready to be read from: the present one, and its neighbours
@@ -131,9 +131,9 @@ class Mixture(Source):
         passes += np.array([anchor.epoch for anchor in anchors], np.int64)[part]
         numbers = np.empty(len(places), np.int64)
         for source, number in sorted(set(zip(part.tolist(), passes.tolist(), strict=True))):
-            mine = (part == source) & (passes == number)
-            local = self.pass_of(source, seed, number).numbers(within[mine])
-            numbers[mine] = number * self.bases[-1] + self.bases[source] + local
+            in_pass = (part == source) & (passes == number)
+            local = self.pass_of(source, seed, number).numbers(within[in_pass])
+            numbers[in_pass] = number * self.bases[-1] + self.bases[source] + local
         return numbers
 
     def _counts(self, place: int) -> np.ndarray:
@@ -171,7 +171,7 @@ class _MixedEpoch(Epoch):
         return self._pass(part, passes).read(rest - self._bases[part])
 
     def prefetch(self, numbers: np.ndarray) -> None:
-        """Tells the sources what will be read soon."""
+        """Announces to each source the samples of it that will be read soon."""
         part, passes, local = self._mixture.whence(numbers)
         for source, number in sorted(set(zip(part.tolist(), passes.tolist(), strict=True))):
             self._pass(source, number).prefetch(local[(part == source) & (passes == number)])

@@ -14,8 +14,8 @@ from shards.format.contents import bits_of
 from shards.format.members import IMAGE_SUFFIXES
 from shards.reading.folder import DatasetFolder
 from shards.reading.order import key_of, keys_of
-from shards.reading.plan import Position
 from shards.reading.source import Epoch, SkippedSampleError, Source
+from shards.reading.steps import Position
 
 
 class Pair(NamedTuple):
@@ -94,7 +94,7 @@ class Pairs(Source):
         return _PairsEpoch(self, position)
 
     def prefetch(self, samples: np.ndarray) -> None:
-        """Says what will be read soon."""
+        """Announces samples that will be read soon."""
         self.folder.prefetch(samples)
 
     def read_in(self, sample: int, position: Position) -> Pair:

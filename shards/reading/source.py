@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from shards.reading.plan import Position
 from shards.reading.revisions import Revisions
+from shards.reading.steps import Position
 
 
 class SkippedSampleError(ValueError):
@@ -42,7 +42,7 @@ class Source(ABC):
         return Revisions(len(self))
 
     def prefetch(self, samples: np.ndarray) -> None:  # noqa: B027
-        """Takes note that these samples, int64 [k], will be read soon, in this order."""
+        """Announces that these samples, int64 [k], will be read soon, in this order."""
 
     def epoch(self, position: Position) -> "Epoch":
         """The pass that a position lies in: all samples once, in the order of `order.EpochOrder`.
@@ -85,7 +85,7 @@ class Epoch:
         return self._source.read(number)
 
     def prefetch(self, numbers: np.ndarray) -> None:
-        """Tells the source that these numbers will be read soon, in this order."""
+        """Announces to the source that these numbers will be read soon, in this order."""
         self._source.prefetch(numbers)
 
     def kind(self, place: int) -> int:

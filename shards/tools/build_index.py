@@ -100,9 +100,9 @@ def _scan(reader: ForwardReader, size: int, name: str, number: int) -> ScannedSh
     close(sample)
     check_end(reader.read, size, reader.at)
     _, checksum = reader.finish()
-    said = {"name": name, "groups": len(rows), "photos": photos, "bytes": size, "checksum": checksum}
+    described = {"name": name, "groups": len(rows), "photos": photos, "bytes": size, "checksum": checksum}
     hashes = np.array([xxhash.xxh3_64_intdigest(key.encode()) for key in seen], np.uint64)
-    return ScannedShard(index_rows(rows), said, hashes, census)
+    return ScannedShard(index_rows(rows), described, hashes, census)
 
 
 def _place(reader: ForwardReader, entry: Entry, suffix: str, contents: dict[str, bytes]) -> dict[str, Any]:
@@ -197,8 +197,8 @@ def _check_keys(folder: str, names: list[str], hashes: list[np.ndarray]) -> None
     if not suspects:
         return
     seen: dict[str, str] = {}
-    for number, (name, mine) in enumerate(zip(names, hashes, strict=True)):
-        if suspects.isdisjoint(mine.tolist()):
+    for number, (name, keys) in enumerate(zip(names, hashes, strict=True)):
+        if suspects.isdisjoint(keys.tolist()):
             continue
         for row in scan_shard(str(Path(folder) / name), number).rows.select(["key", "offset"]).to_pylist():
             if row["key"] in seen:

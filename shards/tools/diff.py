@@ -43,12 +43,12 @@ def diff(a: str, b: str) -> Difference:
         if number is None:
             found.only_a.append(row["key"])
             continue
-        mine, other = _checksums(row), _checksums(two.row(number))
-        if mine != other:
+        own, other = _checksums(row), _checksums(two.row(number))
+        if own != other:
             found.changed[row["key"]] = {
-                suffix: _how(mine.get(suffix), other.get(suffix))
-                for suffix in sorted(mine.keys() | other.keys())
-                if mine.get(suffix) != other.get(suffix)
+                suffix: _how(own.get(suffix), other.get(suffix))
+                for suffix in sorted(own.keys() | other.keys())
+                if own.get(suffix) != other.get(suffix)
             }
     found.only_a.sort()
     found.only_b = sorted(numbers)
@@ -60,8 +60,8 @@ def _checksums(row: dict[str, Any]) -> dict[str, bytes]:
     return {member["suffix"]: member["checksum"] for member in row["members"]}
 
 
-def _how(mine: bytes | None, other: bytes | None) -> str:
-    if mine is None:
+def _how(own: bytes | None, other: bytes | None) -> str:
+    if own is None:
         return "only in B"
     return "only in A" if other is None else "other bytes"
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from shards.format.dataset import DatasetError
-from shards.format.tombstones import Tombstones
+from shards.format.dataset_tombstones import DatasetTombstones
 from shards.tools.commands import folder_of, limit_options, limits_of, on_disk, progress_of, say_written
 from shards.tools.copying import MAX_MIB, MAX_SAMPLES, Copy, copy_samples
 from shards.tools.dataset_rows import DatasetRows
@@ -79,14 +79,14 @@ def _check_latents(sources: Sequence[DatasetRows]) -> None:
 
 
 def _check_forgotten(sources: Sequence[DatasetRows]) -> None:
-    stones = Tombstones()
+    tombstones = DatasetTombstones()
     for source in sources:
-        stones |= source.tombstones()
-    if not len(stones):
+        tombstones |= source.tombstones()
+    if not len(tombstones):
         return
     for source in sources:
         for number in range(len(source)):
-            if any(stones.has("photo", id_) for id_ in source.photo_ids(number).values()):
+            if any(tombstones.has("photo", id_) for id_ in source.photo_ids(number).values()):
                 key = source.row(number)["key"]
                 raise DatasetError(
                     f"{source.folder}: {key} holds a photo that another of these datasets has forgotten; "

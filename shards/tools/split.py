@@ -42,8 +42,8 @@ def split_by_identity(
     source = DatasetRows(folder)
     ends = np.cumsum(fractions)[:-1]
     part = np.array([np.searchsorted(ends, _share(key), side="right") for key in source.all_keys()], np.int64)
-    said = {"operation": "split", "by": "identity", "fractions": [float(value) for value in fractions]}
-    return _write(source, outs, part, said, max_samples, max_bytes, progress)
+    operation = {"operation": "split", "by": "identity", "fractions": [float(value) for value in fractions]}
+    return _write(source, outs, part, operation, max_samples, max_bytes, progress)
 
 
 def split_by_keys(
@@ -78,23 +78,23 @@ def split_by_keys(
             "name all their keys, or --allow-shared-identities"
         )
     listed = xxhash.xxh3_128_hexdigest("\n".join(sorted(wanted)).encode())
-    said = {"operation": "split", "by": "keys", "keys": listed}
-    return _write(source, outs, part, said, max_samples, max_bytes, progress)
+    operation = {"operation": "split", "by": "keys", "keys": listed}
+    return _write(source, outs, part, operation, max_samples, max_bytes, progress)
 
 
 def _write(
     source: DatasetRows,
     outs: Sequence[str],
     part: np.ndarray,
-    said: dict[str, Any],
+    operation: dict[str, Any],
     max_samples: int,
     max_bytes: int,
     progress: Callable[[int, int], None] | None,
 ) -> list[dict[str, Any]]:
     written = []
     for number, out in enumerate(outs):
-        mine = np.flatnonzero(part == number)
-        copy = Copy([source], np.zeros(len(mine), np.int64), mine, {**said, "part": number}, {})
+        numbers = np.flatnonzero(part == number)
+        copy = Copy([source], np.zeros(len(numbers), np.int64), numbers, {**operation, "part": number}, {})
         written.append(copy_samples(copy, out, max_samples, max_bytes, progress))
     return written
 

@@ -81,8 +81,8 @@ def _wishes(about: Mapping[str, Any]) -> list[str]:
 
 
 def _tombstones(about: Mapping[str, Any]) -> str:
-    said = about.get("tombstones")
-    return str(said["name"]) if isinstance(said, Mapping) else "dataset.json"
+    stated = about.get("tombstones")
+    return str(stated["name"]) if isinstance(stated, Mapping) else "dataset.json"
 
 
 def _filters(about: Mapping[str, Any]) -> list[str]:
@@ -101,8 +101,8 @@ def _filters(about: Mapping[str, Any]) -> list[str]:
 def _table(rows: list[tuple[str, Any]]) -> str:
     if not rows:
         return ""
-    cells = [(str(name).replace("|", "\\|"), said) for name, said in rows]
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {said} |" for name, said in cells)])
+    cells = [(str(name).replace("|", "\\|"), value) for name, value in rows]
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in cells)])
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

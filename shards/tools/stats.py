@@ -1,4 +1,4 @@
-"""What a dataset holds, counted from its index alone; a batch of rows is held at a time."""
+"""What a dataset holds, counted from its index alone; one batch of rows is in memory at a time."""
 
 import argparse
 from collections import Counter
@@ -51,7 +51,7 @@ def stats(folder: str) -> dict[str, Any]:
 
 
 class _Counted:
-    """Grows batch by batch. Identities are kept as 64-bit hashes."""
+    """Counts that grow batch by batch. Identities are kept as 64-bit hashes."""
 
     def __init__(self) -> None:
         self.groups = 0

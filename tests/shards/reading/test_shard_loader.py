@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from shards.reading.loader import Loader, TooManyBrokenError
 from shards.reading.order import EpochOrder
-from shards.reading.plan import Position, Tail
 from shards.reading.source import Source
+from shards.reading.steps import Position, Tail
 
 
 class Numbers(Source):
