@@ -12,15 +12,15 @@ import pyarrow as pa
 
 from curation.backends import JoinsRun, build_backend
 from curation.call_counter import CallCounter
+from curation.declared import BROKE_DOWN, Declared, Reason, counted
 from curation.engine import Job, Task, Work
 from curation.errors import PersonaError, one_line
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
 from curation.ledger import KEPT, Counts, Outcome, failed, is_kept, kept, rule_rows
-from curation.models import Model
+from curation.models import Model, used_models
 from curation.outfits.gather import read_bucket
 from curation.packing.select import Select
-from curation.people.phase import used_models
 from curation.settings.groups import CaptionsSettings
 from curation.stage import Stage, set_columns
 from curation.step import Context, run_step, work_of
@@ -67,6 +67,8 @@ class Captions(Stage):
 
     name: ClassVar[str] = "captions"
     unit: ClassVar[str] = "person"
+    settings_type: ClassVar[Any] = CaptionsSettings
+    reasons: ClassVar[tuple[Reason, ...]] = (BROKE_DOWN,)
     fills: ClassVar[pa.Schema] = pa.schema([("photo_caption", pa.string()), ("captions_error", pa.string())])
 
     def __init__(
@@ -135,6 +137,7 @@ def run_captions(context: Context, gathered: str, outfits: list[Fragment]) -> li
     )
 
 
+STAGES: tuple[type[Declared], ...] = (Select, Captions)
 # What the next phase needs to plan shards by; pixels and maps stay with the gathered people.
 _KEEP = ["identity", "person_id", "photo_id", "source_key", "file_name", "n_bytes"]
 
@@ -158,9 +161,7 @@ def open_captions(job: Job) -> Work:
         people = people.filter(pa.array([group is not None for group in mine], pa.bool_()))
         table = stage(select(people))
         table = table.select(["group", *_KEEP, "diversity", "photo_caption", "verdict", "decisions"])
-        counts = Counts()
-        counts.count("person", table["decisions"].to_pylist())
-        return table, counts
+        return table, counted(STAGES, {stage.unit: table["decisions"].to_pylist()})
 
     return work_of(transform, calls)
 

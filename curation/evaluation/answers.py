@@ -11,7 +11,9 @@ from curation.evaluation.boxes import match_boxes
 from curation.evaluation.truth import Truth
 from curation.fragments import list_fragments
 from curation.ledger import KEPT
+from curation.people.face import FaceStage
 from curation.people.lone_faces import own_faces
+from curation.photos.copies import Copies
 from curation.report.fragment_rows import tables
 from curation.run_folder import pipeline_of, read_json
 from curation.settings.people import PeopleSettings
@@ -132,7 +134,7 @@ def _rows(run: str, folder: str, columns: list[str]) -> Iterator[dict[str, Any]]
 def _photos(run: str) -> Iterator[Photo]:
     for row in _rows(run, "photos", ["photo_id", "source_key", "copy_of", "decisions"]):
         if row["photo_id"] is not None:
-            screened = row["decisions"][-1]["stage"] == "copies"
+            screened = row["decisions"][-1]["stage"] == Copies.name
             yield Photo(row["photo_id"], row["source_key"], screened, row["copy_of"])
 
 
@@ -174,7 +176,8 @@ def _person(
         return row[column][i] if row[column] else None
 
     keypoints, face = measured("keypoints"), measured("faces")
-    face_kept = any(d["stage"] == "face" and d["verdict"] == KEPT for d in row["person_decisions"][i])
+    decisions = row["person_decisions"][i]
+    face_kept = any(d["stage"] == FaceStage.name and d["verdict"] == KEPT for d in decisions)
     embedding = np.frombuffer(face["embedding"], "<f4") if face_kept and face else None
     return Person(
         person_id=row["person_ids"][i],

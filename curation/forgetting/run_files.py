@@ -32,6 +32,7 @@ from curation.forgetting.run_rows import (
 from curation.fragments import about, commit, list_fragments
 from curation.ledger import Counts, Stamp, at_least, judged
 from curation.measured_on import PLACE, photo_and_key, place_name
+from curation.packing.plan import Pack
 from curation.run import PHASES
 from curation.run_folder import HEARTBEAT_S, pipeline_of, read_json, write_json
 from curation.settings import PipelineSettings
@@ -183,7 +184,7 @@ class _RunFolder:
             if row["verdict"] == "kept" and len(row["person_ids"]) < self._min_photos:
                 outcome = judged([at_least("too_few_photos", len(row["person_ids"]), self._min_photos)])
                 row |= {"verdict": outcome.verdict, "shard": None}
-                row["decisions"] = [Stamp("pack", "", config).decision(outcome)]
+                row["decisions"] = [Stamp(Pack.name, "", config).decision(outcome)]
         return pa.Table.from_pylist(rows, schema=groups.schema)
 
     # --- tables ----------------------------------------------------------------------------------
@@ -308,7 +309,9 @@ class _RunFolder:
                 counts.add(about(join(place, fragment.name))["counts"])
         ledger = join(self._run, "packing", "groups.parquet")
         if exists(ledger):
-            counts.count("group", read_table(ledger, ["decisions"])["decisions"].to_pylist(), only="pack")
+            counts.count(
+                Pack.unit, read_table(ledger, ["decisions"])["decisions"].to_pylist(), only=Pack.name
+            )
         now = counts.to_json()
         stages = [{**entry, **now.get(entry["stage"], {})} for entry in summary["stages"]]
         dataset = read_json(join(self._run, "shards"), "dataset.json") or {}

@@ -18,6 +18,7 @@ from curation.identities.vectors import SHARD_ROWS, Vectors, write_vectors
 from curation.ledger import KEPT
 from curation.outfits.appearance_judge import vector_of
 from curation.people.appearance import CLOTHED
+from curation.people.face import FaceStage
 from curation.settings.identities import SeedSettings
 from curation.storage import join, read_table
 
@@ -185,4 +186,4 @@ def _faces(path: str, into: Collector, known: set[str]) -> Iterator[dict[str, An
 def _face_was_good(row: dict[str, Any], i: int) -> bool:
     if not row["faces"] or row["faces"][i] is None or row["faces"][i].get("embedding") is None:
         return False
-    return any(d["stage"] == "face" and d["verdict"] == KEPT for d in row["person_decisions"][i])
+    return any(d["stage"] == FaceStage.name and d["verdict"] == KEPT for d in row["person_decisions"][i])

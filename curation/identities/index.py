@@ -23,8 +23,7 @@ from curation.identities.collect import Collector, FaceRows
 from curation.identities.faces_file import named_faults, read_faces
 from curation.identities.merges import Merges, read_merges
 from curation.identities.vectors import Vectors
-from curation.models import Models
-from curation.people.phase import used_models
+from curation.models import Models, used_models
 from curation.settings import PipelineSettings
 from curation.settings.identities import IdentitiesSettings
 from curation.storage import (

@@ -4,10 +4,11 @@ File: identities/_minors-KEY.parquet, the identities that have such a vote.
 """
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from curation.declared import Reason
 from curation.fragments import Fragment
 from curation.ledger import REJECTED, Outcome, is_kept, rule_rows
 from curation.settings.filters import AgeSettings
@@ -20,6 +21,10 @@ class Minors(Stage):
 
     name: ClassVar[str] = "minor"
     unit: ClassVar[str] = "person"
+    settings_type: ClassVar[Any] = AgeSettings
+    reasons: ClassVar[tuple[Reason, ...]] = (
+        Reason("minor", "a photo of this person votes that they are a minor", "people.age"),
+    )
 
     def __init__(self, settings: AgeSettings, identities: Iterable[str]) -> None:
         super().__init__(settings)

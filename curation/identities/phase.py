@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.call_counter import CallCounter
+from curation.declared import Declared, Reason, Threshold, counted
 from curation.engine import Job, Task, Work
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment, digest
@@ -117,6 +118,29 @@ class Identity(Stage):
 
     name: ClassVar[str] = "identity"
     unit: ClassVar[str] = "person"
+    settings_type: ClassVar[Any] = IdentitiesSettings
+    reasons: ClassVar[tuple[Reason, ...]] = (
+        Reason("unattached", "the face is too poor to link by and fits no identity"),
+    )
+    thresholds: ClassVar[tuple[Threshold, ...]] = (
+        Threshold(
+            "far_from_prototype",
+            "identities.prototype_cosine",
+            "at least",
+            "cosine to the mean of the others of the person",
+        ),
+        Threshold(
+            "between_identities",
+            "identities.attach_margin",
+            "at least",
+            "how much nearer the best identity is than the second, cosine",
+        ),
+    )
+    moves: ClassVar[tuple[str, ...]] = (
+        "identities.link_cosine",
+        "identities.merge_cosine",
+        "identities.split_gap",
+    )
 
     def __init__(self, settings: IdentitiesSettings) -> None:
         super().__init__(settings)
@@ -135,15 +159,16 @@ class Identity(Stage):
     def _outcome(self, row: dict[str, Any]) -> Outcome:
         best = row["attach_cosine"]
         if best is None:
-            return judged(
-                [at_least("far_from_prototype", row["prototype_cosine"], self._settings.prototype_cosine)]
-            )
+            return judged([self.check("far_from_prototype", row["prototype_cosine"])])
         if best < row["attach_least"]:
             return judged([at_least("unattached", best, row["attach_least"])])
         ahead = best - row["attach_second"]
         if ahead < self._settings.attach_margin:
-            return judged([at_least("between_identities", ahead, self._settings.attach_margin)])
+            return judged([self.check("between_identities", ahead)])
         return Outcome(REJECTED, "unattached", detail="its cluster holds another face of the photo")
+
+
+STAGES: tuple[type[Declared], ...] = (Minors, Identity)
 
 
 def open_identities(job: Job) -> Work:
@@ -156,14 +181,11 @@ def open_identities(job: Job) -> Work:
         assigned = pq.read_table(path, filesystem=fs, filters=[("fragment", "=", task.index)])
         who: dict[str, dict[str, Any]] = {row["person_id"]: row for row in assigned.to_pylist()}
         table = persons(read_table(task.source, PERSON_SOURCE), who)
-        counts = Counts()
         if age is not None:
             minors = Minors(age, read_minors(join(job.run, "identities", task.detail["minors"])))
             table = minors(table)
-            counts.count("person", table["decisions"].to_pylist(), only=minors.name)
         table = stage(table)
-        counts.count("person", table["decisions"].to_pylist(), only=stage.name)
-        return table, counts
+        return table, counted(STAGES, {stage.unit: table["decisions"].to_pylist()})
 
     return work_of(transform, CallCounter(job.calls))
 

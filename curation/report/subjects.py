@@ -8,13 +8,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from curation.funnel import stages_before_people
 from curation.ledger import KEPT
 from curation.report.decisions import Short, Words, short_decisions, stage_of, verdict_of
 from curation.report.fragment_rows import Numbered, list_array, numbered_tables, photos_folder
 from curation.report.later_phases import LaterPhases
-
-# Stages that rule on a photo as a whole before anybody on it is looked at.
-_PHOTO_STAGES = ("read", "screen", "copies", "nsfw", "detect")
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def read_rows(run: str, words: Words, later: LaterPhases, excluded: Container[st
     if len(photos) == 0:
         photos = numbered_tables(run, photos_folder(run), _PHOTO)
     persons = numbered_tables(run, "identities", ["person_id", "identity", "decisions"])
-    early = {words.number(stage) for stage in _PHOTO_STAGES}
+    early = {words.number(stage) for stage in stages_before_people()}
     number = 0
     for index, table in photos.items():
         decisions = short_decisions(table["decisions"], words)
