@@ -19,11 +19,6 @@ PARTS = ("curation", "shards", "training", "edges")
 # A card, a class of labels or a column may be called as a stage is. Where the name of a stage is meant, it is
 # compared with what a decision says, counted by, or stamped.
 _READ_BY_RUN = [f"curation/{name}.py" for name in ("why", "status", "run", "forgetting/run_files")]
-    "curation/why.py",
-    "curation/status.py",
-    "curation/run.py",
-    "curation/forgetting/run_files.py",
-)
 _OF_A_DECISION = ("stage", "by_stage", "real", "now")
 
 
