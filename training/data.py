@@ -11,7 +11,7 @@ from shards.reading.folder import DatasetFolder
 from shards.reading.loader import Loader
 from shards.reading.pairs import Pairs
 from shards.reading.photo_batches import BatchMemory
-from shards.reading.plan import Position
+from shards.reading.steps import Position
 from shards.reading.torch_dataset import PinnedMemory
 from training.batch import Batch
 from training.latents import sizes_text, statement_of

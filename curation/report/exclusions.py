@@ -15,7 +15,7 @@ from curation.report.fragment_rows import list_array, photos_folder, tables
 from curation.run_folder import read_json
 from curation.settings import PipelineSettings
 from curation.storage import join, read_bytes
-from shards.format.tombstones import Tombstones
+from shards.format.dataset_tombstones import DatasetTombstones
 
 _OPTED_OUT = "opted_out"
 
@@ -58,16 +58,16 @@ def _ruled_out(table: pa.Table) -> Iterator[str]:
     yield from (name for name in table["photo_id"].take(rows).to_pylist() if name is not None)
 
 
-def _forgotten(run: str) -> Tombstones:
+def _forgotten(run: str) -> DatasetTombstones:
     shards = join(run, "shards")
     said = (read_json(shards, "dataset.json") or {}).get("tombstones")
     if not isinstance(said, dict):
-        return Tombstones()
+        return DatasetTombstones()
     lines = read_bytes(join(shards, str(said["name"]))).decode().splitlines()
-    return Tombstones(line for line in lines if line and not line.startswith("#"))
+    return DatasetTombstones(line for line in lines if line and not line.startswith("#"))
 
 
-def _of_forgotten_people(run: str, forgotten: Tombstones) -> Iterator[str]:
+def _of_forgotten_people(run: str, forgotten: DatasetTombstones) -> Iterator[str]:
     for folder, kind, column in (("identities", "identity", "identity"), ("captions", "key", "group")):
         known: dict[str, bool] = {}
         for table in tables(run, folder, ["person_id", column]):

@@ -13,7 +13,7 @@ from PIL import Image
 from shards.reading.folder import DatasetFolder
 from shards.reading.loader import Loader
 from shards.reading.pairs import Pairs
-from shards.reading.plan import Position
+from shards.reading.steps import Position
 from tests.drawn_pairs import GROUPS, write_people
 from tests.drawn_shards import write_dataset
 from tests.drawn_training import TARGET_PX, TEXT, built, tiny

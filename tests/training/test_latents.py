@@ -17,7 +17,7 @@ from shards.reading.folder import DatasetFolder
 from shards.tools.build_index import build_index
 from shards.tools.copying import copy_samples
 from shards.tools.forget import forget
-from shards.tools.forget_plan import Request
+from shards.tools.forget_plan import IdsToForget
 from shards.tools.merge import merge
 from shards.tools.split import split_by_identity
 from shards.tools.verify import verify
@@ -233,7 +233,7 @@ def test_latents_of_other_sizes_are_not_used_and_that_is_said(
 def test_a_forgotten_photo_takes_its_latent_along(dataset: Path, tmp_path: Path) -> None:
     folder = precomputed(dataset, tmp_path / "shards", tmp_path)
     before = members(folder, ".latent")
-    forget(str(folder), Request(photos=frozenset({photo_id_of(1, 0)})))
+    forget(str(folder), IdsToForget(photos=frozenset({photo_id_of(1, 0)})))
     after = members(folder, ".latent")
     key = f"{1:016x}-a"
     assert [after[f"{key}.{n:03d}.latent"] for n in range(2)] == [
