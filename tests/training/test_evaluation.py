@@ -24,9 +24,8 @@ from transformers import (
 from persona import main
 from tests.drawn_pairs import write_people
 from tests.train_tiny import training
-from training.evaluation.bootstrap import bootstrap
-from training.evaluation.face_scores import FaceSimilarity
-from training.evaluation.results import harmonic
+from training.evaluation.embedding_scores import FaceSimilarity
+from training.evaluation.results import bootstrap, harmonic
 from training.evaluation.run import evaluate
 from training.evaluation.settings import EvaluationSettings, VlmQuestion
 from training.evaluation.vlm_scores import score_of

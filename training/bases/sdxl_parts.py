@@ -13,8 +13,13 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from training.bases.vae import DiffusersVae
 from training.captions import HashedWords, Tokenise
-from training.models.local_weights import WeightsError, freeze, from_folder, same_random_weights
-from training.models.own_precision import own_precision
+from training.models.local_weights import (
+    WeightsError,
+    freeze,
+    from_folder,
+    own_precision,
+    same_random_weights,
+)
 from training.settings import Settings, Sizes
 
 TEXT_TOKENS = 77

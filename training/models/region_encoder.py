@@ -5,8 +5,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model
 
-from training.models.local_weights import cast, freeze, from_folder, same_random_weights
-from training.models.own_precision import own_precision
+from training.models.local_weights import cast, freeze, from_folder, own_precision, same_random_weights
 from training.models.region_crops import Normalise
 from training.settings import Settings
 

@@ -9,11 +9,9 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from training.bases.base import Base
 from training.batch import Field
-from training.models.local_weights import cast, freeze, from_folder, same_random_weights
-from training.models.own_precision import own_precision
+from training.models.local_weights import cast, freeze, from_folder, own_precision, same_random_weights
 from training.models.region_crops import Normalise
-from training.recipes.condition_dropout import NO_DROPOUT, DropoutSettings, keep_conditions
-from training.recipes.recipe import Recipe
+from training.recipes.recipe import NO_DROPOUT, DropoutSettings, Recipe, keep_conditions
 from training.settings import Settings
 
 

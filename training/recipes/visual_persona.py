@@ -19,8 +19,7 @@ from training.bases.base import Base
 from training.batch import Field
 from training.models.region_decoder import DecoderSettings, RegionDecoder
 from training.models.region_encoder import DinoSettings, RegionEncoder
-from training.recipes.condition_dropout import NO_DROPOUT, DropoutSettings, keep_conditions, keep_regions
-from training.recipes.recipe import Recipe
+from training.recipes.recipe import NO_DROPOUT, DropoutSettings, Recipe, keep_conditions, keep_regions
 from training.released_layout import copy_exactly
 from training.settings import Settings
 
