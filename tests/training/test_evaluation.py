@@ -276,7 +276,7 @@ def test_a_picture_that_fails_one_of_both_questions_has_a_harmonic_mean_of_zero(
         (["demo", "--checkpoint", "/nowhere"], "/nowhere"),
         (["demo", "--checkpoint", "{run}", "--set", "people=99"], "12 people, the evaluation wants 99"),
         (["demo", "--checkpoint", "{run}", "--set", "seeds=[1,1]"], "prompts and seeds must each differ"),
-        (["demo", "--checkpoint", "{run}", "--set", "height=3"], "did you mean height_px"),
+        (["demo", "--checkpoint", "{run}", "--set", "height=3"], "did you mean 'height_px'"),
     ],
 )
 def test_what_is_wrong_is_one_line(
