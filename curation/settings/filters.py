@@ -11,11 +11,11 @@ class TransformersClassifierSettings(Settings):
     """An image classification model of transformers, as a folder with safetensors."""
 
     backend: Literal["transformers"] = "transformers"
-    model: str
+    model: str = Field(description="name of a model card")
     labels: list[str] = Field(
         min_length=1, description="labels of the model that count; their probabilities are added"
     )
-    batch_size: int = Field(8, ge=1, le=1024)
+    batch_size: int = Field(8, ge=1, le=1024, description="pictures in one call")
 
 
 class NsfwSettings(Settings):
