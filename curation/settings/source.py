@@ -14,15 +14,10 @@ Carried = Literal[
 class SourceSettings(Settings):
     """A collection: folders of images, img2dataset tars, or Parquet files; local or any fsspec URL."""
 
-<<<<<<< HEAD
     kind: Literal["folder", "webdataset", "parquet"] = Field(
         "folder", description="files of a folder; members of uncompressed .tar files; rows of Parquet files"
     )
-    path: str | list[str] = Field(description="folder, file or pattern, or a list of them")
-=======
-    kind: Literal["folder", "webdataset", "parquet"] = "folder"
     path: str | list[str] = path(description="folder, file or pattern, or a list of them")
->>>>>>> main
     image_column: str = Field("image", description="parquet: column of bytes, or of {bytes, path}")
     uri_column: str = Field("uri", description="parquet: column of paths or URLs, used without bytes")
     allow_urls: bool = Field(False, description="parquet: read photos from http(s):// addresses")
