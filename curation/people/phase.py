@@ -1,6 +1,6 @@
 """The phase `people`: all its stages fused over a fragment; each photo is decoded once.
 
-Files: people/fragment-* (the barrier), people/_measured/ (what each model said, by its own hash).
+Tables of the run: `people` (one row a photo), and what each model measured, by its own hash.
 """
 
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
 from curation.ledger import FAILED, KEPT, Counts, Outcome, failed, is_kept, kept, rule_rows
 from curation.measured_on import PHOTO, photo_name
-from curation.models import Model, Models
+from curation.models import Model, Models, used_models
 from curation.people.age import Age
 from curation.people.appearance import Appearance
 from curation.people.detect import Detect
@@ -27,12 +27,13 @@ from curation.people.regions import Regions
 from curation.people.segment import Segment
 from curation.photos.decoder_process import decoder_of
 from curation.photos.pixels import Pixels
+from curation.run_folder import Run
 from curation.settings import PipelineSettings
-from curation.settings.base import Settings, model_names
+from curation.settings.base import Settings
 from curation.stage import Measurements, Stage, run_chain
 from curation.stage_clock import StageClock
 from curation.step import Context, run_step, work_of
-from curation.storage import join, read_table
+from curation.storage import read_table
 
 VERSION = 1
 
@@ -43,20 +44,14 @@ def run_people(context: Context, photos: list[Fragment]) -> list[Fragment]:
     weights = {name: model.sha256 for name, model in used_models(people, context.job.models).items()}
     versions = {stage.name: stage.version for stage in STAGES}
     step_hash = fingerprint(["people", VERSION, versions, people.ruling(), weights])
-    folder = context.folder("photos")
     return run_step(
         context,
         "people",
         "people",
-        [(join(folder, f.name), f.after(step_hash), {}) for f in photos],
+        [(context.run.photos.path(f), f.after(step_hash), {}) for f in photos],
         open_people,
         people.resources,
     )
-
-
-def used_models(settings: Settings, models: Models) -> Models:
-    """The models that settings name, by card name."""
-    return {name: models[name] for _, name in model_names(settings)}
 
 
 def people_stages(pipeline: PipelineSettings, models: Models, chain: ChainContext) -> list[Stage]:
@@ -133,7 +128,7 @@ def open_people(job: Job) -> Work:
     pixels = Pixels(job.pipeline.source, decoder_of(job.pipeline.photos.decoder))
     chain = ChainContext(pixels, calls, job.pipeline.people.measure)
     stages = people_stages(job.pipeline, job.models, chain)
-    measurements = Measurements(join(job.run, "people"), stages)
+    measurements = Measurements(Run(job.run).measured("people"), stages)
     clock = StageClock()
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:

@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import xxhash
 
 
@@ -32,6 +31,8 @@ class AtomicFile:
             self._temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
             self._stream: Any = self._temporary.open("wb")
         else:
+            import fsspec  # where a command writes in a store only: it takes a tenth of a second
+
             # Without autocommit nothing appears when a file is closed or collected, as one is that an
             # error left behind: only `commit` completes its upload.
             system, path = fsspec.core.url_to_fs(url)
