@@ -7,9 +7,9 @@ for what was decided about everyone who was found.
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.columns import string_array
 from curation.errors import ConfigError, printable
 from curation.ledger import FAILED
 from curation.run_folder import Run
@@ -53,7 +53,7 @@ def explain(folder: str, wanted: str) -> dict[str, Any]:
 
 def _people_of_originals(run: Run, photos: list[dict[str, Any]]) -> dict[str, list[str]]:
     """{photo_id: its person_ids} of the photos that these are copies of."""
-    wanted = pa.array(sorted({photo["copy_of"] for photo in photos if photo["copy_of"]}), pa.string())
+    wanted = string_array(sorted({photo["copy_of"] for photo in photos if photo["copy_of"]}))
     found: dict[str, list[str]] = {}
     for table in run.people.tables(["photo_id", "copy_of", "person_ids"]) if len(wanted) else ():
         is_original = pc.and_(pc.is_in(table["photo_id"], wanted), pc.is_null(table["copy_of"]))
@@ -90,11 +90,11 @@ def why_lines(found: dict[str, Any]) -> list[str]:
 
 def failed_rows(folder: str) -> Iterator[dict[str, Any]]:
     """Every photo, person and group whose last decision is `failed`: {id, stage, reason, detail}."""
-    run = Run(folder)
+    run, failed = Run(folder), string_array([FAILED])
     run.require()
     for table in (run.photos_so_far(), run.people, run.identities, run.captions):
         for part in table.tables([table.key, "verdict", "decisions"]):
-            for row in part.filter(pc.equal(part["verdict"], FAILED)).to_pylist():
+            for row in part.filter(pc.is_in(part["verdict"], failed)).to_pylist():
                 last = row["decisions"][-1]
                 if table is run.people and last["stage"] in _BEFORE_PEOPLE:
                     continue
@@ -108,7 +108,7 @@ def failed_rows(folder: str) -> Iterator[dict[str, Any]]:
                 yield _failed(person_id, decisions[-1])
     groups = run.groups(["group", "verdict", "decisions"])
     if groups is not None:
-        for row in groups.filter(pc.equal(groups["verdict"], FAILED)).to_pylist():
+        for row in groups.filter(pc.is_in(groups["verdict"], failed)).to_pylist():
             yield _failed(row["group"], row["decisions"][-1])
 
 
@@ -136,16 +136,16 @@ def _line(decision: dict[str, Any]) -> str:
 
 def _photos_named(run: Run, wanted: str) -> list[dict[str, Any]]:
     photos = run.people if run.people.fragments() else run.photos_so_far()
-    names = pa.array(sorted(_photo_ids_of(run, wanted)), pa.string())
+    names, keys = string_array(sorted(_photo_ids_of(run, wanted))), string_array([wanted])
     of_photo = ["source_key", "file_name", "photo_id", "width", "height", "verdict", "decisions"]
     of_people = ["person_ids", "person_decisions", "boxes", "box_scores"] if photos is run.people else []
     found = []
     for table in photos.tables([*of_photo, *of_people, "from_face", "copy_of"]):
-        is_wanted = pc.or_(pc.equal(table["source_key"], wanted), pc.equal(table["file_name"], wanted))
-        is_wanted = pc.or_kleene(is_wanted, pc.is_in(table["photo_id"], names))
+        is_wanted = pc.or_(pc.is_in(table["source_key"], keys), pc.is_in(table["file_name"], keys))
+        is_wanted = pc.or_(is_wanted, pc.is_in(table["photo_id"], names))
         if len(wanted) >= _LEAST_PREFIX:
             is_wanted = pc.or_kleene(is_wanted, pc.starts_with(table["photo_id"], wanted))
-        for row in table.filter(pc.fill_null(is_wanted, False)).to_pylist():
+        for row in table.filter(is_wanted).to_pylist():
             from_face = row.get("from_face") or []
             people = [
                 {
@@ -171,7 +171,7 @@ def _photo_ids_of(run: Run, wanted: str) -> set[str]:
         return names
     identity = wanted.split("-", 1)[0]
     for table in run.identities.tables(["person_id", "identity"]):
-        is_named = pc.fill_null(pc.starts_with(table["identity"], identity), False)
+        is_named = pc.starts_with(table["identity"], identity)
         names |= {person[:64] for person in table.filter(is_named)["person_id"].to_pylist()}
     return names
 
@@ -182,13 +182,13 @@ def _later(run: Run, person_ids: Iterable[str]) -> dict[str, Later]:
         person_id: {"identity": None, "group": None, "caption": None, "decisions": []}
         for person_id in person_ids
     }
-    wanted = pa.array(sorted(found), pa.string())
+    wanted = string_array(sorted(found))
     for table in run.identities.tables(["person_id", "identity", "decisions"]) if found else ():
         for row in table.filter(pc.is_in(table["person_id"], wanted)).to_pylist():
             person = found[row["person_id"]]
             person["identity"] = row["identity"]
             person["decisions"] += [d for d in row["decisions"] if d["stage"] in ("minor", "identity")]
-    identities = pa.array(sorted({p["identity"] for p in found.values() if p["identity"]}), pa.string())
+    identities = string_array(sorted({p["identity"] for p in found.values() if p["identity"]}))
     if not len(identities):
         return found
     for table in run.outfits.tables(["identity", "decisions", "person_ids", "person_decisions"]):
@@ -207,7 +207,7 @@ def _later(run: Run, person_ids: Iterable[str]) -> dict[str, Later]:
 
 def _add_groups(run: Run, people: dict[str, Later]) -> None:
     """Adds what became of the groups of people, and their shards."""
-    wanted = pa.array(sorted({person["group"] for person in people.values() if person["group"]}), pa.string())
+    wanted = string_array(sorted({person["group"] for person in people.values() if person["group"]}))
     groups = run.groups(["group", "shard", "decisions"]) if len(wanted) else None
     if groups is None:
         return

@@ -23,13 +23,13 @@ from curation.fingerprint import fingerprint_rows
 from curation.identities.faces import Collector, FaceRows
 from curation.identities.merges import Merges, read_merges
 from curation.identities.vectors import Vectors
+from curation.run_tables import read_known
 from curation.storage import (
     exists,
     join,
     list_names,
     parquet_footer,
     read_bytes,
-    read_table,
     remove,
     write_bytes,
     write_table,
@@ -249,7 +249,7 @@ def _read_faces(path: str, schema: pa.Schema, columns: list[str] | None = None) 
             if name not in found.names or found.field(name).type != schema.field(name).type:
                 kind = schema.field(name).type
                 raise ConfigError(f"{path}: is no file of faces: it has no column {name} of {kind}")
-        table = read_table(path, wanted)
+        table = read_known(path, wanted)
     for name in wanted:
         if name not in _MAY_BE_NULL and table[name].null_count:
             raise ConfigError(f"{path}: is damaged: {name} has no value in some rows")
