@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from shards.command_line import Parser, add_command, refused
+from edges.command_line import Parser, add_command, refused
 
 _EXAMPLES = """examples:
   persona curate real-photos --set source.path=photos --set models.path=weights --out runs/first

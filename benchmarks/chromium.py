@@ -1,200 +1,74 @@
-"""A headless Chromium, driven over its DevTools protocol: pages from disk, what they log and show.
+"""A page in a headless Chromium of this machine, driven by Playwright, and what it logged as errors.
 
-https://chromedevtools.github.io/devtools-protocol/
+Playwright brings no browser here: its own downloads are not used.
 """
 
-import asyncio
-import base64
-import os
 import shutil
-import subprocess
-import tempfile
-import time
-from collections.abc import Coroutine
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
-import aiohttp
-
-_START_S = 60.0
-_ANSWER_S = 60.0
-_OPTIONS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--no-first-run",
-    "--hide-scrollbars",
-    "--remote-debugging-port=0",
-)
+import playwright.sync_api
+from playwright.sync_api import ConsoleMessage, Page, sync_playwright
 
 
 def find_chromium() -> str | None:
-    """The program, or None where there is none."""
-    return next(
-        (
-            found
-            for name in ("chromium", "chromium-browser", "google-chrome")
-            if (found := shutil.which(name))
-        ),
-        None,
-    )
+    """Path of the program; None where there is none."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((path for name in names if (path := shutil.which(name))), None)
 
 
-class Chromium:
-    """One page of a browser of its own. Not safe for threads.
+@dataclass
+class Browser:
+    """Tabs of one browser. Not safe for threads.
 
     errors   what pages logged as errors, threw, or could not load, in order
     """
 
-    def __init__(self, program: str) -> None:
-        self.errors: list[str] = []
-        self._program = program
-        self._profile = tempfile.TemporaryDirectory(prefix="persona-chromium-", ignore_cleanup_errors=True)
-        self._loop = asyncio.new_event_loop()
-        self._calls = 0
-        self._loaded = False
+    started: playwright.sync_api.Browser
+    errors: list[str] = field(default_factory=list)
 
-    def __enter__(self) -> "Chromium":
-        home = {**os.environ, "HOME": self._profile.name}
-        command = [self._program, *_OPTIONS, f"--user-data-dir={self._profile.name}", "about:blank"]
-        self._process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=home, start_new_session=True
+    def tab(self, width: int = 1280, height: int = 900, *, phone: bool = False, dark: bool = False) -> Page:
+        """An empty page of a size in px; a phone has two device pixels for each of them, and touch."""
+        page = self.started.new_page(
+            viewport={"width": width, "height": height},
+            device_scale_factor=2 if phone else 1,
+            is_mobile=phone,
+            has_touch=phone,
+            color_scheme="dark" if dark else "light",
         )
+        page.set_default_timeout(20_000)
+        page.on("console", self._note)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        return page
+
+    def _note(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "assert"):
+            self.errors.append(message.text)
+
+
+@contextmanager
+def chromium(program: str) -> Iterator[Browser]:
+    """Starts the browser, and ends it with the block."""
+    options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    with sync_playwright() as found:
+        started = found.chromium.launch(executable_path=program, args=options, timeout=60_000)
         try:
-            self._run(self._connect(self._port()))
-        except BaseException:
-            self._end()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._run(self._disconnect())
-        self._end()
-
-    def open(self, page: Path, fragment: str = "") -> None:
-        """Loads a file anew and waits until it and its scripts have loaded."""
-        # A page that differs from the one shown in the fragment only would not be loaded again.
-        self._go("about:blank")
-        self._go(page.absolute().as_uri() + fragment)
-
-    def _go(self, address: str) -> None:
-        self._loaded = False
-        self._call("Page.navigate", url=address)
-        until = time.monotonic() + _ANSWER_S
-        while not self._loaded:
-            if time.monotonic() > until:
-                raise TimeoutError(f"{address} does not load")
-            self.evaluate("null")
-
-    def size(self, width: int, height: int, phone: bool = False) -> None:
-        """The viewport in px; a phone also has two device pixels for each, and touch."""
-        self._call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=2 if phone else 1,
-            mobile=phone,
-        )
-
-    def dark(self, is_dark: bool) -> None:
-        """Which colours the user prefers."""
-        value = "dark" if is_dark else "light"
-        self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": value}])
-
-    def evaluate(self, script: str) -> Any:
-        """The value of an expression, awaited where it is a promise. Raises RuntimeError where it throws."""
-        answer = self._call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
-        if "exceptionDetails" in answer:
-            raise RuntimeError(_said(answer["exceptionDetails"]))
-        return answer["result"].get("value")
-
-    def wait_for(self, script: str, timeout_s: float = 20.0) -> None:
-        """Waits until an expression is true. Raises TimeoutError."""
-        until = time.monotonic() + timeout_s
-        while not self.evaluate(f"Boolean({script})"):  # an element itself would come back as an empty object
-            if time.monotonic() > until:
-                raise TimeoutError(f"never true: {script}")
-            time.sleep(0.02)
-
-    def first_paint_s(self) -> float:
-        """Seconds from the start of the navigation to the first contents on the screen."""
-        found = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
-        self.wait_for(found)
-        return float(self.evaluate(found)) / 1000
-
-    def screenshot(self, file: Path) -> None:
-        """What the viewport shows, as a PNG."""
-        answer = self._call("Page.captureScreenshot", format="png")
-        file.write_bytes(base64.b64decode(answer["data"]))
-
-    def _port(self) -> int:
-        file = Path(self._profile.name) / "DevToolsActivePort"
-        until = time.monotonic() + _START_S
-        while time.monotonic() < until:
-            if file.exists() and (lines := file.read_text().splitlines()):
-                return int(lines[0])
-            if self._process.poll() is not None:
-                break
-            time.sleep(0.05)
-        raise RuntimeError(f"{self._program} does not start")
-
-    async def _connect(self, port: int) -> None:
-        self._session = aiohttp.ClientSession()
-        async with self._session.get(f"http://127.0.0.1:{port}/json/list") as answer:
-            pages = [entry for entry in await answer.json() if entry["type"] == "page"]
-        self._socket = await self._session.ws_connect(pages[0]["webSocketDebuggerUrl"], max_msg_size=0)
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            await self._ask(f"{domain}.enable", {})
-
-    async def _disconnect(self) -> None:
-        await self._socket.close()
-        await self._session.close()
-
-    def _end(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._loop.close()
-        self._profile.cleanup()
-
-    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return self._loop.run_until_complete(asyncio.wait_for(work, _ANSWER_S))
-
-    def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        return dict(self._run(self._ask(method, parameters)))
-
-    async def _ask(self, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
-        self._calls += 1
-        number = self._calls
-        await self._socket.send_json({"id": number, "method": method, "params": parameters})
-        while True:
-            message = await self._socket.receive_json()
-            if message.get("id") == number:
-                if "error" in message:
-                    raise RuntimeError(f"{method}: {message['error']['message']}")
-                return dict(message["result"])
-            self._note(message)
-
-    def _note(self, message: dict[str, Any]) -> None:
-        method, said = message.get("method"), message.get("params", {})
-        if method == "Page.loadEventFired":
-            self._loaded = True
-        elif method == "Runtime.exceptionThrown":
-            self.errors.append(_said(said["exceptionDetails"]))
-        elif method == "Runtime.consoleAPICalled" and said["type"] in ("error", "assert"):
-            self.errors.append(
-                " ".join(str(part.get("value", part.get("description"))) for part in said["args"])
-            )
-        elif method == "Log.entryAdded" and said["entry"]["level"] == "error":
-            self.errors.append(f"{said['entry']['text']} {said['entry'].get('url', '')}".strip())
+            yield Browser(started)
+        finally:
+            started.close()
 
 
-def _said(details: dict[str, Any]) -> str:
-    return str(details.get("exception", {}).get("description") or details["text"])
+def show(page: Page, file: Path, fragment: str = "") -> None:
+    """Loads a file from disk and waits until it and its scripts have loaded."""
+    # An address that differs from the one shown in the fragment only would not be loaded again.
+    page.goto("about:blank")
+    page.goto(file.absolute().as_uri() + fragment)
+
+
+def first_paint_s(page: Page) -> float:
+    """Seconds from the start of the navigation to the first contents on the screen."""
+    entry = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+    page.wait_for_function(entry)
+    return float(page.evaluate(entry)) / 1000

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from playwright.sync_api import Page
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.chromium import Chromium, find_chromium  # noqa: E402
+from benchmarks.chromium import chromium, find_chromium, first_paint_s, show  # noqa: E402
 from benchmarks.multiplied_run import multiply  # noqa: E402
 from benchmarks.trivial_models import write_collection  # noqa: E402
 from curation.errors import PersonaError  # noqa: E402
@@ -111,25 +112,24 @@ def written(run: str, out: Path) -> dict[str, Any]:
     }
 
 
-def shown(program: str, page: Path) -> dict[str, Any]:
+def shown(program: str, file: Path) -> dict[str, Any]:
     """Seconds until the page is painted, found and turned; errors that it logged meanwhile."""
-    with Chromium(program) as browser:
-        browser.size(1280, 900)
+    with chromium(program) as browser:
+        page = browser.tab()
         paints = []
         for _ in range(OPENED):
-            browser.open(page)
-            browser.wait_for("document.querySelector('.stage')")
-            paints.append(browser.first_paint_s())
-        sections = browser.evaluate("[...document.querySelectorAll('main > section')].map((s) => s.id)")
+            show(page, file)
+            page.wait_for_selector(".stage")
+            paints.append(first_paint_s(page))
+        sections = page.evaluate("[...document.querySelectorAll('main > section')].map((s) => s.id)")
         for name in sections:
-            browser.evaluate(f"main.draw('{name}'); document.getElementById('{name}').scrollIntoView()")
-        browser.wait_for("document.querySelectorAll('#rows tbody tr').length")
+            page.evaluate(f"main.draw('{name}'); document.getElementById('{name}').scrollIntoView()")
+        page.wait_for_selector("#rows tbody tr")
         rows = "report.overview.rows"
-        key = browser.evaluate(f"report.entry({rows}, {rows}.count >> 1).then((row) => row[0])")
-        search = _seconds(browser, f"browse.find('{key}')", "document.getElementById('detail').open")
-        browser.evaluate("document.getElementById('detail').close()")
-        last = f"report.entry({rows}, {rows}.count - 1)"
-        page_s = _seconds(browser, last, "true")
+        key = page.evaluate(f"report.entry({rows}, {rows}.count >> 1).then((row) => row[0])")
+        search = _seconds(page, f"browse.find('{key}')", "document.getElementById('detail').open")
+        page.evaluate("document.getElementById('detail').close()")
+        page_s = _seconds(page, f"report.entry({rows}, {rows}.count - 1)", "true")
         return {
             "first_paint_s": round(sorted(paints)[OPENED // 2], 3),
             "search_s": search,
@@ -138,10 +138,10 @@ def shown(program: str, page: Path) -> dict[str, Any]:
         }
 
 
-def _seconds(browser: Chromium, script: str, until: str) -> float:
+def _seconds(page: Page, script: str, until: str) -> float:
     began = time.monotonic()
-    browser.evaluate(script)
-    browser.wait_for(until)
+    page.evaluate(script)
+    page.wait_for_function(until)
     return round(time.monotonic() - began, 3)
 
 

@@ -13,6 +13,7 @@ from curation.engine import Job
 from curation.errors import ConfigError
 from curation.models import Models
 from curation.settings import PipelineSettings
+from curation.settings.base import chosen_backends
 
 
 @dataclass(frozen=True)
@@ -55,21 +56,7 @@ def check_backends(pipeline: PipelineSettings, commercial: bool) -> None:
 
     A plugin states no licence, so `commercial` leaves it to its user. Raises ConfigError.
     """
-    people = pipeline.people
-    chosen = {
-        "people.detect.by": ("detector", people.detect.by),
-        "people.face.find": ("face_finder", people.face.find),
-        "people.face.embed": ("face_embedder", people.face.embed),
-        "people.segment.by": ("segmenter", people.segment.by),
-        "people.regions.by": ("parser", people.regions.by),
-        "outfits.judge": ("judge", pipeline.outfits.judge),
-        "captions.by": ("captioner", pipeline.captions.by),
-    }
-    if people.nsfw is not None:
-        chosen["people.nsfw.by"] = ("classifier", people.nsfw.by)
-    if people.age is not None:
-        chosen["people.age.by"] = ("classifier", people.age.by)
-    for path, (kind, settings) in chosen.items():
+    for path, kind, settings in chosen_backends(pipeline):
         name = settings.backend
         if ":" in name:
             _import(name)

@@ -18,6 +18,8 @@ Verdict = Literal["kept", "rejected", "failed"]
 KEPT: Verdict = "kept"
 REJECTED: Verdict = "rejected"
 FAILED: Verdict = "failed"
+ERROR = "error"  # reason: measuring broke down
+NOT_MEASURED = "not_measured"  # reason: a stage decides on a row that its model was never asked about
 
 CHECK = pa.struct(
     [

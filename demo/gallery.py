@@ -16,7 +16,7 @@ from curation.photos.decode import decode_rgb
 from curation.run_folder import Run
 from curation.sources.photo_bytes import PhotoBytes
 from curation.storage import join, read_table
-from shards.format.names import is_picture
+from shards.format.members import is_picture
 from shards.reading.folder import DatasetFolder
 
 _HEIGHT_PX = 176

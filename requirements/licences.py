@@ -23,6 +23,31 @@ before anything starts. It trusts the cards and `curation/backends.py`; the code
 
 `make sbom` writes the same as a bill of materials: `sbom.cdx.json`, CycloneDX 1.6 with the hashes of
 `requirements/`. Everything is installed in pinned versions with hashes (`uv pip sync --require-hashes`).
+
+## Our code, and what AGPL means for those who pass it on
+
+The code of this repository is under Apache-2.0 (`LICENSE`). So are the weights in `demo/weights/`, but for
+the detector: it was trained with `ultralytics`, and is under AGPL-3.0 like it.
+
+The backends `ultralytics` and `ultralytics_sam` import `ultralytics`, which is under AGPL-3.0. Nothing else
+imports it but `demo/train/yolo.py` (a test holds this), and it is imported only where a pipeline names such
+a backend.
+
+| what you do | what AGPL-3.0 asks |
+|---|---|
+| run it inside your organisation, with or without those backends | nothing |
+| pass on our code without `ultralytics` | nothing: Apache-2.0 alone |
+| pass on a whole with `ultralytics` in it | the whole goes out under AGPL-3.0, with all of its source (1) |
+| let others use such a whole over a network | the same: its users may ask for the source (section 13) |
+| pass on weights that were trained with it | its makers hold that these are under AGPL-3.0 too |
+
+(1) An image of a container, an installer or a product; your changes and plugins belong to its source.
+Apache-2.0 permits our part of it.
+
+`make setup` and the image of `deploy/` install `ultralytics`; whoever passes that image on passes on the
+whole. To leave it out, install our package without the extra `ultralytics` and name a detector of your own
+(extending.md has one). The makers of `ultralytics` sell another licence. This is how we read the licences;
+it is no legal advice.
 """
 
 

@@ -39,6 +39,7 @@ def bill(name: str = "cpu") -> dict[str, Any]:
                 "name": project["name"],
                 "version": project["version"],
                 "description": project["description"],
+                "licenses": [{"license": {"id": project["license"]}}],
             }
         },
         "components": components,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shards.command_line import add_command, refused
+from edges.command_line import add_command, refused
 from training.evaluation.command import FacesOf, mount_evaluate
 from training.generation.command import ParserOf, mount_generate
 
@@ -63,7 +63,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _train_here(options: argparse.Namespace) -> int:
-    from shards.reading.folder import DatasetError
+    from shards.format.dataset import DatasetError
     from shards.reading.loader import TooManyBrokenError
     from training.checkpoint import CheckpointError
     from training.config_choice import check_recipe, chosen_config

@@ -6,13 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from shards.reading.batch_memory import BatchMemory
-from shards.reading.bucketed_pairs import BucketedPairs
+from shards.reading.buckets import BucketedPairs, Size, sizes_around
 from shards.reading.folder import DatasetFolder
 from shards.reading.loader import Loader
 from shards.reading.pairs import Pairs
+from shards.reading.photo_batches import BatchMemory
 from shards.reading.plan import Position
-from shards.reading.size_buckets import Size, sizes_around
 from shards.reading.torch_dataset import PinnedMemory
 from training.batch import Batch
 from training.latents import sizes_text, statement_of

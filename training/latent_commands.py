@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Any
 
-from shards.reading.folder import DatasetError
+from shards.format.dataset import DatasetError
 from shards.tools.commands import (
     UsageError,
     add_action,

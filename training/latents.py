@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from shards.reading.size_buckets import Size
+from shards.reading.buckets import Size
 from training.models.vae import VaeIdentity
 from training.settings import Settings
 

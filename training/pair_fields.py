@@ -23,12 +23,11 @@ import orjson
 import torch
 
 from shards.format.label_maps import decode_labels
-from shards.format.names import IMAGE_SUFFIXES
+from shards.format.members import IMAGE_SUFFIXES
 from shards.format.orientation import orientation_of
-from shards.reading.batch_memory import BatchMemory
 from shards.reading.decode import Box, Cut, decode_photo, place
 from shards.reading.pairs import Pair
-from shards.reading.photo_batches import Memory, picture_of
+from shards.reading.photo_batches import BatchMemory, Memory, picture_of
 from training.batch import Field
 from training.captions import Tokenise
 from training.latents import MEMBER, unpack_latent

@@ -15,12 +15,13 @@ import orjson
 import torch
 from torch import nn
 
+from shards.format.dataset import DatasetError
+from shards.format.members import is_record_name, pictures_of
 from shards.format.orientation import orientation_of
-from shards.format.photo_records import is_record_name, pictures_of
+from shards.reading.buckets import Size, nearest_sizes
 from shards.reading.decode import decode_photo
-from shards.reading.folder import DatasetError, DatasetFolder, Sample
+from shards.reading.folder import DatasetFolder, Sample
 from shards.reading.photo_batches import picture_of
-from shards.reading.size_buckets import Size, nearest_sizes
 from shards.tools.copying import Copy, copy_samples
 from shards.tools.dataset_rows import DatasetRows
 from training.latents import MEMBER, STATED, Box, LatentStatement, pack_latent

@@ -14,7 +14,7 @@ import torch
 import xxhash
 from torch import Tensor
 
-from shards.reading.permutation import key_of
+from shards.reading.order import key_of
 
 _MULTIPLY = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)

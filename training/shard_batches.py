@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shards.format.facets import REGION_NAMES, bits_of
-from shards.format.names import IMAGE_SUFFIXES
-from shards.reading.folder import DatasetError, DatasetFolder
+from shards.format.contents import REGION_NAMES, bits_of
+from shards.format.dataset import DatasetError
+from shards.format.members import IMAGE_SUFFIXES
+from shards.reading.folder import DatasetFolder
 from shards.reading.loader import Batch as LoadedBatch
 from shards.reading.loader import Loader
 from shards.reading.torch_dataset import as_tensor

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from shards.command_line import add_command
+from edges.command_line import add_command
 
 
 def mount(commands: Any) -> None:

@@ -7,10 +7,9 @@ from typing import Any
 from curation.errors import PersonaError
 from curation.forgetting.address import addresses_in, own_addresses
 from curation.forgetting.wish import picture_hash
-from shards.format.names import identity_of
-from shards.format.photo_records import photo_records
+from shards.format.dataset import DatasetError
+from shards.format.members import identity_of, photo_records
 from shards.format.stated import carried_columns
-from shards.reading.folder import DatasetError
 from shards.tools.dataset_rows import DatasetRows
 
 

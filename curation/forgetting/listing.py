@@ -7,7 +7,7 @@ from curation.errors import PersonaError
 from curation.forgetting.places import Place
 from curation.forgetting.resolve import PHOTO_DIGITS, Meant, photo_rows
 from curation.run_folder import Run
-from shards.reading.folder import DatasetError
+from shards.format.dataset import DatasetError
 from shards.tools.dataset_rows import DatasetRows
 
 

@@ -331,7 +331,7 @@ def forget_in_dataset(
 
     only_what_is_there   photos that it does not hold get no tombstones in it
     """
-    from shards.reading.folder import DatasetError
+    from shards.format.dataset import DatasetError
     from shards.tools.forget import forget
     from shards.tools.forget_plan import Request
 

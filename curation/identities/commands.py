@@ -5,7 +5,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from shards.command_line import add_command
+from edges.command_line import add_command
 
 if TYPE_CHECKING:
     from curation.identities.merges import Merges

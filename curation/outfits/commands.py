@@ -4,7 +4,7 @@ import argparse
 import json
 
 from curation.errors import ConfigError
-from shards.command_line import add_command
+from edges.command_line import add_command
 
 
 def mount(parser: argparse.ArgumentParser) -> None:

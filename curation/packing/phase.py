@@ -36,13 +36,12 @@ from curation.step import Context, run_step, work_of
 from curation.storage import join, list_names, read_table, remove, write_bytes
 from shards.format.atomic_file import AtomicFile
 from shards.format.card import CARD, card_files
-from shards.format.census import Census
-from shards.format.dataset import dataset_bytes
-from shards.format.dataset_files import shard_name
+from shards.format.contents import Census
+from shards.format.dataset import dataset_bytes, shard_name
+from shards.format.dataset_writer import IndexedShard
 from shards.format.index import INDEX_SCHEMA, IndexWriter
-from shards.format.indexed_shard import IndexedShard
+from shards.format.orientation import with_orientation
 from shards.format.sample import Group, PhotoMember, members_of
-from shards.format.state_orientation import with_orientation
 
 VERSION = 4
 # The rows of the index that a shard adds, after them the groups that could not be packed: key and error.

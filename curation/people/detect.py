@@ -9,7 +9,9 @@ from curation.columns import put_column
 from curation.errors import PersonaError, one_line
 from curation.ledger import (
     DECISION,
+    ERROR,
     KEPT,
+    NOT_MEASURED,
     Check,
     Outcome,
     Stamp,
@@ -132,12 +134,9 @@ class Detect(Stage):
         for row, still_in in zip(table.select(columns).to_pylist(), is_kept(table), strict=True):
             people = len(row["box_scores"] or []) if still_in else 0
             ids.append([f"{row['photo_id']}-{i}" for i in range(people)])
-            if not still_in:
-                photo_outcomes.append(None)
-                people_outcomes.append([])
-                continue
-            if row["detect_error"] is not None:
-                photo_outcomes.append(failed("error", row["detect_error"]))
+            unknown = _unknown(row) if still_in else None
+            if unknown is not None or not still_in:
+                photo_outcomes.append(unknown)
                 people_outcomes.append([])
                 continue
             checks = [self._check(row, i) for i in range(people)]
@@ -164,3 +163,10 @@ class Detect(Stage):
     def _check(self, row: dict[str, Any], i: int) -> Check:
         """Whether person i of a photo is certain enough."""
         return at_least("low_score", row["box_scores"][i], self._settings.min_score)
+
+
+def _unknown(row: dict[str, Any]) -> Outcome | None:
+    """The failure of a photo on which the detector broke down, or that it never saw; None for the others."""
+    if row["detect_error"] is not None:
+        return failed(ERROR, row["detect_error"])
+    return failed(NOT_MEASURED) if row["box_scores"] is None else None

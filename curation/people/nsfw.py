@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from curation.errors import PersonaError, one_line
-from curation.ledger import Outcome, at_most, failed, is_kept, judged, rule_rows
+from curation.ledger import ERROR, NOT_MEASURED, Outcome, at_most, failed, is_kept, judged, rule_rows
 from curation.models import Model
 from curation.people.person_stage import ChainContext
 from curation.people.protocols import PictureClassifier
@@ -64,7 +64,9 @@ class Nsfw(Stage):
             if not still_in:
                 outcomes.append(None)
             elif row["nsfw_error"] is not None:
-                outcomes.append(failed("error", row["nsfw_error"]))
+                outcomes.append(failed(ERROR, row["nsfw_error"]))
+            elif row["nsfw_score"] is None:
+                outcomes.append(failed(NOT_MEASURED))
             else:
                 outcomes.append(judged([at_most("nsfw", round(row["nsfw_score"], 4), self._max_score)]))
         return rule_rows(table, self.stamp, outcomes)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from curation.call_counter import CallCounter
 from curation.errors import PersonaError, one_line
-from curation.ledger import KEPT, Outcome, failed, is_kept, rule_people
+from curation.ledger import ERROR, KEPT, NOT_MEASURED, Outcome, failed, is_kept, rule_people
 from curation.models import Model
 from curation.photos.decode import VERSION
 from curation.photos.pixels import Pixels
@@ -130,9 +130,9 @@ class PersonStage(Stage):
                 if verdict != KEPT:
                     ruled.append(None)
                 elif measures and row[self.error_column] is not None:
-                    ruled.append(failed("error", row[self.error_column]))
+                    ruled.append(failed(ERROR, row[self.error_column]))
                 elif measures and (i >= len(measured) or not measured[i]):
-                    ruled.append(failed("not_measured"))
+                    ruled.append(failed(NOT_MEASURED))
                 else:
                     ruled.append(ruling(row, i))
             outcomes.append(ruled)

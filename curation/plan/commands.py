@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from shards.command_line import add_command
+from edges.command_line import add_command
 
 # Checks settings and weights, starts the engine: (run folder, pipeline, options) -> (job, engine).
 Start = Callable[[str, Any, argparse.Namespace], tuple[Any, Any]]

@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from shards.command_line import add_command
+from edges.command_line import add_command
 
 
 def mount(commands: Any) -> None:

@@ -15,7 +15,7 @@ from curation.columns import list_array
 from curation.evaluation.boxes import match_boxes
 from curation.evaluation.truth import Truth
 from curation.fragments import Fragment
-from curation.ledger import FAILED, KEPT
+from curation.ledger import FAILED, KEPT, NOT_MEASURED
 from curation.models import Model
 from curation.people.person_stage import ChainContext
 from curation.people.phase import people_stages
@@ -47,7 +47,7 @@ def sweep_people(asked: Question) -> Sweep:
                 table = stage.decide(table)
             verdicts = list_array(table["person_verdicts"]).flatten().to_pylist()
             kept += verdicts.count(KEPT)
-            unmeasured += verdicts.count(FAILED)
+            unmeasured += verdicts.count(FAILED) + _photos_not_measured(table)
             right += 0 if truth is None else _main_kept(truth, table)
         precision = None if truth is None else share(right, kept)
         points.append(
@@ -135,6 +135,13 @@ def _stages(pipeline: PipelineSettings) -> list[Stage]:
     models = {name: Model(name, "", "", card.licence) for name, card in pipeline.models.cards.items()}
     chain = ChainContext(Pixels(pipeline.source), CallCounter(None), pipeline.people.measure)
     return people_stages(pipeline, models, chain)
+
+
+def _photos_not_measured(table: pa.Table) -> int:
+    """Photos that an earlier rule kept from a model that it is now needed of: nobody on them is known."""
+    decisions = list_array(table["decisions"])
+    last = decisions.flatten().take(pc.subtract(decisions.offsets[1:], 1))
+    return int(pc.sum(pc.equal(last.field("reason"), NOT_MEASURED)).as_py() or 0)
 
 
 def _main_people(truth: Truth, table: pa.Table) -> int:

@@ -1,8 +1,11 @@
 """What all settings share: strictness, thresholds, resources, backends chosen by name."""
 
-from typing import Annotated, Any, Union
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Union, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic.fields import FieldInfo
 
 from curation.fingerprint import fingerprint
 
@@ -67,7 +70,14 @@ class PluginBackend(Settings):
     options: dict[str, Any] = Field(default_factory=dict, description="passed on as they are")
 
 
-def backend_choice(*choices: type[Settings]) -> Any:
+@dataclass(frozen=True)
+class BackendKind:
+    """What a field's backends do (`detector`, `judge`, …): the first half of their names in `BACKENDS`."""
+
+    name: str
+
+
+def backend_choice(kind: str, *choices: type[Settings]) -> Any:
     """The type of a field that chooses one of `choices` by its key `backend`, or a plugin."""
 
     def tag_of(value: Any) -> str | None:
@@ -76,7 +86,30 @@ def backend_choice(*choices: type[Settings]) -> Any:
 
     tagged = [Annotated[choice, Tag(choice.model_fields["backend"].default)] for choice in choices]
     tagged.append(Annotated[PluginBackend, Tag("plugin")])
-    return Annotated[Union[tuple(tagged)], Discriminator(tag_of)]  # noqa: UP007
+    return Annotated[Union[tuple(tagged)], Discriminator(tag_of), BackendKind(kind)]  # noqa: UP007
+
+
+def chosen_backends(settings: BaseModel) -> list[tuple[str, str, Any]]:
+    """(key path, kind, settings) of every backend that is chosen inside `settings`, those of plugins too."""
+    found: list[tuple[str, str, Any]] = []
+    for name, info in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if not isinstance(value, BaseModel):
+            continue
+        kinds = [kind.name for kind in _said_of(info) if isinstance(kind, BackendKind)]
+        found += [(name, kind, value) for kind in kinds]
+        found += [(f"{name}.{path}", kind, chosen) for path, kind, chosen in chosen_backends(value)]
+    return found
+
+
+def _said_of(info: FieldInfo) -> Iterator[Any]:
+    """What `Annotated` says of a field, also inside of `… | None`."""
+    yield from info.metadata
+    annotations = [info.annotation]
+    while annotations:
+        annotation = annotations.pop()
+        yield from getattr(annotation, "__metadata__", ())
+        annotations += get_args(annotation)
 
 
 def model_names(settings: BaseModel) -> list[tuple[str, str]]:

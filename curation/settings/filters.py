@@ -21,14 +21,14 @@ class TransformersClassifierSettings(Settings):
 class NsfwSettings(Settings):
     """Rejects photos by a score of the whole photo."""
 
-    by: backend_choice(TransformersClassifierSettings)  # type: ignore[valid-type]
+    by: backend_choice("classifier", TransformersClassifierSettings)  # type: ignore[valid-type]
     max_score: float = threshold(0.3, ge=0, le=1, description="probability of the labels that count")
 
 
 class AgeSettings(Settings):
     """Drops everyone one of whose photos votes that they are a minor."""
 
-    by: backend_choice(TransformersClassifierSettings)  # type: ignore[valid-type]
+    by: backend_choice("classifier", TransformersClassifierSettings)  # type: ignore[valid-type]
     margin: float = Field(0.4, ge=0, le=2, description="share of the face's sides by which its box is grown")
     vote_from: float = threshold(
         0.3, ge=0, le=1, description="least probability of the labels that count for a vote"

@@ -18,7 +18,7 @@ class CaptionsSettings(Settings):
     """A sentence per photo: never identity, never clothes."""
 
     by: backend_choice(  # type: ignore[valid-type]
-        PlainCaptionerSettings, VllmCaptionerSettings, TransformersCaptionerSettings
+        "captioner", PlainCaptionerSettings, VllmCaptionerSettings, TransformersCaptionerSettings
     ) = PlainCaptionerSettings()
     resources: Resources = resource(Resources())
 

@@ -109,7 +109,7 @@ class OutfitsSettings(Settings):
     """Which photos of a person show the same full-body appearance."""
 
     strategy: PaperStrategy | ClustersStrategy = Field(PaperStrategy(), discriminator="backend")
-    judge: backend_choice(AppearanceJudgeSettings, VllmJudgeSettings, TransformersJudgeSettings) = (  # type: ignore[valid-type]
+    judge: backend_choice("judge", AppearanceJudgeSettings, VllmJudgeSettings, TransformersJudgeSettings) = (  # type: ignore[valid-type]
         AppearanceJudgeSettings()
     )
     min_photos: int = threshold(2, ge=2, description="a group with fewer photos is rejected")

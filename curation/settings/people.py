@@ -27,7 +27,7 @@ class UltralyticsSettings(Settings):
 class DetectSettings(Settings):
     """People are stored from `floor` on and kept from `min_score` on."""
 
-    by: backend_choice(UltralyticsSettings)  # type: ignore[valid-type]
+    by: backend_choice("detector", UltralyticsSettings)  # type: ignore[valid-type]
     floor: float = Field(0.25, gt=0, le=1, description="detections below are not even stored")
     min_score: float = threshold(0.25, gt=0, le=1)
     max_people: int = threshold(12, ge=1, description="photos with more people from min_score on are crowds")
@@ -145,8 +145,8 @@ class OnnxEmbedderSettings(Settings):
 class FaceSettings(Settings):
     """The face of each person, and when it is good enough to link photos by."""
 
-    find: backend_choice(YunetSettings, KeypointsFaceSettings)  # type: ignore[valid-type]
-    embed: backend_choice(OnnxEmbedderSettings)  # type: ignore[valid-type]
+    find: backend_choice("face_finder", YunetSettings, KeypointsFaceSettings)  # type: ignore[valid-type]
+    embed: backend_choice("face_embedder", OnnxEmbedderSettings)  # type: ignore[valid-type]
     min_score: float = threshold(0.6, ge=0, le=1)
     min_face_px: int = threshold(24, ge=1, description="shorter side of the face box")
 
@@ -187,7 +187,7 @@ class GrabcutSettings(Settings):
 class SegmentSettings(Settings):
     """The mask of each person."""
 
-    by: backend_choice(SegmentAnythingSettings, UltralyticsSamSettings, GrabcutSettings)  # type: ignore[valid-type]
+    by: backend_choice("segmenter", SegmentAnythingSettings, UltralyticsSamSettings, GrabcutSettings)  # type: ignore[valid-type]
     min_mask_share: float = threshold(0.1, ge=0, le=1, description="mask area / box area")
 
 
@@ -209,7 +209,7 @@ class GeometricSettings(Settings):
 class RegionsSettings(Settings):
     """18 ATR labels and the five regions full_body, head, torso, legs, shoes."""
 
-    by: backend_choice(SegformerSettings, GeometricSettings)  # type: ignore[valid-type]
+    by: backend_choice("parser", SegformerSettings, GeometricSettings)  # type: ignore[valid-type]
     min_region_share: float = threshold(
         0.005, ge=0, le=1, description="a region is visible from this share of the person's mask on"
     )

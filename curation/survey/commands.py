@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from shards.command_line import add_command
+from edges.command_line import add_command
 
 
 def mount(commands: Any, config_options: Callable[[argparse.ArgumentParser], None]) -> None:

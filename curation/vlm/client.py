@@ -20,7 +20,7 @@ from curation.vlm.interview import Listener
 from curation.vlm.question import Question, Questions
 from curation.vlm.reply import MalformedError, Reply, read_reply
 from curation.vlm.traffic import TRAFFIC
-from shards.model_server import (
+from edges.model_server import (
     MAX_RESPONSE_BYTES,
     authorization,
     base_of,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from curation.vlm.prompts import Prompt
-from shards.model_server import MalformedResponseError, text_of
+from edges.model_server import MalformedResponseError, text_of
 
 _UNSURE = ("yes", "no")  # the words that p_yes weighs against each other
 

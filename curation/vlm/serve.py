@@ -13,7 +13,7 @@ from curation.models import find_model
 from curation.settings import PipelineSettings
 from curation.vlm.server import VllmServer
 from curation.vlm.serving import plan_of, vllm_roles
-from shards.model_server import KEY_VARIABLE
+from edges.model_server import KEY_VARIABLE
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 

@@ -24,7 +24,7 @@ from typing import Any
 from curation.errors import PersonaError, one_line
 from curation.vlm import keeper
 from curation.vlm.waiting import EVERY_S, Waiting
-from shards.model_server import request
+from edges.model_server import request
 
 _GRACE_S = 20.0
 _CPU_CACHE_GIB = 1

@@ -27,7 +27,7 @@ from curation.vlm.question import Question, Questions
 from curation.vlm.reply import Reply
 from curation.vlm.server import ServerPlan, ServerStartError, VllmServer, models_of
 from curation.vlm.waiting import Waiting
-from shards.model_server import KEY_VARIABLE, StatusError, base_of
+from edges.model_server import KEY_VARIABLE, StatusError, base_of
 
 _RESTARTS = 3
 T = TypeVar("T")

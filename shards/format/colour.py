@@ -1,8 +1,9 @@
-"""The colours of photos are sRGB: what a photo's ICC profile says otherwise is converted by it.
+"""8-bit sRGB of whatever Pillow has opened: other profiles, CMYK, palettes, grey, 16 bits, transparency.
 
-By littlecms, relative colorimetric with black point compensation: colours that sRGB has stay as they are
-meant, what lies outside of it is clipped, and the black of inks becomes black. A profile that is broken, is
-not of the pixels' kind (grey, RGB, CMYK), or changes no colour by more than rounding does counts as none.
+An ICC profile is applied by littlecms, relative colorimetric with black point compensation: colours that
+sRGB has stay as they are, what lies outside of it is clipped, and the black of inks becomes black. A
+profile that is broken, is not of the pixels' kind (grey, RGB, CMYK), or changes no colour by more than
+rounding does counts as none.
 """
 
 import io
@@ -19,6 +20,7 @@ _CLASSES = (b"mntr", b"scnr", b"prtr", b"spac")  # not those that link devices o
 _KEPT = 16  # profiles at a time; cameras have few
 _GRID = 17  # levels of each channel on which a profile is tried
 _ROUNDING = 2  # levels of 255 by which profiles of sRGB differ from each other
+_GREY = ("1", "L", "LA", "La", "I", "F")
 
 
 class Conversion:
@@ -84,3 +86,34 @@ def _grid() -> Image.Image:
     levels = np.linspace(0, 255, _GRID).round().astype(np.uint8)
     colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1)
     return Image.fromarray(np.ascontiguousarray(colours.reshape(_GRID, -1, 3)))
+
+
+def rgb_of(image: Image.Image, profile: bytes | None) -> np.ndarray:
+    """uint8 [height, width, 3] of an image that is loaded, as it is encoded; what is transparent over white.
+
+    profile   ICC, that of the file; None: sRGB
+    """
+    conversion = conversion_of(profile, _kind_of(image.mode))
+    if image.mode != "CMYK" or conversion is None:
+        image = _flat(image)
+    return np.asarray(image if conversion is None else conversion.image(image))
+
+
+def _kind_of(mode: str) -> Kind:
+    if mode == "CMYK":
+        return "CMYK"
+    return "L" if mode in _GREY or mode.startswith("I;16") else "RGB"
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):
+        # Pillow's own conversion clips 16 bits at 255.
+        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535) // 257
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")

@@ -110,6 +110,14 @@ class Place(NamedTuple):
     checksum: bytes
 
 
+class Span(NamedTuple):
+    """`length` bytes from `offset` on, of the shard with this number."""
+
+    file: int
+    offset: int
+    length: int
+
+
 class Photos(NamedTuple):
     """All photos of an index.
 

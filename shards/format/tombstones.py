@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from shards.reading.folder import DatasetError, read_small
+from shards.format.dataset import DatasetError
 
 _LINE = re.compile(r"forgotten-(identity|key|photo):[0-9a-f]{64}")
 # Identities that curation drew, and the keys of their groups.
@@ -41,12 +41,13 @@ class Tombstones:
     def read(cls, path: str | Path) -> "Tombstones":
         """The tombstones of a file. Raises DatasetError with the line that is none."""
         try:
-            return cls._parsed(Path(path).read_text(), str(path))
+            return cls.parsed(Path(path).read_text(), str(path))
         except (OSError, UnicodeDecodeError) as error:
             raise DatasetError(f"{path}: {str(error).splitlines()[0]}") from None
 
     @classmethod
-    def _parsed(cls, text: str, where: str) -> "Tombstones":
+    def parsed(cls, text: str, where: str) -> "Tombstones":
+        """The tombstones of a file's text; `where` names the file in errors. Raises DatasetError."""
         found = []
         for number, line in enumerate(text.splitlines(), 1):
             if not line or line.startswith("#"):
@@ -55,15 +56,6 @@ class Tombstones:
                 raise DatasetError(f"{where}:{number}: {line[:80]!r} is no tombstone")
             found.append(line)
         return cls(found)
-
-    @classmethod
-    def of(cls, folder: str, about: dict[str, object]) -> "Tombstones":
-        """The tombstones that a dataset has; none where nothing was forgotten."""
-        said = about.get("tombstones")
-        if not isinstance(said, dict):
-            return cls()
-        name = str(said["name"])
-        return cls._parsed(read_small(folder, name).decode("utf-8", "replace"), f"{folder}/{name}")
 
     def __contains__(self, line: str) -> bool:
         return line in self._lines

@@ -16,10 +16,9 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from shards.format.colour import Kind, conversion_of
+from shards.format.colour import Kind, conversion_of, rgb_of
 from shards.format.embedded import embedded_in
 from shards.format.orientation import stated_orientation, turned
-from shards.format.rgb import rgb_of
 
 Fit = Literal["cover", "contain"]
 Box = tuple[float, float, float, float]

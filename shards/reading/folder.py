@@ -9,17 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import xxhash
 
-from shards.format.dataset_json import nonsense_in
-from shards.format.index import Index
+from shards.format.dataset import DatasetError, nonsense_in
+from shards.format.index import Index, Span
 from shards.format.sample import SCHEMA_VERSION
-from shards.reading.byte_ranges import Span
 from shards.reading.dataset_place import DatasetPlace, place_of
 from shards.reading.revisions import Revisions
 from shards.remote.disk_cache import DiskCache
-
-
-class DatasetError(ValueError):
-    """A folder that cannot be read as a dataset; `str()` is one line that says why."""
 
 
 class Sample(NamedTuple):
@@ -100,6 +95,15 @@ class DatasetFolder:
         spans = zip(shard.tolist(), offset.tolist(), length.tolist(), strict=True)
         self._files.prefetch([Span(*span) for span in spans])
 
+    def small_file(self, name: str) -> bytes:
+        """A small file of the dataset, whole. Raises DatasetError, one line."""
+        folder = self._given[0]
+        try:
+            return self._place.read(name)
+        except OSError as error:
+            reason = f"{folder}/{name}: {error.strerror}" if error.strerror else str(error)
+            raise DatasetError(reason) from None
+
     def close(self) -> None:
         """Closes the shards that are open."""
         self._place.close()
@@ -109,16 +113,6 @@ def read_dataset_json(folder: str | Path) -> dict[str, Any]:
     """dataset.json of a folder or URL. Raises DatasetError where there is none, or one of a newer version."""
     with _opened(str(folder)) as place:
         return _about(str(folder), place)
-
-
-def read_small(folder: str, name: str) -> bytes:
-    """A small file of a dataset. Raises DatasetError, one line."""
-    with _opened(folder) as place:
-        try:
-            return place.read(name)
-        except OSError as error:
-            reason = f"{folder}/{name}: {error.strerror}" if error.strerror else str(error)
-            raise DatasetError(reason) from None
 
 
 @contextmanager

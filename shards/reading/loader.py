@@ -15,9 +15,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from shards.reading.epoch import Epoch, HasRuns, SkippedSampleError, Source, epoch_of, revisions_of
-from shards.reading.plan import Plan, Position, Step, Tail
-from shards.reading.run_plan import RunPlan
+from shards.reading.plan import Plan, Position, RunPlan, Step, Tail
+from shards.reading.source import Epoch, HasRuns, SkippedSampleError, Source, epoch_of, revisions_of
 
 _LOOK_UP = 1024  # places of which the samples are looked up together, which is faster
 _LOG = logging.getLogger(__name__)

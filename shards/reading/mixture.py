@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from shards.reading.epoch import Epoch, Source, epoch_of, revisions_of
-from shards.reading.permutation import key_of
+from shards.reading.order import key_of
 from shards.reading.plan import Position
+from shards.reading.source import Epoch, Source, epoch_of, revisions_of
 
 MAX_PERIOD = 65_536
 _PASSES_KEPT = 4  # of a dataset, ready to be read from: the present one, and its neighbours

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import xxhash
 
-from shards.format.facets import bits_of
-from shards.format.names import IMAGE_SUFFIXES
-from shards.reading.epoch import Epoch, ShuffledEpoch, SkippedSampleError
+from shards.format.contents import bits_of
+from shards.format.members import IMAGE_SUFFIXES
 from shards.reading.folder import DatasetFolder
-from shards.reading.permutation import key_of, keys_of
+from shards.reading.order import key_of, keys_of
 from shards.reading.plan import Position
+from shards.reading.source import Epoch, ShuffledEpoch, SkippedSampleError
 
 
 class Pair(NamedTuple):

@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Protocol
 
-from shards.reading.byte_ranges import Span
+from shards.format.index import Span
 from shards.remote.range_requests import RangeRequests
 
 _GAP_BYTES = 65_536  # spans that lie nearer are fetched in one request

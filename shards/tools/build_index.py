@@ -1,20 +1,129 @@
-"""Makes the index of a folder of tars: of other people's WebDataset shards, or of ours where it was lost."""
+"""Makes the index of a folder of tars: of other people's WebDataset shards, or of ours where it was lost.
 
+Each tar is read once, sample by sample, into rows of the index; everything that readers would trip over is
+an error that names the file and the offset.
+"""
+
+import os
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import xxhash
 
 from shards.format.atomic_file import write_whole
-from shards.format.census import Census
-from shards.format.dataset import dataset_bytes
-from shards.format.dataset_files import index_name, read_json, remove_temporaries
-from shards.format.index import IndexWriter
-from shards.reading.folder import DatasetError, read_dataset_json
-from shards.tools.processes import in_order
-from shards.tools.shard_scan import ScannedShard, scan_shard
+from shards.format.contents import Census, facets_of, licences_of
+from shards.format.dataset import DatasetError, dataset_bytes, index_name, read_json, remove_temporaries
+from shards.format.index import IndexWriter, index_rows
+from shards.format.members import is_picture, pictures_of, split_name
+from shards.format.tar_reader import Entry, TarError, check_end, walk
+from shards.reading.folder import read_dataset_json
+from shards.tools.whole_shards import ForwardReader, in_order
+
+_MAX_KEPT_BYTES = 256 * 2**20  # of one member that the index looks into: a picture, a caption, a record
+
+
+@dataclass(frozen=True)
+class ScannedShard:
+    """rows of the index; entry of `shards` in dataset.json; key_hashes uint64 [groups], to find keys
+    that two shards have; census of its samples."""
+
+    rows: pa.Table
+    entry: dict[str, Any]
+    key_hashes: np.ndarray
+    census: Census
+
+
+@dataclass
+class _Open:
+    """The sample that is being read."""
+
+    key: str
+    start: int
+    end: int = 0
+    places: list[dict[str, Any]] = field(default_factory=list)
+    contents: dict[str, bytes] = field(default_factory=dict)
+
+
+def scan_shard(path: str, number: int) -> ScannedShard:
+    """Reads a tar once. Raises DatasetError, one line with the file and the offset."""
+    try:
+        with Path(path).open("rb") as stream:
+            return _scan(ForwardReader(stream), os.fstat(stream.fileno()).st_size, Path(path).name, number)
+    except TarError as error:
+        raise DatasetError(f"{path}: {error}") from None
+    except OSError as error:
+        raise DatasetError(f"{path}: {error.strerror or error}") from None
+
+
+def _scan(reader: ForwardReader, size: int, name: str, number: int) -> ScannedShard:
+    rows: list[dict[str, Any]] = []
+    seen: dict[str, int] = {}
+    census = Census()
+    photos = 0
+    sample: _Open | None = None
+
+    def close(done: _Open | None) -> None:
+        nonlocal photos
+        if done is None:
+            return
+        facets = facets_of(done.contents)
+        census.add(done.key, facets["people"], licences_of(done.contents))
+        photos += len(pictures_of(done.contents))
+        span = {"key": done.key, "shard": number, "offset": done.start, "length": done.end - done.start}
+        rows.append({**span, **facets, "members": done.places})
+
+    for entry in walk(reader.read, size):
+        split = split_name(entry.name) if entry.is_file else None
+        if split is None:
+            continue
+        key, suffix = split
+        if sample is None or sample.key != key:
+            close(sample)
+            if key in seen:
+                raise TarError(
+                    entry.start,
+                    f"sample {key!r} is split: it began at byte {seen[key]}, another sample lies between",
+                )
+            seen[key] = entry.start
+            sample = _Open(key, entry.start)
+        if any(place["suffix"].lower() == suffix.lower() for place in sample.places):
+            raise TarError(entry.start, f"sample {key!r} has its member {suffix!r} twice")
+        sample.places.append(_place(reader, entry, suffix, sample.contents))
+        sample.end = entry.end
+    close(sample)
+    check_end(reader.read, size, reader.at)
+    _, checksum = reader.finish()
+    said = {"name": name, "groups": len(rows), "photos": photos, "bytes": size, "checksum": checksum}
+    hashes = np.array([xxhash.xxh3_64_intdigest(key.encode()) for key in seen], np.uint64)
+    return ScannedShard(index_rows(rows), said, hashes, census)
+
+
+def _place(reader: ForwardReader, entry: Entry, suffix: str, contents: dict[str, bytes]) -> dict[str, Any]:
+    """Where a member lies; keeps its content where the index tells of it."""
+    digest = xxhash.xxh3_128()
+    ending = suffix.rpartition(".")[2].lower()
+    wanted = ending in ("txt", "json") or is_picture(suffix)
+    kept: list[bytes] | None = [] if wanted and entry.length <= _MAX_KEPT_BYTES else None
+    left = entry.length
+    for data in reader.chunks(entry.offset, entry.length):
+        digest.update(data)
+        left -= len(data)
+        if kept is not None:
+            kept.append(data)
+    if left:
+        raise TarError(entry.start, f"{entry.name!r} ends {left} bytes early")
+    contents[suffix] = b"".join(kept or [])
+    return {
+        "suffix": suffix,
+        "offset": entry.offset,
+        "length": entry.length,
+        "checksum": digest.digest(),
+    }
 
 
 def build_index(
@@ -33,7 +142,7 @@ def build_index(
     remove_temporaries(root)
     census, entries = Census(), []
     hashes: list[np.ndarray] = []
-    work = partial(_scan, folder)
+    work = partial(_scan_named, folder)
     stem = index_name(known or {}, "arrow").removesuffix(".arrow")
     with IndexWriter(folder, stem) as index:
         for number, shard in enumerate(in_order(work, list(enumerate(names)), processes)):
@@ -65,7 +174,7 @@ def _tars(root: Path) -> list[str]:
     return names
 
 
-def _scan(folder: str, shard: tuple[int, str]) -> ScannedShard:
+def _scan_named(folder: str, shard: tuple[int, str]) -> ScannedShard:
     return scan_shard(str(Path(folder) / shard[1]), shard[0])
 
 

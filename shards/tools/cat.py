@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from shards.format.photo_records import photo_records
-from shards.reading.folder import DatasetError, Sample
+from shards.format.dataset import DatasetError
+from shards.format.members import photo_records
+from shards.reading.folder import Sample
 from shards.tools.dataset_rows import DatasetRows
 
 

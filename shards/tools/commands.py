@@ -9,8 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from shards.command_line import Run, add_command, refused
-from shards.reading.folder import DatasetError
+from edges.command_line import Run, add_command, refused
+from shards.format.dataset import DatasetError
 from shards.tools.copying import MAX_MIB, MAX_SAMPLES
 
 _SMALL_BYTES = 2**30  # of shards: less is read sooner than processes start

@@ -23,13 +23,19 @@ import pyarrow as pa
 
 from shards.format.atomic_file import AtomicFile, write_whole
 from shards.format.card import CARD, card_files
-from shards.format.census import Census
-from shards.format.dataset import dataset_bytes
-from shards.format.dataset_files import parent_of, prefix_of, read_json, remove_temporaries, shard_name
+from shards.format.contents import Census
+from shards.format.dataset import (
+    DatasetError,
+    dataset_bytes,
+    prefix_of,
+    read_json,
+    remove_temporaries,
+    shard_name,
+)
+from shards.format.dataset_writer import FACETS, IndexedShard, WrittenShard
 from shards.format.index import IndexWriter
-from shards.format.indexed_shard import FACETS, IndexedShard, WrittenShard
 from shards.format.tombstones import Tombstones
-from shards.reading.folder import DatasetError, Sample
+from shards.reading.folder import Sample
 from shards.tools.dataset_rows import DatasetRows, numbers_of, read_ahead
 
 MAX_SAMPLES = 1000
@@ -72,7 +78,7 @@ def copy_samples(
     """
     if max_samples < 1 or max_bytes < 1:
         raise ValueError(f"a shard holds at least one sample and one byte: {max_samples}, {max_bytes}")
-    parents = [parent_of(source.folder, source.about) for source in copy.sources]
+    parents = [source.as_parent() for source in copy.sources]
     lineage = {
         **copy.operation, "max_samples": max_samples, "max_bytes": max_bytes, "parents": parents,
     }  # fmt: skip
@@ -198,7 +204,7 @@ def _finish(copy: Copy, folder: Path, shards: int, lineage: Mapping[str, Any]) -
     }
     stones = Tombstones()
     for source in copy.sources:
-        stones |= Tombstones.of(source.folder, source.about)
+        stones |= source.tombstones()
     if len(stones):
         about["tombstones"] = write_tombstones(str(folder), "tombstones.txt", stones)
     title = str(about.get("pipeline") or "Dataset")

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 
-from shards.format.dataset_files import index_name
+from shards.format.dataset import DatasetError, index_name
 from shards.format.index import INDEX_SCHEMA
-from shards.format.names import is_picture
-from shards.format.photo_ids import photo_ids
-from shards.format.photo_records import photo_id_of, record_of
-from shards.reading.folder import DatasetError, DatasetFolder, Sample
+from shards.format.members import is_picture, photo_id_of, photo_ids, record_of
+from shards.format.tombstones import Tombstones
+from shards.reading.folder import DatasetFolder, Sample
 
 _ROWS = 4096
 _AHEAD = 128  # samples
@@ -76,6 +76,24 @@ class DatasetRows:
         said = {suffix: photo_id_of(record) for suffix, record in self.photo_records(number).items()}
         known = {suffix: id_ for suffix, id_ in said.items() if id_ is not None}
         return known if len(known) == len(said) else photo_ids(self.read(number).members)
+
+    def tombstones(self) -> Tombstones:
+        """The tombstones that the dataset has; none where nothing was forgotten."""
+        stated = self.about.get("tombstones")
+        if not isinstance(stated, dict):
+            return Tombstones()
+        name = str(stated["name"])
+        text = self._data.small_file(name).decode("utf-8", "replace")
+        return Tombstones.parsed(text, f"{self.folder}/{name}")
+
+    def as_parent(self) -> dict[str, Any]:
+        """What `lineage` states of a dataset that another was made of: its dataset.json (xxh3-128), size."""
+        return {
+            "dataset": xxhash.xxh3_128_hexdigest(self._data.small_file("dataset.json")),
+            "revision": self.about.get("revision", 0),
+            "groups": self.about["groups"],
+            **{name: self.about[name] for name in ("pipeline", "config") if self.about.get(name)},
+        }
 
     def rows(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
         """Rows as dicts; few of them are held at a time."""

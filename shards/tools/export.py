@@ -13,14 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
-from shards.format.dataset_files import parent_of, prefix_of
+from shards.format.dataset import DatasetError, prefix_of
 from shards.format.dataset_writer import DatasetWriter
-from shards.format.names import identity_of, member_named
-from shards.format.photo_records import photo_id_of, pictures_of, record_of
+from shards.format.members import identity_of, member_named, photo_id_of, pictures_of, record_of
+from shards.format.orientation import upright_size
 from shards.format.sample import json_bytes
 from shards.format.stated import carried_columns
-from shards.format.upright import upright_size
-from shards.reading.folder import DatasetError, Sample
+from shards.reading.folder import Sample
 from shards.tools.cat import write_members
 from shards.tools.dataset_rows import DatasetRows, read_ahead
 
@@ -74,7 +73,7 @@ def export(
                 progress(done, len(dataset))
 
     write = {"folders": _folders, "parquet": _parquet, "images": _images}[form]
-    made = {"operation": "export", "parents": [parent_of(folder, dataset.about)]}
+    made = {"operation": "export", "parents": [dataset.as_parent()]}
     photos = write(samples(), hidden, Made(str(dataset.about.get("pipeline") or "Dataset"), prefix_of(made)))
     hidden.rename(target)
     return {"samples": len(dataset), "photos": photos}

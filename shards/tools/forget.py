@@ -21,25 +21,26 @@ import pyarrow as pa
 
 from shards.format.atomic_file import write_whole
 from shards.format.card import CARD, card_files
-from shards.format.census import NOT_STATED, Census
-from shards.format.dataset import dataset_bytes
-from shards.format.dataset_files import (
+from shards.format.contents import NOT_STATED, Census
+from shards.format.dataset import (
+    DatasetError,
     card_names,
+    dataset_bytes,
     files_of,
     is_indexed_as_found,
     stem_of,
     unborn_of,
 )
+from shards.format.dataset_writer import IndexedShard
 from shards.format.index import IndexWriter
-from shards.format.indexed_shard import IndexedShard
-from shards.format.photo_ids import without_photos
+from shards.format.members import without_photos
 from shards.format.tombstones import Tombstones, tells_nobody, tombstone
-from shards.reading.folder import DatasetError, read_dataset_json
+from shards.reading.folder import read_dataset_json
 from shards.reading.revisions import Revision, Revisions
-from shards.remote.place_to_change import PlaceToChange, place_to_change
 from shards.tools.copying import write_tombstones
 from shards.tools.dataset_rows import DatasetRows, read_ahead
 from shards.tools.forget_plan import ForgetPlan, Request, plan_forget
+from shards.tools.place_to_change import PlaceToChange, place_to_change
 from shards.tools.side_files import remove_side_files, side_files
 
 # dataset_bytes counts these anew.
@@ -111,7 +112,7 @@ def _forget(
     if not request:
         return Forgotten(int(about.get("revision", 0)))
     dataset = DatasetRows(folder)
-    before = Tombstones.of(folder, about)
+    before = dataset.tombstones()
     plan = plan_forget(dataset, request, min_photos)
     missing = {(kind, id_) for kind, id_ in request.named() - plan.found if not before.has(kind, id_)}
     if missing and not missing_ok:

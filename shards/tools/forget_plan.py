@@ -5,13 +5,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from shards.format.census import NOT_STATED
-from shards.format.names import identity_of
-from shards.format.photo_ids import photo_ids
-from shards.format.photo_records import record_of
+from shards.format.contents import NOT_STATED
+from shards.format.dataset import DatasetError
+from shards.format.members import identity_of, photo_ids, record_of
 from shards.format.stated import carried_columns
 from shards.format.tombstones import Tombstones, tells_nobody, tombstone
-from shards.reading.folder import DatasetError
 from shards.tools.dataset_rows import DatasetRows
 
 

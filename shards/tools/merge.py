@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from shards.format.dataset import DatasetError
 from shards.format.tombstones import Tombstones
-from shards.reading.folder import DatasetError
 from shards.tools.copying import MAX_MIB, MAX_SAMPLES, Copy, copy_samples
 from shards.tools.dataset_rows import DatasetRows
 
@@ -79,7 +79,7 @@ def _check_latents(sources: Sequence[DatasetRows]) -> None:
 def _check_forgotten(sources: Sequence[DatasetRows]) -> None:
     stones = Tombstones()
     for source in sources:
-        stones |= Tombstones.of(source.folder, source.about)
+        stones |= source.tombstones()
     if not len(stones):
         return
     for source in sources:

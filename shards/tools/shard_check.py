@@ -6,9 +6,9 @@ from typing import Any
 
 import xxhash
 
-from shards.format.names import split_name
+from shards.format.members import split_name
 from shards.format.tar_reader import BLOCK, Entry, TarError, check_end, padded, walk
-from shards.tools.forward_reader import ForwardReader
+from shards.tools.whole_shards import ForwardReader
 
 MAX_NAMED = 20  # problems of one shard that are named; the rest is counted
 _MAX_HEADERS = 2**26  # bytes between two members that are looked into

@@ -16,7 +16,7 @@ from typing import Any
 
 import fsspec
 
-from shards.format.dataset_files import files_of
+from shards.format.dataset import files_of
 
 _BESIDE = re.compile(r"(?P<stem>.+?)(\.tar\.idx|\.idx|\.parquet|_stats\.json)")
 _ENERGON = ".nv-meta"

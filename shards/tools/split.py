@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from shards.format.names import identity_of
-from shards.reading.folder import DatasetError
+from shards.format.dataset import DatasetError
+from shards.format.members import identity_of
 from shards.tools.copying import MAX_MIB, MAX_SAMPLES, Copy, copy_samples
 from shards.tools.dataset_rows import DatasetRows
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from shards.format.facets import REGION_NAMES
-from shards.format.names import identity_of
+from shards.format.contents import REGION_NAMES
+from shards.format.members import identity_of
 from shards.tools.dataset_rows import DatasetRows, numbers_of
 
 _ROWS = 65_536

@@ -15,24 +15,23 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from shards.format.atomic_file import is_temporary
-from shards.format.dataset import dataset_checksum
-from shards.format.dataset_files import (
+from shards.format.dataset import (
+    DatasetError,
     card_names,
+    dataset_checksum,
     files_of,
     index_name,
     is_indexed_as_found,
+    nonsense_in,
     unborn_of,
 )
-from shards.format.dataset_json import nonsense_in
 from shards.format.index import INDEX_SCHEMA
 from shards.format.sample import SCHEMA_VERSION
-from shards.reading.folder import DatasetError
 from shards.reading.revisions import Revisions
 from shards.tools.dataset_rows import mapped_index, numbers_of
-from shards.tools.forward_reader import ForwardReader
-from shards.tools.processes import in_order
 from shards.tools.shard_check import CheckedShard, Problem, check_members
 from shards.tools.side_files import side_files
+from shards.tools.whole_shards import ForwardReader, in_order
 
 _ENTRY = ("name", "groups", "photos", "bytes", "checksum")
 _SUMS = ("groups", "photos", "bytes")

@@ -52,7 +52,7 @@ def undisturbed(config: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """The shards of a run that nobody killed, and the seconds that it took."""
     out = tmp_path_factory.mktemp("undisturbed") / "run"
     began = time.monotonic()
-    summary = curate(config, out)
+    summary = curate(config, out, alone=True)
     assert summary["groups"] > 1
     return files_of(out / "shards"), time.monotonic() - began
 
@@ -214,7 +214,7 @@ def test_a_finished_run_started_again_asks_no_model_and_touches_no_shard(
     photos: Path, tmp_path: Path
 ) -> None:
     config = write_config(tmp_path / "pipelines.yaml", settings(photos))
-    first = curate(config, tmp_path / "run")
+    first = curate(config, tmp_path / "run", alone=True)
     times = {p: p.stat().st_mtime_ns for p in (tmp_path / "run" / "shards").iterdir()}
     second = curate(config, tmp_path / "run", calls=tmp_path / "calls")
     assert list(asked(tmp_path / "calls")) == []

@@ -8,8 +8,12 @@ import jsonschema
 import pytest
 import yaml
 
+from curation.backends import check_backends
+from curation.errors import ConfigError
 from curation.pipeline_file import json_schema, load_pipeline
-from curation.settings.people import FullBodySettings
+from curation.settings import PipelineSettings
+from curation.settings.base import Settings, backend_choice
+from curation.settings.people import FullBodySettings, UltralyticsSamSettings
 from tests.drawn_pipeline import ROOT, persona, settings
 
 
@@ -143,6 +147,32 @@ def test_changed_weights_are_refused_where_the_card_has_their_hash(tmp_path: Pat
     )
     assert done.returncode == 2
     assert "models.cards.yolo11n.sha256" in done.stderr
+
+
+class _WithAnotherSlot(Settings):
+    """Settings of a stage that nobody listed anywhere."""
+
+    by: backend_choice("segmenter", UltralyticsSamSettings) | None = None  # type: ignore[valid-type]
+
+
+class _PipelineWithAnotherSlot(PipelineSettings):
+    """A pipeline with that stage."""
+
+    another: _WithAnotherSlot = _WithAnotherSlot()
+
+
+def test_commercial_checks_every_slot_for_a_backend_also_one_that_was_added_today() -> None:
+    whole = settings("photos")
+    pipeline = _PipelineWithAnotherSlot.model_validate(whole)
+    check_backends(pipeline, commercial=True)
+    whole["another"] = {"by": {"backend": "ultralytics_sam", "model": "sam"}}
+    whole["models"] = {
+        "cards": {"sam": {"file": "m", "source": "tests", "licence": "MIT", "commercial": True}}
+    }
+    pipeline = _PipelineWithAnotherSlot.model_validate(whole)
+    check_backends(pipeline, commercial=False)
+    with pytest.raises(ConfigError, match=r"--commercial: another\.by: .* under AGPL-3\.0"):
+        check_backends(pipeline, commercial=True)
 
 
 def test_commercial_refuses_models_whose_licence_forbids_it() -> None:

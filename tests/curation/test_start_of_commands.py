@@ -12,18 +12,7 @@ from tests.drawn_people import collection, write_folder
 from tests.drawn_pipeline import ROOT, environment, settings, write_config
 
 # Each takes from a tenth of a second to several to import.
-MODELS = {
-    "cv2",
-    "torch",
-    "scipy",
-    "ray",
-    "transformers",
-    "faiss",
-    "onnxruntime",
-    "ultralytics",
-    "pandas",
-    "PIL",
-}
+MODELS = {"cv2", "torch", "scipy", "ray", "transformers", "faiss", "onnxruntime", "pandas", "PIL"}
 # What a command needs that reads settings, or Parquet.
 SETTINGS, PARQUET, STORES = {"pydantic", "yaml"}, {"pyarrow", "numpy"}, {"fsspec"}
 LOADED = """

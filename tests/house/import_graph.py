@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("curation", "shards", "training", "demo")
+PARTS = ("edges", "curation", "shards", "training", "demo")
 
 Edges = dict[str, set[str]]
 """Path of a file, relative to the root → paths of the files that it imports."""

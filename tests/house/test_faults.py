@@ -49,7 +49,7 @@ def test_a_store_where_nobody_answers_when_a_run_begins_is_one_line(
         monkeypatch.setenv(name, value)
     config = write_config(tmp_path / "p.yaml", settings(write_folder(tmp_path / "photos", collection(1, 1))))
     words = ("curate", "drawn", "--config", config, "--out", "s3://nowhere/run", "--engine", "inline")
-    done = persona(*words)
+    done = persona(*words, alone=True)  # clients of stores are kept for a process
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert "127.0.0.1:9" in done.stderr

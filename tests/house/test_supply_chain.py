@@ -1,6 +1,9 @@
 """What is installed: pinned with hashes, of known licences, told on a page and in a bill of materials."""
 
+import hashlib
 import json
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,7 @@ from requirements.licence import kind_of, licence_of
 from requirements.licences import PAGE, page
 from requirements.pinned import FOLDER, NotPinnedError, read_pinned
 from requirements.sbom import bill
-from tests.drawn_pipeline import persona
+from tests.drawn_pipeline import ROOT, persona
 
 PINNED = sorted(FOLDER.glob("*.txt"), key=lambda path: path.name)
 FILES = [path for path in PINNED if path.name != "overrides.txt"]
@@ -51,6 +54,39 @@ def test_every_licence_is_known_and_strong_copyleft_is_what_commercial_refuses()
     assert "unknown" not in kinds
     assert kinds["strong copyleft"] == {"ultralytics", "ultralytics-platform", "ultralytics-thop"}
     assert all(name.startswith(("nvidia-", "cuda-", "intel-")) for name in kinds["proprietary"])
+
+
+def test_our_code_is_under_the_apache_licence_word_for_word() -> None:
+    text = (ROOT / "LICENSE").read_bytes()
+    # The text as most repositories have it: that of apache.org without the empty line before its title.
+    assert hashlib.sha256(text).hexdigest() == (
+        "c71d239df91726fc519c6eb72d318ec65820627232b2f796219e87dcf35d0ab4"
+    )
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (project["license"], project["license-files"]) == ("Apache-2.0", ["LICENSE"])
+    assert bill()["metadata"]["component"]["licenses"] == [{"license": {"id": "Apache-2.0"}}]
+
+
+def test_agpl_code_is_imported_by_its_backends_and_the_training_of_the_demos_detector_alone() -> None:
+    importing = {
+        file.relative_to(ROOT).as_posix()
+        for part in (
+            "persona.py",
+            "edges",
+            "curation",
+            "shards",
+            "training",
+            "demo",
+            "benchmarks",
+            "requirements",
+        )
+        for file in ([ROOT / part] if part.endswith(".py") else (ROOT / part).rglob("*.py"))
+        if re.search(r"^\s*(?:import|from) ultralytics\b", file.read_text(), re.M)
+    }
+    assert importing == {"curation/people/quiet_ultralytics.py", "demo/train/yolo.py"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    with_it = {name for name, needed in project["optional-dependencies"].items() if "ultralytics" in needed}
+    assert with_it == {"ultralytics"}
 
 
 def test_of_alternatives_the_freest_licence_counts_and_of_conditions_the_strictest() -> None:

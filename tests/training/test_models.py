@@ -6,7 +6,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 from PIL import Image
 
-from shards.format.facets import REGION_NAMES
+from shards.format.contents import REGION_NAMES
 from tests.drawn_training import DECODER, DINO, built, samples, tiny
 from training.compilation import compile_blocks
 from training.models.identity_attention import cross_attentions, set_identity_scale

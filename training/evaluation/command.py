@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shards.command_line import add_command, refusing
+from edges.command_line import add_command, refusing
 
 FacesOf = Callable[[argparse.Namespace], tuple[Any, str]]
 """Options → (an `EmbedFaces` of face_scores.py, a key of the models behind it)."""

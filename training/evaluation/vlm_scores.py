@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
-from shards.model_server import KEY_VARIABLE, ask, chat_url
+from edges.model_server import KEY_VARIABLE, ask, chat_url
 from training.evaluation.scorer import MissingScorerError, Pictured
 from training.evaluation.settings import VlmQuestion, VlmSettings
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shards.command_line import add_command, refusing
+from edges.command_line import add_command, refusing
 
 ParserOf = Callable[[argparse.Namespace], Any]
 """Options → a `ParsePhotos` (references.py), made when there are photos to parse."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shards.format.facets import REGION_NAMES
+from shards.format.contents import REGION_NAMES
 from shards.format.label_maps import decode_labels
 from shards.format.orientation import orientation_of
 from shards.reading.decode import cut_of, decode_photo, place

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shards.format.facets import REGION_NAMES
+from shards.format.contents import REGION_NAMES
 
 # Labels of ATR. The bag (16) belongs to no region: a person may carry one in one photo only.
 REGION_LABELS: dict[str, tuple[int, ...]] = {

@@ -15,7 +15,7 @@ from pydantic import Field as Setting
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from shards.format.facets import REGION_NAMES
+from shards.format.contents import REGION_NAMES
 from training.batch import Field
 from training.captions import Tokenise, tokeniser_of
 from training.models.region_decoder import DecoderSettings, RegionDecoder

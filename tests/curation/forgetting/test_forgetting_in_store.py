@@ -11,7 +11,7 @@ from typing import Any
 import fsspec
 import pytest
 
-from shards.remote.place_to_change import LOCK
+from shards.tools.place_to_change import LOCK
 from tests.curation.forgetting.test_forgetting import (
     GONE,
     URL,

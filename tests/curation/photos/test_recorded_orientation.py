@@ -19,8 +19,7 @@ from curation.photos.read import told_beside
 from curation.settings.source import SourceSettings
 from curation.sources.units import list_units, unit_rows
 from persona import main
-from shards.format.orientation import orientation_of
-from shards.format.state_orientation import with_orientation
+from shards.format.orientation import orientation_of, with_orientation
 from shards.reading.folder import DatasetFolder, Sample
 from shards.reading.photo_batches import PhotoBatches
 from tests.drawn_people import HEIGHT, WIDTH, draw

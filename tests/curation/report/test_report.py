@@ -191,6 +191,22 @@ def test_a_sweep_says_what_a_run_with_that_threshold_would(finished: Finished, t
         assert left - opted_out == kept[value]
 
 
+def test_photos_that_a_looser_filter_lets_through_and_no_detector_saw_are_unmeasured_in_a_sweep(
+    tmp_path: Path,
+) -> None:
+    pipeline = settings(write_folder(tmp_path / "photos", collection(9, people=4, outfits=1, photos=3)))
+    pipeline["people"]["nsfw"] = {"by": {"backend": "tests.drawn_models:DrawnClassifier"}, "max_score": 0.3}
+    config = write_config(tmp_path / "pipelines.yaml", pipeline)
+    strict = counts_of(curate(config, tmp_path / "strict"))
+    loose = counts_of(curate(config, tmp_path / "loose", "--set", "people.nsfw.max_score=1.0"))
+    assert 0 < strict["detect"][0] < loose["detect"][0] == 12
+    assert persona("report", tmp_path / "strict", "--sweep", "people.nsfw.max_score=0.3:1:0.7") == 0
+    (swept,) = overview_of(tmp_path / "strict" / "report")["sweeps"]
+    as_it_was, moved = swept["points"]
+    assert (as_it_was["kept"], as_it_was["unmeasured"]) == (strict["appearance"][1], 0)
+    assert (moved["kept"], moved["unmeasured"]) == (strict["appearance"][1], 12 - strict["detect"][0])
+
+
 def test_precision_and_recall_of_a_sweep_fall_with_who_is_missing(finished: Finished) -> None:
     (swept,) = overview_of(finished.report)["sweeps"]
     by_value = {point["value"]: point for point in swept["points"]}

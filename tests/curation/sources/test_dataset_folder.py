@@ -11,9 +11,10 @@ import pytest
 import webdataset
 import xxhash
 
+from shards.format.dataset import DatasetError
 from shards.format.dataset_writer import DatasetWriter
 from shards.format.sample import SCHEMA_VERSION
-from shards.reading.folder import DatasetError, DatasetFolder
+from shards.reading.folder import DatasetFolder
 from shards.reading.loader import Loader
 
 

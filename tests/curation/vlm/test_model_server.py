@@ -14,7 +14,7 @@ import yaml
 from curation.settings.vlm import START_S, VllmJudgeSettings
 from curation.vlm.server import models_of
 from curation.vlm.waiting import Waiting
-from shards.model_server import MalformedResponseError, StatusError, ask, chat_url, request
+from edges.model_server import MalformedResponseError, StatusError, ask, chat_url, request
 from tests.drawn_pipeline import ROOT
 from tests.drawn_questions import judge_at, pairs_of, people_of
 from tests.fake_vlm import FakeVlm, Response, completion, serving

@@ -5,10 +5,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from shards.reading.folder import DatasetError, read_dataset_json
+from shards.format.dataset import DatasetError
+from shards.reading.folder import read_dataset_json
 from tests.drawn_shards import drawn_groups, write_dataset
 
-MODULES = ("shards.reading.folder", "shards.format.dataset_json", "json.decoder")
+MODULES = ("shards.reading.folder", "shards.format.dataset", "json.decoder")
 _FOLDER = Path(tempfile.mkdtemp(prefix="persona-fuzz-"))
 atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from shards.format.dataset import DatasetError
 from shards.format.index import Index, IndexWriter
-from shards.reading.folder import DatasetError, DatasetFolder
+from shards.reading.folder import DatasetFolder
 from shards.tools.build_index import build_index
 from shards.tools.dataset_rows import DatasetRows
 from shards.tools.verify import verify

@@ -13,8 +13,8 @@ import webdataset
 import xxhash
 from PIL import Image
 
+from shards.format.dataset_writer import ShardWriter
 from shards.format.sample import Group, PhotoMember, members_of
-from shards.format.tar_writer import ShardWriter
 from shards.reading.folder import DatasetFolder
 from tests.drawn_people import Drawn
 from tests.drawn_pipeline import curate, settings, write_config

@@ -11,14 +11,11 @@ from hypothesis import strategies as st
 
 from shards.format.dataset_writer import DatasetWriter
 from shards.format.sample import json_bytes
-from shards.reading.bucketed_pairs import BucketedPairs
+from shards.reading.buckets import BucketedPairs, Rest, Runs, nearest_sizes, sizes_around
 from shards.reading.folder import DatasetFolder
 from shards.reading.loader import Loader
 from shards.reading.pairs import Pair, Pairs, draw_pair, draw_pairs
-from shards.reading.plan import Position, Tail
-from shards.reading.run_plan import RunPlan
-from shards.reading.runs import Rest, Runs
-from shards.reading.size_buckets import nearest_sizes, sizes_around
+from shards.reading.plan import Position, RunPlan, Tail
 from shards.tools.forget import forget
 from shards.tools.forget_plan import Request
 

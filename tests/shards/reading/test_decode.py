@@ -11,11 +11,10 @@ from PIL import Image, ImageOps
 from shards.format.label_maps import decode_labels
 from shards.format.orientation import orientation_of
 from shards.format.sample import json_bytes, label_png
-from shards.reading.batch_memory import BatchMemory
 from shards.reading.decode import Fit, decode_photo
 from shards.reading.folder import Sample
 from shards.reading.pairs import Pair
-from shards.reading.photo_batches import PairBatches, PhotoBatches
+from shards.reading.photo_batches import BatchMemory, PairBatches, PhotoBatches
 
 
 def _scene(height: int, width: int) -> np.ndarray:

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.reading.epoch import epoch_of
 from shards.reading.loader import Loader
 from shards.reading.mixture import Mixture
 from shards.reading.plan import Position
 from shards.reading.revisions import Revision, Revisions
+from shards.reading.source import epoch_of
 from tests.drawn_sources import AsList, Values, read_by_ranks
 
 _PARTS = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 12)), min_size=1, max_size=6)

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.reading.order import EpochOrder
-from shards.reading.permutation import Permutation, key_of, keys_of, permute
+from shards.reading.order import EpochOrder, Permutation, key_of, keys_of, permute
 
 
 @given(n=st.integers(1, 3000), key=st.integers(0, 2**64 - 1))

@@ -12,10 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.object_store_server import Faults, environment_set
-from shards.reading.byte_ranges import Span
+from shards.format.index import Span
 from shards.remote.disk_cache import DiskCache
-from shards.remote.memory_cache import MemoryCache
-from shards.remote.object_files import ObjectFiles
+from shards.remote.object_files import MemoryCache, ObjectFiles
 from shards.remote.object_store import ObjectStore
 from shards.remote.range_requests import RangeRequests
 from tests.slow_store import SlowStore, client, slow_store

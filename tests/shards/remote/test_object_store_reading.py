@@ -16,8 +16,9 @@ import pytest
 import xxhash
 
 from benchmarks.object_store_server import Faults, environment_set, object_store
+from shards.format.dataset import DatasetError
 from shards.format.dataset_writer import DatasetWriter
-from shards.reading.folder import DatasetError, DatasetFolder
+from shards.reading.folder import DatasetFolder
 from shards.reading.loader import Loader
 from shards.remote.disk_cache import DiskCache
 from tests.drawn_pipeline import ROOT

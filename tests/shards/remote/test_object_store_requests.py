@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from benchmarks.object_store_server import Faults, environment_set
-from shards.remote.hedging import Hedging
 from shards.remote.object_store import ObjectStore
-from shards.remote.range_requests import RangeRequests
+from shards.remote.range_requests import Hedging, RangeRequests
 from tests.slow_store import SlowStore, client, slow_store
 
 CONTENT = os.urandom(3_000_000)

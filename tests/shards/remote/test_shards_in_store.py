@@ -12,11 +12,12 @@ import pytest
 
 from benchmarks.object_store_server import Faults
 from persona import main
-from shards.format.names import identity_of
-from shards.reading.folder import DatasetError, DatasetFolder
-from shards.remote.place_to_change import LOCK
+from shards.format.dataset import DatasetError
+from shards.format.members import identity_of
+from shards.reading.folder import DatasetFolder
 from shards.tools.forget import forget
 from shards.tools.forget_plan import Request
+from shards.tools.place_to_change import LOCK
 from shards.tools.verify import verify
 from tests.drawn_shards import Samples, bytes_of, drawn_groups, write_dataset
 from tests.slow_store import SlowStore, empty_bucket, objects_below

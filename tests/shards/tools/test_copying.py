@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards.format.names import identity_of
-from shards.format.tombstones import Tombstones
-from shards.reading.folder import DatasetError, DatasetFolder
+from shards.format.dataset import DatasetError
+from shards.format.members import identity_of
+from shards.reading.folder import DatasetFolder
 from shards.reading.plan import Position
 from shards.reading.revisions import Revisions
 from shards.tools.build_index import build_index
@@ -78,11 +78,11 @@ def test_merging_does_not_bring_back_whom_one_of_them_has_forgotten(tmp_path: Pa
     forget(str(a), Request(keys=frozenset([next(iter(samples))])))
     with pytest.raises(DatasetError, match=r"holds a photo that another of these datasets has forgotten"):
         merge([str(a), str(b)], str(tmp_path / "out"))
-    stones = Tombstones.of(str(a), DatasetRows(str(a)).about)
+    stones = DatasetRows(str(a)).tombstones()
     forget(str(b), Request(tombstones=stones))
     about = merge([str(a), str(b)], str(tmp_path / "out"))
     assert about["groups"] == 6
-    assert Tombstones.of(str(tmp_path / "out"), about).to_bytes() == stones.to_bytes()
+    assert DatasetRows(str(tmp_path / "out")).tombstones().to_bytes() == stones.to_bytes()
 
 
 def test_nobody_is_in_two_parts_and_the_parts_are_all(folder: Path, tmp_path: Path, samples: Samples) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shards.format.names import identity_of
-from shards.format.tombstones import Tombstones
-from shards.reading.folder import DatasetError, DatasetFolder
+from shards.format.dataset import DatasetError
+from shards.format.members import identity_of
+from shards.reading.folder import DatasetFolder
 from shards.reading.loader import Loader
 from shards.reading.plan import Position
 from shards.tools.build_index import build_index
@@ -110,7 +110,7 @@ def test_a_group_that_keeps_too_few_photos_goes_but_no_small_group_that_lost_non
     other = _photo_ids(samples[list(samples)[3]])[1]
     assert forget(str(folder), Request(photos=frozenset([photo]))) == Forgotten(1, 1, 0, 2, 1)
     assert set(read_by_webdataset(shards_of(folder))) == set(samples) - {list(samples)[3]}
-    stones = Tombstones.of(str(folder), _about(folder))
+    stones = DatasetRows(str(folder)).tombstones()
     assert stones.has("photo", photo)
     assert not stones.has("photo", other)  # nobody asked for that
     kept = _photo_ids(samples[list(samples)[5]])[0]
@@ -120,7 +120,7 @@ def test_a_group_that_keeps_too_few_photos_goes_but_no_small_group_that_lost_non
 def test_tombstones_tell_of_every_photo_that_went_and_name_none(folder: Path, samples: Samples) -> None:
     key = next(iter(samples))
     forget(str(folder), Request(keys=frozenset([key])))
-    stones = Tombstones.of(str(folder), _about(folder))
+    stones = DatasetRows(str(folder)).tombstones()
     assert len(stones) == 4
     assert stones.has("key", key)
     assert all(stones.has("photo", id_) for id_ in _photo_ids(samples[key]))
@@ -132,10 +132,10 @@ def test_tombstones_of_one_dataset_clear_another(tmp_path: Path, folder: Path, s
     keys = list(samples)
     forget(str(folder), Request(identities=frozenset([identity_of(keys[0])])))
     forget(str(folder), Request(photos=frozenset(_photo_ids(samples[keys[8]])[:1])))
-    stones = Tombstones.of(str(folder), _about(folder))
+    stones = DatasetRows(str(folder)).tombstones()
     assert forget(str(other), Request(tombstones=stones)).photos == 7
     assert read_by_webdataset(shards_of(other)) == read_by_webdataset(shards_of(folder))
-    assert Tombstones.of(str(other), _about(other)).to_bytes() == stones.to_bytes()
+    assert DatasetRows(str(other)).tombstones().to_bytes() == stones.to_bytes()
 
 
 def test_a_shard_that_is_left_empty_is_gone_and_all_may_be_forgotten(folder: Path, samples: Samples) -> None:
@@ -159,7 +159,7 @@ def test_an_id_that_is_not_there_is_an_error_and_changes_nothing(folder: Path, s
         forget(str(folder), request)
     assert bytes_of(folder) == before
     assert forget(str(folder), request, missing_ok=True) == Forgotten(1, 1, 0, 3, 1, 1)
-    assert not Tombstones.of(str(folder), _about(folder)).has("key", "nobody")  # a name may be guessed
+    assert not DatasetRows(str(folder)).tombstones().has("key", "nobody")  # a name may be guessed
     after = bytes_of(folder)
     again = Request(keys=frozenset([next(iter(samples))]))
     assert forget(str(folder), again) == Forgotten(1)  # forgotten before: no error, no new revision
@@ -169,7 +169,7 @@ def test_an_id_that_is_not_there_is_an_error_and_changes_nothing(folder: Path, s
 def test_a_photo_that_is_not_there_yet_can_be_kept_out(folder: Path) -> None:
     photo = hashlib.sha256(b"of somebody who asked").hexdigest()
     assert forget(str(folder), Request(photos=frozenset([photo])), missing_ok=True).missing == 1
-    assert Tombstones.of(str(folder), _about(folder)).has("photo", photo)
+    assert DatasetRows(str(folder)).tombstones().has("photo", photo)
     assert verify(str(folder)).problems == []
     (folder / "tombstones-r1.txt").write_text("")
     assert str(verify(str(folder)).problems[0]).startswith("tombstones-r1.txt: has the checksum ")
@@ -178,7 +178,7 @@ def test_a_photo_that_is_not_there_yet_can_be_kept_out(folder: Path) -> None:
 def test_keys_of_foreign_datasets_get_no_tombstones(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "data", {"anna-kowalska": {"jpg": b"1"}, "000017": {"jpg": b"2"}})
     forget(str(folder), Request(keys=frozenset(["anna-kowalska"])))
-    stones = Tombstones.of(str(folder), _about(folder))
+    stones = DatasetRows(str(folder)).tombstones()
     assert len(stones) == 1
     assert stones.has("photo", hashlib.sha256(b"1").hexdigest())
 

@@ -1,22 +1,139 @@
-"""Pairs in an order that has one size of target for many samples in a row, so that a batch has one size.
+"""Batches of one size: sizes of targets, and pairs in an order that has one size for many samples in a row.
+
+A batch has one size. Photos have many proportions, so a dataset is read in a few sizes of about one area:
+each photo is cut to the one whose proportions are nearest to its own, and loses little. That is how SDXL
+was trained (arXiv 2307.01952, section 2.3 and appendix I: steps of 64 px about 1024²).
+
+The samples of an epoch come in the order that they have anyway, and each kind (size) gathers its own. When
+`length` of a kind have gathered they are a run, and stand in the new order behind the runs that were whole
+before. What has gathered when all have come makes shorter runs, one of each kind, at the end. So every
+sample stands in the new order once, not far from where it stood, whatever ranks and batches there are.
 
 The target of a group is drawn for each epoch, so its size is too; both follow from the index, before
-anything is read. Groups gather by size as shards.reading.runs has it. A group that has no pair is in no run.
+anything is read. A group that has no pair is in no run.
 """
 
+import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from shards.reading.epoch import Epoch
 from shards.reading.folder import DatasetFolder
 from shards.reading.pairs import Pair, Pairs, draw_pairs
 from shards.reading.plan import Position
-from shards.reading.runs import Rest, Runs
-from shards.reading.size_buckets import Size, nearest_sizes
+from shards.reading.source import Epoch
+
+Size = tuple[int, int]
+"""Height and width, px."""
+_LEAST_AREA = 0.9  # of the one that is asked for
+
+
+def sizes_around(height: int, width: int, *, step: int = 64, most: float = 2.0) -> list[Size]:
+    """Sizes in multiples of `step` px, of 90 to 100 % of the area of height × width, from flat to tall.
+
+    most   the longer side is at most so many times the shorter one
+
+    One for each shorter side, as long as the area allows, lying and standing, and height × width itself,
+    lying and standing. At 1024 × 1024 these are eleven, from 704 × 1408 to 1408 × 704.
+    """
+    area = height * width
+    found = {(height, width), (width, height)}
+    for short in range(step, math.isqrt(area) + 1, step):
+        long = min(area // short, int(most * short)) // step * step
+        if long >= short and short * long >= _LEAST_AREA * area:
+            found |= {(short, long), (long, short)}
+    return sorted(found)
+
+
+def nearest_sizes(aspects: np.ndarray, sizes: Sequence[Size]) -> np.ndarray:
+    """float [k] width / height of photos → int64 [k] places in `sizes`, nearest in proportion.
+
+    Distance is that of logarithms, so that twice as wide and twice as tall are as far away. Of two that
+    are as near, and for a photo of unknown proportions (0), it is the first.
+    """
+    known = np.where(np.asarray(aspects, np.float64) > 0, aspects, sizes[0][1] / sizes[0][0])
+    own = np.log(np.array([width / height for height, width in sizes]))
+    return np.abs(np.log(known)[:, None] - own).argmin(axis=1)
+
+
+class Rest(NamedTuple):
+    """What is left of an epoch: places in its plain order.
+
+    ready     of the run that was begun, as they stand in it
+    waiting   that have come and are in no run that was begun, as they came
+    next      from here on none has come
+    """
+
+    ready: Sequence[int] = ()
+    waiting: Sequence[int] = ()
+    next: int = 0
+
+
+class Runs:
+    """The new order of the rest of an epoch.
+
+    kinds    int64 [n]: of the sample at each place of the plain order; below 0: it is left out
+    length   of a run
+    places   int64 [k], places of the plain order as they stand in the new one
+    ends     int64 [runs], ascending: where each run ends in `places`
+
+    Kinds and length may be others than those that `rest` was made with.
+    """
+
+    def __init__(self, kinds: np.ndarray, length: int, rest: Rest | None = None) -> None:
+        if length < 1:
+            raise ValueError(f"a run has at least one sample, not {length}")
+        self._begun = rest or Rest()
+        ready, waiting = (_with_kind(kinds, part) for part in self._begun[:2])
+        if len(np.unique(kinds[ready])) > 1:  # kinds have changed: what was a run gathers anew
+            ready, waiting = ready[:0], np.concatenate([ready, waiting])
+        following = np.arange(self._begun.next, len(kinds), dtype=np.int64)
+        self._known = len(waiting)
+        self._coming = np.concatenate([waiting, following[kinds[following] >= 0]])
+        self._run_of, sizes, self._come = _gathered(kinds[self._coming], length)
+        gathered = self._coming[np.argsort(self._run_of, kind="stable")]
+        self._has_ready = len(ready) > 0
+        self.places = np.concatenate([ready, gathered])
+        self.ends = np.cumsum(np.append(len(ready), sizes) if self._has_ready else sizes)
+
+    def rest(self, consumed: int) -> Rest:
+        """What is left behind the first `consumed` places of the new order."""
+        if consumed == 0:
+            return self._begun
+        begun = int(np.searchsorted(self.ends, consumed))  # the run of the last one of them
+        ready = self.places[consumed : self.ends[begun]].tolist()
+        run = begun - self._has_ready
+        come = max(int(self._come[run]) if run >= 0 else 0, self._known)
+        waiting = self._coming[:come][self._run_of[:come] > run].tolist()
+        following = self._begun.next if come == self._known else int(self._coming[come - 1]) + 1
+        return Rest(ready, waiting, following)
+
+
+def _with_kind(kinds: np.ndarray, places: Sequence[int]) -> np.ndarray:
+    found = np.array(places, np.int64)
+    return found[kinds[found] >= 0]
+
+
+def _gathered(kinds: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """int64 [n] kinds as samples come → the run of each, int64 [n], and of each run its size and how many
+    samples have come when it is there, int64 [runs] each."""
+    n = len(kinds)
+    by_kind = np.argsort(kinds, kind="stable")
+    counts = np.bincount(kinds)
+    within = np.arange(n) - np.repeat(np.cumsum(counts) - counts, counts)
+    run = np.cumsum(within % length == 0) - 1
+    sizes = np.bincount(run)
+    last = by_kind[np.cumsum(sizes) - 1]
+    is_short = sizes < length
+    order = np.lexsort((last, is_short))
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    run_of = np.empty(n, np.int64)
+    run_of[by_kind] = rank[run]
+    return run_of, sizes[order], np.where(is_short, n, last + 1)[order]
 
 
 class BucketedPairs(Pairs):

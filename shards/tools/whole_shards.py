@@ -1,11 +1,16 @@
-"""Reads a file once from front to back, at the places asked for, and hashes all of it on the way."""
+"""Whole shards, read through: each once from front to back and hashed, many in several processes."""
 
-from collections.abc import Iterator
-from typing import IO, Any
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import IO, Any, TypeVar
 
 import xxhash
 
 _CHUNK = 2**20
+Given = TypeVar("Given")
+Made = TypeVar("Made")
 
 
 class ForwardReader:
@@ -44,3 +49,24 @@ class ForwardReader:
             self.at += len(data)
             length -= len(data)
             yield data
+
+
+def in_order(work: Callable[[Given], Made], given: Iterable[Given], processes: int) -> Iterator[Made]:
+    """`work` of each, in the order given; of what is given, two a process are taken ahead."""
+    if processes < 2:
+        yield from map(work, given)
+        return
+    # Not fork: Arrow has threads.
+    context = multiprocessing.get_context("spawn")
+    waiting: deque[Future[Made]] = deque()
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        try:
+            for item in given:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > 2 * processes:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -1,8 +1,5 @@
 """A command of `persona`, as all its parts make theirs: one line of help, an example, what it runs, and
-what is wrong in one line.
-
-It stands here because everything may import `shards`, and this file imports nothing of it.
-"""
+what is wrong in one line."""
 
 import argparse
 import sys

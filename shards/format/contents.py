@@ -1,17 +1,22 @@
-"""What the index says of a sample besides its places: photos, regions, aspects, lengths of captions."""
+"""What a dataset holds: columns of the index beside a sample's places, and the counts of dataset.json."""
 
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from shards.format.names import is_picture, member_named
-from shards.format.photo_records import record_of
-from shards.format.upright import upright_size
+import xxhash
+
+from shards.format.members import identity_of, is_picture, member_named, pictures_of, record_of
+from shards.format.orientation import upright_size
+from shards.format.stated import carried_columns
 
 REGION_NAMES = ("full_body", "head", "torso", "legs", "shoes")
 _MOST_WORDS = 2**15 - 1
 _OUR_PHOTO = re.compile(r"\d{3}\.json")
+NOT_STATED = "not stated"
 
 
 def facets_of(members: Mapping[str, bytes]) -> dict[str, Any]:
@@ -64,3 +69,34 @@ def _aspect(data: bytes, record: Mapping[str, Any]) -> float:
     """Width / height, upright; 0 where the picture does not open."""
     size = upright_size(data, record)
     return size[0] / size[1] if size is not None and size[1] else 0.0
+
+
+@dataclass
+class Census:
+    """Grows sample by sample. Identities are kept as 64-bit hashes."""
+
+    licences: Counter[str] = field(default_factory=Counter)
+    photos_per_group: Counter[int] = field(default_factory=Counter)
+    identities: set[int] = field(default_factory=set)
+
+    def add(self, key: str, photos: int, licences: Iterable[str]) -> None:
+        """Counts a sample and the licence of each of its photos."""
+        self.identities.add(xxhash.xxh3_64_intdigest(identity_of(key).encode()))
+        self.photos_per_group[photos] += 1
+        self.licences.update(licences)
+
+    def to_json(self) -> dict[str, Any]:
+        """Keys of dataset.json."""
+        return {
+            "identities": len(self.identities),
+            "licences": dict(sorted(self.licences.items())),
+            "photos_per_group": {
+                str(size): self.photos_per_group[size] for size in sorted(self.photos_per_group)
+            },
+        }
+
+
+def licences_of(members: Mapping[str, bytes]) -> list[str]:
+    """Licence of each photo of a sample, as its record states it."""
+    records = [record_of(members, picture) for picture in pictures_of(members)]
+    return [carried_columns(record).get("licence", NOT_STATED) for record in records]

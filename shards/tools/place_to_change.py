@@ -10,8 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from shards.format.dataset_files import remove_temporaries
-from shards.reading.folder import DatasetError
+from shards.format.dataset import DatasetError, remove_temporaries
 
 LOCK = ".changing"  # an object that is there while a process changes the dataset
 

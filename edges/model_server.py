@@ -1,7 +1,7 @@
 """What our clients of a model's server go by: where its API is, no proxy, bounded answers, when to ask again.
 
 Curation asks with many requests at a time (curation/vlm/client.py) and training with a few; both import
-this. It stands here because everything may import `shards`, and this file imports nothing of it.
+this.
 """
 
 import hashlib
