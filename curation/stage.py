@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from curation.columns import put_column
+from curation.declared import Declared
 from curation.fingerprint import fingerprint
-from curation.ledger import Stamp
+from curation.ledger import Check, Stamp
 from curation.models import Model
 from curation.run_tables import MeasuredRows
 from curation.settings.base import Settings
@@ -20,27 +21,29 @@ from curation.stage_clock import StageClock
 from curation.storage import exists, read_table, write_table
 
 
-class Stage:
-    """Base of all stages. A subclass sets the class variables and overrides what it needs.
+class Stage(Declared):
+    """Base of all stages. A subclass declares what `Declared` lists, and overrides what it needs.
 
-    name     what decisions are stamped with
-    unit     what one decision is about: photo, person, identity
     fills    the columns that `measure` writes; empty where nothing is measured
     needs    names of the stages whose measurements this one's measurements build on
     version  raised when the code changes what is measured
     """
 
-    name: ClassVar[str]
-    unit: ClassVar[str] = "photo"
     fills: ClassVar[pa.Schema] = pa.schema([])
     needs: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[int] = 1
 
     def __init__(self, settings: Settings, models: Sequence[Model] = ()) -> None:
+        self.settings: Any = settings
         self.models = tuple(models)
         revisions = ", ".join(model.revision for model in self.models)
         self.stamp = Stamp(self.name, revisions, settings.hash())
         self._measured_with = settings.measurement()
+
+    def check(self, reason: str, score: float) -> Check:
+        """A number beside the setting that the threshold with this reason names."""
+        declared = next(threshold for threshold in self.thresholds if threshold.reason == reason)
+        return declared.check(score, getattr(self.settings, declared.field))
 
     def measured_with(self) -> dict[str, Any]:
         """What a measurement of this stage depends on, the stages in `needs` aside."""

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from curation.backends import JoinsRun, build_backend
 from curation.call_counter import CallCounter
+from curation.declared import BROKE_DOWN, Declared, Reason, counted
 from curation.engine import Job, Task, Work
 from curation.errors import PersonaError, one_line
 from curation.fingerprint import fingerprint
@@ -66,6 +67,8 @@ class Captions(Stage):
 
     name: ClassVar[str] = "captions"
     unit: ClassVar[str] = "person"
+    settings_type: ClassVar[Any] = CaptionsSettings
+    reasons: ClassVar[tuple[Reason, ...]] = (BROKE_DOWN,)
     fills: ClassVar[pa.Schema] = pa.schema([("photo_caption", pa.string()), ("captions_error", pa.string())])
 
     def __init__(
@@ -133,6 +136,7 @@ def run_captions(context: Context, gathered: str, outfits: list[Fragment]) -> li
     )
 
 
+STAGES: tuple[type[Declared], ...] = (Select, Captions)
 # What the next phase needs to plan shards by; pixels and maps stay with the gathered people.
 _KEEP = ["identity", "person_id", "photo_id", "source_key", "file_name", "n_bytes"]
 
@@ -156,9 +160,7 @@ def open_captions(job: Job) -> Work:
         people = people.filter(pa.array([group is not None for group in mine], pa.bool_()))
         table = stage(select(people))
         table = table.select(["group", *_KEEP, "diversity", "photo_caption", "verdict", "decisions"])
-        counts = Counts()
-        counts.count("person", table["decisions"].to_pylist())
-        return table, counts
+        return table, counted(STAGES, {stage.unit: table["decisions"].to_pylist()})
 
     return work_of(transform, calls)
 

@@ -10,7 +10,9 @@ from curation.errors import ConfigError, PersonaError
 from curation.evaluation.boxes import match_boxes
 from curation.evaluation.truth import Truth
 from curation.ledger import KEPT
+from curation.people.face import FaceStage
 from curation.people.lone_faces import own_faces
+from curation.photos.copies import Copies
 from curation.run_folder import Run
 from curation.settings.people import PeopleSettings
 
@@ -128,7 +130,7 @@ def read_looked_at(folder: str, truth: Truth) -> Iterator[LookedAt]:
 def _photos(run: Run) -> Iterator[Photo]:
     for row in run.photos.rows(["photo_id", "source_key", "copy_of", "decisions"]):
         if row["photo_id"] is not None:
-            screened = row["decisions"][-1]["stage"] == "copies"
+            screened = row["decisions"][-1]["stage"] == Copies.name
             yield Photo(row["photo_id"], row["source_key"], screened, row["copy_of"])
 
 
@@ -169,7 +171,8 @@ def _person(
         return row[column][i] if row[column] else None
 
     keypoints, face = measured("keypoints"), measured("faces")
-    face_kept = any(d["stage"] == "face" and d["verdict"] == KEPT for d in row["person_decisions"][i])
+    decisions = row["person_decisions"][i]
+    face_kept = any(d["stage"] == FaceStage.name and d["verdict"] == KEPT for d in decisions)
     embedding = np.frombuffer(face["embedding"], "<f4") if face_kept and face else None
     return Person(
         person_id=row["person_ids"][i],

@@ -31,6 +31,7 @@ from curation.forgetting.run_rows import (
 from curation.fragments import about, commit
 from curation.ledger import Counts, Stamp, at_least, judged
 from curation.measured_on import PLACE, photo_and_key, place_name
+from curation.packing.plan import Pack
 from curation.run_folder import PHASES, Run, is_dataset
 from curation.run_tables import PhaseTable
 from curation.settings import PipelineSettings
@@ -177,7 +178,7 @@ class _RunFolder:
             if row["verdict"] == "kept" and len(row["person_ids"]) < self._min_photos:
                 outcome = judged([at_least("too_few_photos", len(row["person_ids"]), self._min_photos)])
                 row |= {"verdict": outcome.verdict, "shard": None}
-                row["decisions"] = [Stamp("pack", "", config).decision(outcome)]
+                row["decisions"] = [Stamp(Pack.name, "", config).decision(outcome)]
         return pa.Table.from_pylist(rows, schema=groups.schema)
 
     # --- tables ----------------------------------------------------------------------------------
@@ -297,7 +298,7 @@ class _RunFolder:
                 counts.add(fragment["counts"])
         groups = self._run.groups(["decisions"])
         if groups is not None:
-            counts.count("group", groups["decisions"].to_pylist(), only="pack")
+            counts.count(Pack.unit, groups["decisions"].to_pylist(), only=Pack.name)
         now = counts.to_json()
         stages = [{**entry, **now.get(entry["stage"], {})} for entry in summary["stages"]]
         dataset = self._run.dataset or {}

@@ -12,6 +12,7 @@ from curation.identities.false_match import same_photo_cosines
 from curation.ledger import KEPT
 from curation.outfits.appearance_judge import vector_of
 from curation.people.appearance import CLOTHED
+from curation.people.face import FaceStage
 from curation.run_tables import PhaseTable
 from curation.settings.identities import SeedSettings
 
@@ -97,4 +98,4 @@ def _faces(people: pa.Table, into: Collector, known: set[str]) -> Iterator[dict[
 def _face_was_good(row: dict[str, Any], i: int) -> bool:
     if not row["faces"] or row["faces"][i] is None or row["faces"][i].get("embedding") is None:
         return False
-    return any(d["stage"] == "face" and d["verdict"] == KEPT for d in row["person_decisions"][i])
+    return any(d["stage"] == FaceStage.name and d["verdict"] == KEPT for d in row["person_decisions"][i])

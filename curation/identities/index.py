@@ -24,6 +24,7 @@ from curation.identities.faces import Collector, FaceRows
 from curation.identities.merges import Merges, read_merges
 from curation.identities.vectors import Vectors
 from curation.run_tables import read_known
+from curation.settings.identities import IdentitiesSettings
 from curation.storage import (
     exists,
     join,
@@ -214,9 +215,6 @@ class IdentityIndex:
 
 def _default_days() -> int:
     """Of an index that an earlier version wrote."""
-    from curation.settings.identities import (
-        IdentitiesSettings,  # a command that lists an index needs no settings
-    )
 
     return IdentitiesSettings().index_days
 

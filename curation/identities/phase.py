@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from curation.call_counter import CallCounter
+from curation.declared import Declared, Reason, Threshold, counted
 from curation.engine import Job, Task, Work
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment, digest
@@ -112,6 +113,29 @@ class Identity(Stage):
 
     name: ClassVar[str] = "identity"
     unit: ClassVar[str] = "person"
+    settings_type: ClassVar[Any] = IdentitiesSettings
+    reasons: ClassVar[tuple[Reason, ...]] = (
+        Reason("unattached", "the face is too poor to link by and fits no identity"),
+    )
+    thresholds: ClassVar[tuple[Threshold, ...]] = (
+        Threshold(
+            "far_from_prototype",
+            "identities.prototype_cosine",
+            "at least",
+            "cosine to the mean of the others of the person",
+        ),
+        Threshold(
+            "between_identities",
+            "identities.attach_margin",
+            "at least",
+            "how much nearer the best identity is than the second, cosine",
+        ),
+    )
+    moves: ClassVar[tuple[str, ...]] = (
+        "identities.link_cosine",
+        "identities.merge_cosine",
+        "identities.split_gap",
+    )
 
     def __init__(self, settings: IdentitiesSettings) -> None:
         super().__init__(settings)
@@ -130,14 +154,12 @@ class Identity(Stage):
     def _outcome(self, row: dict[str, Any]) -> Outcome:
         best = row["attach_cosine"]
         if best is None:
-            return judged(
-                [at_least("far_from_prototype", row["prototype_cosine"], self._settings.prototype_cosine)]
-            )
+            return judged([self.check("far_from_prototype", row["prototype_cosine"])])
         if best < row["attach_least"]:
             return judged([at_least("unattached", best, row["attach_least"])])
         ahead = best - row["attach_second"]
         if ahead < self._settings.attach_margin:
-            return judged([at_least("between_identities", ahead, self._settings.attach_margin)])
+            return judged([self.check("between_identities", ahead)])
         return Outcome(REJECTED, "unattached", detail="its cluster holds another face of the photo")
 
 
@@ -146,6 +168,10 @@ class Minors(Stage):
 
     name: ClassVar[str] = "minor"
     unit: ClassVar[str] = "person"
+    settings_type: ClassVar[Any] = AgeSettings
+    reasons: ClassVar[tuple[Reason, ...]] = (
+        Reason("minor", "a photo of this person votes that they are a minor", "people.age"),
+    )
 
     def __init__(self, settings: AgeSettings, identities: Iterable[str]) -> None:
         super().__init__(settings)
@@ -163,6 +189,9 @@ class Minors(Stage):
         return rule_rows(table, self.stamp, outcomes)
 
 
+STAGES: tuple[type[Declared], ...] = (Minors, Identity)
+
+
 def open_identities(job: Job) -> Work:
     """Work: a fragment of photos with their people becomes one of people with their identities."""
     stage, run = Identity(job.pipeline.identities), Run(job.run)
@@ -172,15 +201,12 @@ def open_identities(job: Job) -> Work:
         assigned = run.assigned.rows_of(task.detail["key"], task.index)
         who: dict[str, dict[str, Any]] = {row["person_id"]: row for row in assigned}
         table = persons(read_table(task.source, PERSON_SOURCE), who)
-        counts = Counts()
         if age is not None:
             names = read_table(run.minors.path(task.detail["key"]))["identity"].to_pylist()
             minors = Minors(age, names)
             table = minors(table)
-            counts.count("person", table["decisions"].to_pylist(), only=minors.name)
         table = stage(table)
-        counts.count("person", table["decisions"].to_pylist(), only=stage.name)
-        return table, counts
+        return table, counted(STAGES, {stage.unit: table["decisions"].to_pylist()})
 
     return work_of(transform, CallCounter(job.calls))
 

@@ -116,9 +116,6 @@ def strategy_with(
     }
     if accept is not None:
         own = before.resolved()
-        assert own.accept is not None
-        assert own.sure_same is not None
-        assert own.sure_other is not None
         moved = logit(accept) - logit(own.accept)
         sure_same = max(own.sure_same, probability(logit(own.sure_same) + moved))
         sure_other = min(own.sure_other, probability(logit(own.sure_other) + moved))

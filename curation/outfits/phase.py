@@ -4,6 +4,7 @@ Tables of the run: `gathered` (people by identity), `outfits` (one row an identi
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,10 +12,11 @@ import pyarrow as pa
 
 from curation.backends import JoinsRun, build_backend
 from curation.call_counter import CallCounter
+from curation.declared import Declared, Reason, Threshold, counted
 from curation.engine import Job, Task, Work
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
-from curation.ledger import DECISIONS, Counts, Outcome, Stamp, rule_people, rule_rows
+from curation.ledger import DECISIONS, FAILED, Counts, Outcome, rule_people, rule_rows
 from curation.models import Model, used_models
 from curation.outfits.clusters import outfit_clusters
 from curation.outfits.gather import gather
@@ -60,6 +62,29 @@ def run_outfits(
     return name, fragments
 
 
+_TOO_FEW = Threshold(
+    "too_few_photos", "outfits.min_photos", "at least", "photos of the person, or of its outfit"
+)
+_REASONS = (
+    Reason("outfit_differs", "the judge calls the first two photos of the person different"),
+    Reason("outfit_unknown", "the judge cannot tell: too little of the clothes is seen"),
+    Reason("judge_error", "the judge gave no answer; the detail says why", verdict=FAILED),
+)
+
+
+class Outfit(Declared):
+    """Decisions of Outfits about each photo of an identity."""
+
+    name: ClassVar[str] = "outfit"
+    unit: ClassVar[str] = "person"
+    settings_type: ClassVar[Any] = OutfitsSettings
+    reasons: ClassVar[tuple[Reason, ...]] = (
+        *_REASONS,
+        Reason("other_outfit", "the judge calls it different from the photos that were kept before it"),
+    )
+    thresholds: ClassVar[tuple[Threshold, ...]] = (_TOO_FEW,)
+
+
 class Outfits(Stage):
     """Stage `outfits` rules on identities, `outfit` on each photo of one.
 
@@ -69,6 +94,13 @@ class Outfits(Stage):
 
     name: ClassVar[str] = "outfits"
     unit: ClassVar[str] = "identity"
+    settings_type: ClassVar[Any] = OutfitsSettings
+    reasons: ClassVar[tuple[Reason, ...]] = _REASONS
+    thresholds: ClassVar[tuple[Threshold, ...]] = (_TOO_FEW,)
+    pairs: ClassVar[Threshold] = Threshold(
+        "same", "outfits.judge.cut", "at least", "the judge's p(same outfit)"
+    )
+    """Of the judge's answers, which are about pairs and no check of a row."""
 
     def __init__(
         self,
@@ -83,7 +115,7 @@ class Outfits(Stage):
         self._judge = judge
         self._seed = seed
         self._calls = calls
-        self._photo_stamp = Stamp("outfit", self.stamp.model, self.stamp.config)
+        self._photo_stamp = replace(self.stamp, stage=Outfit.name)
         self.columns = list(dict.fromkeys(["person_id", "appearance", *judge.columns]))
 
     def decide(self, table: pa.Table) -> pa.Table:
@@ -141,6 +173,9 @@ class Outfits(Stage):
         return outfit_clusters(ids, alike, settings, least, isinstance(self._judge, JudgesRegions))
 
 
+STAGES: tuple[type[Declared], ...] = (Outfits, Outfit)
+
+
 def open_outfits(job: Job) -> Work:
     """Work: a bucket of people becomes a fragment of identities with their groups."""
     run, calls = Run(job.run), CallCounter(job.calls)
@@ -154,11 +189,9 @@ def open_outfits(job: Job) -> Work:
     def transform(task: Task) -> tuple[pa.Table, Counts]:
         people = run.gathered.read(task.source, task.index)
         table = stage(by_identity(people, stage.columns))
-        counts = Counts()
-        counts.count("identity", table["decisions"].to_pylist())
         photos = [person for row in table["person_decisions"].to_pylist() for person in row]
-        counts.count("person", photos)
-        return table, counts
+        decisions = {Outfits.unit: table["decisions"].to_pylist(), Outfit.unit: photos}
+        return table, counted(STAGES, decisions)
 
     return work_of(transform, calls)
 

@@ -22,7 +22,7 @@ from curation.errors import PersonaError, one_line
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment, digest
 from curation.ledger import DECISIONS, Counts, Stamp, failed, kept
-from curation.packing.plan import PlannedGroup, groups_of, people_of_groups, plan_shards
+from curation.packing.plan import Pack, PlannedGroup, groups_of, people_of_groups, plan_shards
 from curation.packing.provenance import funnel, telling_settings
 from curation.packing.smaller import smaller
 from curation.people.atr import decode_map
@@ -140,8 +140,8 @@ def _count_rejected(context: Context, planned: list[PlannedGroup]) -> None:
     rejected = [group for group in planned if group.outcome.verdict != "kept"]
     counts = Counts()
     counts.add(context.counts["packing"])
-    stamp = Stamp("pack", "", context.job.pipeline.shards.hash())
-    counts.count("group", [[stamp.decision(group.outcome)] for group in rejected])
+    stamp = Stamp(Pack.name, "", context.job.pipeline.shards.hash())
+    counts.count(Pack.unit, [[stamp.decision(group.outcome)] for group in rejected])
     context.counts["packing"] = counts.to_json()
 
 
@@ -211,7 +211,7 @@ def _write_groups(
     shard_of: dict[str, str],
     errors: dict[str, str],
 ) -> None:
-    stamp = Stamp("pack", "", context.job.pipeline.shards.hash())
+    stamp = Stamp(Pack.name, "", context.job.pipeline.shards.hash())
     columns = ["group", "person_id", "verdict"]
     ruled: dict[int, list[PlannedGroup]] = {}
     for group in planned:
@@ -242,7 +242,7 @@ def open_packing(job: Job) -> Work:
     """Work: a planned shard becomes a tar and, after it, the part of the index that tells of it."""
     run, photos = Run(job.run), PhotoBytes(job.pipeline.source)
     settings = job.pipeline.shards
-    stamp = Stamp("pack", "", job.pipeline.shards.hash())
+    stamp = Stamp(Pack.name, "", job.pipeline.shards.hash())
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
         census, broken, decisions = Census(), [], []
@@ -262,7 +262,7 @@ def open_packing(job: Job) -> Work:
                 shard.add(key, {name.removeprefix(f"{key}."): data for name, data in members})
             written = shard.close()
         counts = Counts()
-        counts.count("group", decisions)
+        counts.count(Pack.unit, decisions)
         rows = [*written.rows.to_pylist(), *broken]
         said = json.dumps({"entry": written.entry, "licences": dict(census.licences)}, sort_keys=True)
         part = pa.Table.from_pylist(rows, schema=_PART_SCHEMA)

@@ -9,20 +9,22 @@ import io
 import socket
 import time
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.call_counter import CallCounter
+from curation.declared import Declared, counted
 from curation.engine import Answer, Job, Task, Work
 from curation.errors import ConfigError, PersonaError
 from curation.fingerprint import fingerprint, fingerprint_rows
 from curation.forgetting.tombstones import Tombstones, read_tombstones
 from curation.fragments import Fragment, digest
-from curation.ledger import Counts, Outcome, Verdict, is_kept, kept, rule_rows
+from curation.ledger import Counts, is_kept
 from curation.measured_on import PLACE, place_name
+from curation.photos.copies import Copies
 from curation.photos.decoder_process import decoder_of
 from curation.photos.duplicates import EXACT, find_copies
 from curation.photos.heeded import heed
@@ -41,7 +43,7 @@ from curation.step import Context, run_step, work_of
 from curation.storage import is_local, read_bytes, read_table, write_bytes
 
 VERSION = 3
-_REJECTED: Verdict = "rejected"
+STAGES: tuple[type[Declared], ...] = (Read, Screen, Copies)
 _COPIES_SCHEMA = pa.schema(
     [
         ("fragment", pa.int32()),
@@ -218,9 +220,7 @@ def open_screened(job: Job) -> Work:
         slice_rows = max(table.num_rows, 1)
         table = run_chain(stages, table, measurements, row_ids, slice_rows, clock=clock)
         table = without_telling(table)
-        counts = Counts()
-        counts.count("photo", table["decisions"].to_pylist())
-        return table, counts
+        return table, counted(STAGES, {Read.unit: table["decisions"].to_pylist()})
 
     return work_of(transform, calls, clock)
 
@@ -296,36 +296,6 @@ def _keys_of(
     return keys
 
 
-class Copies(Stage):
-    """Stage `copies`: rejects what another photo stands for, as `exact_copy` or `near_copy`."""
-
-    name: ClassVar[str] = "copies"
-    unit: ClassVar[str] = "photo"
-    fills: ClassVar[pa.Schema] = pa.schema(
-        [("copy_of", pa.string()), ("copy_exact", pa.bool_()), ("copy_bits", pa.int16())]
-    )
-
-    def __init__(self, settings: DuplicateSettings) -> None:
-        super().__init__(settings)
-        self._settings = settings
-
-    def decide(self, table: pa.Table) -> pa.Table:
-        """Rules by the columns of `fills`."""
-        rows = table.select([*self.fills.names, "copy_key"]).to_pylist()
-        outcomes = [
-            self._rule(row) if still_in else None for row, still_in in zip(rows, is_kept(table), strict=True)
-        ]
-        return rule_rows(table, self.stamp, outcomes)
-
-    def _rule(self, row: dict[str, Any]) -> Outcome:
-        if row["copy_of"] is None:
-            return kept()
-        detail = f"of {row['copy_of']} ({row['copy_key']})"
-        if row["copy_exact"]:
-            return Outcome(_REJECTED, "exact_copy", detail=detail)
-        return Outcome(_REJECTED, "near_copy", row["copy_bits"], self._settings.max_bits, detail)
-
-
 def open_copies(job: Job) -> Work:
     """Work: a screened fragment becomes a fragment of the barrier `photos/`."""
     calls = CallCounter(job.calls)
@@ -345,8 +315,6 @@ def open_copies(job: Job) -> Work:
         ):
             table = table.append_column(name, pa.array([copy[key] for copy in found], kind))
         table = stage.decide(table)
-        counts = Counts()
-        counts.count("photo", table["decisions"].to_pylist(), only=stage.name)
-        return table, counts
+        return table, counted([Copies], {Copies.unit: table["decisions"].to_pylist()})
 
     return work_of(transform, calls)

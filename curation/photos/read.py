@@ -9,10 +9,11 @@ import pyarrow.compute as pc
 
 from curation.call_counter import CallCounter
 from curation.columns import put_column
+from curation.declared import Reason
 from curation.errors import one_line
 from curation.forgetting.address import COLUMNS
 from curation.forgetting.tombstones import Tombstones
-from curation.ledger import REJECTED, Outcome, failed, kept, rule_rows
+from curation.ledger import FAILED, REJECTED, Outcome, failed, kept, rule_rows
 from curation.photos.decode import VERSION, DecodeError, Header, OpenPhoto, UnknownFormatError, open_photo
 from curation.photos.opt_out import OPTED_OUT, OptOuts
 from curation.photos.perceptual_hash import perceptual_hash
@@ -51,6 +52,11 @@ class Read(Stage):
 
     name: ClassVar[str] = "read"
     unit: ClassVar[str] = "photo"
+    settings_type: ClassVar[Any] = ScreenSettings
+    reasons: ClassVar[tuple[Reason, ...]] = (
+        Reason("unreadable", "the file or its row cannot be read; the detail says why", verdict=FAILED),
+        Reason(NOT_DOWNLOADED, "the collection's downloader says that it got no photo"),
+    )
     version: ClassVar[int] = VERSION
     fills: ClassVar[pa.Schema] = pa.schema(
         [

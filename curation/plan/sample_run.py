@@ -6,13 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from curation.identities.phase import Identity
 from curation.ledger import KEPT
 from curation.outfits.quality import questions_asked
+from curation.photos.copies import Copies
+from curation.photos.read import Read
+from curation.photos.screen import Screen
 from curation.plan.outfit_yield import JudgedPerson
 from curation.run_folder import Run
 from curation.settings import PipelineSettings
 
-BEFORE_COPIES = ("read", "screen", "copies")
+BEFORE_COPIES = (Read.name, Screen.name, Copies.name)
 VERDICTS = ("kept", "rejected", "failed")
 
 
@@ -34,7 +38,7 @@ class SampleRun:
     @property
     def persons(self) -> np.ndarray:
         """How many people of each photo reached the outfits."""
-        found = self.ways.get(("identity", KEPT))
+        found = self.ways.get((Identity.name, KEPT))
         return np.zeros(self.photos) if found is None else found
 
 
@@ -51,13 +55,14 @@ def read_sample_run(run: str, min_photos: int) -> SampleRun:
         for decision in decisions:
             ways.setdefault((decision["stage"], decision["verdict"]), Counter())[at] += 1
         last = {decision["stage"]: decision["verdict"] for decision in row["decisions"]}
-        screened.append(last.get("copies") == KEPT)
-        if "copies" in last:
+        screened.append(last.get(Copies.name) == KEPT)
+        if Copies.name in last:
             originals[row["copy_of"] or row["photo_id"]] += 1
     for row in Run(run).identities.rows(["source_key", "decisions"]):
         for decision in row["decisions"]:
-            if decision["stage"] == "identity":
-                ways.setdefault(("identity", decision["verdict"]), Counter())[place[row["source_key"]]] += 1
+            if decision["stage"] == Identity.name:
+                way = (Identity.name, decision["verdict"])
+                ways.setdefault(way, Counter())[place[row["source_key"]]] += 1
     _, pipeline = Run(run).pipeline()
     outfits = Run(run).outfits.rows(["person_ids", "outfits", "pairs"])
     return SampleRun(

@@ -15,17 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from curation.funnel import main_stage
 from curation.run_folder import PHASES, Run
 from curation.stage_clock import StageTime
 
-# The stage that a folder's fragments are the work of, where they do not say themselves.
-_STAGE = {
-    "photos": "copies",
-    "identities": "identity",
-    "outfits": "outfits",
-    "captions": "captions",
-    "packing": "pack",
-}
 FILES = "files"  # of a fragment: what no stage accounts for
 
 
@@ -81,7 +74,7 @@ def _measured(phase: str, folder: str, said: list[dict[str, Any]], rates: dict[s
         ]
         overhead = _plain(FILES, rest)
     else:
-        name = _STAGE[folder]
+        name = main_stage(phase)
         stages = [_plain(name, [(_asked(entry, name), entry["seconds"]) for entry in said])]
         overhead = _plain(FILES, [])
     start_s = max(rates["seconds"] - busy, 0.0)

@@ -5,7 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from curation.captions.phase import Captions
 from curation.engine import Engine
+from curation.outfits.phase import Outfit, Outfits
+from curation.packing.plan import Pack
+from curation.packing.select import Select
 from curation.photos.sample import Sampled
 from curation.plan.counts import Counts, expect_counts
 from curation.plan.expected import DRAWS, Expected
@@ -102,11 +106,11 @@ def _stages(summary: dict[str, Any], counts: Counts) -> list[dict[str, Any]]:
     """`in` and `kept` of every stage of the funnel, as `persona status` counts them."""
     outfits = counts.outfits
     in_and_kept = {
-        "outfits": (outfits["identities"], outfits["groups"]),
-        "outfit": (counts.persons, outfits["kept"]),
-        "select": (outfits["kept"], counts.packed["kept"]),
-        "captions": (counts.packed["kept"], counts.packed["kept"]),
-        "pack": (outfits["groups"], counts.packed["groups"]),
+        Outfits.name: (outfits["identities"], outfits["groups"]),
+        Outfit.name: (counts.persons, outfits["kept"]),
+        Select.name: (outfits["kept"], counts.packed["kept"]),
+        Captions.name: (counts.packed["kept"], counts.packed["kept"]),
+        Pack.name: (outfits["groups"], counts.packed["groups"]),
     }
     rows = []
     for entry in summary["stages"]:
@@ -137,18 +141,18 @@ def _steps(
     photo_fragments = _photo_fragments(sampled, pipeline.engine.fragment_rows)
     by_identity = _cut(float(np.median(counts.outfits["identities"])), pipeline.engine.fragment_rows)
     shards = [1.0] * _shards(counts, pipeline)
+    # By phase: the rows of a stage in the collection for those that it had in the sample, and the fragments.
     grows: dict[str, tuple[Callable[[int], np.ndarray], list[float]]] = {
-        "photos/_screened": (lambda rows: rows * counts.photos / sample.photos * ones, photo_fragments),
         "photos": (lambda rows: rows * counts.photos / sample.photos * ones, photo_fragments),
         "people": (lambda rows: rows * passed, photo_fragments),
         "identities": (lambda rows: rows * passed, photo_fragments),
         "outfits": (lambda rows: counts.outfits["asked"], by_identity),
         "captions": (lambda rows: counts.packed["kept"], by_identity),
-        "packing": (lambda rows: counts.packed["groups"], shards),
+        "shards": (lambda rows: counts.packed["groups"], shards),
     }
     steps = []
     for step in measured:
-        grow, fragments = grows[step.folder]
+        grow, fragments = grows[step.phase]
         rows = {rate.stage: grow(rate.rows) for rate in step.stages}
         rows[FILES] = step.rows * counts.photos / sample.photos * ones
         workers = engine.workers(getattr(pipeline, step.phase).resources, len(fragments))

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from curation.columns import list_array
+from curation.funnel import stages_before_people
 from curation.ledger import KEPT
 from curation.report.decisions import Short, Words, short_decisions, stage_of, verdict_of
 from curation.report.later_phases import LaterPhases
 from curation.run_folder import Run
 from curation.run_tables import Numbered
-
-# Stages that rule on a photo as a whole before anybody on it is looked at.
-_PHOTO_STAGES = ("read", "screen", "copies", "nsfw", "detect")
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def read_rows(run: str, words: Words, later: LaterPhases, excluded: Container[st
     if len(photos) == 0:
         photos = Run(run).photos_so_far().by_index(_PHOTO)
     persons = Run(run).identities.by_index(["person_id", "identity", "decisions"])
-    early = {words.number(stage) for stage in _PHOTO_STAGES}
+    early = {words.number(stage) for stage in stages_before_people()}
     number = 0
     for index, table in photos.items():
         decisions = short_decisions(table["decisions"], words)

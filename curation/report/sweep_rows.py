@@ -4,7 +4,7 @@ It is the stages' own code that decides, so a point says what a run with that se
 looser rule lets through, but whom a later model was never asked about, are counted as unmeasured.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +17,8 @@ from curation.evaluation.truth import Truth
 from curation.fragments import Fragment
 from curation.ledger import FAILED, KEPT, NOT_MEASURED
 from curation.models import Model
-from curation.people.person_stage import ChainContext
-from curation.people.phase import people_stages
+from curation.people.chain import ChainContext
+from curation.people.stages import people_stages
 from curation.photos.pixels import Pixels
 from curation.photos.screen import Screen
 from curation.report.sweep import Point, Question, Sweep, share
@@ -130,11 +130,11 @@ def _without_bytes(column: pa.ChunkedArray) -> pa.Array:
     return pa.ListArray.from_arrays(lists.offsets, empty, mask=lists.is_null())
 
 
-def _stages(pipeline: PipelineSettings) -> list[Stage]:
+def _stages(pipeline: PipelineSettings) -> Sequence[Stage]:
     """The chain of the phase, to decide and never to measure: its weights are named, not opened."""
     models = {name: Model(name, "", "", card.licence) for name, card in pipeline.models.cards.items()}
-    chain = ChainContext(Pixels(pipeline.source), CallCounter(None), pipeline.people.measure)
-    return people_stages(pipeline, models, chain)
+    chain = ChainContext(Pixels(pipeline.source), CallCounter(None), pipeline.people.measure, models)
+    return people_stages(pipeline.people, chain)
 
 
 def _photos_not_measured(table: pa.Table) -> int:

@@ -112,6 +112,16 @@ def _said_of(info: FieldInfo) -> Iterator[Any]:
         annotations += get_args(annotation)
 
 
+def setting_of(settings: BaseModel, key: str) -> Any:
+    """The value of a key path, keys that a preset sets filled in; None where there is no such key."""
+    value: Any = settings
+    for name in key.split("."):
+        value = getattr(value, name, None)
+        if hasattr(value, "resolved"):
+            value = value.resolved()
+    return value
+
+
 def model_names(settings: BaseModel) -> list[tuple[str, str]]:
     """(key path, card name) of every field called `model` inside `settings`."""
     found: list[tuple[str, str]] = []

@@ -67,10 +67,26 @@ class ClustersStrategy(Settings):
             )
         return self
 
-    def resolved(self) -> "ClustersStrategy":
+    def resolved(self) -> "ClustersRules":
         """The settings with every unset one filled from the preset."""
-        given = {k: v for k, v in self.model_dump().items() if v is not None}
-        return ClustersStrategy(**{**CLUSTERS_PRESETS[self.preset], **given})
+        given = {
+            name: value for name, value in self if value is not None and name in ClustersRules.model_fields
+        }
+        return ClustersRules(**{**CLUSTERS_PRESETS[self.preset], **given})
+
+
+class ClustersRules(Settings):
+    """ClustersStrategy of which every key of a preset is set."""
+
+    calibration: CalibrationSettings | None = threshold(None)
+    accept: float = threshold()
+    sure_same: float = threshold()
+    sure_other: float = threshold()
+    low_cut: float = threshold()
+    tries: int = threshold()
+    second_member: bool = threshold()
+    check_triangles: bool = threshold()
+    merge: bool = threshold()
 
 
 CLUSTERS_PRESETS: dict[str, dict[str, Any]] = {

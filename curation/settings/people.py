@@ -75,10 +75,25 @@ class FullBodySettings(Settings):
         settings = handler.resolve_ref_schema(handler(core))
         return {"anyOf": [{"enum": sorted(FULL_BODY_PRESETS)}, settings]}
 
-    def resolved(self) -> "FullBodySettings":
+    def resolved(self) -> "FullBodyRules":
         """The settings with every unset one filled from the preset."""
         given = {k: v for k, v in self.model_dump().items() if v is not None}
-        return FullBodySettings(**{**FULL_BODY_PRESETS[self.preset], **given})
+        return FullBodyRules(**{**FULL_BODY_PRESETS[self.preset], **given})
+
+
+class FullBodyRules(Settings):
+    """FullBodySettings of which every key is set."""
+
+    preset: Literal["any", "paper"] = threshold()
+    min_score: float = threshold()
+    min_box_px: int = threshold()
+    min_share: float = threshold()
+    max_share: float = threshold()
+    joints: bool = threshold()
+    min_joint_score: float = threshold()
+    min_face_heights: float = threshold()
+    max_cut_borders: int = threshold()
+    min_dominance: float = threshold()
 
 
 FULL_BODY_PRESETS: dict[str, dict[str, Any]] = {

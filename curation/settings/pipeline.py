@@ -106,8 +106,6 @@ class PipelineSettings(Settings):
                 f"({self.outfits.min_photos}), or no group could stay"
             )
         body = self.people.full_body.resolved()
-        assert body.min_share is not None
-        assert body.max_share is not None
         if body.min_share > body.max_share:
             raise ValueError(
                 f"people.full_body.min_share: {body.min_share} is above max_share ({body.max_share})"
