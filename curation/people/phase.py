@@ -17,6 +17,7 @@ from curation.people.chain import ChainContext, ChainStage
 from curation.people.stages import STAGES, people_stages
 from curation.photos.decoder_process import decoder_of
 from curation.photos.pixels import Pixels
+from curation.run_folder import Run
 from curation.stage import Measurements, run_chain
 from curation.stage_clock import StageClock
 from curation.step import Context, run_step, work_of
