@@ -15,7 +15,7 @@ from curation.people.phase import run_people
 from curation.photos.heeded import obeyed_tombstones
 from curation.photos.phase import run_photos
 from curation.photos.sample import Sample
-from curation.run_folder import PHASES, Run, code_version
+from curation.run_folder import PHASES, Run, code_version, funnel_ends
 from curation.step import Context
 from curation.storage import write_bytes
 from curation.telemetry.watchers import watchers_of
@@ -72,12 +72,10 @@ def _summary(context: Context, name: str, seconds: float) -> dict[str, Any]:
             for stage, entry in context.counts[folder].items():
                 stages.append({"phase": phase, "stage": stage, **entry})
     dataset = context.run.dataset or {}
-    by_stage = {entry["stage"]: entry for entry in stages}
     return {
         "pipeline": name,
         "persona": code_version(),
-        "collection": by_stage.get("read", {}).get("in", 0),
-        "identities": by_stage.get("outfits", {}).get("in", 0),
+        **funnel_ends(stages),
         "groups": dataset.get("groups", 0),
         "photos": dataset.get("photos", 0),
         "shards": len(dataset.get("shards", [])),

@@ -78,3 +78,9 @@ def commit(path: str, table: "pa.Table", about: dict[str, Any]) -> int:
 def about(path: str) -> dict[str, Any]:
     """What `commit` kept in the footer of a fragment."""
     return dict(json.loads(parquet_footer(path).metadata[_METADATA]))
+
+
+def stages_counted(table: "pa.Table") -> set[str]:
+    """The stages that ruled on the rows of a fragment when it was made, of a table as it was read."""
+    kept = (table.schema.metadata or {}).get(_METADATA)
+    return set() if kept is None else set(json.loads(kept)["counts"])

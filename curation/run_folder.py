@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -384,6 +385,15 @@ def run_at(folder: str) -> str:
 def is_dataset(folder: str) -> bool:
     """Whether a finished dataset lies in a folder, in a run's or anywhere."""
     return exists(join(folder, _DATASET))
+
+
+def funnel_ends(stages: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """{collection, identities}: how many photos came in, and how many identities were judged.
+
+    stages  with their counts, as summary.json has them
+    """
+    first = {phase: next((entry["in"] for entry in stages if entry["phase"] == phase), 0) for phase in PHASES}
+    return {"collection": first["photos"], "identities": first["outfits"]}
 
 
 def code_version() -> str:

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from curation.errors import printable
-from curation.run_folder import HEARTBEAT_S, OPT_OUT_FILE, PHASES, Run
+from curation.run_folder import HEARTBEAT_S, OPT_OUT_FILE, PHASES, Run, funnel_ends
 
 _MISSED_LINES = 5  # of an opt-out list, that are printed
 SILENT_S = 6 * HEARTBEAT_S
@@ -46,16 +46,15 @@ def read_status(run: str) -> dict[str, Any]:
             }
     stages = _stages_so_far(Run(run))
     silent_s = round(time.time() - now["time"], 1) if "time" in now else None
-    by_stage = {entry["stage"]: entry for entry in stages}
+    packed = [entry["kept"] for entry in stages if entry["phase"] == "shards"]
     return {
         "message": "",
         "phase": None,
         **now,
         "run": run,
         "silent_s": silent_s,
-        "collection": by_stage.get("read", {}).get("in", 0),
-        "identities": by_stage.get("outfits", {}).get("in", 0),
-        "groups": by_stage.get("pack", {}).get("kept", 0),
+        **funnel_ends(stages),
+        "groups": sum(packed),
         "opt_out": Run(run).opt_out,
         "stages": stages,
     }

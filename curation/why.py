@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 
 from curation.columns import string_array
 from curation.errors import ConfigError, printable
+from curation.fragments import stages_counted
 from curation.ledger import FAILED
 from curation.run_folder import Run
 
 _LEAST_PREFIX = 6  # shorter starts of an id name too many things
-_BEFORE_PEOPLE = ("read", "screen", "copies")  # stages whose failures stand in the table of photos
 
 Later = dict[str, Any]
 """Of a person behind the phase `people`: {identity, group, caption, decisions, shard where it has one}."""
@@ -92,15 +92,14 @@ def failed_rows(folder: str) -> Iterator[dict[str, Any]]:
     """Every photo, person and group whose last decision is `failed`: {id, stage, reason, detail}."""
     run, failed = Run(folder), string_array([FAILED])
     run.require()
-    for table in (run.photos_so_far(), run.people, run.identities, run.captions):
+    photos = run.photos_so_far()
+    for table in (photos, run.people, run.identities, run.captions):
         for part in table.tables([table.key, "verdict", "decisions"]):
+            own = stages_counted(part)
             for row in part.filter(pc.is_in(part["verdict"], failed)).to_pylist():
                 last = row["decisions"][-1]
-                if table is run.people and last["stage"] in _BEFORE_PEOPLE:
-                    continue
-                if table is run.identities and last["stage"] != "identity":
-                    continue
-                yield _failed(row[table.key], last)
+                if table is photos or last["stage"] in own:  # others are told of by a table before
+                    yield _failed(row[table.key], last)
     for row in run.outfits.rows(["person_ids", "person_verdicts", "person_decisions"]):
         people = zip(row["person_ids"], row["person_verdicts"], row["person_decisions"], strict=True)
         for person_id, verdict, decisions in people:
@@ -184,10 +183,11 @@ def _later(run: Run, person_ids: Iterable[str]) -> dict[str, Later]:
     }
     wanted = string_array(sorted(found))
     for table in run.identities.tables(["person_id", "identity", "decisions"]) if found else ():
+        own = stages_counted(table)
         for row in table.filter(pc.is_in(table["person_id"], wanted)).to_pylist():
             person = found[row["person_id"]]
             person["identity"] = row["identity"]
-            person["decisions"] += [d for d in row["decisions"] if d["stage"] in ("minor", "identity")]
+            person["decisions"] += [d for d in row["decisions"] if d["stage"] in own]
     identities = string_array(sorted({p["identity"] for p in found.values() if p["identity"]}))
     if not len(identities):
         return found

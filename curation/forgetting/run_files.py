@@ -32,7 +32,7 @@ from curation.fragments import about, commit
 from curation.ledger import Counts, Stamp, at_least, judged
 from curation.measured_on import PLACE, photo_and_key, place_name
 from curation.packing.plan import Pack
-from curation.run_folder import PHASES, Run, is_dataset
+from curation.run_folder import PHASES, Run, funnel_ends, is_dataset
 from curation.run_tables import PhaseTable
 from curation.settings import PipelineSettings
 from curation.status import SILENT_S, read_status
@@ -304,8 +304,7 @@ class _RunFolder:
         dataset = self._run.dataset or {}
         return {
             "stages": stages,
-            "collection": now.get("read", {}).get("in", 0),
-            "identities": now.get("outfits", {}).get("in", 0),
+            **funnel_ends(stages),
             **{name: dataset.get(name, 0) for name in ("groups", "photos", "bytes")},
             "shards": len(dataset.get("shards", [])),
         }
