@@ -22,7 +22,7 @@ _STORE_CLIENTS = ("aiobotocore", "aiohttp", "botocore")  # whose errors of a sto
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command. Returns 0, 1 (it ran, the result is bad) or 2 (bad usage or config)."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    parser = _parser(words[0] if words else "")
+    parser = _parser(words)
     options = parser.parse_args(words)
     from curation.errors import PersonaError, printable
 
@@ -48,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser(command: str) -> argparse.ArgumentParser:
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    command = words[0] if words else ""
     parser = Parser(
         prog="persona",
         description="Curate photos of people into shards of person × outfit groups.",
@@ -175,11 +176,10 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
     shards = commands.add_parser("shards", help="verify, count, merge, split, export and change datasets")
     if command == "shards":
-        from shards.tools.commands import mount
-        from shards.tools.handover_commands import mount as mount_handover
+        from shards.tools.actions import mount
         from training.latent_commands import mount as mount_latents
 
-        mount_latents(mount_handover(mount(shards)))
+        mount_latents(mount(shards, words[1] if len(words) > 1 else ""))
 
     from training.commands import mount as mount_training
 

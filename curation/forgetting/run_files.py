@@ -333,13 +333,13 @@ def forget_in_dataset(
     """
     from shards.format.dataset import DatasetError
     from shards.tools.forget import forget
-    from shards.tools.forget_plan import Request
+    from shards.tools.forget_plan import IdsToForget
 
     before = _state(folder)
     try:
         done = forget(
             folder,
-            Request(photos=frozenset(photos)),
+            IdsToForget(photos=frozenset(photos)),
             min_photos=min_photos,
             missing_ok=True,
             only_what_is_there=only_what_is_there,

@@ -12,7 +12,7 @@ from curation.errors import ConfigError
 from curation.forgetting.address import addresses_of, is_web, normal, without_comment
 from curation.settings.photos import ScreenSettings
 from curation.storage import read_bytes
-from shards.format.tombstones import tombstone
+from shards.format.dataset_tombstones import tombstone
 
 _AGAIN = re.compile(r"~\d+(?=/|$)")
 OPTED_OUT = "opted_out"  # reason, and value of the column `undecoded`

@@ -15,7 +15,7 @@ from curation.photos.opt_out import OptOuts
 from curation.run_folder import Run
 from curation.settings import PipelineSettings
 from curation.storage import join, read_bytes
-from shards.format.tombstones import Tombstones
+from shards.format.dataset_tombstones import DatasetTombstones
 
 _OPTED_OUT = "opted_out"
 
@@ -57,15 +57,15 @@ def _ruled_out(table: pa.Table) -> Iterator[str]:
     yield from (name for name in table["photo_id"].take(rows).to_pylist() if name is not None)
 
 
-def _forgotten(run: str) -> Tombstones:
+def _forgotten(run: str) -> DatasetTombstones:
     said = (Run(run).dataset or {}).get("tombstones")
     if not isinstance(said, dict):
-        return Tombstones()
+        return DatasetTombstones()
     lines = read_bytes(join(Run(run).shards, str(said["name"]))).decode().splitlines()
-    return Tombstones(line for line in lines if line and not line.startswith("#"))
+    return DatasetTombstones(line for line in lines if line and not line.startswith("#"))
 
 
-def _of_forgotten_people(run: str, forgotten: Tombstones) -> Iterator[str]:
+def _of_forgotten_people(run: str, forgotten: DatasetTombstones) -> Iterator[str]:
     for people, kind, column in (
         (Run(run).identities, "identity", "identity"),
         (Run(run).captions, "key", "group"),

@@ -21,7 +21,7 @@ import curation.vlm.captioner
 import curation.vlm.client
 import curation.vlm.judge
 import persona
-import shards.tools.commands
+import shards.tools.actions
 import shards.tools.forget
 import shards.tools.merge
 import shards.tools.reshard

@@ -5,7 +5,7 @@ places, rank r the r-th part of them. What has been read is therefore one number
 whatever the number of ranks was: another number of ranks goes on from it, and all ranks together read the
 same samples in the same order.
 
-Where samples come in runs, each batch lies in one run (`RunPlan`): batches are numbered through all runs,
+Where samples come in runs, each batch lies in one run (`RunSteps`): batches are numbered through all runs,
 and step k of all ranks takes the next `world` of them.
 """
 
@@ -54,7 +54,7 @@ class Step:
     after: Position
 
 
-class Plan:
+class EpochSteps:
     """The steps of one rank through the rest of an epoch.
 
     `tail` says what becomes of the last samples that fill no step of all ranks: `drop` leaves them
@@ -86,18 +86,18 @@ class Plan:
         together = self._batch * self._world
         start = self._position.consumed + number * together
         places = start + self._rank * self._batch + np.arange(self._batch, dtype=np.int64)
-        there = places < self._samples
+        is_read = places < self._samples
         if self._tail == "wrap":
-            filled = np.where(there, places, places % self._samples)
+            filled = np.where(is_read, places, places % self._samples)
         else:
             filled = np.minimum(places, self._samples - 1)
         done = min(start + together, self._samples)
         last = number == self._steps - 1
         after = self._position.next_epoch() if last else replace(self._position, consumed=done)
-        return Step(filled, there.astype(np.float32), after)
+        return Step(filled, is_read.astype(np.float32), after)
 
 
-class RunPlan:
+class RunSteps:
     """The steps of one rank through the rest of an epoch.
 
     ends   int64 [runs], ascending: the place behind each run; the last one is the end of the epoch
@@ -142,10 +142,10 @@ class RunPlan:
         if not 0 <= number < self._steps:
             raise IndexError(f"steps are 0 to {self._steps - 1}")
         last = len(self._first) - 1
-        mine = number * self._world + self._rank
-        first, stop = int(self._first[min(mine, last)]), int(self._stop[min(mine, last)])
+        own = number * self._world + self._rank
+        first, stop = int(self._first[min(own, last)]), int(self._stop[min(own, last)])
         places = first + np.arange(self._batch, dtype=np.int64)
-        there = (places < stop) & (mine <= last)
+        is_read = (places < stop) & (own <= last)
         if self._tail == "wrap":
             filled = first + (places - first) % (stop - first)
         else:
@@ -153,4 +153,4 @@ class RunPlan:
         done = int(self._stop[min((number + 1) * self._world, last + 1) - 1])
         at_end = number == self._steps - 1
         after = self._position.next_epoch() if at_end else replace(self._position, consumed=done)
-        return Step(filled, there.astype(np.float32), after)
+        return Step(filled, is_read.astype(np.float32), after)

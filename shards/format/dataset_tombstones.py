@@ -1,4 +1,4 @@
-"""What a dataset must not hold again, told without telling whom: hashes of ids.
+"""Tombstones of a dataset: hashes of the ids that it must not hold again.
 
 A line is `forgotten-KIND:` and a sha256 of the kind and the id. A photo's id is itself the sha256 of its
 bytes, so only who has the photo (or its id) can ask whether it was forgotten; nobody can read from the
@@ -23,22 +23,22 @@ def tombstone(kind: str, id_: str) -> str:
     return f"forgotten-{kind}:{hashlib.sha256(f'persona-forgotten:{kind}:{id_}'.encode()).hexdigest()}"
 
 
-def tells_nobody(kind: str, id_: str) -> bool:
-    """Whether a tombstone of an id gives it away to nobody who has it not: photos, and random ids of ours.
+def is_unguessable(kind: str, id_: str) -> bool:
+    """Whether nobody can guess an id from its tombstone: those of photos, and random ids of ours.
 
-    Keys of foreign datasets may be names or small numbers, which whoever guesses them finds again.
+    Keys of foreign datasets may be names or small numbers: whoever tries these finds the key.
     """
     return kind == "photo" or _RANDOM_ID.fullmatch(id_) is not None
 
 
-class Tombstones:
-    """A set of lines. `tombstone(kind, id) in tombstones` says whether an id was forgotten."""
+class DatasetTombstones:
+    """A set of tombstones, as lines. `tombstone(kind, id) in tombstones`: whether an id was forgotten."""
 
     def __init__(self, lines: Iterable[str] = ()) -> None:
         self._lines = frozenset(lines)
 
     @classmethod
-    def read(cls, path: str | Path) -> "Tombstones":
+    def read(cls, path: str | Path) -> "DatasetTombstones":
         """The tombstones of a file. Raises DatasetError with the line that is none."""
         try:
             return cls.parsed(Path(path).read_text(), str(path))
@@ -46,7 +46,7 @@ class Tombstones:
             raise DatasetError(f"{path}: {str(error).splitlines()[0]}") from None
 
     @classmethod
-    def parsed(cls, text: str, where: str) -> "Tombstones":
+    def parsed(cls, text: str, where: str) -> "DatasetTombstones":
         """The tombstones of a file's text; `where` names the file in errors. Raises DatasetError."""
         found = []
         for number, line in enumerate(text.splitlines(), 1):
@@ -63,8 +63,8 @@ class Tombstones:
     def __len__(self) -> int:
         return len(self._lines)
 
-    def __or__(self, other: "Tombstones") -> "Tombstones":
-        return Tombstones(self._lines | other._lines)
+    def __or__(self, other: "DatasetTombstones") -> "DatasetTombstones":
+        return DatasetTombstones(self._lines | other._lines)
 
     def has(self, kind: str, id_: str) -> bool:
         """Whether an id was forgotten."""
