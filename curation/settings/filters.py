@@ -26,7 +26,7 @@ class NsfwSettings(Settings):
 
 
 class AgeSettings(Settings):
-    """Drops everyone one of whose photos votes that they are a minor."""
+    """Rejects every person of an identity of which a photo votes that they are a minor."""
 
     by: backend_choice("classifier", TransformersClassifierSettings)  # type: ignore[valid-type]
     margin: float = Field(0.4, ge=0, le=2, description="share of the face's sides by which its box is grown")

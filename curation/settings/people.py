@@ -247,12 +247,16 @@ class PeopleSettings(Settings):
     """
 
     measure: Literal["kept", "all"] = "kept"
-    nsfw: NsfwSettings | None = Field(None, description="scores every photo first; None: no photo is")
-    age: AgeSettings | None = Field(None, description="drops minors with all their photos; None: nobody is")
+    nsfw: NsfwSettings | None = Field(
+        None, description="scores each photo before people are looked for; unset: no photo is scored"
+    )
+    age: AgeSettings | None = Field(
+        None, description="rejects identities with a vote for a minor; unset: no age is estimated"
+    )
     slice_rows: int = resource(16, ge=1, le=1024, description="photos decoded at a time per worker")
     detect: DetectSettings
     lone_faces: LoneFacesSettings | None = Field(
-        None, description="faces in nobody's box are people too; None: whoever has no box is nobody"
+        None, description="a face outside of every box makes a person too; unset: only boxes make people"
     )
     face: FaceSettings
     full_body: FullBodySettings = FullBodySettings()
