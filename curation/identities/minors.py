@@ -11,7 +11,7 @@ import pyarrow as pa
 from curation.declared import Reason
 from curation.fragments import Fragment
 from curation.ledger import REJECTED, Outcome, is_kept, rule_rows
-from curation.settings.filters import AgeSettings
+from curation.settings.people import AgeSettings
 from curation.stage import Stage
 from curation.storage import join, read_table, write_table
 

@@ -62,7 +62,7 @@ class FaceStage(PersonStage):
     )
 
     def measure_people(self, row: dict[str, Any], wanted: list[int]) -> list[dict[str, Any]]:
-        """The face of each wanted person, embedded: of the photo's faces the one where the person's head is."""
+        """The face of each wanted person, embedded: the one where the person's head is."""
         photo = self.pixels.rgb(row)
         of_person = {**own_faces(row), **self._assigned(photo, row)}
         people = [person for person in sorted(of_person) if person in wanted]
