@@ -20,9 +20,9 @@ class CalibrationSettings(Settings):
     of: str = threshold(
         pattern=r"^[0-9a-f]{16}$", description="model, prompt and layout it was fitted on; refused for others"
     )
-    slope: float = threshold(gt=0)
-    likeness: float = threshold(0.0, ge=0)
-    offset: float = threshold()
+    slope: float = threshold(gt=0, description="of the judge's log-odds")
+    likeness: float = threshold(0.0, ge=0, description="weight of the likeness of stored colours")
+    offset: float = threshold(description="log-odds of the same outfit where the judge says nothing")
 
 
 class PaperStrategy(Settings):
