@@ -24,9 +24,8 @@ from curation.forgetting.tombstones import Tombstones, read_tombstones
 from curation.fragments import Fragment, digest
 from curation.ledger import Counts, is_kept
 from curation.measured_on import PLACE, place_name
-from curation.photos.copies import Copies
+from curation.photos.copies import EXACT, Copies, find_copies
 from curation.photos.decoder_process import decoder_of
-from curation.photos.duplicates import EXACT, find_copies
 from curation.photos.heeded import heed
 from curation.photos.read import Read, without_telling
 from curation.photos.screen import Screen

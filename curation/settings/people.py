@@ -11,7 +11,34 @@ from curation.settings.base import (
     resource,
     threshold,
 )
-from curation.settings.filters import AgeSettings, NsfwSettings
+
+
+class TransformersClassifierSettings(Settings):
+    """An image classification model of transformers, as a folder with safetensors."""
+
+    backend: Literal["transformers"] = "transformers"
+    model: str = Field(description="name of a model card")
+    labels: list[str] = Field(
+        min_length=1, description="labels of the model that count; their probabilities are added"
+    )
+    batch_size: int = Field(8, ge=1, le=1024, description="pictures in one call")
+
+
+class NsfwSettings(Settings):
+    """Rejects photos by a score of the whole photo."""
+
+    by: backend_choice("classifier", TransformersClassifierSettings)  # type: ignore[valid-type]
+    max_score: float = threshold(0.3, ge=0, le=1, description="probability of the labels that count")
+
+
+class AgeSettings(Settings):
+    """Rejects every person of an identity of which a photo votes that they are a minor."""
+
+    by: backend_choice("classifier", TransformersClassifierSettings)  # type: ignore[valid-type]
+    margin: float = Field(0.4, ge=0, le=2, description="share of the face's sides by which its box is grown")
+    vote_from: float = threshold(
+        0.3, ge=0, le=1, description="least probability of the labels that count for a vote"
+    )
 
 
 class UltralyticsSettings(Settings):
@@ -259,12 +286,16 @@ class PeopleSettings(Settings):
         "kept",
         description="kept: models are asked about people whom no earlier stage ruled out; all: everyone",
     )
-    nsfw: NsfwSettings | None = Field(None, description="scores every photo first; None: no photo is")
-    age: AgeSettings | None = Field(None, description="drops minors with all their photos; None: nobody is")
+    nsfw: NsfwSettings | None = Field(
+        None, description="scores each photo before people are looked for; unset: no photo is scored"
+    )
+    age: AgeSettings | None = Field(
+        None, description="rejects identities with a vote for a minor; unset: no age is estimated"
+    )
     slice_rows: int = resource(16, ge=1, le=1024, description="photos decoded at a time per worker")
     detect: DetectSettings
     lone_faces: LoneFacesSettings | None = Field(
-        None, description="faces in nobody's box are people too; None: whoever has no box is nobody"
+        None, description="a face outside of every box makes a person too; unset: only boxes make people"
     )
     face: FaceSettings
     full_body: FullBodySettings = FullBodySettings()
