@@ -214,6 +214,7 @@ class IdentityIndex:
 
 def _default_days() -> int:
     """Of an index that an earlier version wrote."""
+    from curation.settings.identities import IdentitiesSettings  # an index is listed without settings
 
     return IdentitiesSettings().index_days
 
