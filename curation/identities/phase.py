@@ -80,7 +80,7 @@ def run_identities(context: Context, people: list[Fragment]) -> list[Fragment]:
     return run_step(
         context,
         "identities",
-        "identities",
+        context.run.identities,
         [(run.people.path(f), f.after(key), {"key": key}) for f in people],
         open_identities,
         settings.resources,

@@ -86,7 +86,7 @@ def run_photos(context: Context, sample: Sample | None = None) -> list[Fragment]
     screened = run_step(
         context,
         "photos: read",
-        "photos/_screened",
+        context.run.screened,
         [
             (path, Fragment(i, key).after(screened_hash), {"group": g, "wishes": wishes})
             for i, (path, g, key) in enumerate(listed)
@@ -102,7 +102,7 @@ def run_photos(context: Context, sample: Sample | None = None) -> list[Fragment]
     return run_step(
         context,
         "photos: copies",
-        "photos",
+        context.run.photos,
         [(context.run.screened.path(f), f.after(decided_hash), {"copies": copies}) for f in screened],
         open_copies,
         resources,
