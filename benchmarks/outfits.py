@@ -75,8 +75,11 @@ from curation.photos.phase import run_photos  # noqa: E402
 from curation.pipeline_file import load_pipeline  # noqa: E402
 from curation.progress import RunProgress  # noqa: E402
 from curation.run_folder import Run  # noqa: E402
-from curation.settings.calibration import CalibrationSettings  # noqa: E402
-from curation.settings.outfits import ClustersStrategy, PaperStrategy  # noqa: E402
+from curation.settings.outfits import (  # noqa: E402
+    CalibrationSettings,
+    ClustersStrategy,
+    PaperStrategy,
+)
 from curation.step import Context  # noqa: E402
 from curation.vlm.serving import plan_of  # noqa: E402
 from demo.run import say  # noqa: E402

@@ -17,7 +17,7 @@ from rich.progress import Progress as Bars
 
 from curation.ledger import FAILED, KEPT, REJECTED, Counts
 from curation.run_folder import HEARTBEAT_S, Run, process_mark
-from curation.settings.telemetry import TelemetrySettings
+from curation.settings.pipeline import TelemetrySettings
 
 _STATUS_EVERY_S = 2.0
 

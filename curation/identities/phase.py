@@ -18,8 +18,8 @@ from curation.ledger import DECISION, REJECTED, Counts, Outcome, at_least, is_ke
 from curation.meters import CallCounter
 from curation.run_folder import Run
 from curation.run_tables import PhaseTable
-from curation.settings.filters import AgeSettings
 from curation.settings.identities import IdentitiesSettings
+from curation.settings.people import AgeSettings
 from curation.stage import Stage
 from curation.step import Context, run_step, work_of
 from curation.storage import read_table

@@ -36,8 +36,7 @@ from curation.outfits.judge_identity import judge_identity, judge_in_words
 from curation.run_folder import Run
 from curation.settings import PipelineSettings
 from curation.settings.base import model_names
-from curation.settings.calibration import CalibrationSettings
-from curation.settings.outfits import ClustersStrategy, PaperStrategy
+from curation.settings.outfits import CalibrationSettings, ClustersStrategy, PaperStrategy
 from curation.storage import write_bytes
 
 

@@ -23,9 +23,8 @@ from curation.fingerprint import fingerprint, fingerprint_rows
 from curation.fragments import Fragment, digest
 from curation.ledger import Counts, is_kept
 from curation.meters import CallCounter, StageClock
-from curation.photos.copies import Copies
+from curation.photos.copies import EXACT, Copies, find_copies
 from curation.photos.decoder_process import decoder_of
-from curation.photos.duplicates import EXACT, find_copies
 from curation.photos.heeded import heed
 from curation.photos.measured_on import PLACE, place_name
 from curation.photos.read import Read, without_telling

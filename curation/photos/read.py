@@ -126,11 +126,11 @@ class Read(Stage):
         return int(self._settings.max_file_mib * 2**20)
 
     def _is_forgotten(self, row: dict[str, Any]) -> bool:
-        stones, max_bits = self._tombstones, self._settings.forgotten_max_bits
+        tombstones, max_bits = self._tombstones, self._settings.forgotten_max_bits
         return (
-            stones.has_url(row, self._settings.address_query)
-            or stones.has_photo(row.get("photo_id"))
-            or stones.has_picture(row.get("phash"), max_bits)
+            tombstones.has_url(row, self._settings.address_query)
+            or tombstones.has_photo(row.get("photo_id"))
+            or tombstones.has_picture(row.get("phash"), max_bits)
         )
 
     def measure(self, table: pa.Table) -> pa.Table:
@@ -174,8 +174,8 @@ class Read(Stage):
         except UnknownFormatError as error:
             return {**found, "format": str(error), "undecoded": "format"}
         except DecodeError as error:
-            return {**found, **_said(error.header), "read_error": str(error)}
-        found |= _said(header)
+            return {**found, **_header_columns(error.header), "read_error": str(error)}
+        found |= _header_columns(header)
         if rgb is None:
             return {**found, "undecoded": "too_many_pixels"}
         return {**found, "phash": perceptual_hash(rgb)}
@@ -210,7 +210,7 @@ def told_beside(metadata: str | None) -> int:
     return told if told != 1 else told_orientation(record.get(RECORD))
 
 
-def _said(header: Header | None) -> dict[str, Any]:
+def _header_columns(header: Header | None) -> dict[str, Any]:
     if header is None:
         return {}
     names = ("format", "width", "height", "orientation", "frames")
