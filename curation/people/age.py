@@ -1,7 +1,7 @@
 """Stage `age`: how likely each person is a minor. The vote counts for the whole identity, not for a photo.
 
 Nobody is rejected here: one photo of a minor that a classifier takes for an adult would slip through. The
-phase `identities` drops every person one of whose photos votes (curation/identities/minors.py).
+phase `identities` drops every person one of whose photos votes (curation/identities/phase.py).
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from curation.ledger import KEPT, Check, Outcome
 from curation.people.detect import Detect
 from curation.people.face import FaceStage
 from curation.people.person_stage import PersonStage
-from curation.settings.filters import AgeSettings
+from curation.settings.people import AgeSettings
 
 
 class Age(PersonStage):

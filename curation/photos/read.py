@@ -7,15 +7,15 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.call_counter import CallCounter
 from curation.columns import put_column
 from curation.declared import Reason
 from curation.errors import one_line
-from curation.forgetting.address import COLUMNS
-from curation.forgetting.tombstones import Tombstones
+from curation.excluded.address import COLUMNS
+from curation.excluded.opt_out import OPTED_OUT, OptOuts
+from curation.excluded.tombstones import Tombstones
 from curation.ledger import FAILED, REJECTED, Outcome, failed, kept, rule_rows
+from curation.meters import CallCounter
 from curation.photos.decode import VERSION, DecodeError, Header, OpenPhoto, UnknownFormatError, open_photo
-from curation.photos.opt_out import OPTED_OUT, OptOuts
 from curation.photos.perceptual_hash import perceptual_hash
 from curation.settings.photos import ScreenSettings
 from curation.settings.source import SourceSettings
@@ -126,11 +126,11 @@ class Read(Stage):
         return int(self._settings.max_file_mib * 2**20)
 
     def _is_forgotten(self, row: dict[str, Any]) -> bool:
-        stones, max_bits = self._tombstones, self._settings.forgotten_max_bits
+        tombstones, max_bits = self._tombstones, self._settings.forgotten_max_bits
         return (
-            stones.has_url(row, self._settings.address_query)
-            or stones.has_photo(row.get("photo_id"))
-            or stones.has_picture(row.get("phash"), max_bits)
+            tombstones.has_url(row, self._settings.address_query)
+            or tombstones.has_photo(row.get("photo_id"))
+            or tombstones.has_picture(row.get("phash"), max_bits)
         )
 
     def measure(self, table: pa.Table) -> pa.Table:
@@ -174,8 +174,8 @@ class Read(Stage):
         except UnknownFormatError as error:
             return {**found, "format": str(error), "undecoded": "format"}
         except DecodeError as error:
-            return {**found, **_said(error.header), "read_error": str(error)}
-        found |= _said(header)
+            return {**found, **_header_columns(error.header), "read_error": str(error)}
+        found |= _header_columns(header)
         if rgb is None:
             return {**found, "undecoded": "too_many_pixels"}
         return {**found, "phash": perceptual_hash(rgb)}
@@ -210,7 +210,7 @@ def told_beside(metadata: str | None) -> int:
     return told if told != 1 else told_orientation(record.get(RECORD))
 
 
-def _said(header: Header | None) -> dict[str, Any]:
+def _header_columns(header: Header | None) -> dict[str, Any]:
     if header is None:
         return {}
     names = ("format", "width", "height", "orientation", "frames")
