@@ -166,8 +166,8 @@ _Buckets = Annotated[tuple[_Size, ...], Setting(strict=False, min_length=1)]
 class DataSettings(Settings):
     """What is read, and how."""
 
-    height_px: int = Setting(1024, ge=64, multiple_of=64)
-    width_px: int = Setting(1024, ge=64, multiple_of=64)
+    height_px: int = Setting(1024, ge=64, multiple_of=64, description="of targets; see buckets")
+    width_px: int = Setting(1024, ge=64, multiple_of=64, description="of targets; see buckets")
     buckets: Literal["one", "area"] | _Buckets = Setting(
         "one",
         description="one: all targets have height_px and width_px; area: sizes of about that area, in steps "
@@ -184,7 +184,7 @@ class DataSettings(Settings):
     regions: list[str] = Setting(default_factory=list, description="that both photos of a pair must show")
     threads: int = Setting(2, ge=1, description="that read and decode, of each rank")
     ahead: int = Setting(2, ge=1, description="batches in work besides the one in use")
-    seed: int = Setting(0, ge=0)
+    seed: int = Setting(0, ge=0, description="of the order, of what is drawn and of new weights")
     max_broken: int = Setting(100, ge=0, description="samples of an epoch that may be unreadable")
     validation_batches: int = Setting(4, ge=1, description="of each rank")
 

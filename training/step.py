@@ -35,16 +35,16 @@ class LoopSettings(Settings):
 
     steps: int = Field(ge=1, description="optimiser steps of the whole run, resumed parts included")
     accumulate: int = Field(1, ge=1, description="batches of each rank in one step")
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Literal["bf16", "fp32"] = Field("bf16", description="bf16: autocast; frozen parts lie in bf16")
     shard: bool | None = Field(
         None, description="what is trained over the ranks (FSDP2); none: where it is above 2e9 parameters"
     )
     optimiser: OptimiserSettings = OptimiserSettings()
-    ema_decay: float = Field(0.9999, ge=0, lt=1)
+    ema_decay: float = Field(0.9999, ge=0, lt=1, description="of the moving averages of what is trained")
     read_every: int = Field(50, ge=1, description="steps between two reads of what lies on the device")
     checkpoints: str | None = Field(None, description="folder or URL, instead of checkpoints/ of the run")
     checkpoint_every: int = Field(1000, ge=1, description="steps")
-    keep_checkpoints: int = Field(3, ge=1)
+    keep_checkpoints: int = Field(3, ge=1, description="of the last ones")
     keep_every: int | None = Field(None, ge=1, description="steps; checkpoints of their multiples stay")
     validate_every: int = Field(1000, ge=1, description="steps")
     wandb: str | None = Field(

@@ -9,11 +9,13 @@ python -m tests.house.training_reference --check    exit code 1 where they are n
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
-from tests.house.reference import Key, keys_of
+from tests.house.reference import Key, keys_of, shown
 from training.bases.sdxl import Sdxl
 from training.data import DataSettings
 from training.evaluation.settings import EvaluationSettings
@@ -39,8 +41,17 @@ _HEAD = "| key | default | values | |\n|---|---|---|---|\n"
 
 
 def keys(name: str) -> Iterator[Key]:
-    """The keys of one table."""
-    yield from keys_of(TABLES[name], "", set())
+    """The keys of one table; a part may have other defaults here than where its class declares them."""
+    whole = TABLES[name].model_construct()
+    for key in keys_of(TABLES[name], "", set()):
+        value: Any = whole
+        for part in key.path.split("."):
+            value = getattr(value, part, None)
+        yield key if value is None or isinstance(value, BaseModel) else replace(key, default=_shown(value))
+
+
+def _shown(value: Any) -> str:
+    return f"`[{', '.join(map(str, value))}]`" if isinstance(value, tuple) else shown(value)
 
 
 def written(text: str) -> str:

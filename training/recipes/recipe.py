@@ -23,9 +23,9 @@ class DropoutSettings(Settings):
     The paper does not state its rates: these are ours.
     """
 
-    identity: float = Setting(0.05, ge=0, le=1)
-    text: float = Setting(0.05, ge=0, le=1)
-    both: float = Setting(0.05, ge=0, le=1)
+    identity: float = Setting(0.05, ge=0, le=1, description="without identity")
+    text: float = Setting(0.05, ge=0, le=1, description="without text")
+    both: float = Setting(0.05, ge=0, le=1, description="without either")
     region: float = Setting(0.15, ge=0, le=1, description="of each region")
 
     @model_validator(mode="after")

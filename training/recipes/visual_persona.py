@@ -27,7 +27,9 @@ from training.settings import Settings
 class VisualPersonaSettings(Settings):
     """All that the method depends on; the sizes default to the released model's."""
 
-    stage: Literal["shared_queries", "region_queries"] = "region_queries"
+    stage: Literal["shared_queries", "region_queries"] = Setting(
+        "region_queries", description="shared_queries: the first stage; region_queries: the second"
+    )
     dino: DinoSettings = DinoSettings()
     decoder: DecoderSettings = DecoderSettings()
     dropout: DropoutSettings = DropoutSettings()
