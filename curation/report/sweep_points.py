@@ -1,7 +1,7 @@
 """The points of a sweep: what a run would keep with each value of a threshold, from what it stored.
 
 The code of the stages decides again, so a point says what a run with that setting would; identities are
-clustered again. What a looser rule lets through, and no later model was asked about, is counted as unmeasured.
+clustered again. What a looser rule lets through, and no later model was asked about, counts as unmeasured.
 """
 
 from collections.abc import Iterator, Sequence
