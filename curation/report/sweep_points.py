@@ -208,15 +208,15 @@ def _main_kept(truth: Truth, table: pa.Table) -> int:
     """Kept people that are a main person of the truth, by the boxes that fit best."""
     right = 0
     for row in table.select(["photo_id", "boxes", "person_verdicts"]).to_pylist():
-        there = truth.people.get(row["photo_id"], [])
+        people = truth.people.get(row["photo_id"], [])
         boxes = [
             box
             for box, verdict in zip(row["boxes"] or [], row["person_verdicts"], strict=False)
             if verdict == KEPT
         ]
-        true = np.array([person["box"] for person in there]).reshape(-1, 4)
+        true = np.array([person["box"] for person in people]).reshape(-1, 4)
         for match in match_boxes(np.array(boxes).reshape(-1, 4), true):
-            right += match is not None and bool(there[match]["main"])
+            right += match is not None and bool(people[match]["main"])
     return right
 
 
