@@ -19,7 +19,7 @@ from curation.identities.phase import Identity
 from curation.outfits.phase import Outfits
 from curation.people.stages import STAGES as PEOPLE
 from curation.photos.screen import Screen
-from curation.report.sweep_points import (
+from curation.report.sweep_counts import (
     Question,
     Sweep,
     sweep_identities,

@@ -1,7 +1,6 @@
-"""The points of a sweep: what a run would keep with each value of a threshold, from what it stored.
+"""What a threshold would keep at each of its values, from what the run stored.
 
-The code of the stages decides again, so a point says what a run with that setting would; identities are
-clustered again. What a looser rule lets through, and no later model was asked about, counts as unmeasured.
+Rows are decided again by the stages' own code, pairs are cut elsewhere, faces are clustered again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.call_counter import CallCounter
 from curation.columns import list_array
 from curation.evaluation.answers import read_answers
 from curation.evaluation.boxes import match_boxes
@@ -22,6 +20,7 @@ from curation.evaluation.whose_face import who_is_shown, whose_faces
 from curation.fragments import Fragment
 from curation.identities.assign import assign
 from curation.ledger import FAILED, KEPT, NOT_MEASURED
+from curation.meters import CallCounter
 from curation.models import Model
 from curation.people.chain import ChainContext
 from curation.people.stages import people_stages
@@ -220,6 +219,32 @@ def _main_kept(truth: Truth, table: pa.Table) -> int:
     return right
 
 
+def sweep_pairs(asked: Question) -> Sweep:
+    """Pairs that the judge would call the same. Another cut would also ask about other pairs: those are
+    not in it. Precision and recall are of the pairs that are one person in one outfit."""
+    pairs = [
+        (pair["a"], pair["b"], pair["score"])
+        for table in Run(asked.run).outfits.tables(["pairs"])
+        for shown in table["pairs"].to_pylist()
+        for pair in shown or []
+        if pair["score"] is not None
+    ]
+    is_same: list[bool] = []
+    if asked.truth is not None:
+        true = who_is_shown(read_answers(asked.run, asked.truth).looked_at)
+        is_same = [same_outfit(true.get(a), true.get(b)) for a, b, _ in pairs]
+    points = []
+    for value, _ in asked.settings:
+        answers = [score >= value for _, _, score in pairs]
+        precision = recall = None
+        if asked.truth is not None:
+            right = sum(yes and same for yes, same in zip(answers, is_same, strict=True))
+            precision, recall = share(right, sum(answers)), share(right, sum(is_same))
+        points.append(Point(value, sum(answers), 0, precision, recall))
+    says = f"pairs that the judge calls the same, of {len(pairs)} that it was asked and could tell"
+    return asked.answer("pairs", says, len(pairs), points)
+
+
 def sweep_identities(asked: Question) -> Sweep:
     """Identities with two people's photos or more. Precision and recall are those of pairs of people that
     were put together (docs/operating.md, identity_pairwise_*)."""
@@ -252,29 +277,3 @@ def sweep_identities(asked: Question) -> Sweep:
         points.append(Point(value, kept, 0, precision, recall))
     says = f"identities with two photos or more, of {seen} people whose faces were compared"
     return asked.answer("identities", says, seen, points)
-
-
-def sweep_pairs(asked: Question) -> Sweep:
-    """Pairs that the judge would call the same. Another cut would also ask about other pairs: those are
-    not in it. Precision and recall are of the pairs that are one person in one outfit."""
-    pairs = [
-        (pair["a"], pair["b"], pair["score"])
-        for table in Run(asked.run).outfits.tables(["pairs"])
-        for shown in table["pairs"].to_pylist()
-        for pair in shown or []
-        if pair["score"] is not None
-    ]
-    is_same: list[bool] = []
-    if asked.truth is not None:
-        true = who_is_shown(read_answers(asked.run, asked.truth).looked_at)
-        is_same = [same_outfit(true.get(a), true.get(b)) for a, b, _ in pairs]
-    points = []
-    for value, _ in asked.settings:
-        answers = [score >= value for _, _, score in pairs]
-        precision = recall = None
-        if asked.truth is not None:
-            right = sum(yes and same for yes, same in zip(answers, is_same, strict=True))
-            precision, recall = share(right, sum(answers)), share(right, sum(is_same))
-        points.append(Point(value, sum(answers), 0, precision, recall))
-    says = f"pairs that the judge calls the same, of {len(pairs)} that it was asked and could tell"
-    return asked.answer("pairs", says, len(pairs), points)
