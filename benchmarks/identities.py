@@ -57,7 +57,7 @@ PLANNED = 10_000_000
 PARTS = ("sizes", "distractors", "collections", "plan")
 _OURS = [
     "attach", "cluster", "control", "exact_cosines", "false_match", "graph", "grouping", "linking", "search",
-    "vectors",
+    "settling", "vectors",
 ]  # fmt: skip
 CODE = [
     *(f"curation/identities/{name}.py" for name in _OURS),

@@ -29,10 +29,7 @@ def build_edges(
     """
     left, right = pairs.left, pairs.right
     least = np.where(blocks[left] == blocks[right], cosines.inside, cosines.between)
-    keep = pairs.cosine >= least.astype(np.float32)
-    keep &= seeds[left] & seeds[right] & (photos[left] != photos[right])
-    if settings.hints == "separate":
-        keep &= (hints[left] < 0) | (hints[right] < 0) | (hints[left] == hints[right])
+    keep = (pairs.cosine >= least.astype(np.float32)) & may_join(pairs, photos, hints, seeds, settings)
     left, right, cosine = left[keep], right[keep], pairs.cosine[keep]
     place = _places(left, right, cosine)
     near = place < settings.neighbours  # [2, edges]: among the k nearest of the left, of the right
@@ -43,6 +40,17 @@ def build_edges(
         for edge in one_sided.tolist():
             keep[edge] = lists.shared(left[edge], right[edge]) >= settings.min_shared
     return Pairs(left[keep], right[keep], cosine[keep])
+
+
+def may_join(
+    pairs: Pairs, photos: np.ndarray, hints: np.ndarray, seeds: np.ndarray, settings: IdentitiesSettings
+) -> np.ndarray:
+    """bool [pairs]: both faces are good enough to link, and neither a photo nor a hint keeps them apart."""
+    left, right = pairs.left, pairs.right
+    may = seeds[left] & seeds[right] & (photos[left] != photos[right])
+    if settings.hints == "separate":
+        may &= (hints[left] < 0) | (hints[right] < 0) | (hints[left] == hints[right])
+    return may
 
 
 def _places(left: np.ndarray, right: np.ndarray, cosine: np.ndarray) -> np.ndarray:

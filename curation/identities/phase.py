@@ -21,7 +21,7 @@ from curation.stage import Stage
 from curation.step import Context, run_step, work_of
 from curation.storage import exists, filesystem, join, list_names, read_table, remove, write_table
 
-VERSION = 7
+VERSION = 8
 ASSIGNED = pa.schema(
     [
         ("fragment", pa.int32()),
