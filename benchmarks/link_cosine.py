@@ -2,8 +2,9 @@
 
 For a strong and a weak embedder (benchmarks/synthetic_faces.py), from 60 faces on, with 0 to 10,000 pairs of
 strangers known: the cosine that is measured, pairwise F, precision and recall with it, and the best F that
-any fixed cosine has with a precision of 0.97, told by the truth and averaged over the same worlds. Sizes up to
-500 faces are drawn sixteen times, 1,000 eight times, 2,000 four times. Prints a table and, last, one line of JSON.
+any fixed cosine has with a precision of 0.97, told by the truth and averaged over the same worlds. Up to 500
+faces, sixteen worlds are drawn of a size, eight of 1,000 faces, four of 2,000. Prints a table and, last, one
+line of JSON.
 """
 
 import argparse

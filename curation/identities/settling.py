@@ -27,7 +27,7 @@ Grouped = TypeVar("Grouped")
 
 _STEP = 0.01
 _FURTHEST = 10  # steps down at once: what lies far below was not open to the clusters at hand
-_ROUNDS = 12  # no collection that we drew needed more than five
+_ROUNDS = 12  # no collection that we drew needed more than eight
 _LEFT_APART = 2.0  # ours: with 1.5, 1,000 drawn faces lose .03 of pairwise F; with 2.5, .02 of precision
 _CHANCE = 0.3  # ours: of the deviation of a count, what says nothing; of some hundred pairs more than NEARLY
 _HIGHEST = 0.95
