@@ -5,7 +5,7 @@ ENGINE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 READY := $(VENV)/.ready-$(ENGINE)
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test numeric check docs licences sbom lock clean
+.PHONY: setup demo quick test numeric check docs licences promises reference sbom lock clean
 
 setup: $(READY)
 
@@ -19,6 +19,10 @@ $(READY): requirements/$(ENGINE).txt requirements/uv.txt pyproject.toml
 # The whole product on a rendered world: runs/demo/results.html and a table against the truth.
 demo: $(READY)
 	$(BIN)/python -m demo
+
+# After each change: format, lint, types, and the tests of changed packages that start no heavy engine.
+quick: $(READY)
+	$(BIN)/python -m tests.house.quick
 
 # Whole files for two workers, in the order of tests/conftest.py.
 TWO := -n 2 --dist loadfile --no-loadscope-reorder
@@ -58,6 +62,14 @@ lock: $(READY)
 # docs/licences.md: what is installed and the weights, with their licences.
 licences: $(READY)
 	$(BIN)/python -m requirements.licences
+
+# docs/promises.md: what is promised, from the names of the tests.
+promises: $(READY)
+	$(BIN)/python -m tests.house.promises
+
+# The tables of keys in docs/pipelines.md, from the settings.
+reference: $(READY)
+	$(BIN)/python -m tests.house.reference
 
 # A bill of materials as CycloneDX JSON.
 sbom: $(READY)

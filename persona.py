@@ -22,7 +22,7 @@ _STORE_CLIENTS = ("aiobotocore", "aiohttp", "botocore")  # whose errors of a sto
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command. Returns 0, 1 (it ran, the result is bad) or 2 (bad usage or config)."""
     words = sys.argv[1:] if arguments is None else list(arguments)
-    parser = _parser(words[0] if words else "")
+    parser = _parser(words)
     options = parser.parse_args(words)
     from curation.errors import PersonaError, printable
 
@@ -48,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser(command: str) -> argparse.ArgumentParser:
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    command = words[0] if words else ""
     parser = Parser(
         prog="persona",
         description="Curate photos of people into shards of person × outfit groups.",
@@ -175,11 +176,10 @@ def _parser(command: str) -> argparse.ArgumentParser:
 
     shards = commands.add_parser("shards", help="verify, count, merge, split, export and change datasets")
     if command == "shards":
-        from shards.tools.commands import mount
-        from shards.tools.handover_commands import mount as mount_handover
+        from shards.tools.actions import mount
         from training.latent_commands import mount as mount_latents
 
-        mount_latents(mount_handover(mount(shards)))
+        mount_latents(mount(shards, words[1] if len(words) > 1 else ""))
 
     from training.commands import mount as mount_training
 
@@ -244,10 +244,10 @@ def _curate(options: argparse.Namespace) -> int:
 
 def _retry(options: argparse.Namespace) -> int:
     from curation.retry import forget_failures
-    from curation.run_folder import pipeline_of, run_at
+    from curation.run_folder import Run, run_at
 
     run = run_at(options.folder)
-    name, pipeline = pipeline_of(run)
+    name, pipeline = Run(run).pipeline()
     forgotten = forget_failures(run)
     if not options.quiet and options.log_format != "json":
         print(f"{forgotten} failed measurements are taken up again", file=sys.stderr)
@@ -263,8 +263,8 @@ def _run(
     also: dict[str, Any] | None = None,
 ) -> int:
     """Runs the phases, and prints what came out, with what else --json is to say."""
+    from curation.curate import curate
     from curation.nothing_left import nothing_left
-    from curation.run import curate
     from curation.status import summary_lines
 
     job, engine = _start(run, pipeline, options, commercial)
@@ -300,7 +300,7 @@ def _start(run: str, pipeline: Any, options: argparse.Namespace, commercial: boo
     check_wishes(run, pipeline)
     list_units(pipeline.source)
     if pipeline.identities.index is not None:
-        from curation.identities.index import open_index
+        from curation.identities.extend import open_index
 
         open_index(pipeline, models)
     engine: Engine = InlineEngine()

@@ -73,9 +73,12 @@ from curation.people.phase import run_people  # noqa: E402
 from curation.photos.phase import run_photos  # noqa: E402
 from curation.pipeline_file import load_pipeline  # noqa: E402
 from curation.progress import RunProgress  # noqa: E402
-from curation.run_folder import write_run  # noqa: E402
-from curation.settings.calibration import CalibrationSettings  # noqa: E402
-from curation.settings.outfits import ClustersStrategy, PaperStrategy  # noqa: E402
+from curation.run_folder import Run  # noqa: E402
+from curation.settings.outfits import (  # noqa: E402
+    CalibrationSettings,
+    ClustersStrategy,
+    PaperStrategy,
+)
 from curation.step import Context  # noqa: E402
 from curation.vlm.serving import plan_of  # noqa: E402
 from demo.run import say  # noqa: E402
@@ -221,7 +224,7 @@ class Minutes:
 
 def before_outfits(job: Job, engine_name: str) -> None:
     """The phases photos, people and identities, and the people brought together."""
-    write_run(job, PIPELINE)
+    Run(job.run).write_settings(PIPELINE, job.pipeline, job.models)
     engine = InlineEngine() if engine_name == "inline" else RayEngine(job.pipeline.engine, None, 2)
     try:
         context = Context(job, engine, RunProgress(job.run))

@@ -34,7 +34,7 @@ from benchmarks.reading_samples import dataset  # noqa: E402
 from shards.reading.folder import DatasetFolder  # noqa: E402
 from shards.reading.loader import Loader  # noqa: E402
 from shards.reading.photo_batches import PhotoBatches  # noqa: E402
-from shards.reading.plan import Position  # noqa: E402
+from shards.reading.steps import Position  # noqa: E402
 from shards.remote.disk_cache import DiskCache  # noqa: E402
 
 GOOD_DAY = Faults(latency_s=0.02)

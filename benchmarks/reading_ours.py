@@ -24,7 +24,7 @@ from shards.reading.folder import DatasetFolder, Sample
 from shards.reading.loader import Batch, Loader
 from shards.reading.order import EpochOrder
 from shards.reading.photo_batches import PhotoBatches
-from shards.reading.plan import Position
+from shards.reading.steps import Position
 
 BATCH = 64
 PHOTO_PX = 512

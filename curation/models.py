@@ -2,12 +2,13 @@
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from curation.errors import ConfigError
 from curation.settings import PipelineSettings
-from curation.settings.base import model_names
+from curation.settings.base import Settings, model_names
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class Model:
 
 
 Models = dict[str, Model]
+
+
+def used_models(settings: Settings, models: Mapping[str, Model]) -> Models:
+    """The models that settings name, by card name."""
+    return {name: models[name] for _, name in model_names(settings)}
 
 
 def model_folders(pipeline: PipelineSettings) -> list[Path]:

@@ -6,24 +6,9 @@ The run is whole and its ledger right, but nobody wants an empty dataset for a s
 from collections import Counter
 from typing import Any
 
-from curation.fragments import list_fragments
+from curation.funnel import setting_behind
 from curation.ledger import plural
-from curation.report.thresholds import THRESHOLDS
-from curation.storage import join, read_table
-
-# Of reasons that no number decides; those that one does are in curation/report/thresholds.py.
-_SETTINGS = {
-    ("screen", "animated"): "photos.screen.animated",
-    ("screen", "format"): "photos.screen.formats",
-    ("screen", "forgotten"): "photos.screen.forgotten",
-    ("screen", "licence"): "photos.screen.licences",
-    ("screen", "no_consent"): "photos.screen.consent",
-    ("screen", "opted_out"): "photos.screen.opt_out",
-    ("nsfw", "nsfw"): "people.nsfw.max_score",
-    ("face", "no_face"): "people.face",
-    ("full_body", "from_face"): "people.full_body",
-    ("minor", "minor"): "people.age",
-}
+from curation.run_folder import Run
 
 
 def nothing_left(run: str, stages: list[dict[str, Any]]) -> str | None:
@@ -38,8 +23,7 @@ def nothing_left(run: str, stages: list[dict[str, Any]]) -> str | None:
         return None
     stage, total, unit = entry["stage"], entry["in"], entry["unit"]
     reason, number = max(entry["reasons"].items(), key=lambda item: item[1])
-    threshold = THRESHOLDS.get((stage, reason))
-    setting = threshold.key if threshold else _SETTINGS.get((stage, reason))
+    setting = setting_behind(stage, reason)
     detail = _commonest_detail(run, stage, reason) if entry["phase"] == "photos" else ""
     cause = f"{number} by {reason}" + (f" ({detail})" if detail else "")
     where = f"; the setting is {setting}" if setting else ""
@@ -51,9 +35,8 @@ def nothing_left(run: str, stages: list[dict[str, Any]]) -> str | None:
 
 def _commonest_detail(run: str, stage: str, reason: str) -> str:
     """What was said most often of photos with a reason, in the first fragment that has it."""
-    folder = join(run, "photos")
-    for fragment in list_fragments(folder):
-        rows = read_table(join(folder, fragment.name), ["decisions"])["decisions"].to_pylist()
+    for table in Run(run).photos.tables(["decisions"]):
+        rows = table["decisions"].to_pylist()
         ruled = (decision for decisions in rows for decision in decisions)
         said = Counter(d["detail"] for d in ruled if (d["stage"], d["reason"]) == (stage, reason))
         if said:

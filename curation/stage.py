@@ -11,35 +11,39 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from curation.columns import put_column
+from curation.declared import Declared
 from curation.fingerprint import fingerprint
-from curation.ledger import Stamp
+from curation.ledger import Check, Stamp
 from curation.models import Model
+from curation.run_tables import MeasuredRows
 from curation.settings.base import Settings
 from curation.stage_clock import StageClock
-from curation.storage import exists, join, read_table, write_table
+from curation.storage import exists, read_table, write_table
 
 
-class Stage:
-    """Base of all stages. A subclass sets the class variables and overrides what it needs.
+class Stage(Declared):
+    """Base of all stages. A subclass declares what `Declared` lists, and overrides what it needs.
 
-    name     what decisions are stamped with
-    unit     what one decision is about: photo, person, identity
     fills    the columns that `measure` writes; empty where nothing is measured
     needs    names of the stages whose measurements this one's measurements build on
     version  raised when the code changes what is measured
     """
 
-    name: ClassVar[str]
-    unit: ClassVar[str] = "photo"
     fills: ClassVar[pa.Schema] = pa.schema([])
     needs: ClassVar[tuple[str, ...]] = ()
     version: ClassVar[int] = 1
 
     def __init__(self, settings: Settings, models: Sequence[Model] = ()) -> None:
+        self.settings: Any = settings
         self.models = tuple(models)
         revisions = ", ".join(model.revision for model in self.models)
         self.stamp = Stamp(self.name, revisions, settings.hash())
         self._measured_with = settings.measurement()
+
+    def check(self, reason: str, score: float) -> Check:
+        """A number beside the setting that the threshold with this reason names."""
+        declared = next(threshold for threshold in self.thresholds if threshold.reason == reason)
+        return declared.check(score, getattr(self.settings, declared.field))
 
     def measured_with(self) -> dict[str, Any]:
         """What a measurement of this stage depends on, the stages in `needs` aside."""
@@ -87,7 +91,7 @@ _ROW_ID = "measured_on"
 
 
 class Measurements:
-    """What stages measured, on disk: `_measured/STAGE-HASH/ROWS.parquet` in a phase's folder.
+    """What stages measured, on disk: a file STAGE-HASH/ROWS for each stage and set of rows.
 
     HASH covers the stage's models and settings and those of the stages it needs; ROWS is a hash of
     the fragment's source_keys. Beside each row lies what it was measured on (`row_ids`: the content
@@ -95,8 +99,8 @@ class Measurements:
     replaced is measured anew by itself.
     """
 
-    def __init__(self, folder: str, stages: Sequence[Stage]) -> None:
-        self._folder = folder
+    def __init__(self, files: MeasuredRows, stages: Sequence[Stage]) -> None:
+        self._files = files
         self.hashes: dict[str, str] = {}
         for stage in stages:
             below = [self.hashes[name] for name in stage.needs]
@@ -122,7 +126,7 @@ class Measurements:
 
     def _path(self, stage: Stage, table: pa.Table) -> str:
         rows = fingerprint(table["source_key"].to_pylist())
-        return join(self._folder, "_measured", f"{stage.name}-{self.hashes[stage.name]}", f"{rows}.parquet")
+        return self._files.path(f"{stage.name}-{self.hashes[stage.name]}", rows)
 
 
 def run_chain(

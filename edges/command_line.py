@@ -1,5 +1,4 @@
-"""A command of `persona`, as all its parts make theirs: one line of help, an example, what it runs, and
-what is wrong in one line."""
+"""Commands of `persona`: a parser, one line of help, an example, what is run, and errors of one line."""
 
 import argparse
 import sys
@@ -19,7 +18,7 @@ class Parser(argparse.ArgumentParser):
 
     def _parse_optional(self, arg_string: str) -> Any:
         if arg_string.startswith("-") and not arg_string.startswith("--") and arg_string != "-h":
-            return None  # argparse's word for: no option
+            return None  # by which argparse means: no option
         return super()._parse_optional(arg_string)
 
 
@@ -34,7 +33,7 @@ def add_command(commands: Any, name: str, run: Run, says: str, example: str) -> 
 
 
 def refused(error: BaseException | str, code: int = 2) -> int:
-    """Says on stderr, in one line, what is wrong. Returns the exit code."""
+    """Prints on stderr, in one line, what is wrong. Returns the exit code."""
     print(f"persona: {' '.join(str(error).split())[:1000]}", file=sys.stderr)
     return code
 

@@ -1,4 +1,4 @@
-"""What our clients of a model's server go by: where its API is, no proxy, bounded answers, when to ask again.
+"""Requests to the server of a model: addresses, no proxy, bounded answers, when a request is sent again.
 
 Curation asks with many requests at a time (curation/vlm/client.py) and training with a few; both import
 this.
@@ -15,7 +15,7 @@ import urllib.request
 from typing import Any
 
 KEY_VARIABLE = "PERSONA_VLM_KEY"
-"""The environment's key of a server that asks for one."""
+"""Environment variable with the key of a server that asks for one."""
 MAX_RESPONSE_BYTES = 2**20
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _BLOCK = 1 << 16
@@ -39,7 +39,7 @@ def base_of(endpoint: str) -> str:
 
 
 def chat_url(endpoint: str) -> str:
-    """Where questions go."""
+    """URL of the server's chat completions."""
     return f"{base_of(endpoint)}/v1/chat/completions"
 
 
@@ -72,9 +72,9 @@ def request(url: str, key: str | None, timeout_s: float, body: bytes | None = No
 
 
 def ask(url: str, key: str | None, payload: Any, timeout_s: float, retries: int) -> str:
-    """The text of a chat completion. A question that meets trouble is sent again, later each time.
+    """The text of a chat completion. A request that fails is sent again, later each time.
 
-    Raises OSError or MalformedResponseError, the last trouble, after `retries` further attempts; at once
+    Raises OSError or MalformedResponseError, the last error, after `retries` further attempts; at once
     for a status that would not change.
     """
     body = json.dumps(payload).encode()
@@ -85,7 +85,7 @@ def ask(url: str, key: str | None, payload: Any, timeout_s: float, retries: int)
         try:
             return text_of(json.loads(request(url, key, timeout_s, body)))
         except StatusError as error:
-            if attempt == retries or not worth_again(error.status):
+            if attempt == retries or not is_transient(error.status):
                 raise
         except json.JSONDecodeError:
             if attempt == retries:
@@ -97,7 +97,7 @@ def ask(url: str, key: str | None, payload: Any, timeout_s: float, retries: int)
 
 
 def text_of(response: Any) -> str:
-    """What the model said in a chat completion. Raises MalformedResponseError."""
+    """The text of a chat completion. Raises MalformedResponseError."""
     try:
         text = response["choices"][0]["message"]["content"]
     except (KeyError, IndexError, TypeError):
@@ -107,8 +107,8 @@ def text_of(response: Any) -> str:
     return text
 
 
-def worth_again(status: int) -> bool:
-    """Whether the same request may be answered later: the server is busy, or in trouble of its own."""
+def is_transient(status: int) -> bool:
+    """Whether the same request may be answered later: the server is busy, or has an error of its own."""
     return status == 429 or status >= 500
 
 
@@ -119,12 +119,12 @@ def pause_s(question: str, attempt: int) -> float:
 
 
 def server_message(data: bytes) -> str:
-    """What a server says of an error, as one short line: never the request's own pictures."""
+    """The message of a server's error, as one short line: never the request's own pictures."""
     text = data.decode("utf-8", "replace")
     try:
-        said: Any = json.loads(text)
-        said = said.get("error", said)
-        text = str(said.get("message", said) if isinstance(said, dict) else said)
+        parsed: Any = json.loads(text)
+        parsed = parsed.get("error", parsed)
+        text = str(parsed.get("message", parsed) if isinstance(parsed, dict) else parsed)
     except (ValueError, AttributeError):
         pass
     text = re.sub(r"[A-Za-z0-9+/=]{80,}", "…", " ".join(text.split()))

@@ -16,8 +16,44 @@ SEED = 11
 for _name in ("no_proxy", "NO_PROXY"):
     os.environ[_name] = ",".join(filter(None, (os.environ.get(_name), "127.0.0.1", "localhost")))
 
-# Few tests that take minutes: whoever begins one of these last ends alone.
-_LONG_FILES = ("test_vlm_server.py", "test_cluster.py")
+# Files that take longest, longest first: whoever begins one of these last ends alone.
+_LONG_FILES = (
+    "curation/vlm/test_vlm_server.py",
+    "curation/test_cluster.py",
+    "curation/test_engine.py",
+    "demo/test_demo_vlm.py",
+    "curation/vlm/test_vlm_client.py",
+    "house/test_faults.py",
+    "curation/forgetting/test_forgetting_in_store.py",
+    "training/test_second_base.py",
+    "house/test_extending.py",
+)
+
+# Files whose tests start engines or processes that take long: `make quick` leaves them out.
+_HEAVY_FILES = frozenset(
+    {
+        *_LONG_FILES,
+        "curation/photos/test_real_photos.py",
+        "demo/test_demo_measure.py",
+        "demo/test_demo_training.py",
+        "house/test_docs_commands.py",
+        "house/test_docs_site.py",
+        "house/test_fuzz.py",
+        "house/test_hostile_corpus.py",
+        "house/test_processors.py",
+        "training/test_ranks.py",
+    }
+)
+_HEAVY_FIXTURES = frozenset({"ray_address", "s3", "server", "browser"})
+
+
+def _name_of(item: pytest.Item) -> str:
+    return item.path.relative_to(ROOT / "tests").as_posix()
+
+
+def is_heavy(item: pytest.Item) -> bool:
+    """Whether a test starts a cluster, a server, a browser, or other processes that take long."""
+    return _name_of(item) in _HEAVY_FILES or not _HEAVY_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -27,7 +63,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     tests = Counter(item.path for item in items)
 
     def turn(item: pytest.Item) -> tuple[int, int, str]:
-        name = item.path.name
+        name = _name_of(item)
         first = _LONG_FILES.index(name) if name in _LONG_FILES else len(_LONG_FILES)
         return first, -tests[item.path], str(item.path)
 

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from shards.reading.loader import Loader
+from shards.reading.source import Source
 
 
-class Values:
+class Values(Source):
     """A source of given values."""
 
     def __init__(self, values: Sequence[Any]) -> None:

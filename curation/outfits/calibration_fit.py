@@ -12,7 +12,7 @@ import numpy as np
 
 from curation.outfits.evidence import Weights, closeness
 from curation.outfits.fit import platt
-from curation.settings.calibration import CalibrationSettings
+from curation.settings.outfits import CalibrationSettings
 
 LOST = 0.005
 """Share of the same pairs that the low cut may lose."""

@@ -17,7 +17,7 @@ from curation.ledger import Outcome, at_least, failed, judged
 from curation.outfits.evidence import Weights, log_odds_of
 from curation.outfits.judge import Answer, logit, probability
 from curation.outfits.strategy import Ask, Strategy, Verdicts
-from curation.settings.outfits import ClustersStrategy
+from curation.settings.outfits import ClustersRules, ClustersStrategy
 
 _ASKED_OF_A_SPLIT = 2  # other photos at least, before an outfit is taken for one
 # Of drawn people with 24 photos in four outfits (tests/drawn_judge.py) one check an outfit leaves 1.3 % wrong
@@ -78,7 +78,7 @@ class _Person:
     """One person's outfits while they come about. Its methods are parts of the strategy's generator."""
 
     def __init__(
-        self, ids: Sequence[str], alike: np.ndarray, settings: ClustersStrategy, asks_regions: bool
+        self, ids: Sequence[str], alike: np.ndarray, settings: ClustersRules, asks_regions: bool
     ) -> None:
         self.settings = settings
         self.outfits: list[list[int]] = []
@@ -90,9 +90,9 @@ class _Person:
         self._said: dict[tuple[int, int], list[float]] = {}
         self._error: dict[tuple[int, int], str] = {}
         self._placed = [_Placed() for _ in ids]
-        self._accept = logit(settings.accept or 0.5)
-        self._sure_same = logit(settings.sure_same or 0.5)
-        self._sure_other = logit(settings.sure_other or 0.5)
+        self._accept = logit(settings.accept)
+        self._sure_same = logit(settings.sure_same)
+        self._sure_other = logit(settings.sure_other)
 
     def place(self, photo: int) -> Generator[list[Ask], list[Answer], None]:
         """Puts a photo into the first outfit that takes it, the likeliest first, or into a new one."""
@@ -251,7 +251,7 @@ class _Person:
             alike = self._alike[photo, outfit]
             best = None if np.isnan(alike).all() else float(np.nanmax(alike))
             if best is None or (
-                best >= (self.settings.low_cut or 0.0) and self._weights.at_most(best) >= self._accept
+                best >= self.settings.low_cut and self._weights.at_most(best) >= self._accept
             ):
                 near.append((-(0.0 if best is None else best), number, outfit))
         return [outfit for _, _, outfit in sorted(near)[: self.settings.tries]]

@@ -3,7 +3,7 @@
 import math
 
 from curation.outfits.judge import Answer, logit
-from curation.settings.calibration import CalibrationSettings
+from curation.settings.outfits import CalibrationSettings
 
 # The log-odds of a judge that says yes or no without a score: of one that is right 19 times in 20.
 _PLAIN = logit(0.95)

@@ -1,9 +1,10 @@
 """The phase `outfits`: the judge and a strategy turn each identity's photos into groups.
 
-Files: outfits/_gathered-*/ (people by identity), outfits/fragment-* (the barrier, one row an identity).
+Tables of the run: `gathered` (people by identity), `outfits` (one row an identity).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,23 +12,23 @@ import pyarrow as pa
 
 from curation.backends import JoinsRun, build_backend
 from curation.call_counter import CallCounter
+from curation.declared import Declared, Reason, Threshold, counted
 from curation.engine import Job, Task, Work
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
-from curation.ledger import DECISIONS, Counts, Outcome, Stamp, rule_people, rule_rows
-from curation.models import Model
+from curation.ledger import DECISIONS, FAILED, Counts, Outcome, rule_people, rule_rows
+from curation.models import Model, used_models
 from curation.outfits.clusters import outfit_clusters
-from curation.outfits.gather import gather, read_bucket
+from curation.outfits.gather import gather
 from curation.outfits.judge import JudgesRegions, PairJudge, PersonRow
 from curation.outfits.paper import paper_protocol
 from curation.outfits.side_by_side import judge_side_by_side
 from curation.outfits.similarity import similarities
 from curation.outfits.strategy import Strategy, Verdicts
-from curation.people.phase import used_models
+from curation.run_folder import Run
 from curation.settings.outfits import OutfitsSettings, PaperStrategy
 from curation.stage import Stage
 from curation.step import Context, run_step, work_of
-from curation.storage import join
 
 VERSION = 4
 # What the judge was shown, in this order, and what it said.
@@ -61,6 +62,29 @@ def run_outfits(
     return name, fragments
 
 
+_TOO_FEW = Threshold(
+    "too_few_photos", "outfits.min_photos", "at least", "photos of the person, or of its outfit"
+)
+_REASONS = (
+    Reason("outfit_differs", "the judge calls the first two photos of the person different"),
+    Reason("outfit_unknown", "the judge cannot tell: too little of the clothes is seen"),
+    Reason("judge_error", "the judge gave no answer; the detail says why", verdict=FAILED),
+)
+
+
+class Outfit(Declared):
+    """Decisions of Outfits about each photo of an identity."""
+
+    name: ClassVar[str] = "outfit"
+    unit: ClassVar[str] = "person"
+    settings_type: ClassVar[Any] = OutfitsSettings
+    reasons: ClassVar[tuple[Reason, ...]] = (
+        *_REASONS,
+        Reason("other_outfit", "the judge calls it different from the photos that were kept before it"),
+    )
+    thresholds: ClassVar[tuple[Threshold, ...]] = (_TOO_FEW,)
+
+
 class Outfits(Stage):
     """Stage `outfits` rules on identities, `outfit` on each photo of one.
 
@@ -70,6 +94,13 @@ class Outfits(Stage):
 
     name: ClassVar[str] = "outfits"
     unit: ClassVar[str] = "identity"
+    settings_type: ClassVar[Any] = OutfitsSettings
+    reasons: ClassVar[tuple[Reason, ...]] = _REASONS
+    thresholds: ClassVar[tuple[Threshold, ...]] = (_TOO_FEW,)
+    pairs: ClassVar[Threshold] = Threshold(
+        "same", "outfits.judge.cut", "at least", "the judge's p(same outfit)"
+    )
+    """Of the judge's answers, which are about pairs and no check of a row."""
 
     def __init__(
         self,
@@ -84,7 +115,7 @@ class Outfits(Stage):
         self._judge = judge
         self._seed = seed
         self._calls = calls
-        self._photo_stamp = Stamp("outfit", self.stamp.model, self.stamp.config)
+        self._photo_stamp = replace(self.stamp, stage=Outfit.name)
         self.columns = list(dict.fromkeys(["person_id", "appearance", *judge.columns]))
 
     def decide(self, table: pa.Table) -> pa.Table:
@@ -142,9 +173,12 @@ class Outfits(Stage):
         return outfit_clusters(ids, alike, settings, least, isinstance(self._judge, JudgesRegions))
 
 
+STAGES: tuple[type[Declared], ...] = (Outfits, Outfit)
+
+
 def open_outfits(job: Job) -> Work:
     """Work: a bucket of people becomes a fragment of identities with their groups."""
-    calls = CallCounter(job.calls)
+    run, calls = Run(job.run), CallCounter(job.calls)
     settings = job.pipeline.outfits
     judge = build_backend("judge", settings.judge, job.models)
     if isinstance(judge, JoinsRun):
@@ -153,13 +187,11 @@ def open_outfits(job: Job) -> Work:
     stage = Outfits(settings, judge, job.pipeline.seed, calls, weights)
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
-        people = read_bucket(join(job.run, "outfits", task.source), task.index)
+        people = run.gathered.read(task.source, task.index)
         table = stage(by_identity(people, stage.columns))
-        counts = Counts()
-        counts.count("identity", table["decisions"].to_pylist())
         photos = [person for row in table["person_decisions"].to_pylist() for person in row]
-        counts.count("person", photos)
-        return table, counts
+        decisions = {Outfits.unit: table["decisions"].to_pylist(), Outfit.unit: photos}
+        return table, counted(STAGES, decisions)
 
     return work_of(transform, calls)
 

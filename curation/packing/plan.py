@@ -3,17 +3,37 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from curation.declared import Declared, Reason, Threshold
 from curation.fragments import Fragment
-from curation.ledger import FAILED, Outcome, at_least, at_most, failed, is_kept, judged, kept
+from curation.ledger import ERROR, FAILED, Outcome, at_least, at_most, failed, is_kept, judged, kept
+from curation.run_tables import PhaseTable
 from curation.settings.groups import ShardsSettings
-from curation.storage import join, read_table
 from shards.format.sample import MAX_PHOTOS
 
 KEPT_GROUP = kept()  # one object for all of them: there are a hundred thousand
+
+
+class Pack(Declared):
+    """Decisions about groups: whether one has the photos that a shard needs of it, and could be packed."""
+
+    name: ClassVar[str] = "pack"
+    unit: ClassVar[str] = "group"
+    settings_type: ClassVar[Any] = ShardsSettings
+    reasons: ClassVar[tuple[Reason, ...]] = (
+        Reason("too_many_photos", f"the group has more than {MAX_PHOTOS:,} photos"),
+        Reason("captions_failed", "photos without a caption would make it large enough", verdict=FAILED),
+        Reason(ERROR, "a photo cannot be read, or is no longer the one that was judged", verdict=FAILED),
+    )
+    thresholds: ClassVar[tuple[Threshold, ...]] = (
+        Threshold("too_few_photos", "outfits.min_photos", "at least", "photos of the group"),
+    )
+
+
+STAGES: tuple[type[Declared], ...] = (Pack,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +55,10 @@ class PlannedShard:
     n_bytes: int = 0
 
 
-def groups_of(folder: str, captions: list[Fragment], min_photos: int) -> Iterator[PlannedGroup]:
+def groups_of(table: PhaseTable, captions: list[Fragment], min_photos: int) -> Iterator[PlannedGroup]:
     """All groups by key. One whose captions leave too few photos is rejected."""
     for fragment in captions:
-        people = read_table(join(folder, fragment.name), ["group", "n_bytes", "verdict"])
+        people = table.read(fragment, ["group", "n_bytes", "verdict"])
         sizes: dict[str, list[int]] = {}
         unknown: Counter[str] = Counter()
         for row, still_in in zip(people.to_pylist(), is_kept(people), strict=True):

@@ -3,33 +3,24 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from curation.funnel import place_of
 from curation.settings import PipelineSettings
 
-# The stages in the order in which a photo meets them; one that is not named comes behind those of its phase.
-# Workers finish in any order, so the order in which stages were first counted is not one to write down.
-_ORDER = (
-    "read", "screen", "copies",
-    "nsfw", "detect", "detected", "face", "age", "full_body", "segment", "regions", "appearance", "people",
-    "identity", "minor", "outfits", "outfit", "select", "captions", "pack",
-)  # fmt: skip
 _SECTIONS = ("photos", "people", "identities", "outfits", "selection", "captions", "shards")
-# Places of files, and what a plugin's author put there: nothing of the machine goes into a dataset.
-_UNTOLD = ("opt_out", "calibration", "options")
+# What was fitted to a judge's answers, and what a plugin's author put there.
+_UNTOLD = ("calibration", "options")
 
 
 def funnel(counts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """{stage, unit, in, kept, rejected, failed, reasons} of each stage, from {folder: {stage: counts}}."""
+    # Workers finish in any order, so the order in which stages were first counted is not one to write down.
     stages = {stage: entry for folder in counts.values() for stage, entry in folder.items()}
-    return [{"stage": stage, **stages[stage]} for stage in sorted(stages, key=_place)]
-
-
-def _place(stage: str) -> tuple[int, str]:
-    return (_ORDER.index(stage) if stage in _ORDER else len(_ORDER), stage)
+    return [{"stage": stage, **stages[stage]} for stage in sorted(stages, key=place_of)]
 
 
 def telling_settings(pipeline: PipelineSettings) -> dict[str, Any]:
     """{key of pipelines.yaml: value} of all that results depend on, but places and what is not set."""
-    ruling = pipeline.ruling()
+    ruling = pipeline.without_places()
     return dict(sorted(pair for section in _SECTIONS for pair in _leaves(section, ruling.get(section))))
 
 
@@ -38,5 +29,5 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
         for name, below in value.items():
             if name not in _UNTOLD:
                 yield from _leaves(f"{path}.{name}", below)
-    elif value is not None and not (isinstance(value, str) and ("/" in value or "\\" in value)):
+    elif value is not None:
         yield path, value

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from curation.declared import Threshold
 from curation.ledger import REJECTED, Outcome, is_kept, kept, rule_rows
 from curation.packing.diversity import COLUMNS, Photos
 from curation.settings.groups import SelectionSettings
@@ -28,6 +29,14 @@ class Select(Stage):
 
     name: ClassVar[str] = "select"
     unit: ClassVar[str] = "person"
+    settings_type: ClassVar[Any] = SelectionSettings
+    thresholds: ClassVar[tuple[Threshold, ...]] = (
+        Threshold("near_copy", "selection.near_copy_bits", "above", "bits between two photos of a group"),
+        Threshold("same_shot", "selection.near_copy_colours", "below", "likeness of the clothes' colours"),
+        Threshold("group_cap", "selection.max_group_photos", "at most", "photos of the group"),
+        Threshold("person_cap", "selection.max_person_photos", "at most", "photos of the person"),
+        Threshold("too_few_photos", "outfits.min_photos", "at least", "photos of the group, copies aside"),
+    )
     fills: ClassVar[pa.Schema] = pa.schema([("diversity", pa.float64())])
 
     def __init__(self, settings: SelectionSettings, min_photos: int) -> None:

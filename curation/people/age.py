@@ -1,7 +1,7 @@
 """Stage `age`: how likely each person is a minor. The vote counts for the whole identity, not for a photo.
 
 Nobody is rejected here: one photo of a minor that a classifier takes for an adult would slip through. The
-phase `identities` drops every person one of whose photos votes (curation/identities/minors.py).
+phase `identities` drops every person one of whose photos votes (curation/identities/phase.py).
 """
 
 from collections.abc import Sequence
@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from curation.ledger import Check, Outcome, kept
-from curation.models import Model
-from curation.people.person_stage import ChainContext, PersonStage
-from curation.people.protocols import PictureClassifier
-from curation.settings.filters import AgeSettings
+from curation.ledger import KEPT, Check, Outcome
+from curation.people.detect import Detect
+from curation.people.face import FaceStage
+from curation.people.person_stage import PersonStage
+from curation.settings.people import AgeSettings
 
 
 class Age(PersonStage):
@@ -24,39 +24,22 @@ class Age(PersonStage):
     fills: ClassVar[pa.Schema] = pa.schema(
         [("minor_scores", pa.list_(pa.float32())), ("age_error", pa.string())]
     )
-    needs: ClassVar[tuple[str, ...]] = ("detect", "face")
+    needs: ClassVar[tuple[str, ...]] = (Detect.name, FaceStage.name)
     requires: ClassVar[str | None] = "faces"
-
-    def __init__(
-        self,
-        settings: AgeSettings,
-        models: Sequence[Model],
-        classifier: PictureClassifier,
-        chain: ChainContext,
-    ) -> None:
-        super().__init__(settings, models, chain)
-        self._settings = settings
-        self._classifier = classifier
+    settings_type: ClassVar[Any] = AgeSettings
 
     def measure_people(self, row: dict[str, Any], wanted: list[int]) -> list[dict[str, Any]]:
         """Scores the faces of a photo side by side; where there is no face, the person's box."""
         photo = self.pixels.rgb(row)
         boxes = [(row["faces"][i] or {}).get("box") or row["boxes"][i] for i in wanted]
-        crops = [_crop(photo, box, self._settings.margin) for box in boxes]
-        return [{"minor_scores": float(score)} for score in self._classifier.score(crops)]
+        crops = [_crop(photo, box, self.settings.margin) for box in boxes]
+        return [{"minor_scores": float(score)} for score in self.backends["by"].score(crops)]
 
-    def decide(self, table: pa.Table) -> pa.Table:
-        """Notes the vote of everyone still in."""
-        cut = self._settings.vote_from
-
-        def ruling(row: dict[str, Any], i: int) -> Outcome:
-            score = round(row["minor_scores"][i], 4)
-            found = kept("votes: a minor" if score >= cut else "")
-            return Outcome(
-                found.verdict, "", score, cut, found.detail, [Check("minor", score, cut, score < cut)]
-            )
-
-        return self.rule(table, ruling)
+    def ruling(self, row: dict[str, Any], i: int) -> Outcome:
+        """Keeps everyone, and notes the vote."""
+        cut, score = self.settings.vote_from, round(row["minor_scores"][i], 4)
+        vote = Check("minor", score, cut, score < cut)
+        return Outcome(KEPT, "", score, cut, "" if vote.passed else "votes: a minor", [vote])
 
 
 def _crop(photo: np.ndarray, box: Sequence[float], margin: float) -> np.ndarray:

@@ -3,18 +3,17 @@
 The face is left out, so that "the same person" does not answer for "the same clothes".
 """
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 import pyarrow as pa
 
-from curation.ledger import kept
-from curation.models import Model
 from curation.people.atr import decode_map
 from curation.people.boxes import whole_box
-from curation.people.person_stage import ChainContext, PersonStage
+from curation.people.detect import Detect
+from curation.people.person_stage import PersonStage
+from curation.people.regions import Regions
+from curation.people.segment import Segment
 from curation.settings.people import AppearanceSettings
 
 # What is compared: the regions of the paper that clothes are in, and headwear by itself.
@@ -37,17 +36,9 @@ class Appearance(PersonStage):
     fills: ClassVar[pa.Schema] = pa.schema(
         [("appearance", pa.list_(pa.binary())), ("appearance_error", pa.string())]
     )
-    needs: ClassVar[tuple[str, ...]] = ("detect", "segment", "regions")
+    needs: ClassVar[tuple[str, ...]] = (Detect.name, Segment.name, Regions.name)
     requires: ClassVar[str | None] = "labels"
-
-    def __init__(
-        self,
-        settings: AppearanceSettings,
-        models: Sequence[Model],
-        chain: ChainContext,
-    ) -> None:
-        super().__init__(settings, models, chain)
-        self._settings = settings
+    settings_type: ClassVar[Any] = AppearanceSettings
 
     def measure_people(self, row: dict[str, Any], wanted: list[int]) -> list[dict[str, Any]]:
         """Describes every wanted person."""
@@ -57,13 +48,9 @@ class Appearance(PersonStage):
         for i in wanted:
             x0, y0, x1, y1 = whole_box(np.array(row["boxes"][i]), width, height)
             labels = decode_map(row["labels"][i])
-            vector = describe(photo[y0:y1, x0:x1], labels, self._settings)
+            vector = describe(photo[y0:y1, x0:x1], labels, self.settings)
             described.append({"appearance": vector.astype("<f2").tobytes()})
         return described
-
-    def decide(self, table: pa.Table) -> pa.Table:
-        """Keeps everyone who could be described."""
-        return self.rule(table, lambda row, i: kept())
 
 
 def describe(crop: np.ndarray, labels: np.ndarray, settings: AppearanceSettings) -> np.ndarray:
@@ -72,6 +59,8 @@ def describe(crop: np.ndarray, labels: np.ndarray, settings: AppearanceSettings)
     For each region: soft histograms of Lab lightness, of chroma (a × b) and of edge strength, each
     of sum 1/3; a zero row where fewer than `min_region_px` pixels are seen.
     """
+    import cv2
+
     scale = min(settings.side_px / max(crop.shape[:2]), 1.0)
     size = (max(round(crop.shape[1] * scale), 1), max(round(crop.shape[0] * scale), 1))
     small = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
@@ -104,6 +93,8 @@ def _histogram(values: np.ndarray, low: float, high: float, bins: int) -> np.nda
 
 
 def _chroma(ab: np.ndarray) -> np.ndarray:
+    import cv2
+
     clipped = np.clip(ab, -60, 60)
     counts, _, _ = np.histogram2d(
         clipped[:, 0], clipped[:, 1], bins=_CHROMA_BINS, range=[[-60, 60], [-60, 60]]

@@ -1,6 +1,5 @@
 """The 18 ATR labels, the five regions of the Visual Persona paper, and label maps as PNG bytes."""
 
-import cv2
 import numpy as np
 
 ATR_LABELS = (
@@ -36,6 +35,8 @@ REGIONS: dict[str, tuple[int, ...]] = {
 
 def encode_map(values: np.ndarray) -> bytes:
     """A uint8 or bool [h, w] map as a grey PNG."""
+    import cv2
+
     done, data = cv2.imencode(".png", values.astype(np.uint8), [cv2.IMWRITE_PNG_COMPRESSION, 4])
     if not done:
         raise ValueError(f"cannot encode a map of shape {values.shape}")
@@ -44,6 +45,8 @@ def encode_map(values: np.ndarray) -> bytes:
 
 def decode_map(data: bytes) -> np.ndarray:
     """The uint8 [h, w] map of `encode_map`."""
+    import cv2
+
     values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     if values is None:
         raise ValueError("not a PNG of a map")

@@ -4,7 +4,7 @@ import numpy as np
 
 from curation.errors import ConfigError, one_line
 from curation.models import Models
-from curation.settings.filters import TransformersClassifierSettings
+from curation.settings.people import TransformersClassifierSettings
 from curation.torch_device import torch_device
 
 

@@ -1,45 +1,64 @@
 """Stage `detect`: the people of each photo, and `detected`: whether each is certain enough."""
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from curation.columns import put_column
+from curation.declared import Declared, Threshold
 from curation.errors import PersonaError, one_line
 from curation.ledger import (
     DECISION,
     ERROR,
     KEPT,
     NOT_MEASURED,
+    REJECTED,
     Check,
     Outcome,
-    Stamp,
-    Verdict,
     at_least,
-    at_most,
     failed,
     is_kept,
     judged,
     rule_people,
     rule_rows,
 )
-from curation.models import Model
-from curation.people.person_stage import ChainContext
-from curation.people.protocols import Detections, PersonDetector
-from curation.photos.decode import VERSION
+from curation.models import Models
+from curation.people.chain import ChainContext, ChainStage
+from curation.people.protocols import Detections
 from curation.settings.people import DetectSettings
-from curation.stage import Stage, set_columns
-
-_REJECTED: Verdict = "rejected"
+from curation.stage import set_columns
 
 
-class Detect(Stage):
+class Detected(Declared):
+    """Decisions of Detect about each person that it finds."""
+
+    name: ClassVar[str] = "detected"
+    unit: ClassVar[str] = "person"
+    settings_type: ClassVar[Any] = DetectSettings
+    thresholds: ClassVar[tuple[Threshold, ...]] = (
+        Threshold("low_score", "people.detect.min_score", "at least", "detection of the person"),
+        Threshold(
+            "face_score",
+            "people.lone_faces.min_score",
+            "at least",
+            "certainty of a face that lies in nobody's box",
+        ),
+        Threshold("crowd", "people.detect.max_people", "at most", "people on the photo, per person"),
+    )
+
+
+class Detect(ChainStage):
     """Finds people. person_id = photo_id + "-" + place in the list, best score first."""
 
     name: ClassVar[str] = "detect"
     unit: ClassVar[str] = "photo"
-    version: ClassVar[int] = VERSION
+    settings_type: ClassVar[Any] = DetectSettings
+    thresholds: ClassVar[tuple[Threshold, ...]] = (
+        Threshold("no_person", "people.detect.min_score", "at least", "best detection of the photo"),
+        Threshold("crowd", "people.detect.max_people", "at most", "people on the photo"),
+    )
     fills: ClassVar[pa.Schema] = pa.schema(
         [
             ("boxes", pa.list_(pa.list_(pa.float32()))),
@@ -49,19 +68,9 @@ class Detect(Stage):
         ]
     )
 
-    def __init__(
-        self,
-        settings: DetectSettings,
-        models: list[Model],
-        detector: PersonDetector,
-        chain: ChainContext,
-    ) -> None:
-        super().__init__(settings, models)
-        self._settings = settings
-        self._detector = detector
-        self._chain = chain
+    def __init__(self, settings: DetectSettings, chain: ChainContext, models: Models | None = None) -> None:
+        super().__init__(settings, chain, models)
         self._batch = getattr(settings.by, "batch_size", 1)
-        self._person_stamp = Stamp("detected", self.stamp.model, self.stamp.config)
 
     def missing(self, table: pa.Table) -> list[bool]:
         """Photos still in that no detector has seen."""
@@ -74,7 +83,7 @@ class Detect(Stage):
     def measure(self, table: pa.Table) -> pa.Table:
         """Detects in batches; when a batch fails, photo by photo."""
         rows = table.to_pylist()
-        self._chain.calls.asked(self.name, [row["photo_id"] for row in rows])
+        self.calls.asked(self.name, [row["photo_id"] for row in rows])
         results: list[dict[str, Any]] = []
         for start in range(0, len(rows), self._batch):
             results += self._measure_batch(rows[start : start + self._batch])
@@ -85,14 +94,14 @@ class Detect(Stage):
         errors: list[str] = []
         for row in rows:
             try:
-                photos.append(self._chain.pixels.rgb(row))
+                photos.append(self.pixels.rgb(row))
                 errors.append("")
             except Exception as error:
                 photos.append(None)
                 errors.append(one_line(error))
         readable = [photo for photo in photos if photo is not None]
         try:
-            answers = iter(self._detector.detect(readable) if readable else [])
+            answers = iter(self.backends["by"].detect(readable) if readable else [])
             found = [None if photo is None else next(answers) for photo in photos]
         except PersonaError:
             raise
@@ -115,7 +124,7 @@ class Detect(Stage):
 
     def _columns(self, photo: np.ndarray, people: Detections) -> dict[str, Any]:
         order = np.lexsort((people.boxes[:, 1], people.boxes[:, 0], -people.scores))
-        order = order[people.scores[order] >= self._settings.floor]
+        order = order[people.scores[order] >= self.settings.floor]
         keypoints = people.keypoints
         return {
             "boxes": people.boxes[order].tolist(),
@@ -125,7 +134,7 @@ class Detect(Stage):
 
     def decide(self, table: pa.Table) -> pa.Table:
         """Names the people, rules on each, and on photos with none or a crowd."""
-        wanted = self._settings
+        wanted = self.settings
         photo_outcomes: list[Outcome | None] = []
         people_outcomes: list[list[Outcome | None]] = []
         ids: list[list[str]] = []
@@ -143,13 +152,13 @@ class Detect(Stage):
             certain = sum(check.passed for check in checks)
             nobody = Check("no_person", 0.0, wanted.min_score, False)
             best = max(checks, key=lambda check: check.score - check.threshold, default=nobody)
-            crowd = at_most("crowd", certain, wanted.max_people)
+            crowd = self.check("crowd", certain)
             someone = Check("no_person", best.score, best.threshold, certain > 0)
             photo_outcomes.append(judged([someone, crowd]))
             if crowd.passed:
                 ruled = [judged([check]) for check in checks]
             else:
-                ruled = [Outcome(_REJECTED, "crowd", crowd.score, crowd.threshold) for _ in checks]
+                ruled = [Outcome(REJECTED, "crowd", crowd.score, crowd.threshold) for _ in checks]
             people_outcomes.append(list(ruled))
         counts = [len(found) for found in ids]
         table = put_column(table, "person_ids", pa.array(ids, pa.list_(pa.string())))
@@ -158,11 +167,11 @@ class Detect(Stage):
         table = put_column(table, "person_verdicts", verdicts)
         table = put_column(table, "person_decisions", decisions)
         table = rule_rows(table, self.stamp, photo_outcomes)
-        return rule_people(table, self._person_stamp, people_outcomes)
+        return rule_people(table, replace(self.stamp, stage=Detected.name), people_outcomes)
 
     def _check(self, row: dict[str, Any], i: int) -> Check:
         """Whether person i of a photo is certain enough."""
-        return at_least("low_score", row["box_scores"][i], self._settings.min_score)
+        return at_least("low_score", row["box_scores"][i], self.settings.min_score)
 
 
 def _unknown(row: dict[str, Any]) -> Outcome | None:

@@ -1,20 +1,20 @@
 """Stage `face`: the face of each person, aligned and embedded, and whether it is good enough."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 import pyarrow as pa
 
-from curation.ledger import Check, Outcome, Verdict, at_least, judged
-from curation.models import Model
+from curation.declared import Reason, Threshold
+from curation.ledger import REJECTED, Outcome, judged
+from curation.people.detect import Detect
 from curation.people.lone_faces import own_faces
-from curation.people.person_stage import ChainContext, PersonStage
-from curation.people.protocols import Detections, Face, FaceEmbedder, FaceFinder
+from curation.people.person_stage import PersonStage
+from curation.people.protocols import Detections, Face
 from curation.settings.people import FaceSettings
 
-_REJECTED: Verdict = "rejected"
 # Where the five points lie in an aligned face of 112 px: the template that ArcFace models are
 # trained on (published with InsightFace, and in the ArcFace paper's reference code).
 ARCFACE_TEMPLATE = np.array(
@@ -51,35 +51,27 @@ class FaceStage(PersonStage):
     name: ClassVar[str] = "face"
     version: ClassVar[int] = PersonStage.version + 1  # large faces are shrunk by areas
     fills: ClassVar[pa.Schema] = pa.schema([("faces", pa.list_(FACE)), ("face_error", pa.string())])
-    needs: ClassVar[tuple[str, ...]] = ("detect",)
-
-    def __init__(
-        self,
-        settings: FaceSettings,
-        models: Sequence[Model],
-        finder: FaceFinder,
-        embedder: FaceEmbedder,
-        chain: ChainContext,
-    ) -> None:
-        super().__init__(settings, models, chain)
-        self._settings = settings
-        self._finder = finder
-        self._embedder = embedder
+    needs: ClassVar[tuple[str, ...]] = (Detect.name,)
+    settings_type: ClassVar[Any] = FaceSettings
+    reasons: ClassVar[tuple[Reason, ...]] = (
+        Reason("no_face", "no face was found where the person's head is", "people.face"),
+    )
+    thresholds: ClassVar[tuple[Threshold, ...]] = (
+        Threshold("face_score", "people.face.min_score", "at least", "certainty of the face"),
+        Threshold("face_too_small", "people.face.min_face_px", "at least", "shorter side of the face, px"),
+    )
 
     def measure_people(self, row: dict[str, Any], wanted: list[int]) -> list[dict[str, Any]]:
-        """Finds the photo's faces, gives each to the person whose head it is, embeds those."""
+        """The face of each wanted person, embedded: the one where the person's head is."""
         photo = self.pixels.rgb(row)
-        theirs = {**own_faces(row), **self._assigned(photo, row)}
-        mine = {person: face for person, face in theirs.items() if person in wanted}
-        found = sorted(mine)
-        embeddings = {}
-        if found:
-            aligned = np.stack([align_face(photo, mine[person].points) for person in found])
-            embeddings = dict(zip(found, self._embedder.embed(aligned), strict=True))
-        return [
-            {"faces": _record(mine[person], embeddings[person]) if person in mine else {"found": False}}
-            for person in wanted
-        ]
+        of_person = {**own_faces(row), **self._assigned(photo, row)}
+        people = [person for person in sorted(of_person) if person in wanted]
+        records: dict[int, dict[str, Any]] = {}
+        if people:
+            aligned = np.stack([align_face(photo, of_person[person].points) for person in people])
+            for person, embedding in zip(people, self.backends["embed"].embed(aligned), strict=True):
+                records[person] = _record(of_person[person], embedding)
+        return [{"faces": records.get(person, {"found": False})} for person in wanted]
 
     def _assigned(self, photo: np.ndarray, row: dict[str, Any]) -> dict[int, Face]:
         """{place: face} of the people whom the detector found."""
@@ -90,37 +82,24 @@ class FaceStage(PersonStage):
         keypoints = [row["keypoints"][i] if row["keypoints"] else None for i in places]
         boxes, scores = ([row[name][i] for i in places] for name in ("boxes", "box_scores"))
         people = _detections(boxes, scores, keypoints)
-        faces = self._finder.find(photo, people)
+        faces = self.backends["find"].find(photo, people)
         # All people compete for the faces, also those already ruled out.
         owners = assign_faces(faces, people.boxes.astype(np.float64), keypoints)
         return {places[person]: faces[face] for face, person in owners.items()}
 
-    def decide(self, table: pa.Table) -> pa.Table:
+    def ruling(self, row: dict[str, Any], i: int) -> Outcome:
         """Rejects people without a face that identities can be linked by."""
-
-        def ruling(row: dict[str, Any], i: int) -> Outcome:
-            face = row["faces"][i]
-            if not face["found"]:
-                return Outcome(_REJECTED, "no_face")
-            x0, y0, x1, y1 = face["box"]
-            side = min(x1 - x0, y1 - y0)
-            return judged(
-                [
-                    at_least("face_score", face["score"], self._settings.min_score),
-                    Check(
-                        "face_too_small",
-                        round(side, 2),
-                        self._settings.min_face_px,
-                        side >= self._settings.min_face_px,
-                    ),
-                ]
-            )
-
-        return self.rule(table, ruling)
+        face = row["faces"][i]
+        if not face["found"]:
+            return Outcome(REJECTED, "no_face")
+        x0, y0, x1, y1 = face["box"]
+        side = min(x1 - x0, y1 - y0)
+        size = replace(self.check("face_too_small", side), score=round(side, 2))
+        return judged([self.check("face_score", face["score"]), size])
 
 
 def _detections(boxes: Any, scores: Any, keypoints: Sequence[Sequence[float] | None]) -> Detections:
-    """What the detector said of a photo, from the columns of its row."""
+    """The detections of a photo, from the columns of its row."""
     joints = [person for person in keypoints if person is not None]
     return Detections(
         np.array(boxes, dtype=np.float32).reshape(-1, 4),
@@ -177,6 +156,8 @@ def align_face(photo: np.ndarray, points: np.ndarray) -> np.ndarray:
     Linear interpolation looks at four pixels of the photo. Where a pixel of the result stands for more
     than 2 × 2 of them, the photo is shrunk by areas to that first; smaller faces are read as they are.
     """
+    import cv2
+
     matrix = similarity(points.astype(np.float64), ARCFACE_TEMPLATE)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     # Points that all but coincide say nothing of a size.
@@ -187,6 +168,8 @@ def align_face(photo: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 def _shrunk(photo: np.ndarray, matrix: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """The part of a photo that a matrix maps into an aligned face, and its matrix from there."""
+    import cv2
+
     corners = np.array([[0, 0, 1], [ALIGNED_PX, 0, 1], [0, ALIGNED_PX, 1], [ALIGNED_PX, ALIGNED_PX, 1]])
     shown = corners @ cv2.invertAffineTransform(matrix).T
     margin = 2 / scale

@@ -3,12 +3,13 @@
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
 
-from curation.ledger import KEPT, Check, at_least, at_most, judged
+from curation.declared import Reason, Threshold
+from curation.ledger import KEPT, Check, at_least
 from curation.people.boxes import borders_touched, whole_box
-from curation.people.person_stage import ChainContext, PersonStage
-from curation.settings.people import FullBodySettings
+from curation.people.chain import ChainContext
+from curation.people.person_stage import PersonStage
+from curation.settings.people import FullBodyRules, FullBodySettings
 
 # COCO's order of joints.
 _HEAD, _SHOULDERS, _HIPS, _KNEES_ANKLES = (0, 1, 2, 3, 4), (5, 6), (11, 12), (13, 14, 15, 16)
@@ -18,24 +19,41 @@ class FullBody(PersonStage):
     """Rules by the preset (or own thresholds) of FullBodySettings; the reason `cropped` comes first."""
 
     name: ClassVar[str] = "full_body"
+    settings_type: ClassVar[Any] = FullBodySettings
+    reasons: ClassVar[tuple[Reason, ...]] = (
+        Reason("from_face", "nothing below the shoulders was ever seen", "people.full_body"),
+    )
+    thresholds: ClassVar[tuple[Threshold, ...]] = (
+        Threshold(
+            "cropped",
+            "people.full_body.min_face_heights",
+            "at least",
+            "parts of the body seen (of 4), or heights of the face",
+        ),
+        Threshold(
+            "cropped_by_borders",
+            "people.full_body.max_cut_borders",
+            "at most",
+            "borders of the photo that the box touches",
+        ),
+        Threshold("low_score", "people.full_body.min_score", "at least", "detection of the person"),
+        Threshold("too_small", "people.full_body.min_box_px", "at least", "longer side of the box, px"),
+        Threshold("small_share", "people.full_body.min_share", "at least", "box as a share of the photo"),
+        Threshold("large_share", "people.full_body.max_share", "at most", "box as a share of the photo"),
+        Threshold(
+            "not_dominant",
+            "people.full_body.min_dominance",
+            "at least",
+            "box / box of the largest other person",
+        ),
+    )
+    moves: ClassVar[tuple[str, ...]] = ("people.full_body.min_joint_score",)
 
     def __init__(self, settings: FullBodySettings, chain: ChainContext) -> None:
-        super().__init__(settings.resolved(), (), chain)
-        self._wanted = settings.resolved()
-
-    def decide(self, table: pa.Table) -> pa.Table:
-        """Rules on every person still in."""
-        return self.rule(table, lambda row, i: judged(self.checks(row, i)))
+        super().__init__(settings.resolved(), chain)
 
     def checks(self, row: dict[str, Any], i: int) -> list[Check]:
-        """All measured numbers of one person beside their thresholds."""
-        wanted = self._wanted
-        assert wanted.min_score is not None
-        assert wanted.min_box_px is not None
-        assert wanted.min_share is not None
-        assert wanted.max_share is not None
-        assert wanted.max_cut_borders is not None
-        assert wanted.min_dominance is not None
+        """All measured numbers of one person beside their settings."""
         width, height = row["width"], row["height"]
         box = whole_box(np.array(row["boxes"][i]), width, height)
         sides = box[2:] - box[:2]
@@ -45,29 +63,25 @@ class FullBody(PersonStage):
             for j, other in enumerate(row["boxes"])
             if j != i and row["person_verdicts"][j] == KEPT
         ]
+        share = round(area / (width * height), 4)
+        dominance = min(area / max(max(others, default=0.0), 1.0), 1e6)
         return [
             *self._extent(row, i),
-            at_most("cropped_by_borders", borders_touched(box, width, height), wanted.max_cut_borders),
-            at_least("low_score", row["box_scores"][i], wanted.min_score),
-            at_least("too_small", int(sides.max()), wanted.min_box_px),
-            at_least("small_share", round(area / (width * height), 4), wanted.min_share),
-            at_most("large_share", round(area / (width * height), 4), wanted.max_share),
-            at_least(
-                "not_dominant",
-                round(min(area / max(max(others, default=0.0), 1.0), 1e6), 4),
-                wanted.min_dominance,
-            ),
+            self.check("cropped_by_borders", borders_touched(box, width, height)),
+            self.check("low_score", row["box_scores"][i]),
+            self.check("too_small", int(sides.max())),
+            self.check("small_share", share),
+            self.check("large_share", share),
+            self.check("not_dominant", round(dominance, 4)),
         ]
 
     def _extent(self, row: dict[str, Any], i: int) -> list[Check]:
         """Head to knees: by joints where there are any, otherwise in heights of the face."""
-        wanted = self._wanted
-        assert wanted.min_joint_score is not None
-        assert wanted.min_face_heights is not None
+        wanted: FullBodyRules = self.settings
         if (row.get("from_face") or [None] * (i + 1))[i] is not None:
             # The box is a guess from the face: nothing below the shoulders was ever seen.
-            whole = wanted.joints or wanted.min_face_heights > 0
-            return [Check("from_face", 0, 1, False)] if whole else []
+            wants_legs = wanted.joints or wanted.min_face_heights > 0
+            return [Check("from_face", 0, 1, False)] if wants_legs else []
         joints = (row["keypoints"] or [None] * (i + 1))[i]
         if joints is not None:
             if not wanted.joints:
@@ -85,7 +99,7 @@ class FullBody(PersonStage):
             return []
         box = row["boxes"][i]
         face_px = max(face["box"][3] - face["box"][1], 1.0)
-        return [at_least("cropped", round((box[3] - box[1]) / face_px, 3), wanted.min_face_heights)]
+        return [self.check("cropped", round((box[3] - box[1]) / face_px, 3))]
 
 
 def _area(box: np.ndarray) -> float:

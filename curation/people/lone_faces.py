@@ -5,19 +5,20 @@ photo it can miss who stands behind others.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from curation.fingerprint import fingerprint
-from curation.ledger import Check, Stamp, at_least
-from curation.models import Model
+from curation.ledger import Check, at_least
+from curation.models import used_models
+from curation.people.chain import ChainContext
 from curation.people.detect import Detect
-from curation.people.person_stage import ChainContext
-from curation.people.protocols import Detections, Face, FaceFinder, PersonDetector
+from curation.people.protocols import Detections, Face
 from curation.settings.base import Settings
-from curation.settings.people import DetectSettings, LoneFacesSettings
+from curation.settings.people import DetectSettings, LoneFacesSettings, PeopleSettings
 
 LONE_FACE = pa.struct(
     [("box", pa.list_(pa.float32())), ("points", pa.list_(pa.float32())), ("score", pa.float32())]
@@ -38,21 +39,22 @@ class DetectWithFaces(Detect):
     fills: ClassVar[pa.Schema] = Detect.fills.append(pa.field("from_face", pa.list_(LONE_FACE)))
 
     def __init__(
-        self,
-        settings: DetectSettings,
-        models: list[Model],
-        detector: PersonDetector,
-        chain: ChainContext,
-        faces: LoneFacesSettings,
-        finding: tuple[Settings, list[Model], FaceFinder],
+        self, settings: DetectSettings, chain: ChainContext, faces: LoneFacesSettings, find: Settings
     ) -> None:
-        """`finding`: the settings of the face finder, its models, and itself."""
-        super().__init__(settings, [*models, *finding[1]], detector, chain)
-        self._faces = faces
-        self._found_with, _, self._finder = finding
-        config = fingerprint([settings.ruling(), faces.ruling(), self._found_with.ruling()])
-        self.stamp = Stamp(self.name, self.stamp.model, config)
-        self._person_stamp = Stamp("detected", self.stamp.model, config)
+        """`find`: the backend that finds faces, as `people.face.find` chooses it."""
+        used = {**used_models(settings, chain.models), **used_models(find, chain.models)}
+        super().__init__(settings, chain, used)
+        self._faces, self._found_with = faces, find
+        self._finder = chain.backend("face_finder", find)
+        config = fingerprint([settings.ruling(), faces.ruling(), find.ruling()])
+        self.stamp = replace(self.stamp, config=config)
+
+    @classmethod
+    def of(cls, people: PeopleSettings, chain: ChainContext) -> Detect:
+        """Detect alone where the pipeline does not ask for lone faces."""
+        if people.lone_faces is None:
+            return Detect(people.detect, chain)
+        return cls(people.detect, chain, people.lone_faces, people.face.find)
 
     def measured_with(self) -> dict[str, Any]:
         """That of Detect, and how faces are found."""
@@ -83,9 +85,9 @@ def lone_faces(
     found = []
     for face in faces:
         x, y = (face.box[:2] + face.box[2:]) / 2
-        held = any(x0 <= x <= x1 and y0 <= y <= y1 for x0, y0, x1, y1 in boxes)
+        in_a_box = any(x0 <= x <= x1 and y0 <= y <= y1 for x0, y0, x1, y1 in boxes)
         flat = (face.box[2:] <= face.box[:2]).any()
-        if 0 <= x < width and 0 <= y < height and not held and not flat:
+        if 0 <= x < width and 0 <= y < height and not in_a_box and not flat:
             found.append(face)
     return sorted(found, key=lambda face: (-face.score, *face.box.tolist()))
 
@@ -103,10 +105,10 @@ def head_and_shoulders(face: np.ndarray, width: int, height: int) -> np.ndarray:
 
 def own_faces(row: dict[str, Any]) -> dict[int, Face]:
     """{place of the person: the face that it was derived from} of a row of `people/`."""
-    there = row.get("from_face") or []
+    derived = row.get("from_face") or []
     return {
         i: Face(np.array(face["box"]), np.array(face["points"]).reshape(5, 2), face["score"])
-        for i, face in enumerate(there)
+        for i, face in enumerate(derived)
         if face is not None
     }
 

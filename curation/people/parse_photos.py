@@ -18,9 +18,9 @@ from curation.fingerprint import fingerprint
 from curation.models import find_model
 from curation.people.atr import decode_map
 from curation.people.boxes import whole_box
+from curation.people.chain import ChainContext
 from curation.people.face import FaceStage
-from curation.people.person_stage import ChainContext
-from curation.people.phase import people_stages
+from curation.people.stages import people_stages
 from curation.photos.pixels import Pixels
 from curation.photos.read import Read
 from curation.settings import PipelineSettings
@@ -64,10 +64,9 @@ class PhotoParser:
         calls = CallCounter(None)
         people = pipeline.people.model_copy(update={"measure": "all"})
         self._pixels = Pixels(pipeline.source)
-        chain = ChainContext(self._pixels, calls, "all")
+        chain = ChainContext(self._pixels, calls, "all", models)
         read = Read(pipeline.photos.screen, pipeline.source, PhotoBytes(pipeline.source), calls)
-        stages = people_stages(pipeline.model_copy(update={"people": people}), models, chain)
-        self._stages: list[Stage] = [read, *stages]
+        self._stages: list[Stage] = [read, *people_stages(people, chain)]
         weights = {name: model.sha256 for name, model in models.items()}
         versions = [stage.version for stage in self._stages]
         self.key = fingerprint([pipeline.people.ruling(), weights, versions])

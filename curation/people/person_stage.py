@@ -1,58 +1,48 @@
-"""What the stages of the phase `people` share: columns with one entry a person, one decode a photo."""
+"""A stage of the phase `people` that measures people: columns with one entry a person."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from curation.call_counter import CallCounter
 from curation.errors import PersonaError, one_line
-from curation.ledger import ERROR, KEPT, NOT_MEASURED, Outcome, failed, is_kept, rule_people
-from curation.models import Model
-from curation.photos.decode import VERSION
-from curation.photos.pixels import Pixels
+from curation.ledger import (
+    ERROR,
+    KEPT,
+    NOT_MEASURED,
+    Check,
+    Outcome,
+    failed,
+    is_kept,
+    judged,
+    rule_people,
+)
+from curation.models import Models
+from curation.people.chain import ChainContext, ChainStage
 from curation.settings.base import Settings
-from curation.stage import Stage, set_columns
+from curation.stage import set_columns
 
 # Columns that no measurement, or no ruling, looks at: the heavy ones are not turned into objects.
 _NOT_MEASURED = frozenset(("person_decisions", "decisions", "metadata"))
 _NOT_RULED_BY = _NOT_MEASURED | {"masks", "labels"}
 
 
-@dataclass(frozen=True)
-class ChainContext:
-    """What the stages of one chain share: photos decoded once, calls counted, whom to measure."""
+class PersonStage(ChainStage):
+    """Measures the people of each photo and rules on them.
 
-    pixels: Pixels
-    calls: CallCounter
-    measure: Literal["kept", "all"] = "kept"
-
-
-class PersonStage(Stage):
-    """A stage that measures people and rules on them.
-
-    Its columns in `fills` are lists parallel to `person_ids`, null where a person was not measured,
-    and one string column `NAME_error` for a photo on which measuring failed.
+    The columns of `fills` are lists parallel to `person_ids`, null where a person was not measured, and one
+    string column `NAME_error` for a photo on which measuring failed. A subclass writes `measure_people`; and
+    `checks`, or `ruling`, where its thresholds name no columns.
     """
 
     unit: ClassVar[str] = "person"
-    version: ClassVar[int] = VERSION
     requires: ClassVar[str | None] = None
     """A column of an earlier stage: people for whom it is null are not measured."""
 
-    def __init__(self, settings: Settings, models: Sequence[Model], chain: ChainContext) -> None:
-        super().__init__(settings, models)
-        self.pixels = chain.pixels
-        self.calls = chain.calls
+    def __init__(self, settings: Settings, chain: ChainContext, models: Models | None = None) -> None:
+        super().__init__(settings, chain, models)
         self._all = chain.measure == "all"
-
-    @property
-    def error_column(self) -> str:
-        """Where the reason is kept when a photo could not be measured."""
-        return f"{self.name}_error"
 
     @property
     def _looked_at(self) -> list[str]:
@@ -65,22 +55,22 @@ class PersonStage(Stage):
         if any(row[f"{name}_error"] is not None for name in self.needs):
             return []
         verdicts = row["person_verdicts"] or []
-        there = row[self.requires] or [] if self.requires else verdicts
+        required = row[self.requires] or [] if self.requires else verdicts
         return [
             i
-            for i, (verdict, required) in enumerate(zip(verdicts, there, strict=False))
-            if required is not None and (self._all or verdict == KEPT)
+            for i, (verdict, value) in enumerate(zip(verdicts, required, strict=False))
+            if value is not None and (self._all or verdict == KEPT)
         ]
 
     def missing(self, table: pa.Table) -> list[bool]:
         """Photos with a wanted person that was never measured."""
         rows = table.select([*self._looked_at, self.error_column]).to_pylist()
-        there = _is_there(table[self.fills.names[0]])
+        were_measured = _has_values(table[self.fills.names[0]])
         return [
             (still_in or self._all)
             and row[self.error_column] is None
             and any(i >= len(measured) or not measured[i] for i in self.wanted(row))
-            for row, measured, still_in in zip(rows, there, is_kept(table), strict=True)
+            for row, measured, still_in in zip(rows, were_measured, is_kept(table), strict=True)
         ]
 
     def measure(self, table: pa.Table) -> pa.Table:
@@ -118,13 +108,21 @@ class PersonStage(Stage):
         """One {column: value} for each wanted person of a photo."""
         raise NotImplementedError
 
-    def rule(self, table: pa.Table, ruling: Callable[[dict[str, Any], int], Outcome]) -> pa.Table:
+    def checks(self, row: dict[str, Any], i: int) -> list[Check]:
+        """The numbers of person i of a photo beside their settings."""
+        return [self.check(each.reason, round(row[each.column][i], 4)) for each in self.thresholds]
+
+    def ruling(self, row: dict[str, Any], i: int) -> Outcome:
+        """What is ruled on person i of a photo, who was measured; rows hold no `masks` and `labels`."""
+        return judged(self.checks(row, i))
+
+    def decide(self, table: pa.Table) -> pa.Table:
         """Rules on every person still in; a photo with an error fails its people."""
         outcomes: list[list[Outcome | None]] = []
         measures = len(self.fills) > 0
-        there = _is_there(table[self.fills.names[0]]) if measures else [[]] * table.num_rows
+        were_measured = _has_values(table[self.fills.names[0]]) if measures else [[]] * table.num_rows
         columns = [name for name in table.column_names if name not in _NOT_RULED_BY]
-        for row, measured in zip(table.select(columns).to_pylist(), there, strict=True):
+        for row, measured in zip(table.select(columns).to_pylist(), were_measured, strict=True):
             ruled: list[Outcome | None] = []
             for i, verdict in enumerate(row["person_verdicts"]):
                 if verdict != KEPT:
@@ -134,12 +132,12 @@ class PersonStage(Stage):
                 elif measures and (i >= len(measured) or not measured[i]):
                     ruled.append(failed(NOT_MEASURED))
                 else:
-                    ruled.append(ruling(row, i))
+                    ruled.append(self.ruling(row, i))
             outcomes.append(ruled)
         return rule_people(table, self.stamp, outcomes)
 
 
-def _is_there(column: pa.ChunkedArray) -> list[list[bool]]:
+def _has_values(column: pa.ChunkedArray) -> list[list[bool]]:
     """Per row and person: whether the entry is not null; an empty list where the row's list is null."""
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):

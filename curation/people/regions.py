@@ -1,17 +1,19 @@
 """Stage `regions`: ATR labels of each person's pixels, and which of the five regions are visible."""
 
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from curation.ledger import at_least, judged
-from curation.models import Model
+from curation.declared import Threshold
+from curation.ledger import Check
 from curation.people.atr import REGIONS, decode_map, encode_map, region_shares
 from curation.people.boxes import whole_box
-from curation.people.person_stage import ChainContext, PersonStage
-from curation.people.protocols import Parser, PersonView
+from curation.people.detect import Detect
+from curation.people.face import FaceStage
+from curation.people.person_stage import PersonStage
+from curation.people.protocols import PersonView
+from curation.people.segment import Segment
 from curation.settings.people import RegionsSettings
 
 
@@ -26,25 +28,19 @@ class Regions(PersonStage):
             ("regions_error", pa.string()),
         ]
     )
-    needs: ClassVar[tuple[str, ...]] = ("detect", "face", "segment")
+    needs: ClassVar[tuple[str, ...]] = (Detect.name, FaceStage.name, Segment.name)
     requires: ClassVar[str | None] = "masks"
-
-    def __init__(
-        self,
-        settings: RegionsSettings,
-        models: Sequence[Model],
-        parser: Parser,
-        chain: ChainContext,
-    ) -> None:
-        super().__init__(settings, models, chain)
-        self._settings = settings
-        self._parser = parser
+    settings_type: ClassVar[Any] = RegionsSettings
+    thresholds: ClassVar[tuple[Threshold, ...]] = (
+        Threshold("few_regions", "people.regions.min_regions", "at least", "regions that are visible, of 5"),
+    )
+    moves: ClassVar[tuple[str, ...]] = ("people.regions.min_region_share",)
 
     def measure_people(self, row: dict[str, Any], wanted: list[int]) -> list[dict[str, Any]]:
         """Parses every wanted person that has a mask."""
         photo = self.pixels.rgb(row)
         views = [person_view(row, i, photo.shape[1], photo.shape[0]) for i in wanted]
-        labels = self._parser.parse(photo, views)
+        labels = self.backends["by"].parse(photo, views)
         return [
             {
                 "labels": encode_map(found * (view.mask > 0)),
@@ -55,7 +51,7 @@ class Regions(PersonStage):
 
     def decide(self, table: pa.Table) -> pa.Table:
         """Rejects people of whom too few regions are visible; fills `regions` for all."""
-        share = self._settings.min_region_share
+        share = self.settings.min_region_share
         names = list(REGIONS)
         visible = [
             [
@@ -66,10 +62,11 @@ class Regions(PersonStage):
         ]
         column = pa.array(visible, pa.list_(pa.list_(pa.string())))
         table = table.append_column("regions", column)
-        least = self._settings.min_regions
-        return self.rule(
-            table, lambda row, i: judged([at_least("few_regions", len(row["regions"][i]), least)])
-        )
+        return super().decide(table)
+
+    def checks(self, row: dict[str, Any], i: int) -> list[Check]:
+        """How many regions are visible."""
+        return [self.check("few_regions", len(row["regions"][i]))]
 
 
 def person_view(row: dict[str, Any], i: int, width: int, height: int) -> PersonView:

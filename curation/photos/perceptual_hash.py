@@ -10,7 +10,6 @@ C(k, d) tables keyed by k − d blocks. No pair within d is missed.
 from collections.abc import Iterator
 from itertools import combinations
 
-import cv2
 import numpy as np
 
 _SIDE = 32
@@ -19,6 +18,8 @@ _LOW = 8
 
 def perceptual_hash(rgb: np.ndarray) -> int:
     """64-bit hash (0 to 2⁶⁴ − 1) of uint8 [h, w, 3] RGB."""
+    import cv2
+
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     small = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     low = cv2.dct(small.astype(np.float32))[:_LOW, :_LOW].ravel()

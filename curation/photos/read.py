@@ -9,10 +9,11 @@ import pyarrow.compute as pc
 
 from curation.call_counter import CallCounter
 from curation.columns import put_column
+from curation.declared import Reason
 from curation.errors import one_line
 from curation.forgetting.address import COLUMNS
 from curation.forgetting.tombstones import Tombstones
-from curation.ledger import REJECTED, Outcome, failed, kept, rule_rows
+from curation.ledger import FAILED, REJECTED, Outcome, failed, kept, rule_rows
 from curation.photos.decode import VERSION, DecodeError, Header, OpenPhoto, UnknownFormatError, open_photo
 from curation.photos.opt_out import OPTED_OUT, OptOuts
 from curation.photos.perceptual_hash import perceptual_hash
@@ -51,6 +52,11 @@ class Read(Stage):
 
     name: ClassVar[str] = "read"
     unit: ClassVar[str] = "photo"
+    settings_type: ClassVar[Any] = ScreenSettings
+    reasons: ClassVar[tuple[Reason, ...]] = (
+        Reason("unreadable", "the file or its row cannot be read; the detail says why", verdict=FAILED),
+        Reason(NOT_DOWNLOADED, "the collection's downloader says that it got no photo"),
+    )
     version: ClassVar[int] = VERSION
     fills: ClassVar[pa.Schema] = pa.schema(
         [
@@ -120,11 +126,11 @@ class Read(Stage):
         return int(self._settings.max_file_mib * 2**20)
 
     def _is_forgotten(self, row: dict[str, Any]) -> bool:
-        stones, max_bits = self._tombstones, self._settings.forgotten_max_bits
+        tombstones, max_bits = self._tombstones, self._settings.forgotten_max_bits
         return (
-            stones.has_url(row, self._settings.address_query)
-            or stones.has_photo(row.get("photo_id"))
-            or stones.has_picture(row.get("phash"), max_bits)
+            tombstones.has_url(row, self._settings.address_query)
+            or tombstones.has_photo(row.get("photo_id"))
+            or tombstones.has_picture(row.get("phash"), max_bits)
         )
 
     def measure(self, table: pa.Table) -> pa.Table:
@@ -168,8 +174,8 @@ class Read(Stage):
         except UnknownFormatError as error:
             return {**found, "format": str(error), "undecoded": "format"}
         except DecodeError as error:
-            return {**found, **_said(error.header), "read_error": str(error)}
-        found |= _said(header)
+            return {**found, **_header_columns(error.header), "read_error": str(error)}
+        found |= _header_columns(header)
         if rgb is None:
             return {**found, "undecoded": "too_many_pixels"}
         return {**found, "phash": perceptual_hash(rgb)}
@@ -204,7 +210,7 @@ def told_beside(metadata: str | None) -> int:
     return told if told != 1 else told_orientation(record.get(RECORD))
 
 
-def _said(header: Header | None) -> dict[str, Any]:
+def _header_columns(header: Header | None) -> dict[str, Any]:
     if header is None:
         return {}
     names = ("format", "width", "height", "orientation", "frames")

@@ -4,14 +4,14 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from curation.declared import Reason, Threshold
 from curation.forgetting.address import COLUMNS
-from curation.ledger import Check, Outcome, Verdict, at_least, at_most, is_kept, judged, rule_rows
+from curation.ledger import REJECTED, Check, Outcome, at_most, is_kept, judged, rule_rows
 from curation.photos.opt_out import OPTED_OUT, OptOuts
 from curation.photos.read import FORGOTTEN
 from curation.settings.photos import ScreenSettings
 from curation.stage import Stage
 
-_REJECTED: Verdict = "rejected"
 _YES = frozenset(("yes", "y", "true", "1", "granted", "given"))
 
 
@@ -21,6 +21,23 @@ class Screen(Stage):
     name: ClassVar[str] = "screen"
     version: ClassVar[int] = 3  # opt-outs come first, and find addresses wherever a record has them
     unit: ClassVar[str] = "photo"
+
+    settings_type: ClassVar[Any] = ScreenSettings
+    reasons: ClassVar[tuple[Reason, ...]] = (
+        Reason(FORGOTTEN, "a tombstone names the photo or its picture", "photos.screen.forgotten"),
+        Reason(OPTED_OUT, "the list of opt-outs names the photo or its picture", "photos.screen.opt_out"),
+        Reason("format", "the file is of another format", "photos.screen.formats"),
+        Reason("licence", "its licence is not on the list", "photos.screen.licences"),
+        Reason("no_consent", "its record does not say that there is consent", "photos.screen.consent"),
+        Reason("animated", "the file has several frames", "photos.screen.animated"),
+    )
+    thresholds: ClassVar[tuple[Threshold, ...]] = (
+        Threshold(
+            "too_many_bytes", "photos.screen.max_file_mib", "at most", "size of the file, MiB", per=2**20
+        ),
+        Threshold("too_many_pixels", "photos.screen.max_pixels", "at most", "width × height, px"),
+        Threshold("too_small", "photos.screen.min_side_px", "at least", "shorter side of the photo, px"),
+    )
 
     def __init__(self, settings: ScreenSettings) -> None:
         super().__init__(settings)
@@ -39,29 +56,29 @@ class Screen(Stage):
     def _rule(self, row: dict[str, Any]) -> Outcome:
         wanted = self._settings
         if row["undecoded"] == FORGOTTEN:
-            return Outcome(_REJECTED, FORGOTTEN)
+            return Outcome(REJECTED, FORGOTTEN)
         if row["undecoded"] == OPTED_OUT or self.opt_outs.naming(row):
-            return Outcome(_REJECTED, OPTED_OUT)
+            return Outcome(REJECTED, OPTED_OUT)
         listed, bits = self.opt_outs.showing(row["photo_id"], row["phash"])
         if listed:
-            return Outcome(_REJECTED, OPTED_OUT, bits, wanted.opt_out_max_bits)
+            return Outcome(REJECTED, OPTED_OUT, bits, wanted.opt_out_max_bits)
         max_bytes = int(wanted.max_file_mib * 2**20)
         if row["undecoded"] == "too_many_bytes" or row["n_bytes"] > max_bytes:
             return judged([at_most("too_many_bytes", row["n_bytes"], max_bytes)])
         if row["format"] not in wanted.formats:
-            return Outcome(_REJECTED, "format", detail=f"the file is {row['format']}")
+            return Outcome(REJECTED, "format", detail=f"the file is {row['format']}")
         pixels = row["width"] * row["height"]
         if pixels > wanted.max_pixels:
-            return judged([at_most("too_many_pixels", pixels, wanted.max_pixels)])
+            return judged([self.check("too_many_pixels", pixels)])
         if wanted.licences is not None and row["licence"] not in wanted.licences:
-            return Outcome(_REJECTED, "licence", detail=f"licence {row['licence'] or 'not stated'}")
+            return Outcome(REJECTED, "licence", detail=f"licence {row['licence'] or 'not stated'}")
         if wanted.consent and str(row["consent"] or "").strip().lower() not in _YES:
-            return Outcome(_REJECTED, "no_consent", detail=f"consent {row['consent'] or 'not stated'}")
+            return Outcome(REJECTED, "no_consent", detail=f"consent {row['consent'] or 'not stated'}")
         side = min(row["width"], row["height"])
         return judged(
             [
                 Check("animated", row["frames"], 1, wanted.animated or row["frames"] == 1),
-                at_least("too_small", side, wanted.min_side_px),
-                at_most("too_many_pixels", pixels, wanted.max_pixels),
+                self.check("too_small", side),
+                self.check("too_many_pixels", pixels),
             ]
         )

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curation.identities.phase import Identity
+from curation.ledger import KEPT, REJECTED
+from curation.photos.copies import Copies
+from curation.photos.screen import Screen
 from curation.plan.cluster_sizes import ClusterSizes, Value, draw_sizes
 from curation.plan.outfit_yield import (
     QUANTITIES,
@@ -47,14 +51,14 @@ def expect_counts(
     share = min(sample.photos / collection, 1.0)
     photos = _Photos(np.ones(sample.photos, bool), np.full(draws, collection), random)
     ways = {key: photos.expect(values) for key, values in sample.ways.items() if key[0] in BEFORE_COPIES[:2]}
-    screened = ways.get(("screen", "kept"), np.zeros(draws))
+    screened = ways.get((Screen.name, KEPT), np.zeros(draws))
     copies = _copies(sample, screened, share, random)
-    ways["copies", "kept"], ways["copies", "rejected"] = screened - copies, copies
+    ways[Copies.name, KEPT], ways[Copies.name, REJECTED] = screened - copies, copies
     later = _Photos(sample.passed, screened - copies, random)
     for key, values in sample.ways.items():
         if key[0] not in BEFORE_COPIES:
             ways[key] = later.expect(values)
-    persons = ways.get(("identity", "kept"), np.zeros(draws))
+    persons = ways.get((Identity.name, KEPT), np.zeros(draws))
     outfits = _outfits(sample, persons, settings, random)
     packed = {name: outfits[name] * _packed(sample, name) for name in ("groups", "kept", "pairs")}
     return Counts(collection, screened - copies, ways, persons, outfits, packed)

@@ -15,19 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from curation.fragments import about, list_fragments
-from curation.run import PHASES
+from curation.funnel import main_stage
+from curation.run_folder import PHASES, Run
 from curation.stage_clock import StageTime
-from curation.storage import join
 
-# The stage that a folder's fragments are the work of, where they do not say themselves.
-_STAGE = {
-    "photos": "copies",
-    "identities": "identity",
-    "outfits": "outfits",
-    "captions": "captions",
-    "packing": "pack",
-}
 FILES = "files"  # of a fragment: what no stage accounts for
 
 
@@ -64,8 +55,7 @@ def measured_steps(run: str, summary: dict[str, Any]) -> list[MeasuredStep]:
     steps = []
     for phase, folders in PHASES.items():
         for folder in folders:
-            place = join(run, *folder.split("/"))
-            said = [about(join(place, fragment.name)) for fragment in list_fragments(place)]
+            said = Run(run).table(folder).about()
             rates = summary["rates"][folder]
             steps.append(_measured(phase, folder, said, rates))
     return steps
@@ -84,7 +74,7 @@ def _measured(phase: str, folder: str, said: list[dict[str, Any]], rates: dict[s
         ]
         overhead = _plain(FILES, rest)
     else:
-        name = _STAGE[folder]
+        name = main_stage(phase)
         stages = [_plain(name, [(_asked(entry, name), entry["seconds"]) for entry in said])]
         overhead = _plain(FILES, [])
     start_s = max(rates["seconds"] - busy, 0.0)

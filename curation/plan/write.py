@@ -1,23 +1,25 @@
 """Makes a plan of a sample's run: counts, hours, bytes, prices, each with its bounds; as one JSON object."""
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from curation.captions.phase import Captions
 from curation.engine import Engine
-from curation.photos.sample import FOLDER, RECORD, Sampled
+from curation.outfits.phase import Outfit, Outfits
+from curation.packing.plan import Pack
+from curation.packing.select import Select
+from curation.photos.sample import Sampled
 from curation.plan.counts import Counts, expect_counts
 from curation.plan.expected import DRAWS, Expected
 from curation.plan.machines import MachineTable, plan_machine
 from curation.plan.sample_run import VERDICTS, SampleRun, read_sample_run
 from curation.plan.step_times import FILES, ExpectedStep, MeasuredStep, expect_step, measured_steps
 from curation.plan.storage_budget import expect_bytes, expect_requests, to_price
+from curation.run_folder import Run
 from curation.settings import PipelineSettings
-from curation.storage import join, read_bytes, write_bytes
 
-PLAN = "plan.json"
 SCHEMA = 1
 
 
@@ -30,7 +32,7 @@ def write_plan(
     seed: int,
 ) -> dict[str, Any]:
     """Writes RUN/plan.json of a sample that was run to its end, and returns it."""
-    sampled = Sampled(**json.loads(read_bytes(join(run, FOLDER, RECORD))))
+    sampled = Sampled(**(Run(run).drawn or {}))
     sample = read_sample_run(run, pipeline.outfits.min_photos)
     counts = expect_counts(sample, sampled.collection, pipeline.outfits, DRAWS, seed)
     measured = measured_steps(run, summary)
@@ -86,7 +88,7 @@ def write_plan(
             for name, machine in table.machines.items()
         ],
     }
-    write_bytes(join(run, PLAN), (json.dumps(plan, indent=1, ensure_ascii=False) + "\n").encode())
+    Run(run).plan = plan
     return plan
 
 
@@ -104,11 +106,11 @@ def _stages(summary: dict[str, Any], counts: Counts) -> list[dict[str, Any]]:
     """`in` and `kept` of every stage of the funnel, as `persona status` counts them."""
     outfits = counts.outfits
     in_and_kept = {
-        "outfits": (outfits["identities"], outfits["groups"]),
-        "outfit": (counts.persons, outfits["kept"]),
-        "select": (outfits["kept"], counts.packed["kept"]),
-        "captions": (counts.packed["kept"], counts.packed["kept"]),
-        "pack": (outfits["groups"], counts.packed["groups"]),
+        Outfits.name: (outfits["identities"], outfits["groups"]),
+        Outfit.name: (counts.persons, outfits["kept"]),
+        Select.name: (outfits["kept"], counts.packed["kept"]),
+        Captions.name: (counts.packed["kept"], counts.packed["kept"]),
+        Pack.name: (outfits["groups"], counts.packed["groups"]),
     }
     rows = []
     for entry in summary["stages"]:
@@ -139,18 +141,18 @@ def _steps(
     photo_fragments = _photo_fragments(sampled, pipeline.engine.fragment_rows)
     by_identity = _cut(float(np.median(counts.outfits["identities"])), pipeline.engine.fragment_rows)
     shards = [1.0] * _shards(counts, pipeline)
+    # By phase: the rows of a stage in the collection for those that it had in the sample, and the fragments.
     grows: dict[str, tuple[Callable[[int], np.ndarray], list[float]]] = {
-        "photos/_screened": (lambda rows: rows * counts.photos / sample.photos * ones, photo_fragments),
         "photos": (lambda rows: rows * counts.photos / sample.photos * ones, photo_fragments),
         "people": (lambda rows: rows * passed, photo_fragments),
         "identities": (lambda rows: rows * passed, photo_fragments),
         "outfits": (lambda rows: counts.outfits["asked"], by_identity),
         "captions": (lambda rows: counts.packed["kept"], by_identity),
-        "packing": (lambda rows: counts.packed["groups"], shards),
+        "shards": (lambda rows: counts.packed["groups"], shards),
     }
     steps = []
     for step in measured:
-        grow, fragments = grows[step.folder]
+        grow, fragments = grows[step.phase]
         rows = {rate.stage: grow(rate.rows) for rate in step.stages}
         rows[FILES] = step.rows * counts.photos / sample.photos * ones
         workers = engine.workers(getattr(pipeline, step.phase).resources, len(fragments))

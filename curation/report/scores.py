@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from curation.funnel import THRESHOLDS
+from curation.outfits.phase import Outfits
 from curation.report.decisions import Short, Words, checks_of, stage_of
-from curation.report.thresholds import PAIR_CHECK, PAIR_STAGE, THRESHOLDS, setting_of
 from curation.settings import PipelineSettings
+from curation.settings.base import setting_of
 
 BINS = 48
 _FEW_VALUES = 24  # whole numbers up to so many have a bin each
@@ -60,7 +62,7 @@ class ScoreBook:
 
     def add_pair(self, score: float, same: bool | None, cut: float | None, subject: Subject) -> None:
         """Takes up what the judge said of a pair."""
-        scores = self._of(PAIR_STAGE, PAIR_CHECK)
+        scores = self._of(Outfits.name, Outfits.pairs.reason)
         scores.threshold = cut
         scores.add(score, same is True, subject)
 

@@ -13,22 +13,19 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from curation.declared import keys_of
 from curation.errors import ConfigError
 from curation.evaluation.truth import Truth
-from curation.report.thresholds import THRESHOLDS, setting_of
+from curation.identities.phase import Identity
+from curation.outfits.phase import Outfits
+from curation.people.stages import STAGES as PEOPLE
+from curation.photos.screen import Screen
 from curation.settings import PipelineSettings
+from curation.settings.base import setting_of
 
 STEPS = 16
 _MOST_POINTS = 200
 _LOG_SPAN = 1000.0
-_IDENTITIES = (
-    "identities.link_cosine",
-    "identities.merge_cosine",
-    "identities.split_gap",
-    "identities.attach_margin",
-    "identities.prototype_cosine",
-)
-_PAIRS = "outfits.judge.cut"
 _BELOW = 0.75  # of the threshold: scores below it may have no one, and still be asked about
 _AROUND = 0.2  # of a cosine on either side, where no score tells the range
 
@@ -84,17 +81,17 @@ def sweep(run: str, pipeline: PipelineSettings, wanted: str, truth: Truth | None
     key, current, text = _named(pipeline, wanted)
     values = _given(key, text, current) if text else _chosen(key, current, span(key))
     asked = Question(run, key, current, _settings(pipeline, wanted, key, values), truth)
-    if key == _PAIRS:
+    if key == Outfits.pairs.key:
         from curation.report.sweep_pairs import sweep_pairs
 
         return sweep_pairs(asked)
-    if key in _IDENTITIES:
+    if key in keys_of([Identity]):
         from curation.report.sweep_identities import sweep_identities
 
         return sweep_identities(asked)
     from curation.report.sweep_rows import sweep_people, sweep_photos
 
-    return sweep_people(asked) if key.startswith("people.") else sweep_photos(asked)
+    return sweep_photos(asked) if key in keys_of([Screen]) else sweep_people(asked)
 
 
 def check_sweep(pipeline: PipelineSettings, wanted: str) -> None:
@@ -108,7 +105,7 @@ def _named(pipeline: PipelineSettings, wanted: str) -> tuple[str, float, str]:
     """The key, what the run had, and the text of the range."""
     key, _, text = wanted.partition("=")
     current = setting_of(pipeline, key)
-    if not isinstance(current, int | float) or isinstance(current, bool) or not _is_swept(key):
+    if not isinstance(current, int | float) or isinstance(current, bool) or key not in sweepable():
         known = ", ".join(sweepable())
         raise ConfigError(f"--sweep {key}: is no threshold that can be swept; choose of {known}")
     return key, current, text
@@ -125,16 +122,8 @@ def _settings(
 
 
 def sweepable() -> list[str]:
-    """Keys that `sweep` takes."""
-    keys = {threshold.key for threshold in THRESHOLDS.values()} | {*_IDENTITIES, _PAIRS}
-    keys |= {"people.full_body.min_joint_score", "people.regions.min_region_share"}
-    return sorted(key for key in keys if _is_swept(key))
-
-
-def _is_swept(key: str) -> bool:
-    # The list of opt-outs is no number to play with.
-    is_screen = key.startswith("photos.screen.") and not key.startswith("photos.screen.opt_out")
-    return key.startswith("people.") or is_screen or key in (*_IDENTITIES, _PAIRS)
+    """Keys that `sweep` takes: of the stages that can decide again from what is stored."""
+    return sorted(keys_of([Screen, *PEOPLE, Identity]) | {Outfits.pairs.key})
 
 
 def _given(key: str, text: str, current: float) -> list[float]:
@@ -153,10 +142,10 @@ def _given(key: str, text: str, current: float) -> list[float]:
 
 
 def _chosen(key: str, current: float, span: tuple[float, float] | None) -> list[float]:
-    if span is None:
-        low, high = (
-            (current - _AROUND, current + _AROUND) if key in _IDENTITIES else (0.0, 2 * current or 1.0)
-        )
+    if span is None and key in keys_of([Identity]):
+        low, high = current - _AROUND, current + _AROUND
+    elif span is None:
+        low, high = 0.0, 2 * current or 1.0
     else:
         low, high = min(span[0], _BELOW * current), span[1]
     # Ratios reach over powers of ten.

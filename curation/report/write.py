@@ -7,6 +7,7 @@ from typing import Any
 
 from curation.errors import ConfigError
 from curation.evaluation.truth import read_truth
+from curation.outfits.phase import Outfits
 from curation.report.data_files import DataFiles, Pages, is_ours
 from curation.report.decisions import Words
 from curation.report.distribution import KeptPeople, distribution_entries
@@ -19,10 +20,10 @@ from curation.report.scores import ScoreBook, Subject, score_entries
 from curation.report.search_keys import SearchKeys
 from curation.report.subjects import PhotoRow, read_rows
 from curation.report.sweep import Sweep, check_sweep, sweep
-from curation.report.thresholds import setting_of
 from curation.report.thumbnails import Cut, write_thumbnails
-from curation.run_folder import pipeline_of
+from curation.run_folder import Run
 from curation.settings import PipelineSettings
+from curation.settings.base import setting_of
 from curation.status import read_status
 from curation.storage import join, write_bytes
 
@@ -58,7 +59,7 @@ def write_report(
 
     Raises ConfigError for no run, a folder that holds something else, or a bad sweep or truth.
     """
-    name, pipeline = pipeline_of(run)
+    name, pipeline = Run(run).pipeline()
     if not is_ours(out, _page_files()):
         raise ConfigError(f"--out {out}: holds something that is no report; give an empty or new folder")
     status = read_status(run)
@@ -70,7 +71,7 @@ def write_report(
     excluded = excluded_photos(run, pipeline)
     words = Words()
     later = read_later(run, words, excluded)
-    cut = setting_of(pipeline, "outfits.judge.cut")
+    cut = setting_of(pipeline, Outfits.pairs.key)
     files = DataFiles(out)
     known = _Known(words, later)
     rows = Pages(files, "rows", ROWS_PAGE)

@@ -5,8 +5,24 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from curation.settings.base import Resources, Settings, backend_choice, resource, threshold
-from curation.settings.calibration import CalibrationSettings
 from curation.settings.vlm import TransformersJudgeSettings, VllmJudgeSettings
+
+
+class CalibrationSettings(Settings):
+    """Log-odds of "same" = slope · x + likeness · c + offset, as `persona judge calibrate` fitted them.
+
+    Where x is not above 0, they are 0 at most (`curation/outfits/evidence.py`).
+
+    x is the mean of log s − log(1 − s) over the judge's scores s of the pair; c = −log(1.001 − a), 0 to 6.9,
+    with a the similarity of the stored colours (`curation/outfits/similarity.py`). Natural logarithms.
+    """
+
+    of: str = threshold(
+        pattern=r"^[0-9a-f]{16}$", description="model, prompt and layout it was fitted on; refused for others"
+    )
+    slope: float = threshold(gt=0, description="of the judge's log-odds")
+    likeness: float = threshold(0.0, ge=0, description="weight of the likeness of stored colours")
+    offset: float = threshold(description="log-odds of the same outfit where the judge says nothing")
 
 
 class PaperStrategy(Settings):
@@ -67,10 +83,26 @@ class ClustersStrategy(Settings):
             )
         return self
 
-    def resolved(self) -> "ClustersStrategy":
+    def resolved(self) -> "ClustersRules":
         """The settings with every unset one filled from the preset."""
-        given = {k: v for k, v in self.model_dump().items() if v is not None}
-        return ClustersStrategy(**{**CLUSTERS_PRESETS[self.preset], **given})
+        given = {
+            name: value for name, value in self if value is not None and name in ClustersRules.model_fields
+        }
+        return ClustersRules(**{**CLUSTERS_PRESETS[self.preset], **given})
+
+
+class ClustersRules(Settings):
+    """ClustersStrategy of which every key of a preset is set."""
+
+    calibration: CalibrationSettings | None = threshold(None)
+    accept: float = threshold()
+    sure_same: float = threshold()
+    sure_other: float = threshold()
+    low_cut: float = threshold()
+    tries: int = threshold()
+    second_member: bool = threshold()
+    check_triangles: bool = threshold()
+    merge: bool = threshold()
 
 
 CLUSTERS_PRESETS: dict[str, dict[str, Any]] = {

@@ -10,9 +10,8 @@ from typing import Any
 from curation.errors import one_line
 from curation.fingerprint import fingerprint_rows
 from curation.settings.source import SourceSettings
-from curation.sources.image_folder import ImageFolder, MetadataFile, MetadataIndex
+from curation.sources.image_folder import NAMES, ImageFolder, MetadataFile, MetadataIndex, is_metadata
 from curation.sources.listing import Listed, file_at, files_below
-from curation.sources.metadata_rows import NAMES, is_metadata
 from curation.sources.names import ending, is_photo, label_map_of, stems
 from curation.sources.records import Records, tie
 from curation.sources.rows import (
@@ -68,30 +67,30 @@ class _Folder:
         captions = tie(names, [(0, path) for path in texts])
         absent, suspects = [], []
         for place in records.strays:
-            said = self._stray(json[place])
-            why = not_downloaded(said or {})
+            stray = self._stray(json[place])
+            why = not_downloaded(stray or {})
             if why is not None:
-                columns = {**columns_of(said or {}, None, self._source), "not_downloaded": why}
+                columns = {**columns_of(stray or {}, None, self._source), "not_downloaded": why}
                 absent.append(_Outcome(json[place], columns))
-            elif said is not None:
+            elif stray is not None:
                 suspects.append(place)
         records.suspect(suspects)
         metadata = self._metadata()
 
         def photos() -> Iterator[_Outcome]:
             for number, path in enumerate(self._photos):
-                told = metadata.of(path)
-                mine = records.of[number]
-                problem = self._files[path].problem or told.broken
-                problem = problem or records.problem(number, has_row=bool(told.rows))
-                if problem is None and not mine:
-                    problem = told.lacking
+                matched = metadata.of(path)
+                own = records.of[number]
+                problem = self._files[path].problem or matched.broken
+                problem = problem or records.problem(number, has_row=bool(matched.rows))
+                if problem is None and not own:
+                    problem = matched.lacking
                 if problem is not None:
                     yield _Outcome(path, self._failed(problem))
                     continue
-                record = json[mine[0]] if mine else None
+                record = json[own[0]] if own else None
                 caption = texts[captions[number][0]] if len(captions[number]) == 1 else None
-                yield _Outcome(path, self._columns(record, caption, told.rows))
+                yield _Outcome(path, self._columns(record, caption, matched.rows))
 
         for outcome in heapq.merge(photos(), absent, self._lost(), key=lambda one: one.path):
             yield self._row(outcome)
@@ -125,7 +124,7 @@ class _Folder:
     def _columns(
         self, record: str | None, caption: str | None, rows: Sequence[Mapping[str, Any]]
     ) -> dict[str, Any]:
-        said: dict[str, bytes | None] = {".json": None, ".txt": None}
+        texts: dict[str, bytes | None] = {".json": None, ".txt": None}
         for path in (record, caption):
             if path is None:
                 continue
@@ -137,10 +136,10 @@ class _Folder:
                     return self._failed(f"its .json cannot be read: {problem}")
                 return self._failed(f"its .json has {size} bytes, more than {MAX_TEXT_BYTES}")
             try:
-                said[ending(path)] = read_bytes(self._prefix + path)
+                texts[ending(path)] = read_bytes(self._prefix + path)
             except (OSError, UnicodeError) as error:
                 return self._failed(f"its {ending(path)} cannot be read: {one_line(error)}")
-        return beside(said[".json"], said[".txt"], self._source, rows)
+        return beside(texts[".json"], texts[".txt"], self._source, rows)
 
     def _stray(self, path: str) -> dict[str, Any] | None:
         """What a .json says that lies beside no photo; None where it is no record at all."""

@@ -1,11 +1,16 @@
-"""Which row of which metadata file is whose: records of many photos in one file, as ImageFolder has them.
+"""Records of many photos in one file, as Hugging Face's ImageFolder has them: their rows, and whose they are.
+
+metadata.csv, .jsonl and .parquet lie beside photos. What a row names stands in `file_name`, `*_file_name`,
+`file_names` or `*_file_names`, at any depth, relative to the folder of its file (`datasets` 5.2,
+packaged_modules/folder_based_builder).
 
 Such a file speaks for the photos of its folder and of all below it. It is read once; its rows lie in a
-temporary file above 32 MiB, and 28 bytes of each are held to find it again.
+temporary file above 32 MiB, and 28 bytes of each are kept in memory to find it again.
 """
 
 import csv
 import hashlib
+import io
 import json
 import posixpath
 import tempfile
@@ -16,13 +21,84 @@ from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from curation.errors import one_line
-from curation.sources.metadata_rows import named_in, rows_in
-from curation.sources.rows import MAX_TEXT_BYTES
+from curation.sources.names import ending
+from curation.sources.parquet_batches import open_table, plain_records
+from curation.sources.rows import MAX_TEXT_BYTES, read_record
 
+NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _HELD_BYTES = 32 * 2**20
 _UNTOLD = "its record cannot be told"
+
+
+def is_metadata(path: str) -> bool:
+    """Whether a file holds the records of the photos of its folder, by its name."""
+    return posixpath.basename(path).lower() in NAMES
+
+
+def rows_in(path: str, stream: IO[bytes]) -> Iterator[dict[str, Any]]:
+    """The rows of such a file, one after the other; of Parquet without bytes.
+
+    Raises ValueError, OSError, csv.Error and pyarrow's ArrowException where the file is not whole.
+    """
+    read = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}[ending(path)]
+    return read(stream)
+
+
+def named_in(row: Any) -> Iterator[str]:
+    """The names of files as they stand in a row."""
+    if isinstance(row, list):
+        for one in row:
+            yield from named_in(one)
+    if not isinstance(row, dict):
+        return
+    for name, value in row.items():
+        if isinstance(value, str) and (name == "file_name" or name.endswith("_file_name")):
+            yield value
+        elif isinstance(value, list) and (name == "file_names" or name.endswith("_file_names")):
+            yield from (one for one in value if isinstance(one, str))
+        else:
+            yield from named_in(value)
+
+
+def _csv(stream: IO[bytes]) -> Iterator[dict[str, Any]]:
+    """A row with more or fewer fields than the header has lost its end, or has a comma that nobody quoted:
+    which of its fields says what cannot be told."""
+    lines = csv.reader(io.TextIOWrapper(stream, "utf-8-sig", newline=""), strict=True)
+    header = next((fields for fields in lines if fields), [])
+    twice = [name for name in header if header.count(name) > 1]
+    if twice:
+        raise ValueError(f"it has the column {twice[0]!r} twice")
+    for fields in lines:
+        if fields and len(fields) != len(header):
+            raise ValueError(f"line {lines.line_num} has {len(fields)} fields, its header {len(header)}")
+        if fields:
+            yield dict(zip(header, fields, strict=True))
+
+
+def _jsonl(stream: IO[bytes]) -> Iterator[dict[str, Any]]:
+    number = 0
+    while line := stream.readline(MAX_TEXT_BYTES + 1):
+        number += 1
+        if len(line) > MAX_TEXT_BYTES:
+            raise ValueError(f"line {number} has more than {MAX_TEXT_BYTES} bytes")
+        line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+        if not line.strip():
+            continue
+        try:
+            row = read_record(line)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+        if row is not None:
+            yield row
+
+
+def _parquet(stream: IO[bytes]) -> Iterator[dict[str, Any]]:
+    file: pq.ParquetFile = open_table(stream)
+    names = [name for name in file.schema_arrow.names if name == "file_names" or name.endswith("_file_names")]
+    yield from plain_records(file, whole=names)
 
 
 @dataclass(frozen=True)
@@ -104,20 +180,20 @@ class MetadataIndex:
     def against(self, paths: Sequence[str]) -> tuple[set[str], dict[int, str]]:
         """(the files of which a row names one of these paths; {hash of a name without its folder: file} of
         rows that name none of them, but a file that is called as one of them)."""
-        there = np.isin(self._named, np.fromiter(map(_hash, paths), np.uint64, len(paths)))
-        speaking = {self._paths[number] for number in np.unique(self._of[there]).tolist()}
+        is_named = np.isin(self._named, np.fromiter(map(_hash, paths), np.uint64, len(paths)))
+        speaking = {self._paths[number] for number in np.unique(self._of[is_named]).tolist()}
         called = np.fromiter(map(_hash_of_name, paths), np.uint64, len(paths))
-        missed = ~there & np.isin(self._called, called)
+        missed = ~is_named & np.isin(self._called, called)
         rows = zip(self._called[missed].tolist(), self._of[missed].tolist(), strict=True)
         return speaking, {name: self._paths[number] for name, number in rows}
 
 
 @dataclass(frozen=True)
-class Told:
-    """What metadata files say of a photo.
+class MatchedRows:
+    """The rows of metadata files about a photo.
 
     rows     those that name it
-    broken   why that cannot be told
+    broken   why there may be others
     lacking  why it is not let in unless it has a record of its own
     """
 
@@ -127,7 +203,7 @@ class Told:
 
 
 class ImageFolder:
-    """The metadata files of a folder or tar, and what they say of its photos.
+    """The metadata files of a folder or tar, and their rows about its photos.
 
     photos  paths of all of them, as `of` is then asked for each
     """
@@ -146,27 +222,27 @@ class ImageFolder:
         above = {file.path for file in files if file.is_above}
         self._missed = {name: path for name, path in missed.items() if path not in above}
 
-    def of(self, photo: str) -> Told:
-        """What is said of a photo."""
+    def of(self, photo: str) -> MatchedRows:
+        """The rows about a photo."""
         files = [path for folder in _folders(photo) for path in self._files.get(folder, ())]
         for path in files:
             if path in self._index.problems:
-                return Told(broken=f"{_UNTOLD}: {_name(path)} is broken: {self._index.problems[path]}")
+                return MatchedRows(broken=f"{_UNTOLD}: {_name(path)} is broken: {self._index.problems[path]}")
         found = self._index.rows_of(photo)
         for path, line in found:
             if len(line) > MAX_TEXT_BYTES:
-                return Told(
+                return MatchedRows(
                     broken=f"its row in {_name(path)} has {len(line)} bytes, more than {MAX_TEXT_BYTES}"
                 )
         if found:
-            return Told([json.loads(line) for _, line in found])
+            return MatchedRows([json.loads(line) for _, line in found])
         if files:
             verb = "has" if len(files) == 1 else "have"
-            return Told(lacking=f"{_UNTOLD}: {' and '.join(map(_name, files))} {verb} no row of it")
+            return MatchedRows(lacking=f"{_UNTOLD}: {' and '.join(map(_name, files))} {verb} no row of it")
         missed = self._missed.get(_hash_of_name(photo))
         if missed is not None:
-            return Told(lacking=f"{_UNTOLD}: {_name(missed)} names such a file where there is none")
-        return Told()
+            return MatchedRows(lacking=f"{_UNTOLD}: {_name(missed)} names such a file where there is none")
+        return MatchedRows()
 
 
 def _name(path: str) -> str:
@@ -174,7 +250,7 @@ def _name(path: str) -> str:
 
 
 def _paths(file: str, row: dict[str, Any]) -> Iterator[str]:
-    """What a row names, from the folder of its file."""
+    """The paths that a row names, from the folder of its file."""
     for name in named_in(row):
         yield posixpath.normpath(posixpath.join(posixpath.dirname(file), name.replace("\\", "/")))
 

@@ -27,11 +27,11 @@ def tie(photos: Iterable[Name], texts: Sequence[Name]) -> list[list[int]]:
     found = []
     for photo in photos:
         part, name = photo
-        mine: list[int] = next((by_stem[part, stem] for stem in stems(name) if (part, stem) in by_stem), [])
-        if len(mine) > 1 and len(mine) == times[photo]:
-            mine = [mine[seen[photo]]]
+        own: list[int] = next((by_stem[part, stem] for stem in stems(name) if (part, stem) in by_stem), [])
+        if len(own) > 1 and len(own) == times[photo]:
+            own = [own[seen[photo]]]
         seen[photo] += 1
-        found.append(mine)
+        found.append(own)
     return found
 
 
@@ -60,15 +60,15 @@ class Records:
         keys = {(part, key_of(name)) for part, name in self._records}
         places = {(part, stem_of(name)) for part, name in self._records}
         used: set[Name] = set()
-        told: set[Name] = set()
-        for (part, name), mine in zip(self._photos, self.of, strict=True):
+        samples: set[Name] = set()
+        for (part, name), own in zip(self._photos, self.of, strict=True):
             used.update((part, stem) for stem in stems(name) if (part, stem) in places)
-            if mine and (part, key_of(name)) in keys:
-                told.add((part, key_of(name)))
+            if own and (part, key_of(name)) in keys:
+                samples.add((part, key_of(name)))
         return [
             place
             for place, (part, name) in enumerate(self._records)
-            if (part, stem_of(name)) not in used and (part, key_of(name)) not in told
+            if (part, stem_of(name)) not in used and (part, key_of(name)) not in samples
         ]
 
     def suspect(self, strays: Sequence[int]) -> None:
@@ -85,10 +85,10 @@ class Records:
 
         has_row  whether a file of many records has one for it, which no stray can be then
         """
-        mine = self.of[photo]
-        if len(mine) > 1:
-            return f"{len(mine)} records claim it: {self._called(mine[0])} is there {len(mine)} times"
-        if mine or has_row:
+        own = self.of[photo]
+        if len(own) > 1:
+            return f"{len(own)} records claim it: {self._called(own[0])} is there {len(own)} times"
+        if own or has_row:
             return None
         part, name = self._photos[photo]
         sample = (part, key_of(name))

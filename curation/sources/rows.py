@@ -140,8 +140,8 @@ def columns_of(
         whole = {**row, **whole}
     columns["metadata"] = json.dumps(whole, sort_keys=True, default=str) if whole else None
     differing = [name for name in _WISHED if len({one[name].strip() for one in stated if name in one}) > 1]
-    said = f"{len(rows) + bool(record)} records claim it, and differ in {', '.join(differing)}"
-    columns["source_error"] = said if differing else None
+    problem = f"{len(rows) + bool(record)} records claim it, and differ in {', '.join(differing)}"
+    columns["source_error"] = problem if differing else None
     return columns
 
 

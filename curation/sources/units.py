@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from curation.errors import ConfigError, one_line, printable
 from curation.settings.source import SourceSettings
 from curation.sources.folder import folder_rows, folder_version
+from curation.sources.image_folder import is_metadata
 from curation.sources.listing import files_below
-from curation.sources.metadata_rows import is_metadata
 from curation.sources.names import ending, is_photo
 from curation.sources.parquet import parquet_rows
 from curation.sources.paths import named_by
@@ -17,7 +17,7 @@ from curation.sources.webdataset import webdataset_rows
 from curation.storage import is_local
 
 _SUFFIX = {"webdataset": ".tar", "parquet": ".parquet"}
-_MOST_TOLD = 5  # names that a pattern matches which are told
+_MOST_NAMED = 5  # names that a pattern matches, in a line
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ def pattern_lines(source: SourceSettings) -> list[str]:
     for path in _paths(source):
         names, is_pattern = named_by(path)
         if is_pattern and names:
-            told = ", ".join(printable(name) for name in names[:_MOST_TOLD])
-            more = f" and {len(names) - _MOST_TOLD} more" if len(names) > _MOST_TOLD else ""
-            lines.append(f"source.path: {printable(path)} is a pattern; it stands for {told}{more}")
+            listed = ", ".join(printable(name) for name in names[:_MOST_NAMED])
+            more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+            lines.append(f"source.path: {printable(path)} is a pattern; it stands for {listed}{more}")
     return lines
 
 

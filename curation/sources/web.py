@@ -51,9 +51,9 @@ def read_web(url: str, max_bytes: int | None, allow_private: bool = False) -> by
 
 
 def _body(answer: Any, max_bytes: int | None) -> bytes:
-    said = answer.headers.get("Content-Length", "")
-    if max_bytes is not None and said.isdecimal() and int(said) > max_bytes:
-        raise TooLargeError(int(said))
+    length = answer.headers.get("Content-Length", "")
+    if max_bytes is not None and length.isdecimal() and int(length) > max_bytes:
+        raise TooLargeError(int(length))
     blocks, size = [], 0
     while block := answer.read(_BLOCK):
         size += len(block)

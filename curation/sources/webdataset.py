@@ -14,8 +14,7 @@ from typing import IO, Any
 
 from curation.errors import one_line
 from curation.settings.source import SourceSettings
-from curation.sources.image_folder import ImageFolder, MetadataFile, MetadataIndex
-from curation.sources.metadata_rows import is_metadata
+from curation.sources.image_folder import ImageFolder, MetadataFile, MetadataIndex, is_metadata
 from curation.sources.names import ending, is_photo, label_map_of, stem_of
 from curation.sources.records import Name, Records, tie
 from curation.sources.rows import (
@@ -147,15 +146,15 @@ class _Listing:
         records.suspect(suspects)
         metadata = self._metadata()
         for photo, (part, entry) in enumerate(tar.photos):
-            mine, text = records.of[photo], captions[photo]
-            told = metadata.of(_path(part, entry))
+            own, text = records.of[photo], captions[photo]
+            matched = metadata.of(_path(part, entry))
             problem = None if entry.is_file else f"the tar member is {_described(entry)}"
-            problem = problem or told.broken or records.problem(photo, has_row=bool(told.rows))
-            if problem is None and not mine:
-                problem = told.lacking
-            if problem is None and not mine and tar.broken is not None:
+            problem = problem or matched.broken or records.problem(photo, has_row=bool(matched.rows))
+            if problem is None and not own:
+                problem = matched.lacking
+            if problem is None and not own and tar.broken is not None:
                 problem = "its record may lie behind the break of the tar"
-            columns = self._columns(mine, text, told.rows) if problem is None else self._failed(problem)
+            columns = self._columns(own, text, matched.rows) if problem is None else self._failed(problem)
             yield self._row(entry.name, columns, entry)
         for record, columns in absent:
             yield self._row(tar.json.names[record][1], columns)
@@ -203,10 +202,10 @@ class _Listing:
                     return self._failed(f"its .json {found.problem}")
                 text = self._tar.text(found)
             words = self._tar.txt.places[caption[0]] if len(caption) == 1 else None
-            said = self._tar.text(words) if words is not None and words.problem is None else None
+            caption_text = self._tar.text(words) if words is not None and words.problem is None else None
         except OSError as error:
             return self._failed(f"its record cannot be read: {one_line(error)}")
-        return beside(text, said, self._source, rows)
+        return beside(text, caption_text, self._source, rows)
 
     def _failed(self, problem: str) -> dict[str, Any]:
         return {**columns_of({}, None, self._source), "source_error": problem}
@@ -217,16 +216,16 @@ class _Listing:
         for record in strays:
             found = self._tar.json.places[record]
             try:
-                said = read_record(self._tar.text(found)) if found.problem is None else {}
+                parsed = read_record(self._tar.text(found)) if found.problem is None else {}
             except (OSError, ValueError):
-                said = {}
-            if said is None:  # no record at all
+                parsed = {}
+            if parsed is None:  # no record at all
                 continue
-            why = not_downloaded(said)
+            why = not_downloaded(parsed)
             if why is None:
                 suspects.append(record)
             else:
-                absent.append((record, {**columns_of(said, None, self._source), "not_downloaded": why}))
+                absent.append((record, {**columns_of(parsed, None, self._source), "not_downloaded": why}))
         return absent, suspects
 
 

@@ -38,8 +38,7 @@ def _collection(options: argparse.Namespace) -> int:
     from curation.pipeline_file import load_pipeline
     from curation.settings.source import SourceSettings
     from curation.sources.units import kind_at
-    from curation.survey.lines import survey_lines
-    from curation.survey.survey import survey, unheard_licences
+    from curation.survey.survey import survey, survey_lines, unheard_licences
 
     if options.look < 0:
         raise ConfigError(f"--look {options.look}: at least 0")
@@ -52,8 +51,8 @@ def _collection(options: argparse.Namespace) -> int:
     found = survey(source.model_copy(update={"path": path, "kind": kind}), options.look)
     if options.json:
         unheard = unheard_licences(allowed or (), found.stated.get("licence", {}))
-        said = {"kind": kind, **found.to_json(), "allowed": allowed, "allowed_unheard": unheard}
-        print(json.dumps(said))
+        result = {"kind": kind, **found.to_json(), "allowed": allowed, "allowed_unheard": unheard}
+        print(json.dumps(result))
     else:
         print("\n".join([f"{options.path}: {kind}", *survey_lines(found, allowed)]))
     return 0

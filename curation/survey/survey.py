@@ -1,31 +1,75 @@
-"""Counts what a collection holds and states, without a model: the listing, and a look into some photos.
+"""Counts what a collection holds and states, without a model, and tells it in lines.
 
 Every row is listed as a run would list it; `look` photos, drawn by the hashes of their keys, are opened for
 format, size and marks of rights. Texts of strangers are counted as they stand.
+
+Marks of rights are what a photo's bytes state in EXIF, XMP (IPTC, PLUS, TDM) and Content Credentials. Terms
+of XMP: PLUS 2.0 (`plus:DataMining`), IPTC Photo Metadata 2023.1 (`Iptc4xmpExt:DigitalSourceType`), TDM
+Reservation Protocol (`tdm:reservation`); a C2PA manifest is a JUMBF box of the type `c2pa` (C2PA 2.1,
+11.1).
 """
 
 import difflib
 import hashlib
 import heapq
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from PIL import Image
+
+from curation.errors import printable
 from curation.photos.decode import UnknownFormatError, read_header
 from curation.settings.source import SourceSettings
 from curation.sources.names import ending
 from curation.sources.photo_bytes import PhotoBytes
 from curation.sources.rows import SourceRow
 from curation.sources.units import list_units, unit_rows
-from curation.survey.marks import marks_of
+from shards.format.embedded import embedded_in
 from shards.format.stated import CARRIED, is_carried
 
+_TERMS = (
+    ("plus:DataMining", re.compile(rb"plus:DataMining(?:\s*=\s*[\"']|[^<>]*>\s*)([^\"'<>]+)")),
+    ("digital source type", re.compile(rb"DigitalSourceType(?:\s*=\s*[\"']|[^<>]*>\s*)([^\"'<>]+)")),
+    ("tdm:reservation", re.compile(rb"tdm:reservation(?:\s*=\s*[\"']|[^<>]*>\s*)([^\"'<>]+)")),
+)
+_C2PA = b"jumdc2pa"
+_COPYRIGHT, _ARTIST, _GPS = 0x8298, 0x013B, 0x8825
+_MOST_CHARS = 100
 NOT_STATED = "not stated"
 _MOST_VALUES = 10_000  # different texts of one column that are counted apart; the rest together
 _OTHERS = "other values"
 _MAX_BYTES = 64 * 2**20
+_SHOWN = 20  # values of a column
+
+
+def marks_of(data: bytes) -> set[str]:
+    """Short names of the marks in a photo's bytes, as "EXIF copyright", "plus:DataMining DMI-PROHIBITED"."""
+    embedded = embedded_in(data)
+    found = {"Content Credentials (C2PA)"} if _C2PA in data else set[str]()
+    return found | {*_of_exif(embedded.exif or b""), *_of_xmp(embedded.xmp or b"")}
+
+
+def _of_exif(block: bytes) -> Iterator[str]:
+    exif = Image.Exif()
+    try:
+        exif.load(block)
+    except Exception:  # it is broken: decoders raise anything at all
+        return
+    for tag, says in ((_COPYRIGHT, "EXIF copyright"), (_ARTIST, "EXIF author"), (_GPS, "EXIF place (GPS)")):
+        if exif.get(tag):
+            yield says
+
+
+def _of_xmp(packet: bytes) -> Iterator[str]:
+    for name, pattern in _TERMS:
+        for match in pattern.finditer(packet):
+            value = match[1].decode("utf-8", "replace").strip().rstrip("/").rpartition("/")[2]
+            if value:
+                yield f"{name} {value[:_MOST_CHARS]}"
 
 
 @dataclass
@@ -88,8 +132,8 @@ def folded(text: str) -> str:
 
 def unheard_licences(allowed: Sequence[str], stated: Mapping[str, int]) -> list[tuple[str, str | None]]:
     """(entry of an allow-list that no photo states, the stated text that is most like it or None)."""
-    there = sorted(set(stated) - {NOT_STATED, _OTHERS}, key=lambda text: (stated[text], text))
-    by_fold = {folded(text): text for text in there}  # of texts that are alike the one that most photos state
+    texts = sorted(set(stated) - {NOT_STATED, _OTHERS}, key=lambda text: (stated[text], text))
+    by_fold = {folded(text): text for text in texts}  # of texts that are alike the one that most photos state
     found: list[tuple[str, str | None]] = []
     for entry in allowed:
         if entry not in stated:
@@ -138,3 +182,57 @@ def _open(found: Survey, row: SourceRow, photos: PhotoBytes) -> None:
     found.formats[header.format] += 1
     found.short_sides.append(min(header.width, header.height))
     found.marks.update(marks_of(data))
+
+
+def survey_lines(found: Survey, allowed: Sequence[str] | None) -> Iterator[str]:
+    """The lines. `allowed` is the allow-list of licences; None lets all in."""
+    yield f"{found.photos} photos in {found.units} units"
+    for why, count in found.unreadable.most_common(_SHOWN):
+        yield f"  {count} of them: {printable(why)}"
+    yield from _column("names end in", found.endings)
+    yield ""
+    yield from _licences(found.stated.get("licence", {}), allowed)
+    for column, values in found.stated.items():
+        if column not in ("licence", "caption"):
+            yield from _values(column, values, found.photos)
+    if found.unused:
+        yield from _column("in the records, and not used (source.columns)", found.unused)
+    if found.looked:
+        yield ""
+        yield from _column(f"of {found.looked} photos that were opened, format", found.formats)
+        if sides := found.short_sides:
+            middle = sides[len(sides) // 2]
+            yield f"shorter side: {sides[0]} to {sides[-1]} px, half of them {middle} px or less"
+        yield from _column("marks of rights in their bytes", found.marks or {"none": found.looked})
+
+
+def _licences(stated: Mapping[str, int], allowed: Sequence[str] | None) -> Iterator[str]:
+    yield "licences, as they stand" + ("" if allowed is None else " (+ is let in)") + ":"
+    by_fold: dict[str, list[str]] = defaultdict(list)
+    for text in stated:
+        by_fold[folded(text)].append(text)
+    groups = sorted(by_fold.values(), key=lambda texts: -sum(stated[text] for text in texts))
+    for texts in groups[:_SHOWN]:
+        for text in sorted(texts, key=lambda text: -stated[text]):
+            mark = "" if allowed is None else ("+ " if text in allowed else "- ")
+            yield f"  {mark}{printable(text)}  {stated[text]}"
+    if len(groups) > _SHOWN:
+        yield f"  … and {len(groups) - _SHOWN} others"
+    for entry, like in unheard_licences(allowed or (), stated):
+        nearest = f"; the nearest is {printable(like)!r}" if like else ""
+        yield f"  no photo states {entry!r}, which is let in{nearest}"
+
+
+def _values(column: str, values: Mapping[str, int], photos: int) -> Iterator[str]:
+    """Columns with few values are shown whole; of others, how many photos state one."""
+    if len(values) <= _SHOWN:
+        yield from _column(column, values)
+    else:
+        stated = sum(count for value, count in values.items() if value != NOT_STATED)
+        yield f"{column}: {stated} of {photos} photos, {len(values)} values"
+
+
+def _column(title: str, values: Mapping[str, int]) -> Iterator[str]:
+    most = sorted(values.items(), key=lambda item: (-item[1], item[0]))
+    counts = ", ".join(f"{printable(value)} {count}" for value, count in most[:_SHOWN])
+    yield f"{title}: {counts}" + (f" and {len(most) - _SHOWN} others" if len(most) > _SHOWN else "")

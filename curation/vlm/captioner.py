@@ -7,12 +7,12 @@ from curation.call_counter import CallCounter
 from curation.captions.phase import Caption
 from curation.engine import Job
 from curation.models import Models
+from curation.run_folder import Run
 from curation.settings.vlm import (
     TransformersCaptionerSettings,
     VllmCaptionerSettings,
     VlmCaptionerSettings,
 )
-from curation.storage import join
 from curation.vlm.cache import AnswerCache
 from curation.vlm.interview import Asker, Interview
 from curation.vlm.question import COLUMNS, Questions
@@ -33,7 +33,7 @@ class VlmCaptioner:
     def join_run(self, job: Job, phase: str, calls: CallCounter) -> None:
         """Finds the photos, the memory and the model of a run."""
         questions = Questions(self._settings, self._model, job.pipeline.source)
-        cache = AnswerCache(join(job.run, phase))
+        cache = AnswerCache(Run(job.run).answers(phase))
         self._interview = Interview("captions", questions, cache, calls, self._asker(job, questions))
 
     def caption_each(self, people: Sequence[dict[str, Any]]) -> list[Caption]:

@@ -25,9 +25,9 @@ from edges.model_server import (
     authorization,
     base_of,
     chat_url,
+    is_transient,
     pause_s,
     server_message,
-    worth_again,
 )
 
 _PROBE_S = 5.0  # for /health to answer
@@ -114,7 +114,7 @@ class VlmClient:
                 continue
             TRAFFIC.ended(f"http_{status}")
             problem = f"HTTP {status}: {server_message(data)}"
-            if not worth_again(status):
+            if not is_transient(status):
                 return Reply(None, error=problem)
             if status >= 500:
                 self._door.knock()

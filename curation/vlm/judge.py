@@ -6,8 +6,8 @@ from curation.call_counter import CallCounter
 from curation.engine import Job
 from curation.models import Models
 from curation.outfits.judge import Answer, PersonRow, from_regions
+from curation.run_folder import Run
 from curation.settings.vlm import TransformersJudgeSettings, VllmJudgeSettings, VlmJudgeSettings
-from curation.storage import join
 from curation.vlm.cache import AnswerCache
 from curation.vlm.interview import Asker, Interview
 from curation.vlm.prompts import REGIONS
@@ -32,7 +32,7 @@ class VlmJudge:
 
     def join_run(self, job: Job, phase: str, calls: CallCounter) -> None:
         """Finds the photos, the memory and the model of a run."""
-        cache = AnswerCache(join(job.run, phase))
+        cache = AnswerCache(Run(job.run).answers(phase))
 
         def interview(settings: VlmJudgeSettings) -> Interview:
             questions = Questions(settings, self._model, job.pipeline.source)

@@ -17,10 +17,10 @@ from typing import TypeVar
 from curation.engine import Endpoint, Job
 from curation.errors import PersonaError, one_line
 from curation.models import Models
+from curation.run_folder import Run
 from curation.settings import PipelineSettings
 from curation.settings.vlm import VlmSettings
 from curation.step import Context
-from curation.storage import is_local, join, local_path
 from curation.vlm.cache import merge_answers
 from curation.vlm.interview import Asker, Listener
 from curation.vlm.question import Question, Questions
@@ -92,7 +92,7 @@ class Servers:
     def run(self, phase: str, step: Callable[[], T]) -> T:
         """Runs a step, and again with a server where it needs one."""
         if vllm_roles(self._context.job.pipeline):
-            merge_answers(self._context.folder(phase))
+            merge_answers(self._context.run.answers(phase))
         try:
             return step()
         except ServerNeededError as needed:
@@ -211,7 +211,5 @@ def require_model(key: str, endpoint: Endpoint, settings: VlmSettings, say: Call
 
 
 def log_of(run: str) -> str:
-    """Where the log of a run's own server lies."""
-    if is_local(run):
-        return join(local_path(run), "vllm.log")
-    return os.path.join(tempfile.gettempdir(), f"persona-vllm-{os.getpid()}.log")
+    """Where the log of a run's own server lies: in the run, of a run in a store on this machine."""
+    return Run(run).server_log or os.path.join(tempfile.gettempdir(), f"persona-vllm-{os.getpid()}.log")

@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import xxhash
 
 
@@ -32,6 +31,8 @@ class AtomicFile:
             self._temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
             self._stream: Any = self._temporary.open("wb")
         else:
+            import fsspec  # here: it takes a tenth of a second, and files of this machine do not need it
+
             # Without autocommit nothing appears when a file is closed or collected, as one is that an
             # error left behind: only `commit` completes its upload.
             system, path = fsspec.core.url_to_fs(url)
@@ -42,7 +43,7 @@ class AtomicFile:
         if self._local:
             self._stream.write(data)
         else:
-            with self._refusals_named():
+            with self._named_errors():
                 self._stream.write(data)
         self._digest.update(data)
         size = memoryview(data).nbytes
@@ -74,7 +75,7 @@ class AtomicFile:
             self._stream.close()
             self._temporary.replace(self.url)
         else:
-            with self._refusals_named():
+            with self._named_errors():
                 self._stream.close()
                 self._stream.commit()
         self._open = False
@@ -99,7 +100,7 @@ class AtomicFile:
             self._stream.closed = True
 
     @contextmanager
-    def _refusals_named(self) -> Iterator[None]:
+    def _named_errors(self) -> Iterator[None]:
         """A client's errors as OSError, one line with the URL; those of the local system are so already."""
         try:
             yield

@@ -164,7 +164,7 @@ def _process(about: Mapping[str, Any]) -> str:
         )
     if about["models"]:
         models = [
-            (name, f"`{said['sha256'][:12]}`", said["licence"]) for name, said in about["models"].items()
+            (name, f"`{model['sha256'][:12]}`", model["licence"]) for name, model in about["models"].items()
         ]
         parts += ["Models that decided, by sha256:", _table(("model", "sha256", "licence"), models)]
     if about.get("settings"):

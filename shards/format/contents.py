@@ -73,7 +73,7 @@ def _aspect(data: bytes, record: Mapping[str, Any]) -> float:
 
 @dataclass
 class Census:
-    """Grows sample by sample. Identities are kept as 64-bit hashes."""
+    """Counts that grow sample by sample. Identities are kept as 64-bit hashes."""
 
     licences: Counter[str] = field(default_factory=Counter)
     photos_per_group: Counter[int] = field(default_factory=Counter)

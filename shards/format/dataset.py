@@ -66,8 +66,8 @@ def files_of(about: Mapping[str, Any]) -> set[str]:
     return names
 
 
-def unborn_of(about: Mapping[str, Any]) -> set[str]:
-    """Names of all files that the next revision may have written, where it did not come about (forget.py)."""
+def unfinished_files_of(about: Mapping[str, Any]) -> set[str]:
+    """Names of all files that an unfinished next revision may have left (tools/forget.py)."""
     following = int(about.get("revision", 0)) + 1
     names = {f"{stem_of(shard['name'])}-r{following}.tar" for shard in about["shards"]}
     names |= {f"index-r{following}.{kind}" for kind in ("parquet", "arrow")}
@@ -80,7 +80,7 @@ def shard_name(number: int, prefix: str = "") -> str:
 
 
 def prefix_of(lineage: Mapping[str, Any]) -> str:
-    """What the shards' names of a dataset that was made of others begin with: other work, other names.
+    """The beginning of the shards' names of a dataset that was made of others: other work, other names.
 
     Readers that keep copies of shards under their last names would take those of one dataset for those of
     another: of two parts of a split, or of what a folder held before.
@@ -121,8 +121,8 @@ def remove_temporaries(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def nonsense_in(about: Any) -> str | None:
-    """What is wrong with a parsed dataset.json, in a few words; None where it can be worked with."""
+def problem_in(about: Any) -> str | None:
+    """A problem of a parsed dataset.json, in a few words; None where all that is read of it is sound."""
     if not isinstance(about, dict):
         return "is no JSON object"
     if "shards" not in about:
@@ -142,14 +142,14 @@ def nonsense_in(about: Any) -> str | None:
     index = about.get("index", {})
     if not _maps_texts(index):
         return f"index is {_short(index)}, not {{file name: checksum}}"
-    stones = about.get("tombstones", {"name": "", "checksum": ""})
-    if not isinstance(stones, dict) or _wrong_in(stones, (), ("name", "checksum")) is not None:
-        return f"tombstones is {_short(stones)}, no {{name, checksum}}"
-    gone = about.get("replaced", [])  # these are deleted: none of them may lie elsewhere
-    if not isinstance(gone, list) or not all(isinstance(name, str) and "/" not in name for name in gone):
-        return f"replaced is {_short(gone)}, no list of plain names"
+    tombstones = about.get("tombstones", {"name": "", "checksum": ""})
+    if not isinstance(tombstones, dict) or _wrong_in(tombstones, (), ("name", "checksum")) is not None:
+        return f"tombstones is {_short(tombstones)}, no {{name, checksum}}"
+    replaced = about.get("replaced", [])  # these are deleted: none of them may lie elsewhere
+    if not _lists_plain_names(replaced):
+        return f"replaced is {_short(replaced)}, no list of plain names"
     card = about.get("card", [])
-    if not isinstance(card, list) or not all(isinstance(name, str) and "/" not in name for name in card):
+    if not _lists_plain_names(card):
         return f"card is {_short(card)}, no list of plain names"
     if not isinstance(about.get("latents", {}), dict):
         return f"latents is {_short(about['latents'])}, no object"
@@ -173,6 +173,10 @@ def _wrong_in(part: Mapping[str, Any], counts: tuple[str, ...], texts: tuple[str
         if not isinstance(value, str) or "/" in value:
             return f"{name} is {_short(value)}, no plain name"
     return None
+
+
+def _lists_plain_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) and "/" not in name for name in value)
 
 
 def _maps_texts(value: Any) -> bool:

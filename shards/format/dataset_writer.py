@@ -155,12 +155,12 @@ class IndexedShard:
                     "checksum": bytes.fromhex(member.checksum),
                 }
             )
-        said = facets_of(members) if facets is None else {name: facets[name] for name in FACETS}
+        contents = facets_of(members) if facets is None else {name: facets[name] for name in FACETS}
         photos = sum(is_picture(suffix) for suffix in members)
         self._photos += photos
-        self._census.add(key, said["people"], licences_of(members))
+        self._census.add(key, contents["people"], licences_of(members))
         span = {"key": key, "shard": self._number, "offset": start, "length": self._writer.length - start}
-        self._rows.append({**span, **said, "members": places})
+        self._rows.append({**span, **contents, "members": places})
 
     def close(self) -> WrittenShard:
         """Makes the shard visible."""
@@ -227,10 +227,10 @@ class DatasetWriter:
         self._await_shard()
         self._thread.shutdown()
         hashes = self._index.close()
-        said = {"config": "", "models": {}, **self._census.to_json(), **about, "index": hashes}
-        said["card"] = list(CARD)
-        files = card_files(title, self._entries, said)
-        for name, data in {**files, "dataset.json": dataset_bytes(self._entries, said)}.items():
+        record = {"config": "", "models": {}, **self._census.to_json(), **about, "index": hashes}
+        record["card"] = list(CARD)
+        files = card_files(title, self._entries, record)
+        for name, data in {**files, "dataset.json": dataset_bytes(self._entries, record)}.items():
             write_whole(f"{self._folder}/{name}", data)
 
     def _end_shard(self) -> None:

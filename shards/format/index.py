@@ -207,9 +207,9 @@ class Index:
         shard, offset, length = (np.empty(len(numbers), np.int64) for _ in range(3))
         where = numbers // self._per_batch
         for number in np.unique(where):
-            batch, mine = self._batch(int(number)), where == number
-            rows = numbers[mine] - number * self._per_batch
-            shard[mine], offset[mine], length[mine] = (
+            batch, in_batch = self._batch(int(number)), where == number
+            rows = numbers[in_batch] - number * self._per_batch
+            shard[in_batch], offset[in_batch], length[in_batch] = (
                 batch.shard[rows],
                 batch.offset[rows],
                 batch.length[rows],

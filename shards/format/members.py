@@ -75,8 +75,8 @@ def record_of(members: Mapping[str, bytes], picture: str) -> dict[str, Any]:
 
 def photo_id_of(record: Mapping[str, Any]) -> str | None:
     """The photo_id that a record of ours states. Others number their photos under that name too."""
-    said = record.get("photo_id")
-    return said if isinstance(said, str) and _PHOTO_ID.fullmatch(said) else None
+    stated = record.get("photo_id")
+    return stated if isinstance(stated, str) and _PHOTO_ID.fullmatch(stated) else None
 
 
 def pictures_of(members: Mapping[str, bytes]) -> list[str]:
@@ -101,8 +101,8 @@ def photo_ids(members: Mapping[str, bytes]) -> dict[str, str]:
     """{suffix of a picture: photo_id}. A photo whose record is there and names its id is not hashed."""
     found = {}
     for suffix in pictures_of(members):
-        said = photo_id_of(record_of(members, suffix))
-        found[suffix] = said or hashlib.sha256(members[suffix]).hexdigest()
+        stated = photo_id_of(record_of(members, suffix))
+        found[suffix] = stated or hashlib.sha256(members[suffix]).hexdigest()
     return found
 
 

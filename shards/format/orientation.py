@@ -7,7 +7,6 @@ import struct
 import zlib
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -16,13 +15,6 @@ from shards.format.embedded import Embedded, embedded_in, jpeg_segments, png_chu
 ORIENTATION = 0x0112  # the tag of EXIF
 _ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 _VALUES = {1: "B", 3: "H", 4: "I"}  # type of a tag: how a value of it is packed
-_FLIPS = {2: 1, 4: 0}  # OpenCV's words for columns and rows
-_TURNS = {
-    3: cv2.ROTATE_180,
-    6: cv2.ROTATE_90_CLOCKWISE,
-    7: cv2.ROTATE_180,
-    8: cv2.ROTATE_90_COUNTERCLOCKWISE,
-}
 _IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 
@@ -107,12 +99,18 @@ def turned(picture: np.ndarray, orientation: int) -> np.ndarray:
 
     By OpenCV, which goes by blocks: to copy a turned view of numpy takes seven times as long.
     """
+    import cv2  # here: whoever reads no pixels, as the tools, needs no OpenCV
+
     if orientation in (5, 7):
         picture = cv2.transpose(picture)
-    if orientation in _FLIPS:
-        picture = cv2.flip(picture, _FLIPS[orientation])
-    elif orientation in _TURNS:
-        picture = cv2.rotate(picture, _TURNS[orientation])
+    if orientation in (2, 4):
+        return cv2.flip(picture, 1 if orientation == 2 else 0)
+    if orientation in (3, 7):
+        return cv2.rotate(picture, cv2.ROTATE_180)
+    if orientation == 6:
+        return cv2.rotate(picture, cv2.ROTATE_90_CLOCKWISE)
+    if orientation == 8:
+        return cv2.rotate(picture, cv2.ROTATE_90_COUNTERCLOCKWISE)
     return picture
 
 

@@ -23,8 +23,8 @@ import numpy as np
 
 from shards.reading.folder import DatasetFolder
 from shards.reading.pairs import Pair, Pairs, draw_pairs
-from shards.reading.plan import Position
 from shards.reading.source import Epoch
+from shards.reading.steps import Position
 
 Size = tuple[int, int]
 """Height and width, px."""
@@ -148,6 +148,8 @@ class BucketedPairs(Pairs):
     resume, and what is left of the epoch is still read once.
     """
 
+    has_state = True
+
     def __init__(
         self, folder: DatasetFolder, sizes: Sequence[Size], *, length: int = 64, **settings: Any
     ) -> None:
@@ -220,7 +222,7 @@ class BucketedPairs(Pairs):
         return self._last.at(position)
 
 
-class BucketedEpoch:
+class BucketedEpoch(Epoch):
     """One pass, from a place on at which `rest` was left of it. Each batch lies in one of its runs."""
 
     def __init__(self, pairs: BucketedPairs, start: Position, rest: Rest) -> None:
@@ -250,7 +252,7 @@ class BucketedEpoch:
         return self._pairs.read_in(number, self.position)
 
     def prefetch(self, numbers: np.ndarray) -> None:
-        """Says what will be read soon."""
+        """Announces samples that will be read soon."""
         self._pairs.prefetch(numbers)
 
     def rest(self, consumed: int) -> Rest:

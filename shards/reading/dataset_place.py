@@ -13,14 +13,14 @@ _OPEN_FILES = 256
 
 
 class ByteRanges(Protocol):
-    """Safe to call from several threads."""
+    """Ranges of numbered files. Safe to call from several threads."""
 
     def read(self, file: int, offset: int, length: int) -> bytes:
         """Exactly `length` bytes. Raises OSError, also where the file ends before."""
         ...
 
     def prefetch(self, spans: Sequence[Span]) -> None:
-        """Says what will be read next, in this order. Returns at once; a later read fails, not this."""
+        """Announces what will be read next, in this order. Returns at once; a later read fails, not this."""
         ...
 
     def close(self) -> None:
@@ -52,7 +52,7 @@ class LocalFiles:
         return data
 
     def prefetch(self, spans: Sequence[Span]) -> None:
-        """Tells the system what will be read soon. Errors wait for `read`."""
+        """Announces to the system what will be read soon. Errors are raised by `read`."""
         for file, offset, length in spans:
             try:
                 opened = self._open.get(file) or self._opened(file)

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import xxhash
 
-from shards.format.dataset import DatasetError, nonsense_in
+from shards.format.dataset import DatasetError, problem_in
 from shards.format.index import Index, Span
 from shards.format.sample import SCHEMA_VERSION
 from shards.reading.dataset_place import DatasetPlace, place_of
 from shards.reading.revisions import Revisions
+from shards.reading.source import Source
 from shards.remote.disk_cache import DiskCache
 
 
@@ -25,7 +26,7 @@ class Sample(NamedTuple):
     members: dict[str, bytes]
 
 
-class DatasetFolder:
+class DatasetFolder(Source):
     """A Source of samples, in the order of the index. Safe to read from several threads.
 
     folder     with dataset.json and the index: a path, or a URL such as s3://bucket/prefix
@@ -90,7 +91,7 @@ class DatasetFolder:
         return Sample(sample, self.index.key(sample), members)
 
     def prefetch(self, samples: np.ndarray) -> None:
-        """Tells the files that these samples, int64 [k], will be read soon."""
+        """Announces that these samples, int64 [k], will be read soon."""
         shard, offset, length = self.index.spans(samples)
         spans = zip(shard.tolist(), offset.tolist(), length.tolist(), strict=True)
         self._files.prefetch([Span(*span) for span in spans])
@@ -144,7 +145,7 @@ def _about(folder: str, place: DatasetPlace) -> dict[str, Any]:
     ours = int(SCHEMA_VERSION.split(".")[0])
     if major > ours:
         raise DatasetError(f"{folder}: has schema {version}; this version of persona reads up to {ours}.x")
-    wrong = nonsense_in(about)
+    wrong = problem_in(about)
     if wrong is not None:
         raise DatasetError(f"{folder}/dataset.json: {wrong}")
     return dict(about)

@@ -11,12 +11,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from threading import Event
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from shards.reading.plan import Plan, Position, RunPlan, Step, Tail
-from shards.reading.source import Epoch, HasRuns, SkippedSampleError, Source, epoch_of, revisions_of
+from shards.reading.source import Epoch, SkippedSampleError, Source
+from shards.reading.steps import EpochSteps, Position, RunSteps, Step, Tail
 
 _LOOK_UP = 1024  # places of which the samples are looked up together, which is faster
 _LOG = logging.getLogger(__name__)
@@ -31,19 +31,6 @@ class Decoder(Protocol):
 
     def decode(self, sample: Any, arrays: dict[str, Any], slot: int) -> None:
         """Fills a slot. Raises ValueError where the sample is broken."""
-        ...
-
-
-@runtime_checkable
-class Stateful(Protocol):
-    """A source whose state is more than a position."""
-
-    def state_at(self, position: Position) -> Any:
-        """What a later run needs besides the position, as plain numbers, lists and dicts."""
-        ...
-
-    def load_state(self, state: Any, position: Position) -> None:
-        """Goes on from such a state."""
         ...
 
 
@@ -71,8 +58,8 @@ class TooManyBrokenError(RuntimeError):
 class Loader:
     """Iterates over the batches of one rank, from `position` to the end of its epoch, or `endless`.
 
-    decoder      of samples; of a source whose samples come in runs (epoch.HasRuns), one for each kind
-    tail         what becomes of the last samples that fill no step of all ranks (plan.Plan). With
+    decoder      of samples; of a source whose samples come in runs (source.Epoch.ends), one for each kind
+    tail         what becomes of the last samples that fill no step of all ranks (steps.EpochSteps). With
                  `drop`, `dropped` counts them, and a warning says so where there are any
     threads      that read and decode
     ahead        batches in work besides the one that is used
@@ -113,7 +100,7 @@ class Loader:
             "began": position.began,
             "samples": len(self.source),
         }
-        if isinstance(self.source, Stateful):
+        if self.source.has_state:
             state["source"] = self.source.state_at(position)
         return state
 
@@ -126,14 +113,14 @@ class Loader:
             state.get("revision", 0),
             state.get("began", 0),
         )
-        if ("source" in state) != isinstance(self.source, Stateful) and position.consumed:
+        if ("source" in state) != self.source.has_state and position.consumed:
             raise ValueError(
                 "the state is of data in another order (in buckets, or not): go on as it was begun"
             )
-        if "source" in state and isinstance(self.source, Stateful):
+        if "source" in state and self.source.has_state:
             self.source.load_state(state["source"], position)
         elif "samples" in state:
-            known = revisions_of(self.source).samples(position.revision)
+            known = self.source.revisions.samples(position.revision)
             if state["samples"] != known:
                 raise ValueError(
                     f"the state is of a dataset of {state['samples']} samples; "
@@ -143,7 +130,7 @@ class Loader:
 
     def end_of_epoch(self) -> Position:
         """The position behind the epoch that `position` lies in."""
-        return epoch_of(self.source, self.position).position.next_epoch()
+        return self.source.epoch(self.position).position.next_epoch()
 
     def __iter__(self) -> Iterator[Batch]:
         return self.steps()
@@ -235,7 +222,7 @@ class _Pass:
     """
 
     def __init__(self, loader: Loader, position: Position, first: int = 0, stride: int = 1) -> None:
-        self._loader, self._epoch = loader, epoch_of(loader.source, position)
+        self._loader, self._epoch = loader, loader.source.epoch(position)
         self._plan = self._planned()
         self.numbers = range(first, len(self._plan), stride)
         self.dropped = self._plan.dropped
@@ -243,21 +230,21 @@ class _Pass:
         self.end = self._plan[last].after if last >= 0 else self._epoch.position.next_epoch()
         self._is_begun = False
         if first == 0 and loader.rank == 0 and self.dropped:
-            self._say_what_is_dropped()
+            self._warn_of_dropped()
 
     def steps(self) -> Iterator[tuple[Step, np.ndarray]]:
         """Each with its samples. The source is told of many at a time, at least `read_ahead` in advance."""
         loader = self._loader
         at_once = max(_LOOK_UP // loader.batch, 1)
-        told: deque[tuple[Step, np.ndarray]] = deque()
+        announced: deque[tuple[Step, np.ndarray]] = deque()
         coming = iter(self.numbers)
         for _ in self.numbers:
-            if len(told) <= loader.read_ahead:
-                told += _look_up(self._epoch, [self._plan[n] for n in islice(coming, at_once)])
-            yield told.popleft()
+            if len(announced) <= loader.read_ahead:
+                announced += _look_up(self._epoch, [self._plan[n] for n in islice(coming, at_once)])
+            yield announced.popleft()
 
     def begin(self, pool: ThreadPoolExecutor, step: Step, samples: np.ndarray, stopped: Event) -> _Begun:
-        """Has a batch filled, until it is stopped."""
+        """Starts the threads that fill a batch, until `stopped` is set."""
         loader = self._loader
         decoder = self._decoder_of(step)
         epoch = self._epoch.position.epoch
@@ -268,16 +255,16 @@ class _Pass:
         is_first, self._is_begun = not self._is_begun, True
         return _Begun(batch, self, is_first, parts)
 
-    def _planned(self) -> Plan | RunPlan:
+    def _planned(self) -> EpochSteps | RunSteps:
         loader, epoch = self._loader, self._epoch
         dealt = (epoch.position, loader.batch, loader.rank, loader.world, loader.tail)
-        return RunPlan(epoch.ends, *dealt) if isinstance(epoch, HasRuns) else Plan(epoch.samples, *dealt)
+        return EpochSteps(epoch.samples, *dealt) if epoch.ends is None else RunSteps(epoch.ends, *dealt)
 
     def _decoder_of(self, step: Step) -> Decoder:
         decoder = self._loader.decoder
         if not isinstance(decoder, Sequence):
             return decoder
-        return decoder[self._epoch.kind(int(step.places[0])) if isinstance(self._epoch, HasRuns) else 0]
+        return decoder[self._epoch.kind(int(step.places[0]))]
 
     def _fill(
         self, decoder: Decoder, batch: Batch, slots: Iterator[tuple[int, int]], stopped: Event
@@ -299,7 +286,7 @@ class _Pass:
                 problems.append(f"sample {number}: {reason}")
         return problems, skipped
 
-    def _say_what_is_dropped(self) -> None:
+    def _warn_of_dropped(self) -> None:
         _LOG.warning(
             "epoch %d: %d of %d samples fill no step of %d × %d and are left out (tail 'drop')",
             self._epoch.position.epoch,

@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 
 from shards.reading.order import key_of
-from shards.reading.plan import Position
-from shards.reading.source import Epoch, Source, epoch_of, revisions_of
+from shards.reading.revisions import Revisions
+from shards.reading.source import Epoch, Source
+from shards.reading.steps import Position
 
 MAX_PERIOD = 65_536
 _PASSES_KEPT = 4  # of a dataset, ready to be read from: the present one, and its neighbours
 
 
-class Mixture:
+class Mixture(Source):
     """A Source of the samples of `sources`, of which number n has weights[n] out of every sum(weights).
 
     weights   whole numbers, at least 1; with their common divisor taken out, their sum is at most 65,536
@@ -36,6 +37,8 @@ class Mixture:
     revisions may change between a stop and a resume; the number and order of the sources may not. An
     epoch has as many samples as when the run began.
     """
+
+    has_state = True
 
     def __init__(
         self, sources: Sequence[Source], weights: Sequence[int], *, samples: int | None = None
@@ -93,10 +96,9 @@ class Mixture:
                 f"the state is of a mixture of {len(places)} sources; this one has {len(self._sources)}"
             )
         self._samples = int(state["samples"])
+        self.revisions = Revisions(self._samples)
         at = position.epoch * self._samples + position.consumed
-        mapped = [
-            epoch_of(source, place).position for source, place in zip(self._sources, places, strict=True)
-        ]
+        mapped = [source.epoch(place).position for source, place in zip(self._sources, places, strict=True)]
         self._anchor = (at, mapped)
 
     def anchors(self, seed: int) -> tuple[int, list[Position]]:
@@ -105,7 +107,7 @@ class Mixture:
             return self._anchor
         found = []
         for part, source in enumerate(self._sources):
-            revision = revisions_of(source).current
+            revision = source.revisions.current
             found.append(Position(key_of(seed, part), 0, 0, revision, revision))
         return 0, found
 
@@ -115,7 +117,7 @@ class Mixture:
         anchor = anchors[part]
         ahead = (number - anchor.epoch) * int(self._sizes[part]) - anchor.consumed
         place = anchor if number == anchor.epoch else self._advanced(part, anchor, ahead)
-        return epoch_of(self._sources[part], place)
+        return self._sources[part].epoch(place)
 
     def samples_at(self, places: np.ndarray, seed: int) -> np.ndarray:
         """int64 [k] places of the whole run → numbers of samples."""
@@ -129,9 +131,9 @@ class Mixture:
         passes += np.array([anchor.epoch for anchor in anchors], np.int64)[part]
         numbers = np.empty(len(places), np.int64)
         for source, number in sorted(set(zip(part.tolist(), passes.tolist(), strict=True))):
-            mine = (part == source) & (passes == number)
-            local = self.pass_of(source, seed, number).numbers(within[mine])
-            numbers[mine] = number * self.bases[-1] + self.bases[source] + local
+            in_pass = (part == source) & (passes == number)
+            local = self.pass_of(source, seed, number).numbers(within[in_pass])
+            numbers[in_pass] = number * self.bases[-1] + self.bases[source] + local
         return numbers
 
     def _counts(self, place: int) -> np.ndarray:
@@ -146,7 +148,7 @@ class Mixture:
         return Position(anchor.seed, anchor.epoch + passes, consumed, anchor.revision, began)
 
 
-class _MixedEpoch:
+class _MixedEpoch(Epoch):
     """One epoch of a mixture."""
 
     def __init__(self, mixture: Mixture, position: Position) -> None:
@@ -169,7 +171,7 @@ class _MixedEpoch:
         return self._pass(part, passes).read(rest - self._bases[part])
 
     def prefetch(self, numbers: np.ndarray) -> None:
-        """Tells the sources what will be read soon."""
+        """Announces to each source the samples of it that will be read soon."""
         part, passes, local = self._mixture.whence(numbers)
         for source, number in sorted(set(zip(part.tolist(), passes.tolist(), strict=True))):
             self._pass(source, number).prefetch(local[(part == source) & (passes == number)])

@@ -14,8 +14,8 @@ from shards.format.contents import bits_of
 from shards.format.members import IMAGE_SUFFIXES
 from shards.reading.folder import DatasetFolder
 from shards.reading.order import key_of, keys_of
-from shards.reading.plan import Position
-from shards.reading.source import Epoch, ShuffledEpoch, SkippedSampleError
+from shards.reading.source import Epoch, SkippedSampleError, Source
+from shards.reading.steps import Position
 
 
 class Pair(NamedTuple):
@@ -59,7 +59,7 @@ def draw_pairs(
     return reference, target + (target >= reference)
 
 
-class Pairs:
+class Pairs(Source):
     """A Source of `Pair`s out of a dataset of groups. Only the two photos are read.
 
     regions        names that must be visible in both photos: full_body, head, torso, legs, shoes
@@ -94,7 +94,7 @@ class Pairs:
         return _PairsEpoch(self, position)
 
     def prefetch(self, samples: np.ndarray) -> None:
-        """Says what will be read soon."""
+        """Announces samples that will be read soon."""
         self.folder.prefetch(samples)
 
     def read_in(self, sample: int, position: Position) -> Pair:
@@ -111,7 +111,10 @@ class Pairs:
         return Pair(sample, key, *pair, self.folder.read(sample, wanted).members)
 
 
-class _PairsEpoch(ShuffledEpoch):
+class _PairsEpoch(Epoch):
     def __init__(self, pairs: Pairs, position: Position) -> None:
         super().__init__(pairs, position)
-        self.read = lambda number: pairs.read_in(number, self.position)
+        self._pairs = pairs
+
+    def read(self, number: int) -> Pair:
+        return self._pairs.read_in(number, self.position)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from shards.reading.order import EpochOrder
-from shards.reading.plan import Position
+from shards.reading.steps import Position
 
 
 class Order(Protocol):

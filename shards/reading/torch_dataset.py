@@ -72,7 +72,7 @@ class WorkerPasses:
         return self._following if self._count else note["start"]
 
     def begin(self, worker: int, iteration: int, start: Any, following: Any) -> None:
-        """Says that a worker begins a pass, where, and where the next one begins.
+        """Notes that a worker begins a pass, where, and where the next one begins.
 
         Raises RuntimeError where that does not fit.
         """
@@ -83,14 +83,14 @@ class WorkerPasses:
             self._count = 0
         number = note["base"] + self._count
         is_news = number > note["number"] or (number == note["number"] and note["following"] != following)
-        said = {**note, "number": number, "following": following, "is_told": False}
-        if is_news and not self._write(said):
+        written = {**note, "number": number, "following": following, "is_told": False}
+        if is_news and not self._write(written):
             raise RuntimeError(f"workers cannot share a state of the data of over {_NOTE_BYTES} bytes")
         self._begun[worker] = self._base = note["base"]
         self._count, self._following = self._count + 1, following
 
     def tell(self, state: Any) -> None:
-        """What the training process says: the next pass begins there."""
+        """Notes where the training process begins the next pass."""
         note = self._read() or _BLANK
         told = {**note["told"], str(note["number"] + 1): state}
         kept = dict(sorted(told.items(), key=lambda item: int(item[0]))[-_TOLD:])

@@ -265,9 +265,9 @@ def _is_sound(descriptor: int, length: int) -> bool:
     data = os.pread(descriptor, length + _TRAILER.size, 0)
     if len(data) != length + _TRAILER.size:
         return False
-    magic, said, digest = _TRAILER.unpack_from(data, length)
+    magic, stated, digest = _TRAILER.unpack_from(data, length)
     return bool(
-        magic == _MAGIC and said == length and xxhash.xxh3_128_digest(memoryview(data)[:length]) == digest
+        magic == _MAGIC and stated == length and xxhash.xxh3_128_digest(memoryview(data)[:length]) == digest
     )
 
 

@@ -18,23 +18,24 @@ RUN_BYTES = 4 * 2**20
 _AHEAD = 16  # requests at a time for what nobody waits for yet
 
 
-class Shelf(Protocol):
+class FetchSink(Protocol):
     """Where fetched spans are put, besides being given to whoever waits for them."""
 
     def wants(self, span: Span) -> bool:
-        """Whether to fetch it ahead now: False where it is there, or another process fetches it."""
+        """Whether a span is to be fetched ahead now: False where the sink has it, or another
+        process fetches it."""
         ...
 
     def has_room(self) -> bool:
-        """Whether more may be fetched ahead; `FetchQueue.go_on` tells that it is so again."""
+        """Whether more may be fetched ahead. When that changes to yes, `FetchQueue.go_on` is called."""
         ...
 
     def put(self, span: Span, data: memoryview) -> None:
-        """Takes a span. Called on a thread; must not raise."""
+        """Stores a fetched span. Called on a thread; must not raise."""
         ...
 
     def missed(self, span: Span) -> None:
-        """A span could not be fetched."""
+        """Notes that a span could not be fetched."""
         ...
 
 
@@ -57,19 +58,19 @@ class FetchQueue:
     """
 
     def __init__(
-        self, requests: RangeRequests, keys: Sequence[str], shelf: Shelf, *, run_bytes: int = RUN_BYTES
+        self, requests: RangeRequests, keys: Sequence[str], sink: FetchSink, *, run_bytes: int = RUN_BYTES
     ) -> None:
-        self._requests, self._keys, self._shelf = requests, list(keys), shelf
+        self._requests, self._keys, self._sink = requests, list(keys), sink
         self._run_bytes = run_bytes
-        self._runs: dict[Span, _Run] = {}  # queued or on their way, until the shelf has them
+        self._runs: dict[Span, _Run] = {}  # queued or on their way, until the sink has them
         self._queue: dict[_Run, None] = {}
-        self.waits = False  # for room on the shelf
-        self._active = 0  # runs ahead that are on their way, or being shelved
-        self._shelving = ThreadPoolExecutor(2, thread_name_prefix="shards-shelf")
+        self.waits = False  # for room in the sink
+        self._active = 0  # runs ahead that are on their way, or being stored
+        self._storing = ThreadPoolExecutor(2, thread_name_prefix="shards-store")
         self._tasks: set[asyncio.Task[Any]] = set()  # a loop alone would let go of them
 
     def ahead(self, spans: Sequence[Span]) -> None:
-        """Fetches these later, in this order, where the shelf still wants them then."""
+        """Fetches these later, in this order, where the sink still wants them then."""
         self._requests.call(self._enqueue, list(spans))
 
     def now(self, span: Span, offset: int, length: int) -> bytes:
@@ -85,14 +86,14 @@ class FetchQueue:
         return bytes(memoryview(data)[begin : begin + length])
 
     def go_on(self) -> None:
-        """There is room again."""
+        """Starts requests again: the sink has room."""
         self._requests.call(self._begin_next)
 
     def close(self) -> None:
-        """Waits for what is being shelved; the requests are closed before."""
-        self._shelving.shutdown()
+        """Waits for what is being stored; the requests are closed before."""
+        self._storing.shutdown()
         for span in self._runs:
-            self._shelf.missed(span)
+            self._sink.missed(span)
 
     async def _demand(self, span: Span) -> tuple[Any, int]:
         """A buffer that holds the span, and the place in the object at which it starts."""
@@ -116,13 +117,13 @@ class FetchQueue:
     def _begin_next(self) -> None:
         self.waits = False
         while self._queue and self._active < _AHEAD:
-            if not self._shelf.has_room():
+            if not self._sink.has_room():
                 self.waits = True
                 return
             run = next(iter(self._queue))
             del self._queue[run]
             self._forget(run)
-            wanted = [span for span in run.spans if self._shelf.wants(span)]
+            wanted = [span for span in run.spans if self._sink.wants(span)]
             for part in _joined(wanted, self._run_bytes):
                 self._runs.update(dict.fromkeys(part.spans, part))
                 self._begin(part)
@@ -137,23 +138,23 @@ class FetchQueue:
         if task.cancelled():
             return
         if task.exception() is None:
-            shelving = asyncio.get_running_loop().create_task(self._put(run, memoryview(task.result())))
-            self._tasks.add(shelving)
-            shelving.add_done_callback(self._tasks.discard)
+            storing = asyncio.get_running_loop().create_task(self._put(run, memoryview(task.result())))
+            self._tasks.add(storing)
+            storing.add_done_callback(self._tasks.discard)
             return
         for span in run.spans:
-            self._shelf.missed(span)
+            self._sink.missed(span)
         self._end(run)  # whoever reads a span asks again, and gets the error
 
     async def _put(self, run: _Run, data: memoryview) -> None:
         def put() -> None:
             for span in run.spans:
                 begin = span.offset - run.start
-                self._shelf.put(span, data[begin : begin + span.length])
+                self._sink.put(span, data[begin : begin + span.length])
 
         try:
             with suppress(RuntimeError):  # the process is ending, and starts no more work on threads
-                await asyncio.get_running_loop().run_in_executor(self._shelving, put)
+                await asyncio.get_running_loop().run_in_executor(self._storing, put)
         finally:
             self._end(run)
 

@@ -26,7 +26,7 @@ _WAIT_S = 20.0  # for a piece that another process fetches
 class MemoryCache:
     """Entries by name, up to a number of bytes. Safe for several threads.
 
-    What was read makes way first, then what was written longest ago.
+    Entries that were read are removed first, then those that were written longest ago.
     """
 
     writable = True
@@ -187,7 +187,7 @@ class ObjectFiles:
             self._without_disk.close()
 
     def wants(self, span: Span) -> bool:
-        """Whether to fetch a piece now; where so, other processes wait for this one."""
+        """Whether a piece is to be fetched now; where it is, other processes wait for this one."""
         name = self._name(span)
         return not self._cache.holds(name) and self._cache.claim(name)
 
@@ -203,7 +203,7 @@ class ObjectFiles:
         self._cache.release(name)
 
     def missed(self, span: Span) -> None:
-        """Lets other processes try."""
+        """Releases the claim on a piece that could not be fetched, so that other processes fetch it."""
         self._cache.release(self._name(span))
 
     def _part(self, piece: Span, offset: int, length: int) -> bytes:
@@ -223,7 +223,7 @@ class ObjectFiles:
             time.sleep(0.005)
 
     def _announce_missing(self, pieces: Sequence[Span]) -> None:
-        """So that several come together, and not one after the other."""
+        """Queues all missing pieces, so that they are fetched side by side."""
         missing = [piece for piece in pieces if not self._cache.holds(self._name(piece))]
         if len(missing) > 1:
             self._queue.ahead(missing)

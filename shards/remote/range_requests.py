@@ -34,7 +34,7 @@ _COPIED_AT_ONCE = 8  # parts
 
 
 class Hedging:
-    """Knows how long requests took. Not safe for several threads.
+    """Statistics of how long requests took, and how many second ones were sent. Not safe for several threads.
 
     share   second requests that may be sent, of first ones; 0 sends none
     """
@@ -53,7 +53,7 @@ class Hedging:
         return self._waits.get(length.bit_length())
 
     def took(self, length: int, seconds: float) -> None:
-        """A first request was answered, or overtaken, after so long."""
+        """Notes how long a first request took until it, or the second one, was answered."""
         size = length.bit_length()
         taken = self._taken[size]
         taken.append(seconds)
@@ -63,7 +63,7 @@ class Hedging:
             self._waits[size] = max(_FACTOR * ordered[int(_QUANTILE * (len(ordered) - 1))], _FLOOR_S)
 
     def allowed(self) -> bool:
-        """Takes leave to send one second request; False where the share is used up."""
+        """Counts one second request as sent; False where the share is used up."""
         if self._share == 0 or self.hedges >= self._share * self.requests + _BURST:
             return False
         self.hedges += 1
@@ -72,7 +72,7 @@ class Hedging:
 
 @dataclass
 class Requests:
-    """What was asked of the store so far: first requests, second ones of slow, repeats of failed, bytes."""
+    """Counts of requests to the store so far: first ones, second ones of slow, repeats of failed, bytes."""
 
     first: int = 0
     hedged: int = 0

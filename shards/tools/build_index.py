@@ -4,6 +4,7 @@ Each tar is read once, sample by sample, into rows of the index; everything that
 an error that names the file and the offset.
 """
 
+import argparse
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from shards.format.index import IndexWriter, index_rows
 from shards.format.members import is_picture, pictures_of, split_name
 from shards.format.tar_reader import Entry, TarError, check_end, walk
 from shards.reading.folder import read_dataset_json
+from shards.tools.commands import folder_of, on_disk, processes_of, processes_option, progress_of, say
 from shards.tools.whole_shards import ForwardReader, in_order
 
 _MAX_KEPT_BYTES = 256 * 2**20  # of one member that the index looks into: a picture, a caption, a record
@@ -98,9 +100,9 @@ def _scan(reader: ForwardReader, size: int, name: str, number: int) -> ScannedSh
     close(sample)
     check_end(reader.read, size, reader.at)
     _, checksum = reader.finish()
-    said = {"name": name, "groups": len(rows), "photos": photos, "bytes": size, "checksum": checksum}
+    described = {"name": name, "groups": len(rows), "photos": photos, "bytes": size, "checksum": checksum}
     hashes = np.array([xxhash.xxh3_64_intdigest(key.encode()) for key in seen], np.uint64)
-    return ScannedShard(index_rows(rows), said, hashes, census)
+    return ScannedShard(index_rows(rows), described, hashes, census)
 
 
 def _place(reader: ForwardReader, entry: Entry, suffix: str, contents: dict[str, bytes]) -> dict[str, Any]:
@@ -195,8 +197,8 @@ def _check_keys(folder: str, names: list[str], hashes: list[np.ndarray]) -> None
     if not suspects:
         return
     seen: dict[str, str] = {}
-    for number, (name, mine) in enumerate(zip(names, hashes, strict=True)):
-        if suspects.isdisjoint(mine.tolist()):
+    for number, (name, keys) in enumerate(zip(names, hashes, strict=True)):
+        if suspects.isdisjoint(keys.tolist()):
             continue
         for row in scan_shard(str(Path(folder) / name), number).rows.select(["key", "offset"]).to_pylist():
             if row["key"] in seen:
@@ -205,3 +207,22 @@ def _check_keys(folder: str, names: list[str], hashes: list[np.ndarray]) -> None
                     f"{folder}/{name}: byte {row['offset']}: sample {row['key']!r} is in {other} too"
                 )
             seen[row["key"]] = name
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `persona shards index`."""
+    parser.add_argument("folder", metavar="DIR")
+    processes_option(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the action. Returns the exit code."""
+    folder = folder_of(on_disk(options.folder))
+    about = build_index(folder, processes=processes_of(options), progress=progress_of(options))
+    counts = {name: about[name] for name in ("groups", "photos", "bytes")} | {"shards": len(about["shards"])}
+    say(
+        options,
+        counts,
+        [f"{counts['groups']} samples in {counts['shards']} shards, {counts['photos']} photos"],
+    )
+    return 0

@@ -1,12 +1,15 @@
 """One sample of a dataset: its record, or the bytes of its members."""
 
+import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from shards.format.dataset import DatasetError
 from shards.format.members import photo_records
 from shards.reading.folder import Sample
+from shards.tools.commands import folder_of, say
 from shards.tools.dataset_rows import DatasetRows
 
 
@@ -69,3 +72,30 @@ def _parsed(data: bytes | None) -> Any:
         return None if data is None else json.loads(data)
     except ValueError:
         return None
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `persona shards cat`."""
+    parser.add_argument("folder", metavar="DIR")
+    parser.add_argument("key", metavar="KEY")
+    parser.add_argument("member", metavar="MEMBER", nargs="?", help="its suffix, as 000.jpg")
+    parser.add_argument("--out", metavar="PATH", help="a file for MEMBER, a folder for all members")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the action. Returns the exit code."""
+    sample = find_sample(folder_of(options.folder), options.key)
+    if options.member is not None:
+        data = member_of(sample, options.member)
+        if options.out is None:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        else:
+            Path(options.out).write_bytes(data)
+    elif options.out is not None:
+        written = write_members(sample, Path(options.out))
+        say(options, {"written": list(map(str, written))}, map(str, written))
+    else:
+        record = record_of(sample)
+        say(options, record, [json.dumps(record, indent=1, ensure_ascii=False)])
+    return 0

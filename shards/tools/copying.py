@@ -32,9 +32,9 @@ from shards.format.dataset import (
     remove_temporaries,
     shard_name,
 )
+from shards.format.dataset_tombstones import DatasetTombstones
 from shards.format.dataset_writer import FACETS, IndexedShard, WrittenShard
 from shards.format.index import IndexWriter
-from shards.format.tombstones import Tombstones
 from shards.reading.folder import Sample
 from shards.tools.dataset_rows import DatasetRows, numbers_of, read_ahead
 
@@ -132,8 +132,8 @@ def _sizes(copy: Copy) -> np.ndarray:
     per_source = [_sample_sizes(source.table) for source in copy.sources]
     sizes = np.zeros(len(copy.source), np.int64)
     for number, known in enumerate(per_source):
-        mine = copy.source == number
-        sizes[mine] = known[copy.number[mine]]
+        of_source = copy.source == number
+        sizes[of_source] = known[copy.number[of_source]]
     return sizes if copy.added is None else sizes + copy.added
 
 
@@ -173,8 +173,8 @@ def _write_shard(
 
 
 def _write_part(path: Path, shard: WrittenShard, census: Census) -> None:
-    said = {"entry": shard.entry, "licences": census.licences}
-    table = shard.rows.replace_schema_metadata({"part": json.dumps(said)})
+    part = {"entry": shard.entry, "licences": census.licences}
+    table = shard.rows.replace_schema_metadata({"part": json.dumps(part)})
     with AtomicFile(str(path)) as file:
         with pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table)
@@ -187,11 +187,11 @@ def _finish(copy: Copy, folder: Path, shards: int, lineage: Mapping[str, Any]) -
     with IndexWriter(str(folder)) as index:
         for shard in range(shards):
             table = pa.ipc.open_file(str(folder / _UNFINISHED / f"{shard:06d}.arrow")).read_all()
-            said = json.loads(table.schema.metadata[b"part"])
-            entries.append(said["entry"])
+            part = json.loads(table.schema.metadata[b"part"])
+            entries.append(part["entry"])
             for key, photos in zip(table["key"].to_pylist(), table["people"].to_pylist(), strict=True):
                 census.add(key, photos, ())
-            census.licences += Counter(said["licences"])
+            census.licences += Counter(part["licences"])
             index.write(table.replace_schema_metadata())
         hashes = index.close()
     about = {
@@ -202,11 +202,11 @@ def _finish(copy: Copy, folder: Path, shards: int, lineage: Mapping[str, Any]) -
         "index": hashes,
         "card": list(CARD),
     }
-    stones = Tombstones()
+    tombstones = DatasetTombstones()
     for source in copy.sources:
-        stones |= source.tombstones()
-    if len(stones):
-        about["tombstones"] = write_tombstones(str(folder), "tombstones.txt", stones)
+        tombstones |= source.tombstones()
+    if len(tombstones):
+        about["tombstones"] = write_tombstones(str(folder), "tombstones.txt", tombstones)
     title = str(about.get("pipeline") or "Dataset")
     for name, content in card_files(title, entries, about).items():
         write_whole(folder / name, content)
@@ -216,29 +216,29 @@ def _finish(copy: Copy, folder: Path, shards: int, lineage: Mapping[str, Any]) -
     return dict(json.loads(data))
 
 
-def write_tombstones(folder: str, name: str, stones: Tombstones) -> dict[str, Any]:
+def write_tombstones(folder: str, name: str, tombstones: DatasetTombstones) -> dict[str, Any]:
     """Writes the file. Returns `tombstones` of dataset.json."""
     with AtomicFile(f"{folder}/{name}") as file:
-        file.write(stones.to_bytes())
+        file.write(tombstones.to_bytes())
         file.commit()
-        return {"name": name, "count": len(stones), "checksum": file.checksum}
+        return {"name": name, "count": len(tombstones), "checksum": file.checksum}
 
 
 def _shared(abouts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What all parents say alike of how they were made, and the models of all."""
+    """Keys of dataset.json on how it was made that all parents state alike, and the models of all."""
     models: dict[str, Any] = {}
     for about in abouts:
         for name, model in about.get("models", {}).items():
             taken = models.setdefault(name, model)
             if taken != model:
                 models[f"{name} {model['sha256'][:12]}"] = model
-    said: dict[str, Any] = {"models": dict(sorted(models.items()))} if models else {}
+    shared: dict[str, Any] = {"models": dict(sorted(models.items()))} if models else {}
     for name in ("pipeline", "config"):
         values = {str(about.get(name) or "") for about in abouts}
         if len(values) == 1 and "" not in values:
-            said[name] = values.pop()
+            shared[name] = values.pop()
     for name in ("latents", "funnel", "settings", "opt_out"):
         value = abouts[0].get(name) if abouts else None
         if value is not None and all(about.get(name) == value for about in abouts):
-            said[name] = value
-    return said
+            shared[name] = value
+    return shared

@@ -4,13 +4,18 @@ CC BY 4.0, 3(a)(1), wants the creator, the licence and the address of the materi
 its title. What a record does not state stays empty: it is for people to find out, or to leave the photo out.
 """
 
+import argparse
 import csv
 import io
+import json
+import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Literal
 
 from shards.format.stated import carried_columns, plain_text
+from shards.tools.commands import folder_of
 from shards.tools.dataset_rows import DatasetRows
 
 Format = Literal["csv", "markdown"]
@@ -93,3 +98,25 @@ def _plain(text: str) -> str:
     """The text with nothing that Markdown would obey."""
     one_line = " ".join(text.split())
     return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>()#+!|" else letter for letter in one_line)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `persona shards credits`."""
+    parser.add_argument("folder", metavar="DIR")
+    parser.add_argument("--format", choices=("csv", "markdown"), default="csv")
+    parser.add_argument("--out", metavar="FILE", help="default: printed")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the action. Returns 0."""
+    credits = credits_of(folder_of(options.folder))
+    if options.json:
+        print(json.dumps({"credits": [asdict(credit) for credit in credits]}))
+        return 0
+    lines = (f"{line}\n" for line in written(credits, options.format))
+    if options.out is None:
+        sys.stdout.writelines(lines)
+    else:
+        with Path(options.out).open("w", encoding="utf-8", newline="") as file:
+            file.writelines(lines)
+    return 0

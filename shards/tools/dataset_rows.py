@@ -10,9 +10,9 @@ import pyarrow as pa
 import xxhash
 
 from shards.format.dataset import DatasetError, index_name
+from shards.format.dataset_tombstones import DatasetTombstones
 from shards.format.index import INDEX_SCHEMA
 from shards.format.members import is_picture, photo_id_of, photo_ids, record_of
-from shards.format.tombstones import Tombstones
 from shards.reading.folder import DatasetFolder, Sample
 
 _ROWS = 4096
@@ -20,7 +20,7 @@ _AHEAD = 128  # samples
 
 
 class _Records:
-    """The members that tell of the sample and its photos."""
+    """The suffixes of records, of the sample and of its photos."""
 
     def __contains__(self, suffix: object) -> bool:
         return isinstance(suffix, str) and suffix.rpartition(".")[2].lower() == "json"
@@ -58,7 +58,7 @@ class DatasetRows:
             raise DatasetError(f"{self.folder}: {error}") from None
 
     def announce(self, numbers: Sequence[int]) -> None:
-        """Says that these samples will be read soon."""
+        """Announces samples that will be read soon."""
         self._data.prefetch(np.asarray(numbers, np.int64))
 
     def records(self, number: int) -> dict[str, bytes]:
@@ -73,18 +73,18 @@ class DatasetRows:
 
     def photo_ids(self, number: int) -> dict[str, str]:
         """{suffix of a picture: photo_id} of a sample; pictures are only read where no record tells it."""
-        said = {suffix: photo_id_of(record) for suffix, record in self.photo_records(number).items()}
-        known = {suffix: id_ for suffix, id_ in said.items() if id_ is not None}
-        return known if len(known) == len(said) else photo_ids(self.read(number).members)
+        stated = {suffix: photo_id_of(record) for suffix, record in self.photo_records(number).items()}
+        known = {suffix: id_ for suffix, id_ in stated.items() if id_ is not None}
+        return known if len(known) == len(stated) else photo_ids(self.read(number).members)
 
-    def tombstones(self) -> Tombstones:
+    def tombstones(self) -> DatasetTombstones:
         """The tombstones that the dataset has; none where nothing was forgotten."""
         stated = self.about.get("tombstones")
         if not isinstance(stated, dict):
-            return Tombstones()
+            return DatasetTombstones()
         name = str(stated["name"])
         text = self._data.small_file(name).decode("utf-8", "replace")
-        return Tombstones.parsed(text, f"{self.folder}/{name}")
+        return DatasetTombstones.parsed(text, f"{self.folder}/{name}")
 
     def as_parent(self) -> dict[str, Any]:
         """What `lineage` states of a dataset that another was made of: its dataset.json (xxh3-128), size."""
@@ -96,7 +96,7 @@ class DatasetRows:
         }
 
     def rows(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
-        """Rows as dicts; few of them are held at a time."""
+        """Rows as dicts; few of them are in memory at a time."""
         for first in range(start, stop, _ROWS):
             yield from self.table.slice(first, min(_ROWS, stop - first)).to_pylist()
 

@@ -1,9 +1,11 @@
 """In what two datasets differ: keys that only one has, and members that are not the same."""
 
+import argparse
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from shards.tools.commands import folder_of, say
 from shards.tools.dataset_rows import DatasetRows
 
 
@@ -41,12 +43,12 @@ def diff(a: str, b: str) -> Difference:
         if number is None:
             found.only_a.append(row["key"])
             continue
-        mine, other = _checksums(row), _checksums(two.row(number))
-        if mine != other:
+        own, other = _checksums(row), _checksums(two.row(number))
+        if own != other:
             found.changed[row["key"]] = {
-                suffix: _how(mine.get(suffix), other.get(suffix))
-                for suffix in sorted(mine.keys() | other.keys())
-                if mine.get(suffix) != other.get(suffix)
+                suffix: _how(own.get(suffix), other.get(suffix))
+                for suffix in sorted(own.keys() | other.keys())
+                if own.get(suffix) != other.get(suffix)
             }
     found.only_a.sort()
     found.only_b = sorted(numbers)
@@ -58,7 +60,20 @@ def _checksums(row: dict[str, Any]) -> dict[str, bytes]:
     return {member["suffix"]: member["checksum"] for member in row["members"]}
 
 
-def _how(mine: bytes | None, other: bytes | None) -> str:
-    if mine is None:
+def _how(own: bytes | None, other: bytes | None) -> str:
+    if own is None:
         return "only in B"
     return "only in A" if other is None else "other bytes"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `persona shards diff`."""
+    parser.add_argument("a", metavar="A")
+    parser.add_argument("b", metavar="B")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the action. Returns the exit code."""
+    found = diff(folder_of(options.a), folder_of(options.b))
+    say(options, found.to_json(), found.lines())
+    return 1 if found else 0

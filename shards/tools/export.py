@@ -3,6 +3,7 @@
 Each form is written to a hidden folder beside OUT, which gets its name when all is there.
 """
 
+import argparse
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from shards.format.sample import json_bytes
 from shards.format.stated import carried_columns
 from shards.reading.folder import Sample
 from shards.tools.cat import write_members
+from shards.tools.commands import folder_of, on_disk, progress_of, say
 from shards.tools.dataset_rows import DatasetRows, read_ahead
 
 Form = Literal["folders", "parquet", "images"]
@@ -204,3 +206,20 @@ def _images(samples: Iterator[Sample], out: Path, made: Made) -> int:
 def _flat(key: str) -> str:
     """A key as one part of a path without a dot: our shards have no folders in them."""
     return key.removeprefix("./").replace("/", "_").replace(".", "_")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `persona shards export`."""
+    parser.add_argument("folder", metavar="DIR")
+    parser.add_argument(
+        "--to", choices=("folders", "parquet", "images"), required=True,
+        help="a file a member; Parquet as Hugging Face datasets reads it; WebDataset, a sample a photo",
+    )  # fmt: skip
+    parser.add_argument("--out", metavar="DIR", required=True)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the action. Returns the exit code."""
+    written = export(folder_of(options.folder), on_disk(options.out), options.to, progress_of(options))
+    say(options, written, [f"{options.out}: {written['samples']} samples, {written['photos']} photos"])
+    return 0

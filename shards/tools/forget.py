@@ -11,9 +11,10 @@ clears away what is left over and does, or ends, its work. A reader that has the
 its shards gone: it fails, and reads nothing else in their place.
 """
 
+import argparse
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,19 +30,20 @@ from shards.format.dataset import (
     files_of,
     is_indexed_as_found,
     stem_of,
-    unborn_of,
+    unfinished_files_of,
 )
+from shards.format.dataset_tombstones import DatasetTombstones, is_unguessable, tombstone
 from shards.format.dataset_writer import IndexedShard
 from shards.format.index import IndexWriter
 from shards.format.members import without_photos
-from shards.format.tombstones import Tombstones, tells_nobody, tombstone
 from shards.reading.folder import read_dataset_json
 from shards.reading.revisions import Revision, Revisions
+from shards.tools.commands import UsageError, folder_of, progress_of, say
 from shards.tools.copying import write_tombstones
 from shards.tools.dataset_rows import DatasetRows, read_ahead
-from shards.tools.forget_plan import ForgetPlan, Request, plan_forget
+from shards.tools.forget_plan import ForgetPlan, IdsToForget, plan_forget, read_request
 from shards.tools.place_to_change import PlaceToChange, place_to_change
-from shards.tools.side_files import remove_side_files, side_files
+from shards.tools.side_files import remove_side_files, side_files, stale_line
 
 # dataset_bytes counts these anew.
 _COUNTED = ("format", "schema", "shards", "groups", "photos", "bytes", "checksum")
@@ -49,9 +51,13 @@ _NAMED = 3  # of a long list, in a message
 
 
 @dataclass(frozen=True)
-class Forgotten:
-    """revision: of the dataset now; missing: ids that it did not hold, also none that it forgot before;
-    stale_side_files: what other programs wrote beside the shards, and still tells of what went."""
+class DatasetChange:
+    """What a call of `forget` changed in a dataset.
+
+    revision          of the dataset now
+    missing           ids that it did not hold, and had not forgotten before
+    stale_side_files  files of other programs beside the shards that still name what went
+    """
 
     revision: int
     groups_dropped: int = 0
@@ -64,7 +70,7 @@ class Forgotten:
 
 def forget(
     folder: str,
-    request: Request,
+    request: IdsToForget,
     *,
     min_photos: int = 2,
     missing_ok: bool = False,
@@ -73,7 +79,7 @@ def forget(
     break_lock: bool = False,
     delete_side_files: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> Forgotten:
+) -> DatasetChange:
     """Makes a revision of a dataset without what is asked for, in its place: a folder, or a URL.
 
     min_photos   a group that loses a photo and keeps fewer than these goes as a whole
@@ -98,23 +104,23 @@ def forget(
 
 def _forget(
     place: PlaceToChange,
-    request: Request,
+    request: IdsToForget,
     min_photos: int,
     missing_ok: bool,
     only_what_is_there: bool,
     dry_run: bool,
     progress: Callable[[int, int], None] | None,
-) -> Forgotten:
+) -> DatasetChange:
     folder = place.folder
     about = read_dataset_json(folder)
     if not dry_run:
         _clear(place, about)
     if not request:
-        return Forgotten(int(about.get("revision", 0)))
+        return DatasetChange(int(about.get("revision", 0)))
     dataset = DatasetRows(folder)
-    before = dataset.tombstones()
+    known = dataset.tombstones()
     plan = plan_forget(dataset, request, min_photos)
-    missing = {(kind, id_) for kind, id_ in request.named() - plan.found if not before.has(kind, id_)}
+    missing = {(kind, id_) for kind, id_ in request.named() - plan.found if not known.has(kind, id_)}
     if missing and not missing_ok:
         names = ", ".join(f"{kind} {id_[:40]}" for kind, id_ in sorted(missing)[:_NAMED])
         more = " …" if len(missing) > _NAMED else ""
@@ -124,18 +130,20 @@ def _forget(
         )
     if missing_ok and only_what_is_there:
         missing = {(kind, id_) for kind, id_ in missing if kind != "photo"}
-    stones = before | request.tombstones
-    stones |= Tombstones(
-        [*plan.lines, *(tombstone(kind, id_) for kind, id_ in missing if tells_nobody(kind, id_))]
+    tombstones = known | request.tombstones
+    tombstones |= DatasetTombstones(
+        [*plan.lines, *(tombstone(kind, id_) for kind, id_ in missing if is_unguessable(kind, id_))]
     )
     shards = sorted({_shard_of(dataset, number) for number in plan.touched()})
     revision = int(about.get("revision", 0)) + 1
-    done = Forgotten(revision, len(plan.dropped), len(plan.edited), plan.photos, len(shards), len(missing))
+    done = DatasetChange(
+        revision, len(plan.dropped), len(plan.edited), plan.photos, len(shards), len(missing)
+    )
     if dry_run:
         return done
-    if len(stones) == len(before) and not shards:
-        return Forgotten(revision - 1, missing=len(missing))
-    new = _write_revision(dataset, plan, stones, revision, set(shards), progress)
+    if len(tombstones) == len(known) and not shards:
+        return DatasetChange(revision - 1, missing=len(missing))
+    new = _write_revision(dataset, plan, tombstones, revision, set(shards), progress)
     dataset.close()
     write_whole(f"{folder}/dataset.json", new)
     _clear(place, read_dataset_json(folder))
@@ -143,9 +151,9 @@ def _forget(
 
 
 def _clear(place: PlaceToChange, about: dict[str, Any]) -> None:
-    """Deletes what a killed call left, of the revision before and of the one that did not come about."""
-    mine = files_of(about)
-    place.remove((set(about.get("replaced", [])) | unborn_of(about)) - mine)
+    """Deletes what a killed call left: files of the revision before, and of an unfinished next one."""
+    present = files_of(about)
+    place.remove((set(about.get("replaced", [])) | unfinished_files_of(about)) - present)
     if about.get("revision") and not is_indexed_as_found(about):
         card = card_files(str(about.get("pipeline") or "Dataset"), about["shards"], about)
         for name in card_names(about):
@@ -173,7 +181,7 @@ def _shard_of(dataset: DatasetRows, number: int) -> int:
 def _write_revision(
     dataset: DatasetRows,
     plan: ForgetPlan,
-    stones: Tombstones,
+    tombstones: DatasetTombstones,
     revision: int,
     touched: set[int],
     progress: Callable[[int, int], None] | None,
@@ -213,7 +221,7 @@ def _write_revision(
         "index": hashes,
         "revision": revision,
         "history": past.to_json(),
-        "tombstones": write_tombstones(folder, f"tombstones-r{revision}.txt", stones),
+        "tombstones": write_tombstones(folder, f"tombstones-r{revision}.txt", tombstones),
     }
     if not is_indexed_as_found(about):
         new["card"] = list(CARD)
@@ -245,3 +253,63 @@ def _renumbered(rows: pa.Table, shard: int) -> pa.Table:
     column = rows.schema.get_field_index("shard")
     numbers = pa.repeat(pa.scalar(shard, pa.int32()), len(rows))
     return rows.set_column(column, rows.schema.field(column), numbers)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `persona shards forget`."""
+    parser.add_argument("folder", metavar="DIR")
+    parser.add_argument("--identity", metavar="ID", nargs="+", action="extend", default=[])
+    parser.add_argument("--key", metavar="KEY", nargs="+", action="extend", default=[])
+    parser.add_argument(
+        "--photo", metavar="PHOTO_ID", nargs="+", action="extend", default=[], help="sha256 of its bytes"
+    )
+    parser.add_argument(
+        "--from", metavar="FILE", dest="file",
+        help="lines identity:ID, key:KEY, photo:PHOTO_ID or, as in an opt-out list, sha256:PHOTO_ID",
+    )  # fmt: skip
+    parser.add_argument("--tombstones", metavar="FILE", help="of another dataset: forget here what it forgot")
+    parser.add_argument(
+        "--min-photos", type=int, default=2, metavar="N",
+        help="a group that loses a photo and keeps fewer goes as a whole (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--missing-ok", action="store_true", help="ids that are not there are no error")
+    parser.add_argument("--dry-run", action="store_true", help="tell what would go")
+    parser.add_argument(
+        "--delete-side-files", action="store_true",
+        help="delete what other programs wrote beside the shards, where it tells of shards that are no more",
+    )  # fmt: skip
+    parser.add_argument(
+        "--break-lock", action="store_true", help="of a URL: go on where another process died at it"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the action. Returns the exit code."""
+    folder = folder_of(options.folder)
+    photos = [photo.lower() for photo in options.photo]
+    request = IdsToForget(frozenset(options.identity), frozenset(options.key), frozenset(photos))
+    if options.file is not None:
+        request = request | read_request(options.file)
+    if options.tombstones is not None:
+        request = replace(request, tombstones=DatasetTombstones.read(options.tombstones))
+    if options.min_photos < 1:
+        raise UsageError(f"forget --min-photos {options.min_photos}: at least 1")
+    done = forget(
+        folder,
+        request,
+        min_photos=options.min_photos,
+        missing_ok=options.missing_ok,
+        dry_run=options.dry_run,
+        break_lock=options.break_lock,
+        delete_side_files=options.delete_side_files,
+        progress=progress_of(options),
+    )
+    would = "would be " if options.dry_run else ""
+    says = (
+        f"revision {done.revision}: {done.photos} photos {would}forgotten, {done.groups_dropped} groups "
+        f"dropped, {done.groups_edited} groups with fewer photos, {done.shards_rewritten} shards "
+        f"{would}rewritten"
+    )
+    stale = [stale_line(done.stale_side_files)] if done.stale_side_files else []
+    say(options, asdict(done), [says, *stale])
+    return 1 if stale else 0

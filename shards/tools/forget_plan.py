@@ -1,4 +1,4 @@
-"""Whom `forget` takes out of a dataset, and what that means sample by sample."""
+"""Ids that `forget` takes out of a dataset, and the changes of each sample that follow from them."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -7,14 +7,14 @@ from pathlib import Path
 
 from shards.format.contents import NOT_STATED
 from shards.format.dataset import DatasetError
+from shards.format.dataset_tombstones import DatasetTombstones, is_unguessable, tombstone
 from shards.format.members import identity_of, photo_ids, record_of
 from shards.format.stated import carried_columns
-from shards.format.tombstones import Tombstones, tells_nobody, tombstone
 from shards.tools.dataset_rows import DatasetRows
 
 
 @dataclass(frozen=True)
-class Request:
+class IdsToForget:
     """Ids to forget, and tombstones (of another dataset) of ids that nobody names.
 
     photos   sha256 of the photos' bytes, hex
@@ -23,13 +23,13 @@ class Request:
     identities: frozenset[str] = frozenset()
     keys: frozenset[str] = frozenset()
     photos: frozenset[str] = frozenset()
-    tombstones: Tombstones = field(default_factory=Tombstones)
+    tombstones: DatasetTombstones = field(default_factory=DatasetTombstones)
 
     def __bool__(self) -> bool:
         return bool(self.identities or self.keys or self.photos or len(self.tombstones))
 
-    def __or__(self, other: "Request") -> "Request":
-        return Request(
+    def __or__(self, other: "IdsToForget") -> "IdsToForget":
+        return IdsToForget(
             self.identities | other.identities,
             self.keys | other.keys,
             self.photos | other.photos,
@@ -46,7 +46,7 @@ class Request:
         return id_ in ids or (len(self.tombstones) > 0 and self.tombstones.has(kind, id_))
 
 
-def read_request(path: str | Path) -> Request:
+def read_request(path: str | Path) -> IdsToForget:
     """Ids of a file: lines `identity:ID`, `key:KEY`, `photo:PHOTO_ID`, or `sha256:PHOTO_ID` as an opt-out
     list has them; `#` begins a comment. Raises DatasetError with the line that is none of these."""
     ids: dict[str, set[str]] = {"identity": set(), "key": set(), "photo": set()}
@@ -67,7 +67,7 @@ def read_request(path: str | Path) -> Request:
                 f"{path}:{number}: {line.strip()[:80]!r} is none of identity:ID, key:KEY, "
                 "photo:<64 hex digits>, sha256:<64 hex digits>"
             )
-    return Request(frozenset(ids["identity"]), frozenset(ids["key"]), frozenset(ids["photo"]))
+    return IdsToForget(frozenset(ids["identity"]), frozenset(ids["key"]), frozenset(ids["photo"]))
 
 
 @dataclass
@@ -87,8 +87,8 @@ class ForgetPlan:
         return self.dropped | set(self.edited)
 
 
-def plan_forget(dataset: DatasetRows, request: Request, min_photos: int) -> ForgetPlan:
-    """Finds what a request means. Records are only read where photos or tombstones are asked for."""
+def plan_forget(dataset: DatasetRows, request: IdsToForget, min_photos: int) -> ForgetPlan:
+    """Finds the samples that a request changes. Records are read where photos or tombstones are named."""
     plan = ForgetPlan()
     wants_photos = bool(request.photos) or len(request.tombstones) > 0
     for number, key in enumerate(dataset.all_keys()):
@@ -102,7 +102,7 @@ def plan_forget(dataset: DatasetRows, request: Request, min_photos: int) -> Forg
         ]
         if hits:
             plan.found.update(hits)
-            plan.lines.update(tombstone(kind, id_) for kind, id_ in hits if tells_nobody(kind, id_))
+            plan.lines.update(tombstone(kind, id_) for kind, id_ in hits if is_unguessable(kind, id_))
             _drop(plan, dataset, number)
         elif wants_photos:
             _find_photos(plan, dataset, number, request, min_photos)
@@ -118,7 +118,9 @@ def _drop(plan: ForgetPlan, dataset: DatasetRows, number: int) -> None:
     _count(plan, members, ids)
 
 
-def _find_photos(plan: ForgetPlan, dataset: DatasetRows, number: int, request: Request, least: int) -> None:
+def _find_photos(
+    plan: ForgetPlan, dataset: DatasetRows, number: int, request: IdsToForget, least: int
+) -> None:
     ids = dataset.photo_ids(number)
     gone = {suffix: id_ for suffix, id_ in ids.items() if request.wants("photo", id_, request.photos)}
     if not gone:

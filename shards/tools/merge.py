@@ -1,5 +1,6 @@
 """Datasets put together, in the order of their keys: A and B give the same bytes as B and A."""
 
+import argparse
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, Literal
@@ -7,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from shards.format.dataset import DatasetError
-from shards.format.tombstones import Tombstones
+from shards.format.dataset_tombstones import DatasetTombstones
+from shards.tools.commands import folder_of, limit_options, limits_of, on_disk, progress_of, say_written
 from shards.tools.copying import MAX_MIB, MAX_SAMPLES, Copy, copy_samples
 from shards.tools.dataset_rows import DatasetRows
 
@@ -77,16 +79,37 @@ def _check_latents(sources: Sequence[DatasetRows]) -> None:
 
 
 def _check_forgotten(sources: Sequence[DatasetRows]) -> None:
-    stones = Tombstones()
+    tombstones = DatasetTombstones()
     for source in sources:
-        stones |= source.tombstones()
-    if not len(stones):
+        tombstones |= source.tombstones()
+    if not len(tombstones):
         return
     for source in sources:
         for number in range(len(source)):
-            if any(stones.has("photo", id_) for id_ in source.photo_ids(number).values()):
+            if any(tombstones.has("photo", id_) for id_ in source.photo_ids(number).values()):
                 key = source.row(number)["key"]
                 raise DatasetError(
                     f"{source.folder}: {key} holds a photo that another of these datasets has forgotten; "
                     "first: persona shards forget --tombstones"
                 )
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `persona shards merge`."""
+    parser.add_argument("folders", metavar="DIR", nargs="+")
+    parser.add_argument("--out", metavar="DIR", required=True)
+    parser.add_argument("--on-duplicate", choices=("error", "keep-first"), default="error")
+    limit_options(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the action. Returns the exit code."""
+    folders = [folder_of(folder) for folder in options.folders]
+    about = merge(
+        folders,
+        on_disk(options.out),
+        on_duplicate=options.on_duplicate,
+        progress=progress_of(options),
+        **limits_of(options),
+    )
+    return say_written(options, options.out, about)

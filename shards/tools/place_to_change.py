@@ -99,9 +99,9 @@ class StoreToChange:
         """The lock is an object that only one process can create."""
         if break_lock:
             self.remove({LOCK})
-        said = {"host": socket.gethostname(), "pid": os.getpid(), "since": _now()}
+        holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": _now()}
         try:
-            self._obstore.put(self._store, LOCK, json.dumps(said).encode(), mode="create")
+            self._obstore.put(self._store, LOCK, json.dumps(holder).encode(), mode="create")
         except self._obstore.exceptions.AlreadyExistsError:
             raise DatasetError(f"{self.folder}: {self._holder()}") from None
         except Exception as error:
@@ -131,8 +131,8 @@ class StoreToChange:
 
     def _holder(self) -> str:
         try:
-            said = json.loads(self.read(LOCK) or b"{}")
-            who = f"process {said['pid']} of {said['host']}, since {said['since']}"
+            holder = json.loads(self.read(LOCK) or b"{}")
+            who = f"process {holder['pid']} of {holder['host']}, since {holder['since']}"
         except (ValueError, KeyError, TypeError):
             who = "nobody knows which"
         return f"another process is changing this dataset ({who}); where it is dead, --break-lock goes on"

@@ -3,11 +3,14 @@
 Everything is of dataset.json, which the run wrote and every tool keeps true; nothing is judged here.
 """
 
+import argparse
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from shards.reading.folder import read_dataset_json
+from shards.tools.commands import folder_of
 
 _FILTERS = (
     ("photos.screen.licences", "only photos of allowed licences"),
@@ -78,8 +81,8 @@ def _wishes(about: Mapping[str, Any]) -> list[str]:
 
 
 def _tombstones(about: Mapping[str, Any]) -> str:
-    said = about.get("tombstones")
-    return str(said["name"]) if isinstance(said, Mapping) else "dataset.json"
+    stated = about.get("tombstones")
+    return str(stated["name"]) if isinstance(stated, Mapping) else "dataset.json"
 
 
 def _filters(about: Mapping[str, Any]) -> list[str]:
@@ -98,5 +101,21 @@ def _filters(about: Mapping[str, Any]) -> list[str]:
 def _table(rows: list[tuple[str, Any]]) -> str:
     if not rows:
         return ""
-    cells = [(str(name).replace("|", "\\|"), said) for name, said in rows]
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {said} |" for name, said in cells)])
+    cells = [(str(name).replace("|", "\\|"), value) for name, value in rows]
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in cells)])
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `persona shards statement`."""
+    parser.add_argument("folder", metavar="DIR")
+    parser.add_argument("--out", metavar="FILE", help="default: printed")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the action. Returns 0."""
+    page = statement(folder_of(options.folder))
+    if options.out is not None:
+        Path(options.out).write_text(page, encoding="utf-8")
+    else:
+        print(json.dumps({"statement": page}) if options.json else page, end="\n" if options.json else "")
+    return 0

@@ -1,5 +1,6 @@
-"""What a dataset holds, counted from its index alone; a batch of rows is held at a time."""
+"""What a dataset holds, counted from its index alone; one batch of rows is in memory at a time."""
 
+import argparse
 from collections import Counter
 from typing import Any
 
@@ -10,6 +11,7 @@ import xxhash
 
 from shards.format.contents import REGION_NAMES
 from shards.format.members import identity_of
+from shards.tools.commands import folder_of, say
 from shards.tools.dataset_rows import DatasetRows, numbers_of
 
 _ROWS = 65_536
@@ -49,7 +51,7 @@ def stats(folder: str) -> dict[str, Any]:
 
 
 class _Counted:
-    """Grows batch by batch. Identities are kept as 64-bit hashes."""
+    """Counts that grow batch by batch. Identities are kept as 64-bit hashes."""
 
     def __init__(self) -> None:
         self.groups = 0
@@ -136,3 +138,15 @@ def stats_lines(found: dict[str, Any]) -> list[str]:
 
 def _block(title: str, counts: dict[str, int]) -> list[str]:
     return [f"{title:<17} " + "  ".join(f"{name}: {number:,}" for name, number in counts.items())]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `persona shards stats`."""
+    parser.add_argument("folder", metavar="DIR")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the action. Returns the exit code."""
+    found = stats(folder_of(options.folder))
+    say(options, found, stats_lines(found))
+    return 0

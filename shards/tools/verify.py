@@ -1,5 +1,6 @@
 """Proves that a dataset is what was written, and names what is not: file, member, byte, what was expected."""
 
+import argparse
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,15 +23,16 @@ from shards.format.dataset import (
     files_of,
     index_name,
     is_indexed_as_found,
-    nonsense_in,
-    unborn_of,
+    problem_in,
+    unfinished_files_of,
 )
 from shards.format.index import INDEX_SCHEMA
 from shards.format.sample import SCHEMA_VERSION
 from shards.reading.revisions import Revisions
+from shards.tools.commands import folder_of, processes_of, processes_option, progress_of, say
 from shards.tools.dataset_rows import mapped_index, numbers_of
 from shards.tools.shard_check import CheckedShard, Problem, check_members
-from shards.tools.side_files import side_files
+from shards.tools.side_files import side_files, stale_line
 from shards.tools.whole_shards import ForwardReader, in_order
 
 _ENTRY = ("name", "groups", "photos", "bytes", "checksum")
@@ -79,17 +81,17 @@ def verify(
     if not system.isdir(root):
         raise DatasetError(f"{folder}: no such folder")
     found = system.ls(root, detail=True, refresh=True)  # a store's may be remembered of before a change
-    there = {str(item["name"]).rsplit("/", 1)[-1]: int(item["size"]) for item in found}
-    about = _read_about(system, root, there, report.problems)
+    sizes = {str(item["name"]).rsplit("/", 1)[-1]: int(item["size"]) for item in found}
+    about = _read_about(system, root, sizes, report.problems)
     if about is None:
         return report
     beside = side_files(folder, about)
     report.stale_side_files = beside.stale
-    report.problems += _file_problems(about, {n: size for n, size in there.items() if n not in beside.names})
-    report.problems += _tombstone_problems(system, root, about, there)
-    present = [number for number, entry in enumerate(about["shards"]) if entry["name"] in there]
+    report.problems += _file_problems(about, {n: size for n, size in sizes.items() if n not in beside.names})
+    report.problems += _tombstone_problems(system, root, about, sizes)
+    present = [number for number, entry in enumerate(about["shards"]) if entry["name"] in sizes]
     with tempfile.TemporaryDirectory() as local:
-        table = _check_index(system, root, about, there, Path(local), report.problems)
+        table = _check_index(system, root, about, sizes, Path(local), report.problems)
         rows = None if table is None else _rows_by_shard(table, about, report.problems)
         tasks = _tasks(folder, about, present, None if fast else rows)
         for number, checked in zip(present, in_order(_check_shard, tasks, processes), strict=True):
@@ -168,11 +170,11 @@ def _with_count(name: str, checked: CheckedShard) -> list[Problem]:
 
 
 def _read_about(
-    system: Any, root: str, there: Mapping[str, int], problems: list[Problem]
+    system: Any, root: str, sizes: Mapping[str, int], problems: list[Problem]
 ) -> dict[str, Any] | None:
     """dataset.json where it can be worked with at all."""
     name = "dataset.json"
-    if name not in there:
+    if name not in sizes:
         problems.append(Problem(name, "is missing: not a dataset, or one that is being written"))
         return None
     try:
@@ -185,7 +187,7 @@ def _read_about(
     if major > int(SCHEMA_VERSION.split(".")[0]):
         problems.append(Problem(name, f"has schema {about['schema']}; this version reads {SCHEMA_VERSION}"))
         return None
-    wrong = nonsense_in(about) or next((f"lacks {key!r}" for key in _SUMS if key not in about), None)
+    wrong = problem_in(about) or next((f"lacks {key!r}" for key in _SUMS if key not in about), None)
     if wrong is not None:
         problems.append(Problem(name, wrong))
         return None
@@ -211,11 +213,11 @@ def _read_about(
     return dict(about)
 
 
-def _file_problems(about: Mapping[str, Any], there: Mapping[str, int]) -> list[Problem]:
-    wanted, unborn = files_of(about), unborn_of(about)
+def _file_problems(about: Mapping[str, Any], sizes: Mapping[str, int]) -> list[Problem]:
+    wanted, unborn = files_of(about), unfinished_files_of(about)
     needed = wanted - (set(card_names(about)) if is_indexed_as_found(about) else set())
-    found = [Problem(name, "is missing") for name in sorted(needed - set(there))]
-    for name in sorted(set(there) - wanted):
+    found = [Problem(name, "is missing") for name in sorted(needed - set(sizes))]
+    for name in sorted(set(sizes) - wanted):
         if name in about.get("replaced", []):
             found.append(Problem(name, f"is of the revision before: {ENDS_IT}"))
         elif name in unborn or is_temporary(name):
@@ -226,23 +228,23 @@ def _file_problems(about: Mapping[str, Any], there: Mapping[str, int]) -> list[P
 
 
 def _tombstone_problems(
-    system: Any, root: str, about: Mapping[str, Any], there: Mapping[str, int]
+    system: Any, root: str, about: Mapping[str, Any], sizes: Mapping[str, int]
 ) -> list[Problem]:
-    said = about.get("tombstones")
-    if said is None or said["name"] not in there:
+    stated = about.get("tombstones")
+    if stated is None or stated["name"] not in sizes:
         return []
-    with system.open(f"{root}/{said['name']}", "rb") as stream:
+    with system.open(f"{root}/{stated['name']}", "rb") as stream:
         _, checksum = ForwardReader(stream).finish()
-    if checksum == said["checksum"]:
+    if checksum == stated["checksum"]:
         return []
-    return [Problem(said["name"], f"has the checksum {checksum}, dataset.json says {said['checksum']}")]
+    return [Problem(stated["name"], f"has the checksum {checksum}, dataset.json says {stated['checksum']}")]
 
 
 def _check_index(
     system: Any,
     root: str,
     about: Mapping[str, Any],
-    there: Mapping[str, int],
+    sizes: Mapping[str, int],
     local: Path,
     problems: list[Problem],
 ) -> pa.Table | None:
@@ -252,14 +254,14 @@ def _check_index(
     parquet: pq.ParquetFile | None = None
     for kind in ("arrow", "parquet"):
         name = index_name(about, kind)
-        if name not in there:
+        if name not in sizes:
             continue
         with system.open(f"{root}/{name}", "rb") as stream:
             _, checksum = ForwardReader(stream).finish()
-        said = about.get("index", {}).get(name)
-        right[kind] = checksum == said
-        if checksum != said:
-            problems.append(Problem(name, f"has the checksum {checksum}, dataset.json says {said}"))
+        stated = about.get("index", {}).get(name)
+        right[kind] = checksum == stated
+        if checksum != stated:
+            problems.append(Problem(name, f"has the checksum {checksum}, dataset.json says {stated}"))
         path = Path(root) / name
         if not isinstance(system, LocalFileSystem):
             path = local / name
@@ -297,7 +299,7 @@ def _rows_of(table: pa.Table) -> pa.Table:
 
 
 def _differences(arrow: pa.Table, parquet: pq.ParquetFile, about: Mapping[str, Any]) -> list[Problem]:
-    """The first row in which the two files of the index differ; a group of rows is held at a time."""
+    """The first row in which the two files of the index differ; one group of rows is in memory at a time."""
     name, other = index_name(about, "arrow"), index_name(about, "parquet")
     if len(arrow) != parquet.metadata.num_rows:
         return [Problem(name, f"has {len(arrow)} rows, {other} {parquet.metadata.num_rows}")]
@@ -342,3 +344,25 @@ def _rows_by_shard(
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) < 80 else f"{text[:77]}..."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `persona shards verify`."""
+    parser.add_argument("folder", metavar="DIR", help="a folder, or a URL such as s3://bucket/dataset")
+    parser.add_argument("--fast", action="store_true", help="sizes and checksums of whole files only")
+    processes_option(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the action. Returns the exit code."""
+    report = verify(
+        folder_of(options.folder),
+        fast=options.fast,
+        processes=processes_of(options),
+        progress=progress_of(options),
+    )
+    read = f"{report.shards} shards, {report.members} members, {report.bytes} bytes"
+    state = f"{len(report.problems)} problems" if report.problems else "all as it was written"
+    stale = [stale_line(report.stale_side_files)] if report.stale_side_files else []
+    say(options, report.to_json(), [*map(str, report.problems), f"{read}: {state}", *stale])
+    return 0 if report.ok else 1

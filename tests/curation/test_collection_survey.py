@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from curation.survey.marks import marks_of
+from curation.survey.survey import marks_of
 from persona import main
 from tests.drawn_foreign import img2dataset_members, write_img2dataset, write_tar
 from tests.drawn_pipeline import settings, write_config

@@ -38,7 +38,7 @@ def circles(graph: Mapping[str, set[str]] | None = None) -> list[list[str]]:
 
 
 def longest_chain(graph: Mapping[str, set[str]] | None = None) -> list[str]:
-    """The files of the longest chain of imports, from the first importer down. Raises ValueError for a circle."""
+    """The files of the longest chain of imports, from the first importer down. ValueError for a circle."""
     graph = edges() if graph is None else graph
     if circles(graph):
         raise ValueError("the files import one another in a circle: no chain is the longest")
@@ -50,7 +50,7 @@ def longest_chain(graph: Mapping[str, set[str]] | None = None) -> list[str]:
 
 
 def reached_at_import(start: str, root: Path = ROOT) -> set[str]:
-    """The product files that are loaded when `start` is imported: imports inside functions are not followed."""
+    """The product files that importing `start` loads: imports inside functions are not followed."""
     files = product_files(root)
     known = {_module(name): name for name in files}
     reached, waiting = set(), [start]

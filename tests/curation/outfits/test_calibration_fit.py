@@ -6,7 +6,7 @@ import pytest
 from curation.outfits.calibration_fit import fit_calibration, held_out
 from curation.outfits.evidence import Weights
 from curation.outfits.fit import calibration_error, choose_cut, precision_at_least, reliability
-from curation.settings.calibration import CalibrationSettings
+from curation.settings.outfits import CalibrationSettings
 
 
 def test_a_cut_between_scores_that_part_in_the_sixth_digit_has_the_precision_that_is_named() -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from curation.call_counter import CallCounter
 from curation.ledger import DECISIONS, KEPT
+from curation.people.chain import ChainContext
 from curation.people.face import FACE
 from curation.people.full_body import FullBody
-from curation.people.person_stage import ChainContext
 from curation.photos.pixels import Pixels
 from curation.settings.people import FullBodySettings
 from curation.settings.source import SourceSettings

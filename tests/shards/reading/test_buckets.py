@@ -15,9 +15,9 @@ from shards.reading.buckets import BucketedPairs, Rest, Runs, nearest_sizes, siz
 from shards.reading.folder import DatasetFolder
 from shards.reading.loader import Loader
 from shards.reading.pairs import Pair, Pairs, draw_pair, draw_pairs
-from shards.reading.plan import Position, RunPlan, Tail
+from shards.reading.steps import Position, RunSteps, Tail
 from shards.tools.forget import forget
-from shards.tools.forget_plan import Request
+from shards.tools.forget_plan import IdsToForget
 
 SIZES = [(64, 128), (96, 96), (128, 64)]
 GROUPS = 75
@@ -108,7 +108,7 @@ def test_batches_lie_in_one_run_and_all_ranks_together_read_each_place_once(
     ends = np.cumsum(sizes)
     consumed = int(share * ends[-1])
     position = Position(consumed=consumed)
-    plans = [RunPlan(ends, position, batch, rank, world, tail) for rank in range(world)]
+    plans = [RunSteps(ends, position, batch, rank, world, tail) for rank in range(world)]
     assert len({len(plan) for plan in plans}) == 1
     read: list[int] = []
     for number in range(len(plans[0])):
@@ -276,7 +276,7 @@ def test_people_forgotten_in_the_middle_of_an_epoch_leave_the_rest_read_once(
     state = first.state_dict()
     before = pairs_there_are(folder)
     gone = {key for number, key in enumerate(before) if number % 7 == 0}
-    forget(str(folder), Request(keys=frozenset(gone)))
+    forget(str(folder), IdsToForget(keys=frozenset(gone)))
     second = loader_of(folder, 4)
     second.load_state_dict(state)
     half = read([second], 2)

@@ -18,7 +18,7 @@ from shards.format.sample import json_bytes
 from shards.reading.folder import DatasetFolder
 from shards.tools.export import export
 from shards.tools.forget import forget
-from shards.tools.forget_plan import Request
+from shards.tools.forget_plan import IdsToForget
 from shards.tools.reshard import reshard
 from shards.tools.split import split_by_identity
 
@@ -100,5 +100,5 @@ def test_a_reader_that_keeps_copies_by_name_reads_every_dataset_as_what_it_is(
     split_by_identity(str(folder), [str(part) for part in parts], [0.5, 0.5], max_samples=4)
     read_and_compare(*parts)
     assert (cache / "000000.tar").exists()  # it does keep them by their last names
-    forget(str(parts[0]), Request(keys=frozenset([DatasetFolder(str(parts[0])).index.key(0)])))
+    forget(str(parts[0]), IdsToForget(keys=frozenset([DatasetFolder(str(parts[0])).index.key(0)])))
     read_and_compare(*parts)

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from shards.reading.loader import Loader
 from shards.reading.mixture import Mixture
-from shards.reading.plan import Position
 from shards.reading.revisions import Revision, Revisions
-from shards.reading.source import epoch_of
+from shards.reading.steps import Position
 from tests.drawn_sources import AsList, Values, read_by_ranks
 
 _PARTS = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 12)), min_size=1, max_size=6)
@@ -28,7 +27,7 @@ def _stream(mixture: Mixture, seed: int, count: int) -> list[tuple[int, int]]:
     read: list[tuple[int, int]] = []
     number = 0
     while len(read) < count:
-        epoch = epoch_of(mixture, Position(seed, number))
+        epoch = mixture.epoch(Position(seed, number))
         read += [epoch.read(int(n)) for n in epoch.numbers(np.arange(epoch.samples))]
         number += 1
     return read[:count]
@@ -88,7 +87,7 @@ def test_stops_and_resumes_with_other_ranks_read_the_stream_of_one_reader(
 
 def test_numbers_of_samples_tell_their_dataset_and_pass() -> None:
     mixture = _mixture([(5, 1), (20, 1)])
-    epoch = epoch_of(mixture, Position())
+    epoch = mixture.epoch(Position())
     numbers = epoch.numbers(np.arange(25))
     part, passes, sample = mixture.whence(numbers)
     assert [epoch.read(int(n)) for n in numbers] == list(zip(part.tolist(), sample.tolist(), strict=True))

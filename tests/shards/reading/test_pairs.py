@@ -13,7 +13,7 @@ from shards.format.sample import json_bytes
 from shards.reading.folder import DatasetFolder
 from shards.reading.loader import Loader
 from shards.reading.pairs import Pair, Pairs, draw_pair
-from shards.reading.plan import Position
+from shards.reading.steps import Position
 from tests.drawn_sources import AsList, read_by_ranks
 
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.reading.plan import Plan, Position, Tail
+from shards.reading.steps import EpochSteps, Position, Tail
 
 
-def _read(plans: list[Plan], steps: int) -> tuple[list[int], Position]:
+def _read(plans: list[EpochSteps], steps: int) -> tuple[list[int], Position]:
     """Places that all ranks together read in so many steps, and where that ends."""
     seen: list[int] = []
     after = Position()
@@ -37,13 +37,13 @@ def test_stops_and_resumes_with_other_ranks_read_every_sample_once_and_in_order(
     position = Position(seed=seed)
     read: list[int] = []
     for world, batch, stop_after in sessions:
-        plans = [Plan(samples, position, batch, rank, world, tail) for rank in range(world)]
+        plans = [EpochSteps(samples, position, batch, rank, world, tail) for rank in range(world)]
         steps = min(stop_after, max(len(plans[0]) - 1, 0))
         if steps:
             seen, position = _read(plans, steps)
             read += seen
     world, batch = last
-    plans = [Plan(samples, position, batch, rank, world, tail) for rank in range(world)]
+    plans = [EpochSteps(samples, position, batch, rank, world, tail) for rank in range(world)]
     seen, position = _read(plans, len(plans[0]))
     assert read + seen == list(range(samples))
     assert position == Position(seed, 1, 0)
@@ -52,7 +52,7 @@ def test_stops_and_resumes_with_other_ranks_read_every_sample_once_and_in_order(
 @given(samples=st.integers(1, 300), world=st.integers(1, 9), batch=st.integers(1, 8))
 @settings(deadline=None)
 def test_a_dropped_tail_is_counted_and_smaller_than_a_step(samples: int, world: int, batch: int) -> None:
-    plans = [Plan(samples, Position(), batch, rank, world) for rank in range(world)]
+    plans = [EpochSteps(samples, Position(), batch, rank, world) for rank in range(world)]
     seen, _ = _read(plans, len(plans[0]))
     assert seen == list(range(samples - plans[0].dropped))
     assert plans[0].dropped < world * batch
@@ -60,7 +60,7 @@ def test_a_dropped_tail_is_counted_and_smaller_than_a_step(samples: int, world: 
 
 @pytest.mark.parametrize("tail", ["pad", "wrap"])
 def test_a_filled_batch_keeps_its_size_and_says_what_only_fills_it(tail: Tail) -> None:
-    step = Plan(10, Position(), batch=8, tail=tail)[1]
+    step = EpochSteps(10, Position(), batch=8, tail=tail)[1]
     assert len(step.places) == 8
     assert step.weight.tolist() == [1, 1] + [0] * 6
     assert step.places.max() < 10
@@ -69,10 +69,10 @@ def test_a_filled_batch_keeps_its_size_and_says_what_only_fills_it(tail: Tail) -
 
 def test_positions_beyond_the_dataset_are_refused() -> None:
     with pytest.raises(ValueError, match="11 samples are consumed of 10"):
-        Plan(10, Position(consumed=11), 4)
+        EpochSteps(10, Position(consumed=11), 4)
 
 
 def test_all_ranks_do_as_many_steps() -> None:
     for tail in ("drop", "pad", "wrap"):
-        counts = {len(Plan(103, Position(consumed=7), 4, rank, 5, tail)) for rank in range(5)}
+        counts = {len(EpochSteps(103, Position(consumed=7), 4, rank, 5, tail)) for rank in range(5)}
         assert len(counts) == 1

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from shards.reading.loader import Loader, TooManyBrokenError
 from shards.reading.order import EpochOrder
-from shards.reading.plan import Position, Tail
+from shards.reading.source import Source
+from shards.reading.steps import Position, Tail
 
 
-class Numbers:
+class Numbers(Source):
     """A source whose samples are their own numbers; some cannot be read."""
 
     def __init__(self, count: int, broken: frozenset[int] = frozenset()) -> None:

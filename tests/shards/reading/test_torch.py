@@ -17,7 +17,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from shards.reading.loader import Loader
 from shards.reading.mixture import Mixture
 from shards.reading.order import EpochOrder
-from shards.reading.plan import Position, Tail
+from shards.reading.steps import Position, Tail
 from shards.reading.torch_dataset import PinnedMemory, TorchDataset, TorchLoader, as_it_is, as_tensor
 from tests.drawn_sources import AsList, Values, read_by_ranks, values_of
 

@@ -16,7 +16,7 @@ from shards.format.dataset import DatasetError
 from shards.format.members import identity_of
 from shards.reading.folder import DatasetFolder
 from shards.tools.forget import forget
-from shards.tools.forget_plan import Request
+from shards.tools.forget_plan import IdsToForget
 from shards.tools.place_to_change import LOCK
 from shards.tools.verify import verify
 from tests.drawn_shards import Samples, bytes_of, drawn_groups, write_dataset
@@ -55,7 +55,7 @@ def _seen(s3: Any) -> dict[str, bytes]:
 def test_forgetting_in_a_store_leaves_the_bytes_that_it_leaves_in_a_folder(
     server: tuple[SlowStore, Any], place: str, samples: Samples, tmp_path: Path
 ) -> None:
-    who = Request(identities=frozenset([identity_of(list(samples)[9])]))
+    who = IdsToForget(identities=frozenset([identity_of(list(samples)[9])]))
     before = _seen(server[1])
     done = forget(place, who)
     assert done == forget(str(tmp_path / "data"), who)
@@ -76,7 +76,7 @@ def test_forgetting_in_a_store_leaves_the_bytes_that_it_leaves_in_a_folder(
 def test_a_bad_day_of_the_store_changes_nothing_of_it(
     server: tuple[SlowStore, Any], place: str, samples: Samples, tmp_path: Path
 ) -> None:
-    who = Request(identities=frozenset([identity_of(next(iter(samples)))]))
+    who = IdsToForget(identities=frozenset([identity_of(next(iter(samples)))]))
     server[0].faults = Faults(failing=0.2, seed=3)
     try:
         forget(place, who)
@@ -92,7 +92,7 @@ def test_only_one_process_changes_a_dataset_and_a_dead_one_is_named(
     before = _seen(server[1])
     lock = json.dumps({"host": "there", "pid": 7, "since": "2026-11-21T10:00:00+00:00"}).encode()
     server[1].put_object(Bucket="bucket", Key=f"data/{LOCK}", Body=lock)
-    who = Request(identities=frozenset([identity_of(next(iter(samples)))]))
+    who = IdsToForget(identities=frozenset([identity_of(next(iter(samples)))]))
     with pytest.raises(DatasetError, match=r"process 7 of there, since 2026.*--break-lock goes on$"):
         forget(place, who)
     assert _seen(server[1]) == {**before, LOCK: lock}
@@ -124,7 +124,7 @@ def test_killed_at_any_write_one_revision_is_whole_and_the_same_command_ends_the
     listed = {entry["name"] for entry in about["shards"]} | set(about["index"])
     assert listed <= set(_seen(server[1]))
     assert main(["shards", "forget", place, "--identity", who, "--break-lock", "--missing-ok"]) == 0
-    forget(str(tmp_path / "data"), Request(identities=frozenset([who])))
+    forget(str(tmp_path / "data"), IdsToForget(identities=frozenset([who])))
     assert _seen(server[1]) == bytes_of(tmp_path / "data")
 
 

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,6 +13,7 @@ from PIL import Image
 
 import persona
 from shards.tools.dataset_rows import DatasetRows
+from tests.drawn_pipeline import ROOT
 from tests.drawn_shards import (
     Samples,
     bytes_of,
@@ -279,3 +282,14 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
             persona.main(["shards", name, "--help"])
         assert left.value.code == 0
         assert f"example:\n  persona shards {name} " in capsys.readouterr().out
+
+
+def test_tools_need_neither_opencv_nor_a_client_of_object_stores() -> None:
+    imported = (
+        "import sys, shards.tools.stats, shards.tools.verify, shards.tools.export, shards.tools.forget; "
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", f"{imported}print(*{{'cv2', 'obstore', 's3fs', 'torch'}} & set(sys.modules))"],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    ).stdout  # fmt: skip
+    assert told.strip() == ""

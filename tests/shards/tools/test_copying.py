@@ -9,12 +9,12 @@ import pytest
 from shards.format.dataset import DatasetError
 from shards.format.members import identity_of
 from shards.reading.folder import DatasetFolder
-from shards.reading.plan import Position
 from shards.reading.revisions import Revisions
+from shards.reading.steps import Position
 from shards.tools.build_index import build_index
 from shards.tools.dataset_rows import DatasetRows
 from shards.tools.forget import forget
-from shards.tools.forget_plan import Request
+from shards.tools.forget_plan import IdsToForget
 from shards.tools.merge import merge
 from shards.tools.reshard import reshard
 from shards.tools.split import split_by_identity, split_by_keys
@@ -75,11 +75,11 @@ def test_merging_does_not_bring_back_whom_one_of_them_has_forgotten(tmp_path: Pa
     a = write_dataset(tmp_path / "a", samples)
     again = {key.replace("0", "f", 1): members for key, members in list(samples.items())[:2]}
     b = write_dataset(tmp_path / "b", again)
-    forget(str(a), Request(keys=frozenset([next(iter(samples))])))
+    forget(str(a), IdsToForget(keys=frozenset([next(iter(samples))])))
     with pytest.raises(DatasetError, match=r"holds a photo that another of these datasets has forgotten"):
         merge([str(a), str(b)], str(tmp_path / "out"))
     stones = DatasetRows(str(a)).tombstones()
-    forget(str(b), Request(tombstones=stones))
+    forget(str(b), IdsToForget(tombstones=stones))
     about = merge([str(a), str(b)], str(tmp_path / "out"))
     assert about["groups"] == 6
     assert DatasetRows(str(tmp_path / "out")).tombstones().to_bytes() == stones.to_bytes()
@@ -161,7 +161,7 @@ def test_a_position_goes_on_in_the_resharded_dataset_also_after_a_forget(
     begun = Revisions.of(DatasetRows(str(folder)).about)
     read = begun.order(Position(9))(np.arange(21))
     position = replace(Position(9), consumed=21)
-    forget(str(folder), Request(keys=frozenset(list(samples)[5:9])))
+    forget(str(folder), IdsToForget(keys=frozenset(list(samples)[5:9])))
     reshard(str(folder), str(tmp_path / "new"), max_samples=25, max_bytes=2**30)
     revisions = DatasetFolder(str(tmp_path / "new")).revisions
     position = revisions.map_position(position)

@@ -19,7 +19,7 @@ from shards.reading.photo_batches import PhotoBatches
 from shards.tools.build_index import build_index
 from shards.tools.dataset_rows import DatasetRows
 from shards.tools.forget import forget
-from shards.tools.forget_plan import Request
+from shards.tools.forget_plan import IdsToForget
 from shards.tools.verify import verify
 from tests.drawn_foreign import HEIGHT, WIDTH, photo, write_img2dataset, write_tar
 
@@ -78,7 +78,7 @@ def test_forgetting_counts_licences_down_also_where_an_older_index_had_them_as_n
         (tmp_path / "old" / path.name).write_bytes(path.read_bytes())
     (tmp_path / "old/dataset.json").write_text(json.dumps({**about, "licences": {"not stated": 6}}))
     for data in (folder, tmp_path / "old"):
-        forget(str(data), Request(keys=frozenset(["000000000"])))
+        forget(str(data), IdsToForget(keys=frozenset(["000000000"])))
     assert licences_of(folder) == {**LICENCES, "CC-BY-4.0": 1}
     assert licences_of(tmp_path / "old") == {"not stated": 5}
 

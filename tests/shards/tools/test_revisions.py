@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shards.reading.plan import Plan, Position
 from shards.reading.revisions import Revision, Revisions, from_ranges, map_position, to_ranges
+from shards.reading.steps import EpochSteps, Position
 
 
 def _first(samples: int, percent: int, seed: int) -> np.ndarray:
@@ -21,7 +21,7 @@ def _first(samples: int, percent: int, seed: int) -> np.ndarray:
 def _read(revisions: Revisions, position: Position, steps: int, world: int, names: np.ndarray) -> list[int]:
     """Names of the samples that all ranks read in so many steps of 3."""
     order = revisions.order(position)
-    plans = [Plan(order.samples, position, 3, rank, world, "pad") for rank in range(world)]
+    plans = [EpochSteps(order.samples, position, 3, rank, world, "pad") for rank in range(world)]
     read = []
     for number in range(min(steps, len(plans[0]))):
         for plan in plans:

@@ -1,0 +1,34 @@
+"""The stages of the phase `people`, in the order in which a photo and its people meet them."""
+
+from curation.declared import Declared
+from curation.people.age import Age
+from curation.people.appearance import Appearance
+from curation.people.chain import ChainContext, ChainStage
+from curation.people.detect import Detected
+from curation.people.face import FaceStage
+from curation.people.full_body import FullBody
+from curation.people.lone_faces import DetectWithFaces
+from curation.people.nsfw import Nsfw
+from curation.people.regions import Regions
+from curation.people.segment import Segment
+from curation.people.someone_left import SomeoneLeft
+from curation.settings.people import PeopleSettings
+
+STAGES: tuple[type[Declared], ...] = (
+    Nsfw,
+    DetectWithFaces,
+    Detected,
+    FaceStage,
+    Age,
+    FullBody,
+    Segment,
+    Regions,
+    Appearance,
+    SomeoneLeft,
+)
+
+
+def people_stages(people: PeopleSettings, chain: ChainContext) -> list[ChainStage]:
+    """The chain: each stage whose settings the pipeline has; a model is loaded when it is first asked."""
+    made = (stage.of(people, chain) for stage in STAGES if issubclass(stage, ChainStage))
+    return [stage for stage in made if stage is not None]

@@ -1,0 +1,192 @@
+"""The parts of Stable Diffusion XL from a folder or from sizes: UNet, text encoders, tokenizers, VAE."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from training.bases.vae import DiffusersVae
+from training.captions import HashedWords, Tokenise
+from training.models.local_weights import WeightsError, freeze, from_folder, same_random_weights
+from training.models.own_precision import own_precision
+from training.settings import Settings, Sizes
+
+TEXT_TOKENS = 77
+
+
+class TextSettings(Settings):
+    """One CLIP text encoder. Defaults: CLIP-L."""
+
+    width: int = Field(768, ge=1)
+    depth: int = Field(12, ge=1)
+    heads: int = Field(12, ge=1)
+    mlp_width: int = Field(3072, ge=1)
+    activation: str = "quick_gelu"
+    projection: int = Field(768, ge=1)
+    vocabulary: int = Field(49408, ge=3)
+
+
+class SdxlSettings(Settings):
+    """Sizes; the defaults are SDXL base 1.0. With a folder, the sizes are those of its configs."""
+
+    folder: str | None = Field(None, description="a local diffusers folder; None: random weights")
+    vae_folder: str | None = Field(None, description="another VAE, such as madebyollin/sdxl-vae-fp16-fix")
+    channels: Sizes = (320, 640, 1280)
+    transformer_depths: Sizes = (0, 2, 10)  # 0: a block of convolutions only
+    head_width: int = Field(64, ge=1)
+    layers_per_block: int = Field(2, ge=1)
+    norm_groups: int = Field(32, ge=1)
+    time_id_width: int = Field(256, ge=1, description="embedding of one of the six size numbers")
+    text: TextSettings = TextSettings()
+    text_2: TextSettings = TextSettings(
+        width=1280, depth=32, heads=20, mlp_width=5120, activation="gelu", projection=1280
+    )
+    vae_channels: Sizes = (128, 256, 512, 512)
+    vae_layers: int = Field(2, ge=1)
+    latent_channels: int = Field(4, ge=1)
+    latent_scale: float = Field(0.13025, gt=0)
+
+    @model_validator(mode="after")
+    def _blocks_fit(self) -> "SdxlSettings":
+        if len(self.channels) != len(self.transformer_depths):
+            raise ValueError("channels and transformer_depths must have one number for each block")
+        if self.transformer_depths[-1] == 0:
+            raise ValueError("the last block's transformer_depths must not be 0: the middle block copies it")
+        if len(self.vae_channels) != 4:
+            raise ValueError("vae_channels must be four numbers: the VAE makes 1 px of 8")
+        return self
+
+    @property
+    def token_width(self) -> int:
+        """Of a text token, and so of an identity token."""
+        return self.text.width + self.text_2.width
+
+
+def sdxl_vae(settings: SdxlSettings) -> DiffusersVae:
+    """Of the folder for VAEs, else of the base's folder, else with random weights."""
+    folder = None if settings.folder is None else Path(settings.folder) / "vae"
+    return DiffusersVae(
+        folder if settings.vae_folder is None else Path(settings.vae_folder),
+        {
+            "block_out_channels": settings.vae_channels,
+            "layers_per_block": settings.vae_layers,
+            "latent_channels": settings.latent_channels,
+            "norm_num_groups": min(settings.norm_groups, *settings.vae_channels),
+            "scaling_factor": settings.latent_scale,
+        },
+    )
+
+
+def sdxl_tokeniser(settings: SdxlSettings) -> Tokenise:
+    """The folder's tokenizers, or hashed words where the text encoders have random weights; int64 [2, 77],
+    a row for each text encoder. Raises WeightsError."""
+    if settings.folder is not None:
+        return ClipTokenizers(settings.folder)
+    return HashedWords(min(settings.text.vocabulary, settings.text_2.vocabulary), (2, TEXT_TOKENS))
+
+
+class ClipTokenizers:
+    """The tokenizers of a local diffusers folder (`tokenizer`, `tokenizer_2`). Raises WeightsError."""
+
+    def __init__(self, folder: str) -> None:
+        from transformers import CLIPTokenizer  # takes seconds, and not all need it
+
+        try:
+            self._tokenizers = [
+                CLIPTokenizer.from_pretrained(folder, subfolder=part, local_files_only=True)
+                for part in ("tokenizer", "tokenizer_2")
+            ]
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"{folder}: no tokenizers: {str(error).splitlines()[0]}") from None
+        # Padding and truncation are state of a tokenizer: two threads must not set it at once.
+        self._lock = threading.Lock()
+
+    def __call__(self, caption: str) -> np.ndarray:
+        """int64 [2, 77]; longer captions are cut."""
+        with self._lock:
+            rows = [
+                tokenizer(caption, max_length=TEXT_TOKENS, padding="max_length", truncation=True).input_ids
+                for tokenizer in self._tokenizers
+            ]
+        return np.array(rows, np.int64)
+
+
+def build_unet(settings: SdxlSettings) -> nn.Module:
+    """UNet2DConditionModel, frozen. Raises WeightsError where the folder cannot be read."""
+    if settings.folder is not None:
+        return freeze(from_folder(_load_unet, settings.folder, "unet"))
+    depths = settings.transformer_depths
+    with same_random_weights():
+        unet = UNet2DConditionModel(
+            in_channels=settings.latent_channels,
+            out_channels=settings.latent_channels,
+            down_block_types=["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in depths],
+            up_block_types=["CrossAttnUpBlock2D" if depth else "UpBlock2D" for depth in reversed(depths)],
+            block_out_channels=settings.channels,
+            layers_per_block=settings.layers_per_block,
+            transformer_layers_per_block=[max(depth, 1) for depth in depths],
+            # diffusers calls the number of heads attention_head_dim.
+            attention_head_dim=[max(width // settings.head_width, 1) for width in settings.channels],
+            norm_num_groups=settings.norm_groups,
+            cross_attention_dim=settings.token_width,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=settings.time_id_width,
+            projection_class_embeddings_input_dim=6 * settings.time_id_width + settings.text_2.projection,
+        )
+    return freeze(unet)
+
+
+def _load_unet(folder: str, **options: Any) -> nn.Module:
+    # diffusers' default asks for accelerate, and warns where it is not installed.
+    return UNet2DConditionModel.from_pretrained(folder, low_cpu_mem_usage=False, **options)
+
+
+class TextEncoders(nn.Module):
+    """Both frozen text encoders of SDXL."""
+
+    def __init__(self, settings: SdxlSettings) -> None:
+        super().__init__()
+        if settings.folder is not None:
+            first = from_folder(CLIPTextModel.from_pretrained, settings.folder, "text_encoder")
+            second = from_folder(
+                CLIPTextModelWithProjection.from_pretrained, settings.folder, "text_encoder_2"
+            )
+        else:
+            with same_random_weights():
+                first = CLIPTextModel(_clip_config(settings.text))
+                second = CLIPTextModelWithProjection(_clip_config(settings.text_2))
+        self.first, self.second = freeze(first), freeze(second)
+
+    @torch.no_grad()
+    def forward(self, caption_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """int64 [B, 2, 77], a row for each encoder's tokenizer → tokens [B, 77, width] of the layers before
+        the last, side by side, and the second encoder's pooled vector [B, projection]."""
+        with own_precision(caption_ids.device):
+            first = self.first(caption_ids[:, 0], output_hidden_states=True)
+            second = self.second(caption_ids[:, 1], output_hidden_states=True)
+        tokens = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
+        return tokens, second.text_embeds
+
+
+def _clip_config(settings: TextSettings) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=settings.vocabulary,
+        hidden_size=settings.width,
+        num_hidden_layers=settings.depth,
+        num_attention_heads=settings.heads,
+        intermediate_size=settings.mlp_width,
+        hidden_act=settings.activation,
+        projection_dim=settings.projection,
+        max_position_embeddings=TEXT_TOKENS,
+        # SDXL's own configs say 2, which transformers reads as "the largest id ends the text".
+        bos_token_id=0,
+        eos_token_id=2,
+        pad_token_id=1,
+    )
