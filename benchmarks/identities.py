@@ -56,7 +56,7 @@ COLLECTIONS, IN_COLLECTIONS = 5, 10_000  # faces at most
 PLANNED = 10_000_000
 PARTS = ("sizes", "distractors", "collections", "plan")
 _OURS = [
-    "attach", "cluster", "control", "exact_cosines", "false_match", "graph", "grouping", "linking", "search",
+    "attach", "cluster", "control", "exact_cosines", "false_match", "grouping", "linking", "search",
     "settling", "vectors",
 ]  # fmt: skip
 CODE = [

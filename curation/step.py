@@ -1,4 +1,4 @@
-"""A step: every fragment of one folder becomes a fragment of another, each of them once."""
+"""A step: every fragment of one table becomes a fragment of another, each of them once."""
 
 import time
 from collections.abc import Callable
@@ -7,16 +7,14 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from curation.call_counter import CallCounter
 from curation.engine import Answer, Engine, Job, Opener, Task, Work
 from curation.errors import PersonaError
 from curation.fragments import Fragment, about, commit, drop_stale
 from curation.ledger import FAILED, Counts, plural
-from curation.photos.sample import Sample
+from curation.meters import TRAFFIC, CallCounter, StageClock
 from curation.run_folder import Run
+from curation.run_tables import PhaseTable
 from curation.settings.base import Resources
-from curation.stage_clock import StageClock
-from curation.vlm.traffic import TRAFFIC
 
 
 class Progress(Protocol):
@@ -54,8 +52,6 @@ class Context:
     rates: dict[str, dict[str, float]] = field(default_factory=dict)
     startup_s: dict[str, float] = field(default_factory=dict)
     """What was waited for before work could begin, as a server of the run's own."""
-    sample: Sample | None = None
-    """What stands for the collection, in a run of `persona plan`."""
 
     @property
     def run(self) -> Run:
@@ -97,17 +93,16 @@ def work_of(
 def run_step(
     context: Context,
     phase: str,
-    folder: str,
+    target: PhaseTable,
     sources: list[tuple[str, Fragment, dict[str, Any]]],
     opener: Opener,
     resources: Resources,
 ) -> list[Fragment]:
-    """Commits one fragment in `folder` for each of `sources` (input path, fragment to make, detail).
+    """Commits one fragment of `target` for each of `sources` (input path, fragment to make, detail).
 
     Those already committed are counted and not repeated. Stops above the allowed share of failed
-    rows. Returns the fragments of the folder.
+    rows. Returns the fragments of the table.
     """
-    target = context.run.table(folder)
     expected = [fragment for _, fragment, _ in sources]
     committed = drop_stale(target.folder, expected)
     counts = Counts()
@@ -135,9 +130,9 @@ def run_step(
         _stop_above_failure_rate(context, phase, counts)
     context.progress.end()
     _stop_above_failure_rate(context, phase, counts, at_end=True)
-    context.counts[folder] = counts.to_json()
+    context.counts[target.name] = counts.to_json()
     seconds = time.monotonic() - began
-    context.rates[folder] = {
+    context.rates[target.name] = {
         "rows": rows + fresh_rows,
         "rows_this_time": fresh_rows,
         "seconds": round(seconds, 3),

@@ -1,8 +1,8 @@
 """What is checked before a run starts: no wish is half done, tombstones can be read, no dataset is lost."""
 
 from curation.errors import ConfigError
+from curation.excluded.tombstones import stores_of
 from curation.forgetting.forget import require_nothing_pending
-from curation.forgetting.tombstones import stores_of
 from curation.run_folder import Run
 from curation.settings import PipelineSettings
 

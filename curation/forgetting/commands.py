@@ -73,11 +73,11 @@ def mount(commands: Any) -> None:
 def _forget(options: argparse.Namespace) -> int:
     from curation.absolute import absolute_path
     from curation.errors import ConfigError
+    from curation.excluded.tombstones import TombstoneStore
     from curation.forgetting.forget import Signed, complete, forget, require_known, require_nothing_pending
     from curation.forgetting.listing import list_photos
     from curation.forgetting.places import find_places, store_for, stores_of_runs
     from curation.forgetting.resolve import resolve
-    from curation.forgetting.tombstones import TombstoneStore
     from curation.forgetting.wish import read_wishes, wish_of
 
     paths = [absolute_path(path) for path in options.places]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from curation.errors import PersonaError
-from curation.forgetting.address import addresses_in, own_addresses
+from curation.excluded.address import addresses_in, own_addresses
 from curation.forgetting.wish import picture_hash
 from shards.format.dataset import DatasetError
 from shards.format.members import identity_of, photo_records

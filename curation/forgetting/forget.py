@@ -17,13 +17,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from curation.errors import ConfigError, PersonaError
+from curation.excluded.tombstones import TombstoneStore
 from curation.forgetting.labels import forget_in_labels
 from curation.forgetting.places import Place
 from curation.forgetting.record import add_entry
 from curation.forgetting.resolve import Meant, resolve
 from curation.forgetting.run_files import Changed, forget_in_dataset, forget_in_run, require_still
 from curation.forgetting.search import Searched, search
-from curation.forgetting.tombstones import TombstoneStore
 from curation.forgetting.unknown import unknown
 from curation.forgetting.wish import Wish
 from curation.run_folder import Run

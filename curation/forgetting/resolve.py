@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curation.forgetting.address import COLUMNS, OWN_COLUMNS, addresses_of, is_web, normal, own_addresses
+from curation.excluded.address import COLUMNS, OWN_COLUMNS, addresses_of, is_web, normal, own_addresses
 from curation.forgetting.dataset_photos import Asked, find_photos, identities_in
 from curation.forgetting.places import Place
 from curation.forgetting.wish import Wish

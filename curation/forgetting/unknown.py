@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from curation.forgetting.address import addresses_of, is_web, nearest
+from curation.excluded.address import addresses_of, is_web, nearest
+from curation.excluded.tombstones import TombstoneList
 from curation.forgetting.dataset_photos import Asked, find_photos
 from curation.forgetting.places import Place
 from curation.forgetting.resolve import Meant, photo_rows
-from curation.forgetting.tombstones import TombstoneList
 from curation.forgetting.wish import Wish
 
 

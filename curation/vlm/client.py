@@ -15,11 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 import aiohttp
 
 from curation.errors import one_line
+from curation.meters import TRAFFIC
 from curation.settings.vlm import VlmSettings
 from curation.vlm.interview import Listener
 from curation.vlm.question import Question, Questions
 from curation.vlm.reply import MalformedError, Reply, read_reply
-from curation.vlm.traffic import TRAFFIC
 from edges.model_server import (
     MAX_RESPONSE_BYTES,
     authorization,

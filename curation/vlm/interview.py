@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from curation.call_counter import CallCounter
+from curation.meters import CallCounter
 from curation.vlm.cache import AnswerCache
 from curation.vlm.question import Person, Question, Questions
 from curation.vlm.reply import Reply

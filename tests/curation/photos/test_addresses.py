@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.forgetting.address import normal
-from curation.forgetting.tombstones import Tombstones, TombstoneStore
+from curation.excluded.address import normal
+from curation.excluded.opt_out import OptOuts
+from curation.excluded.tombstones import Tombstones, TombstoneStore
 from curation.forgetting.wish import read_wishes
-from curation.photos.opt_out import OptOuts
 from curation.settings.photos import ScreenSettings
 from curation.settings.source import SourceSettings
 from curation.sources.units import list_units, unit_rows
