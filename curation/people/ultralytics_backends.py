@@ -8,10 +8,9 @@ import numpy as np
 from PIL import Image
 
 from curation.errors import ConfigError, one_line
-from curation.models import Models
+from curation.models import Models, torch_device
 from curation.people.protocols import Detections
 from curation.settings.people import UltralyticsSamSettings, UltralyticsSettings
-from curation.torch_device import torch_device
 
 
 def quiet_ultralytics() -> ModuleType:
