@@ -24,7 +24,7 @@ from curation.stage import Stage
 from curation.step import Context, run_step, work_of
 from curation.storage import read_table
 
-VERSION = 7
+VERSION = 8
 # What a person row has of who is whom.
 _ASSIGNED = (
     "identity",

@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from curation.errors import ConfigError, one_line
-from curation.models import Models
+from curation.models import Models, torch_device
 from curation.people.protocols import Detections
 from curation.people.quiet_ultralytics import quiet_ultralytics
 from curation.settings.people import UltralyticsSettings
-from curation.torch_device import torch_device
 
 _PERSON = 0  # in COCO, and in every pose model of ultralytics
 _BATCHED = (".pt", ".yaml")  # exported models have a batch size of their own, mostly 1

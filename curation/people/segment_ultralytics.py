@@ -3,10 +3,9 @@
 import numpy as np
 
 from curation.errors import ConfigError, one_line
-from curation.models import Models
+from curation.models import Models, torch_device
 from curation.people.quiet_ultralytics import quiet_ultralytics
 from curation.settings.people import UltralyticsSamSettings
-from curation.torch_device import torch_device
 
 
 class UltralyticsSam:

@@ -11,12 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.columns import list_array
-from curation.evaluation.answers import read_answers
-from curation.evaluation.boxes import match_boxes
+from curation.evaluation.answers import match_boxes, read_answers, who_is_shown, whose_faces
+from curation.evaluation.groups import same_outfit
 from curation.evaluation.identities import pair_counts
-from curation.evaluation.outfits import same_outfit
 from curation.evaluation.truth import Truth
-from curation.evaluation.whose_face import who_is_shown, whose_faces
 from curation.fragments import Fragment
 from curation.identities.assign import assign
 from curation.ledger import FAILED, KEPT, NOT_MEASURED

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from curation.evaluation.boxes import match_boxes
+from curation.evaluation.answers import match_boxes
 from curation.evaluation.detection import must_be_found, near_joints
-from curation.evaluation.faces import draw_pairs, ten_fold_accuracy
+from curation.evaluation.identities import draw_pairs, ten_fold_accuracy
 from curation.models import Model, Models
 from curation.people.atr import REGIONS
 from curation.people.boxes import whole_box
