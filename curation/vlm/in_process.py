@@ -12,9 +12,8 @@ from typing import Any
 from PIL import Image
 
 from curation.errors import ConfigError, one_line
-from curation.models import Model
+from curation.models import Model, torch_device
 from curation.settings.vlm import VlmSettings
-from curation.torch_device import torch_device
 from curation.vlm.interview import Listener
 from curation.vlm.question import Question, Questions
 from curation.vlm.reply import MalformedError, Reply, read_answer, weigh

@@ -11,7 +11,7 @@ from curation.judging.fit import (
     precision_at_least,
     reliability,
 )
-from curation.outfits.evidence import Weights
+from curation.outfits.judge import Weights
 from curation.settings.outfits import CalibrationSettings
 
 
