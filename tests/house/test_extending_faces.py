@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""docs/extending.md: a face backend, added from the page's blocks, is one file and two places in YAML."""
-=======
 """docs/extending.md: a face backend, added from blocks of the page, is one file and two places in YAML."""
->>>>>>> main
 
 import shutil
 import sys
