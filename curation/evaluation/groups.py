@@ -8,8 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from curation.evaluation.answers import Answers, who_is_shown
-from curation.evaluation.measure import Measure, share
-from curation.evaluation.truth import FACT_NAMES, Facts, Truth
+from curation.evaluation.truth import FACT_NAMES, Facts, Measure, Truth, share
 
 Person = dict[str, Any]
 

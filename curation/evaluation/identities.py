@@ -13,8 +13,7 @@ from itertools import combinations
 import numpy as np
 
 from curation.evaluation.answers import Identified, LookedAt
-from curation.evaluation.measure import Measure, share
-from curation.evaluation.truth import Truth
+from curation.evaluation.truth import Measure, Truth, share
 
 PAIRS = 2000
 FOLDS = 10

@@ -5,13 +5,11 @@ dataset, and nothing else; packing/fragment-* (the index of each shard, committe
 packing/groups.parquet (what became of every group).
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -22,15 +20,12 @@ from curation.fingerprint import fingerprint
 from curation.fragments import Fragment, digest
 from curation.ledger import DECISIONS, Counts, Stamp, failed, kept
 from curation.meters import CallCounter
+from curation.packing.group import build_group
 from curation.packing.plan import Pack, PlannedGroup, groups_of, people_of_groups, plan_shards
 from curation.packing.provenance import PlaceOf, funnel, telling_settings
-from curation.packing.smaller import smaller
-from curation.people.atr import decode_map
-from curation.people.boxes import whole_box
 from curation.run_folder import Run
 from curation.run_tables import PhaseTable
 from curation.settings import PipelineSettings
-from curation.settings.groups import ShardsSettings
 from curation.sources.photo_bytes import PhotoBytes
 from curation.step import Context, run_step, work_of
 from curation.storage import join, list_names, read_table, remove, write_bytes
@@ -40,8 +35,7 @@ from shards.format.contents import Census
 from shards.format.dataset import dataset_bytes, shard_name
 from shards.format.dataset_writer import IndexedShard
 from shards.format.index import INDEX_SCHEMA, IndexWriter
-from shards.format.orientation import with_orientation
-from shards.format.sample import Group, PhotoMember, members_of
+from shards.format.sample import members_of
 
 VERSION = 4
 # The rows of the index that a shard adds, after them the groups that could not be packed: key and error.
@@ -282,60 +276,3 @@ def _planned_people(run: Run, task: Task) -> Iterator[tuple[str, list[dict[str, 
         for key in keys:
             rows = people.take([place[person_id] for person_id in captions[key]]).to_pylist()
             yield key, [{**row, **captions[key][row["person_id"]]} for row in rows]
-
-
-def build_group(
-    key: str, people: list[dict[str, Any]], photos: PhotoBytes, settings: ShardsSettings
-) -> Group:
-    """A sample of a group's people. Raises ValueError where a photo is no longer the one judged."""
-    members = []
-    for person in people:
-        data = photos.read(person)
-        if hashlib.sha256(data).hexdigest() != person["photo_id"]:
-            raise ValueError(f"{person['source_key']} has changed since it was read")
-        labels = np.zeros((person["height"], person["width"]), np.uint8)
-        x0, y0, x1, y1 = whole_box(np.array(person["box"]), person["width"], person["height"])
-        labels[y0:y1, x0:x1] = decode_map(person["labels"])
-        data = with_orientation(data, person["orientation"])
-        photo = PhotoMember(data, person["format"], photo_record(person), labels)
-        if settings.max_side_px is not None:
-            photo = smaller(photo, settings.max_side_px, settings.jpeg_quality)
-        members.append(photo)
-    identity, _, outfit = key.rpartition("-")
-    apart = [person["diversity"] for person in people if person["diversity"] is not None]
-    record = {
-        "group": key,
-        "identity": identity,
-        "outfit": outfit,
-        "diversity": round(sum(apart) / len(apart), 4) if apart else None,
-    }
-    return Group(key, record, members)
-
-
-def photo_record(person: dict[str, Any]) -> dict[str, Any]:
-    """What a shard says of a photo: no embedding, and no place of this machine."""
-    face = person["face"]
-    carried = ["source_url", "page_url", "author", "licence", "consent", "collection", "subject_hint"]
-    return {
-        "photo_id": person["photo_id"],
-        "person_id": person["person_id"],
-        "file_name": person["file_name"],
-        "width": person["width"],
-        "height": person["height"],
-        "orientation": person["orientation"],
-        "box": _rounded(person["box"]),
-        "box_score": round(person["box_score"], 4),
-        "keypoints": _rounded(person["keypoints"]),
-        "face_box": _rounded(face["box"]),
-        "face_points": _rounded(face["points"]),
-        "face_score": round(face["score"], 4),
-        "regions": person["regions"],
-        "caption": person["photo_caption"],
-        "source_caption": person["caption"],
-        "diversity": person["diversity"],
-        **{name: person[name] for name in carried},
-    }
-
-
-def _rounded(values: list[float] | None) -> list[float] | None:
-    return None if values is None else [round(value, 2) for value in values]
