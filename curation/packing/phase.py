@@ -125,8 +125,8 @@ def _forget_parts_without_tar(context: Context, sources: list[tuple[str, Fragmen
 
 def _opt_out(context: Context) -> dict[str, Any] | None:
     """Hash and number of lines of the opt-out list, and how many matched; None where there is no list."""
-    said = context.run.opt_out
-    return None if said is None else {name: said[name] for name in ("sha256", "lines", "matched")}
+    about = context.run.opt_out
+    return None if about is None else {name: about[name] for name in ("sha256", "lines", "matched")}
 
 
 def _count_rejected(context: Context, planned: list[PlannedGroup]) -> None:
@@ -151,9 +151,9 @@ class _Totals:
         """Rows of the index, shard by shard."""
         for part in parts:
             table = read_table(packing.path(part))
-            said = json.loads(table.schema.metadata[_ENTRY])
-            self.shards.append(said["entry"])
-            self.census.licences.update(said["licences"])
+            about = json.loads(table.schema.metadata[_ENTRY])
+            self.shards.append(about["entry"])
+            self.census.licences.update(about["licences"])
             broken = table.filter(pc.is_valid(table["error"]))
             self.errors |= dict(zip(broken["key"].to_pylist(), broken["error"].to_pylist(), strict=True))
             packed = table.filter(pc.is_null(table["error"])).select(INDEX_SCHEMA.names)
@@ -259,9 +259,9 @@ def open_packing(job: Job) -> Work:
         counts = Counts()
         counts.count(Pack.unit, decisions)
         rows = [*written.rows.to_pylist(), *broken]
-        said = json.dumps({"entry": written.entry, "licences": dict(census.licences)}, sort_keys=True)
+        about = json.dumps({"entry": written.entry, "licences": dict(census.licences)}, sort_keys=True)
         part = pa.Table.from_pylist(rows, schema=_PART_SCHEMA)
-        return part.replace_schema_metadata({_ENTRY: said}), counts
+        return part.replace_schema_metadata({_ENTRY: about}), counts
 
     return work_of(transform, CallCounter(job.calls))
 

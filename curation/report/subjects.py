@@ -185,11 +185,11 @@ def _people(
     rows: list[list[PersonRow]] = []
     place = 0
     for photo in ids:
-        mine = []
+        people = []
         for person_id in photo or []:
             more = later.people.get(person_id)
             ruled = decisions[place]
-            mine.append(
+            people.append(
                 PersonRow(
                     person_id=person_id,
                     box=boxes[place],
@@ -202,7 +202,7 @@ def _people(
                 )
             )
             place += 1
-        rows.append(mine)
+        rows.append(people)
     return rows
 
 

@@ -233,12 +233,12 @@ def sweep_pairs(asked: Question) -> Sweep:
         is_same = [same_outfit(true.get(a), true.get(b)) for a, b, _ in pairs]
     points = []
     for value, _ in asked.settings:
-        said = [score >= value for _, _, score in pairs]
+        judged = [score >= value for _, _, score in pairs]
         precision = recall = None
         if asked.truth is not None:
-            right = sum(yes and same for yes, same in zip(said, is_same, strict=True))
-            precision, recall = share(right, sum(said)), share(right, sum(is_same))
-        points.append(Point(value, sum(said), 0, precision, recall))
+            right = sum(yes and same for yes, same in zip(judged, is_same, strict=True))
+            precision, recall = share(right, sum(judged)), share(right, sum(is_same))
+        points.append(Point(value, sum(judged), 0, precision, recall))
     says = f"pairs that the judge calls the same, of {len(pairs)} that it was asked and could tell"
     return asked.answer("pairs", says, len(pairs), points)
 

@@ -196,12 +196,12 @@ def _overview(
     }
 
 
-def _opt_out(said: dict[str, Any] | None) -> dict[str, Any] | None:
+def _opt_out(opt_out: dict[str, Any] | None) -> dict[str, Any] | None:
     """Of the list no more than numbers of lines: a report is handed on, and a list is about people."""
-    if said is None:
+    if opt_out is None:
         return None
-    missed = [entry["line"] for entry in said["missed"][:_MISSED_LINES]]
-    return {"lines": said["lines"], "matched": said["matched"], "missed": missed}
+    missed = [entry["line"] for entry in opt_out["missed"][:_MISSED_LINES]]
+    return {"lines": opt_out["lines"], "matched": opt_out["matched"], "missed": missed}
 
 
 def _measures(run: str, truth: str | None) -> list[list[Any]]:
