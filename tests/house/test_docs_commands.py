@@ -74,8 +74,8 @@ def test_the_commands_of_a_page_run_as_they_are_written_in_this_order(
                 _run_in_shell(command, place)
                 continue
             code = persona.main(_without_ray(command.words[1:]))
-            said = capsys.readouterr()
-            assert code == 0, f"{command.where}: {command.line}\n{said.out}{said.err}"
+            printed = capsys.readouterr()
+            assert code == 0, f"{command.where}: {command.line}\n{printed.out}{printed.err}"
 
 
 def test_the_python_of_the_front_page_runs_as_it_is_printed(
@@ -103,8 +103,8 @@ def test_commands_that_are_not_run_here_are_accepted_by_their_parsers_and_name_f
             try:
                 _accept(command, monkeypatch)
             except (SystemExit, Exception) as refusal:
-                said = capsys.readouterr()
-                pytest.fail(f"{command.where}: {command.line}\n{said.err}{refusal}")
+                printed = capsys.readouterr()
+                pytest.fail(f"{command.where}: {command.line}\n{printed.err}{refusal}")
 
 
 @pytest.mark.parametrize("page", _pages_with(lambda block: block.language == "python"))

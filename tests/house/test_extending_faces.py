@@ -1,4 +1,4 @@
-"""docs/extending.md: a face backend, added from the blocks of the page, is one file and two places in YAML."""
+"""docs/extending.md: a face backend, added from blocks of the page, is one file and two places in YAML."""
 
 import shutil
 import sys
