@@ -88,7 +88,7 @@ class ForgetPlan:
 
 
 def plan_forget(dataset: DatasetRows, request: IdsToForget, min_photos: int) -> ForgetPlan:
-    """Finds the samples that a request changes. Records are read only where photos or tombstones are named."""
+    """Finds the samples that a request changes. Records are read only for photos or tombstones."""
     plan = ForgetPlan()
     wants_photos = bool(request.photos) or len(request.tombstones) > 0
     for number, key in enumerate(dataset.all_keys()):
