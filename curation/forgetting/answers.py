@@ -20,9 +20,9 @@ from curation.outfits.gather import read_people
 from curation.settings import PipelineSettings
 from curation.settings.vlm import VlmSettings
 from curation.storage import join, list_names, read_bytes, read_table, remove, write_bytes
+from curation.vlm.asking import REGIONS, Questions
 from curation.vlm.cache import FOLDER
-from curation.vlm.prompts import REGIONS
-from curation.vlm.question import COLUMNS, Questions
+from curation.vlm.pictures import COLUMNS
 
 
 def forget_answers(run: str, pipeline: PipelineSettings | None, leaving: Leaving) -> int:

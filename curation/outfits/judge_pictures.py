@@ -4,7 +4,7 @@ from typing import Literal
 
 from curation.settings import PipelineSettings
 from curation.settings.vlm import VlmJudgeSettings
-from curation.vlm.person_pictures import PersonPictures
+from curation.vlm.pictures import PersonPictures
 
 _CANVAS_PX = (448, 896)  # where the judge looks at no picture
 

@@ -23,7 +23,7 @@ from curation.outfits.judge_pictures import judge_pictures
 from curation.outfits.label_pairs import LABELS, LabelFile, Pair, draw_pairs
 from curation.run_folder import pipeline_of
 from curation.storage import join, read_table
-from curation.vlm.person_pictures import COLUMNS
+from curation.vlm.pictures import COLUMNS
 
 _PAGE = Path(__file__).with_name("label.html")
 _LEAST_HEIGHT_PX = 896  # people see more than a small judge is shown

@@ -12,7 +12,7 @@ from curation.fragments import list_fragments
 from curation.run_folder import pipeline_of
 from curation.settings import PipelineSettings
 from curation.storage import join, read_table
-from curation.vlm.prompts import REGIONS
+from curation.vlm.asking import REGIONS
 
 _COLUMNS = ["identity", "person_ids", "outfits", "merged", "pairs"]
 _SUSPECTED = 20  # merges that are listed

@@ -13,7 +13,7 @@ import uuid
 
 from curation.fingerprint import fingerprint
 from curation.storage import is_local, join, list_names, local_path, read_bytes, remove, write_bytes
-from curation.vlm.reply import Reply
+from curation.vlm.asking import Reply
 
 FOLDER = "_answers"
 _LOT = 256  # answers of one object at most …

@@ -13,9 +13,10 @@ from curation.settings.vlm import (
     VlmCaptionerSettings,
 )
 from curation.storage import join
+from curation.vlm.asking import Questions
 from curation.vlm.cache import AnswerCache
-from curation.vlm.interview import Asker, Interview
-from curation.vlm.question import COLUMNS, Questions
+from curation.vlm.interview import Asker, VlmSession
+from curation.vlm.pictures import COLUMNS
 from curation.vlm.serving import served
 
 
@@ -28,13 +29,13 @@ class VlmCaptioner:
     def __init__(self, settings: VlmCaptionerSettings, models: Models) -> None:
         self._settings = settings
         self._model = models[settings.model]
-        self._interview: Interview | None = None
+        self._interview: VlmSession | None = None
 
     def join_run(self, job: Job, phase: str, calls: CallCounter) -> None:
         """Finds the photos, the memory and the model of a run."""
         questions = Questions(self._settings, self._model, job.pipeline.source)
         cache = AnswerCache(join(job.run, phase))
-        self._interview = Interview("captions", questions, cache, calls, self._asker(job, questions))
+        self._interview = VlmSession("captions", questions, cache, calls, self._asker(job, questions))
 
     def caption_each(self, people: Sequence[dict[str, Any]]) -> list[Caption]:
         """One caption a person; all that memory does not know are asked side by side."""

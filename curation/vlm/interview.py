@@ -1,23 +1,23 @@
-"""Asks each question once: from memory where it was answered before, else the model."""
+"""A session with a model: each question is asked once, answers from before come from memory."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
 from curation.call_counter import CallCounter
+from curation.vlm.asking import Question, Questions, Reply
 from curation.vlm.cache import AnswerCache
-from curation.vlm.question import Person, Question, Questions
-from curation.vlm.reply import Reply
+from curation.vlm.pictures import Person
 
 
 class Listener(Protocol):
-    """Is told of each question as it goes out and as its answer comes in."""
+    """Notified of each question when it is sent, and of its answer when it arrives."""
 
     def asking(self, question: Question) -> None:
         """The question is about to be sent for the first time."""
         ...
 
     def answered(self, question: Question, reply: Reply) -> None:
-        """The model has answered; what is remembered here is never asked again."""
+        """The model has answered; the answer is remembered and never asked for again."""
         ...
 
 
@@ -29,8 +29,8 @@ class Asker(Protocol):
         ...
 
 
-class Interview:
-    """What judge and captioner share: memory, counting, and the model behind them."""
+class VlmSession:
+    """A session of a judge or captioner with its model: remembered answers, counts, and who answers."""
 
     def __init__(
         self, stage: str, questions: Questions, cache: AnswerCache, calls: CallCounter, asker: Asker

@@ -8,11 +8,10 @@ from curation.models import Models
 from curation.outfits.judge import Answer, PersonRow, from_regions
 from curation.settings.vlm import TransformersJudgeSettings, VllmJudgeSettings, VlmJudgeSettings
 from curation.storage import join
+from curation.vlm.asking import REGIONS, Questions, Reply
 from curation.vlm.cache import AnswerCache
-from curation.vlm.interview import Asker, Interview
-from curation.vlm.prompts import REGIONS
-from curation.vlm.question import COLUMNS, Questions
-from curation.vlm.reply import Reply
+from curation.vlm.interview import Asker, VlmSession
+from curation.vlm.pictures import COLUMNS
 from curation.vlm.serving import served
 
 UNCLEAR = "unclear"
@@ -27,16 +26,16 @@ class VlmJudge:
     def __init__(self, settings: VlmJudgeSettings, models: Models) -> None:
         self._settings = settings
         self._model = models[settings.model]
-        self._interview: Interview | None = None
-        self._about: dict[str, Interview] = {}
+        self._interview: VlmSession | None = None
+        self._about: dict[str, VlmSession] = {}
 
     def join_run(self, job: Job, phase: str, calls: CallCounter) -> None:
         """Finds the photos, the memory and the model of a run."""
         cache = AnswerCache(join(job.run, phase))
 
-        def interview(settings: VlmJudgeSettings) -> Interview:
+        def interview(settings: VlmJudgeSettings) -> VlmSession:
             questions = Questions(settings, self._model, job.pipeline.source)
-            return Interview("outfits", questions, cache, calls, self._asker(job, questions))
+            return VlmSession("outfits", questions, cache, calls, self._asker(job, questions))
 
         self._interview = interview(self._settings)
         if self._settings.regions:

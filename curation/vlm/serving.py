@@ -21,12 +21,10 @@ from curation.settings import PipelineSettings
 from curation.settings.vlm import VlmSettings
 from curation.step import Context
 from curation.storage import is_local, join, local_path
+from curation.vlm.asking import Question, Questions, Reply
 from curation.vlm.cache import merge_answers
 from curation.vlm.interview import Asker, Listener
-from curation.vlm.question import Question, Questions
-from curation.vlm.reply import Reply
-from curation.vlm.server import ServerPlan, ServerStartError, VllmServer, models_of
-from curation.vlm.waiting import Waiting
+from curation.vlm.server import ServerSpec, ServerStartError, VllmServer, Waiting, models_of
 from edges.model_server import KEY_VARIABLE, StatusError, base_of
 
 _RESTARTS = 3
@@ -61,7 +59,7 @@ def vllm_roles(pipeline: PipelineSettings) -> dict[str, VlmSettings]:
     return {role: settings for role, settings in roles.items() if settings.backend == "vllm"}
 
 
-def plan_of(pipeline: PipelineSettings, models: Models, role: str) -> ServerPlan:
+def plan_of(pipeline: PipelineSettings, models: Models, role: str) -> ServerSpec:
     """What must be served for a role. Roles that can share a server have equal plans."""
     plans = {name: _plan(settings, models) for name, settings in vllm_roles(pipeline).items()}
     mine = plans[role]
@@ -71,8 +69,8 @@ def plan_of(pipeline: PipelineSettings, models: Models, role: str) -> ServerPlan
     return replace(mine, context_tokens=max(plan.context_tokens for plan in sharing))
 
 
-def _plan(settings: VlmSettings, models: Models) -> ServerPlan:
-    return ServerPlan(
+def _plan(settings: VlmSettings, models: Models) -> ServerSpec:
+    return ServerSpec(
         model=models[settings.model].path,
         name=settings.served_name or settings.model,
         dtype=settings.dtype,
@@ -117,7 +115,7 @@ class Servers:
             endpoint = self._owned(plan_of(job.pipeline, job.models, role), settings)
         context.job = replace(job, endpoints={**job.endpoints, role: endpoint})
 
-    def _owned(self, plan: ServerPlan, settings: VlmSettings) -> Endpoint:
+    def _owned(self, plan: ServerSpec, settings: VlmSettings) -> Endpoint:
         if self._own is None or self._own.plan != plan:
             self.close()  # two models rarely fit side by side
             context = self._context
@@ -133,7 +131,7 @@ class _Owned:
     """A server of our own that is started again when it dies."""
 
     def __init__(
-        self, plan: ServerPlan, log: str, host: str, start_s: float, say: Callable[[str], None]
+        self, plan: ServerSpec, log: str, host: str, start_s: float, say: Callable[[str], None]
     ) -> None:
         self.plan = plan
         self._say = say

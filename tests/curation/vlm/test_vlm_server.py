@@ -76,7 +76,11 @@ class Serving:
         assert self.process is not None
         for child in psutil.Process(self.process.pid).children(recursive=True):
             words = " ".join(child.cmdline())
-            if os.getpgid(child.pid) == child.pid and "api_server" in words and "keeper.py" not in words:
+            if (
+                os.getpgid(child.pid) == child.pid
+                and "api_server" in words
+                and "process_guard.py" not in words
+            ):
                 return child.pid
         raise AssertionError("vLLM does not run")
 
