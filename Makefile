@@ -5,7 +5,7 @@ ENGINE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 READY := $(VENV)/.ready-$(ENGINE)
 BIN := $(VENV)/bin
 
-.PHONY: setup demo quick test numeric check docs licences sbom lock clean
+.PHONY: setup demo quick test numeric check docs licences promises sbom lock clean
 
 setup: $(READY)
 
@@ -62,6 +62,10 @@ lock: $(READY)
 # docs/licences.md: what is installed and the weights, with their licences.
 licences: $(READY)
 	$(BIN)/python -m requirements.licences
+
+# docs/promises.md: what is promised, from the names of the tests.
+promises: $(READY)
+	$(BIN)/python -m tests.house.promises
 
 # A bill of materials as CycloneDX JSON.
 sbom: $(READY)

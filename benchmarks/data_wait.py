@@ -39,7 +39,6 @@ from benchmarks.reading_samples import samples  # noqa: E402
 from shards.format.dataset_writer import DatasetWriter  # noqa: E402
 from training.data import DataSettings, open_data  # noqa: E402
 from training.latents import LatentStatement  # noqa: E402
-from training.models.vae import build_vae, vae_identity  # noqa: E402
 from training.precompute import Encoder, precompute  # noqa: E402
 from training.ranks import Ranks  # noqa: E402
 from training.recipes import recipe_of  # noqa: E402
@@ -196,16 +195,16 @@ def _members(photos: Iterator[tuple[str, dict[str, bytes]]]) -> Iterator[tuple[s
 
 
 def _with_latents(pictures: Path, folder: Path) -> Path:
-    sdxl = recipe_of("visual_persona", METHOD).sdxl()
-    who, vae = vae_identity(sdxl), build_vae(sdxl)
+    source = recipe_of("visual_persona", METHOD).base.vae
+    who, vae = source.identity(), source.build()
     statement = LatentStatement(
         vae=who.name,
         sha256=who.sha256,
         scaling_factor=who.scaling_factor,
-        channels=sdxl.latent_channels,
+        channels=source.channels,
         sizes=((SIDE_PX, SIDE_PX),),
     )
-    encoder = Encoder(vae, statement, batch=BATCH, threads=2)
+    encoder = Encoder(source, vae, statement, batch=BATCH, threads=2)
     precompute(str(pictures), str(folder), statement, encoder, max_samples=1000, max_bytes=2**29)
     encoder.close()
     return folder

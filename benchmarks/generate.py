@@ -12,13 +12,12 @@ import time
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from training.bases.sdxl_parts import TEXT_TOKENS, SdxlSettings, build_unet, sdxl_vae
 from training.generation.sampler import Conditions, SamplingSettings, initial_noise, sample_latents
 from training.models.constant_attention import constant_conditions
 from training.models.identity_attention import install_identity_attention
-from training.models.sdxl import TEXT_TOKENS, VAE_FACTOR, SdxlSettings, build_unet
 from training.recipes import recipe_of
 from training.start import read_settings
 
@@ -28,7 +27,7 @@ FULL_TOKENS = 1280
 def step_tflop(*, cached: bool, side_px: int = 1024) -> float:
     """TFLOP of one step of one picture with guidance, at full size."""
     settings = SdxlSettings()
-    side = side_px // VAE_FACTOR
+    side = side_px // sdxl_vae(settings).factor
     with torch.device("meta"):
         unet = build_unet(settings)
         install_identity_attention(unet, FULL_TOKENS)
@@ -59,12 +58,14 @@ def seconds(steps: int, rounds: int, config: str) -> dict[str, float]:
     module = recipe.build(dtype).to(device, dtype).eval()
     denoiser, data = module.denoiser, settings.data
     nobody = recipe.nobody(module).detach()
-    ids = torch.zeros(1, 2, TEXT_TOKENS, dtype=torch.int64, device=device)
-    text = denoiser.texts(ids)
-    away: tuple[Tensor, Tensor] = (torch.zeros_like(text[0]), torch.zeros_like(text[1]))
+    fields = {
+        field.name: torch.zeros(1, *field.shape, dtype=field.dtype, device=device)
+        for field in recipe.base.text_fields()
+    }
+    text = denoiser.text(fields)
+    away = denoiser.keep_text(text, torch.zeros(1, dtype=torch.bool, device=device))
     conditions = Conditions(text, away, nobody, nobody)
-    channels = denoiser.unet.config.in_channels
-    shape = (channels, data.height_px // VAE_FACTOR, data.width_px // VAE_FACTOR)
+    shape = recipe.base.latent_shape(data.height_px, data.width_px)
     noise = initial_noise([0], shape, device)
     sampling = SamplingSettings(steps=steps)
     fastest = {"cached": float("inf"), "uncached": float("inf")}

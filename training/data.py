@@ -15,7 +15,6 @@ from shards.reading.steps import Position
 from shards.reading.torch_dataset import PinnedMemory
 from training.batch import Batch
 from training.latents import sizes_text, statement_of
-from training.models.vae import vae_identity
 from training.pair_fields import PairFields, members_for
 from training.ranks import Ranks
 from training.recipes.recipe import Recipe
@@ -97,9 +96,9 @@ class RunData:
     def _loader(self, folder: DatasetFolder, *, reconstruct: bool) -> Loader:
         settings, recipe, ranks = self.settings, self.recipe, self.ranks
         memory = PinnedMemory() if ranks.device.type == "cuda" else BatchMemory()
-        tokenise = recipe.tokeniser()
+        tokenise = recipe.base.tokeniser()
         decoders = [
-            PairFields(recipe.fields(*size), tokenise, reconstruct=reconstruct, memory=memory)
+            PairFields(recipe.fields(*size), tokenise, size, reconstruct=reconstruct, memory=memory)
             for size in settings.sizes
         ]
         members = members_for(recipe.fields(*settings.sizes[0]), reconstruct=reconstruct)
@@ -120,9 +119,11 @@ def open_data(
     settings: DataSettings, recipe: Recipe, ranks: Ranks, shards: str, validation: str | None = None
 ) -> RunData:
     """Opens and checks what the recipe needs. Raises ValueError, one line; no model is built before."""
+    for size in settings.sizes:
+        recipe.base.check_size(*size)
     folders = {name: DatasetFolder(name) for name in (shards, validation) if name is not None}
     if _serve_latents(folders, recipe, settings):
-        recipe = recipe.with_latents()
+        recipe = recipe.with_denoising(cached_latents=True)
     for folder in folders.values():
         check_dataset(
             folder, recipe.fields(*settings.sizes[0]), batch=settings.batch, world=ranks.world,
@@ -139,13 +140,14 @@ def _serve_latents(folders: dict[str, DatasetFolder], recipe: Recipe, settings: 
     must = settings.latents == "always" or "target_latents" in fields
     if not must and (settings.latents == "never" or "target" not in fields):
         return False
-    lacking = []
-    for name, folder in folders.items():
-        stated = statement_of(folder.about, name)
-        if stated is None:
+    lacking: list[str] = []
+    stated_by = {name: statement_of(folder.about, name) for name, folder in folders.items()}
+    vae = recipe.base.vae.identity() if any(stated_by.values()) else None
+    for name, stated in stated_by.items():
+        if stated is None or vae is None:
             lacking.append(f"{name} has no latents")
             continue
-        stated.check_vae(vae_identity(recipe.sdxl()), name)
+        stated.check_vae(vae, name)
         if list(stated.sizes) != settings.sizes:
             ours = sizes_text(settings.sizes)
             lacking.append(f"{name} has latents of {sizes_text(stated.sizes)} px, targets are of {ours}")

@@ -12,7 +12,7 @@ from training.recipes import recipe_of
 from training.recipes.recipe import Recipe
 from training.released_layout import LayoutError
 
-VERIFY_PX = 64  # side of the noise that both are compared on
+VERIFY_PX = 64  # side of the noise that both are compared on, or the next that the base can take
 
 
 def last_checkpoint(run: Path | str) -> Checkpoint:
@@ -62,7 +62,8 @@ def verify_export(recipe: Recipe, adapter: Mapping[str, Tensor], path: Path) -> 
     """
     torch.manual_seed(0)
     module = recipe.build(torch.float32)
-    batch = random_batch(recipe.fields(VERIFY_PX, VERIFY_PX), 2)
+    side = -(-VERIFY_PX // recipe.base.size_step_px) * recipe.base.size_step_px
+    batch = random_batch(recipe.fields(side, side), 2)
     recipe.load_adapter(module, adapter)
     expected = module(batch.fields, batch.streams, drop=False)
     for parameter in recipe.adapter(module).values():
@@ -72,4 +73,4 @@ def verify_export(recipe: Recipe, adapter: Mapping[str, Tensor], path: Path) -> 
         if name in adapter and not torch.equal(parameter, adapter[name].float()):
             raise LayoutError(f"{path}: {name} does not come back as it was written")
     if not torch.equal(module(batch.fields, batch.streams, drop=False), expected):
-        raise LayoutError(f"{path}: the model that reads it predicts another epsilon")
+        raise LayoutError(f"{path}: the model that reads it predicts something else")

@@ -77,19 +77,25 @@ def _run(options: argparse.Namespace) -> int:
 
     from training.latents import LatentStatement
     from training.models.local_weights import cast
-    from training.models.vae import build_vae, vae_identity
     from training.precompute import Encoder, precompute
 
     folder, out, limits = folder_of(options.folder), on_disk(options.out), limits_of(options)
     if options.batch < 1 or options.threads < 1:
         raise ValueError(f"--batch {options.batch} --threads {options.threads}: at least 1 each")
-    sdxl, sizes = _vae_and_sizes(options)
-    who, vae = vae_identity(sdxl), build_vae(sdxl)
+    source, sizes = _vae_and_sizes(options)
+    for size in sizes:
+        if size[0] % source.factor or size[1] % source.factor:
+            raise ValueError(
+                f"--size {size[0]}x{size[1]}: must be HEIGHTxWIDTH in multiples of {source.factor} px"
+            )
+    who, vae = source.identity(), source.build()
     statement = LatentStatement(
         vae=who.name,
         sha256=who.sha256,
         scaling_factor=who.scaling_factor,
-        channels=vae.config.latent_channels,
+        shift=who.shift,
+        factor=source.factor,
+        channels=source.channels,
         sizes=tuple(sizes),
         precision=options.precision,
         dtype=options.dtype,
@@ -97,7 +103,7 @@ def _run(options: argparse.Namespace) -> int:
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     vae = cast(vae, torch.bfloat16 if options.precision == "bf16" else torch.float32).to(device)
-    encoder = Encoder(vae, statement, batch=options.batch, threads=options.threads)
+    encoder = Encoder(source, vae, statement, batch=options.batch, threads=options.threads)
     try:
         about = precompute(folder, out, statement, encoder, progress=progress_of(options), **limits)
     finally:
@@ -115,34 +121,31 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _vae_and_sizes(options: argparse.Namespace) -> tuple[Any, list[tuple[int, int]]]:
-    """SdxlSettings that name the VAE, and the sizes."""
+    """A `Vae`, and the sizes."""
+    from pathlib import Path
+
+    from training.bases.vae import DiffusersVae
     from training.commands import assignments
-    from training.models.sdxl import SdxlSettings
     from training.recipes import recipe_of
     from training.start import read_settings
 
-    sdxl, sizes = None, None
+    source, sizes = None, None
     if options.config is not None:
         settings = read_settings(options.config, assignments(options.set))
-        sdxl, sizes = recipe_of(settings.recipe, settings.method).sdxl(), settings.data.sizes
+        source, sizes = recipe_of(settings.recipe, settings.method).base.vae, settings.data.sizes
     elif options.set:
         raise ValueError("--set changes a config: name one with --config")
     if options.vae is not None:
-        sdxl = SdxlSettings(vae_folder=options.vae)
+        source = DiffusersVae.of_folder(Path(options.vae))
     if options.size is not None:
         sizes = [_size(text) for text in options.size]
-    if sdxl is None or sizes is None:
+    if source is None or sizes is None:
         raise ValueError("precompute needs --config NAME, or --vae FOLDER and --size HEIGHTxWIDTH")
-    return sdxl, sizes
+    return source, sizes
 
 
 def _size(text: str) -> tuple[int, int]:
     height, _, width = text.partition("x")
-    if (
-        not (height.isdecimal() and width.isdecimal())
-        or int(height) % 8
-        or int(width) % 8
-        or "0" in (height, width)
-    ):
-        raise ValueError(f"--size {text}: must be HEIGHTxWIDTH in multiples of 8 px, as 1152x896")
+    if not (height.isdecimal() and width.isdecimal()) or "0" in (height, width):
+        raise ValueError(f"--size {text}: must be HEIGHTxWIDTH in px, as 1152x896")
     return int(height), int(width)

@@ -2,7 +2,7 @@
 
 `KEY.NNN.latent` is a safetensors file of what the VAE gives for the photo, cut to its size:
 
-    mean     float16 or float32 [C, height / 8, width / 8], not scaled for the UNet
+    mean     float16 or float32 [C, height / factor, width / factor], as the VAE gives it
     std      the same of the standard deviation; a dataset of means alone lacks it
     source   float64 [4]: x0, y0, x1, y1, px of the upright photo: the part that was cut out of it
 
@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from shards.reading.buckets import Size
-from training.models.vae import VaeIdentity
+from training.bases.vae import VaeIdentity
 from training.settings import Settings
 
 MEMBER = "latent"
@@ -33,7 +33,9 @@ class LatentStatement(Settings):
 
     vae: str
     sha256: str = Field(description="of the VAE's weights, hex")
-    scaling_factor: float = Field(gt=0, description="that the trainer multiplies by for the UNet")
+    scaling_factor: float = Field(gt=0, description="that the trainer multiplies by for the network")
+    shift: float = Field(0.0, description="that it takes off before")
+    factor: int = Field(8, ge=1, description="px of a picture to one of its latent, along each side")
     channels: int = Field(ge=1)
     sizes: Annotated[tuple[_Size, ...], Field(strict=False, min_length=1)] = Field(
         description="height, width, px; a photo has the one of the nearest proportions, and fills it"
@@ -44,17 +46,18 @@ class LatentStatement(Settings):
 
     def member_bytes(self, size: Size) -> int:
         """Of one latent: the same for all of one size."""
-        shape = (self.channels, size[0] // 8, size[1] // 8)
+        shape = (self.channels, size[0] // self.factor, size[1] // self.factor)
         mean = np.zeros(shape, self.dtype)
         return len(pack_latent(self, mean, mean, (0, 0, 0, 0)))
 
     def check_vae(self, vae: VaeIdentity, folder: str) -> None:
         """Raises ValueError, one line, unless they are latents of this VAE."""
-        if (self.sha256, self.scaling_factor) != (vae.sha256, vae.scaling_factor):
+        stated = VaeIdentity(self.vae, self.sha256, self.scaling_factor, self.shift)
+        if stated[1:] != vae[1:]:
+            theirs, ours = (f"{one.name} ({one.sha256[:12]}, {_scaling(one)})" for one in (stated, vae))
             raise ValueError(
-                f"{folder}: its latents are of the VAE {self.vae} ({self.sha256[:12]}, scale "
-                f"{self.scaling_factor:g}), this run's is {vae.name} ({vae.sha256[:12]}, scale "
-                f"{vae.scaling_factor:g}): precompute them anew, or encode photos with data.latents=never"
+                f"{folder}: its latents are of the VAE {theirs}, this run's is {ours}: precompute them "
+                "anew, or encode photos with data.latents=never"
             )
 
 
@@ -94,6 +97,11 @@ def unpack_latent(data: bytes, moments: np.ndarray) -> Box:
     if mean.shape != moments.shape[1:]:
         raise ValueError(f"the latent is {list(mean.shape)}, not {list(moments.shape[1:])}")
     return x0, y0, x1, y1
+
+
+def _scaling(vae: VaeIdentity) -> str:
+    shift = f", shift {vae.shift:g}" if vae.shift else ""
+    return f"scale {vae.scaling_factor:g}{shift}"
 
 
 def sizes_text(sizes: Sequence[Size]) -> str:

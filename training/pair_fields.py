@@ -7,9 +7,9 @@ more. Names of fields and what they hold:
     reference        the reference, its middle square
     target           the target, cut to the size of the batch
     target_latents   what a VAE gave for that (latents.py); the target is not decoded then
-    time_ids         SDXL's sizes: of the target's photo, what the cut left out above and left in px of
-                     the resized photo, and of the batch; height before width
-    caption_ids      the target's caption
+    target_cut       how the target was cut: size of its photo, what the cut left out above and left in px
+                     of the resized photo, size of the batch; height before width
+    caption_ids      the target's caption, as the base's tokeniser has it
     person           share of the person's pixels in each latent pixel of the target
 """
 
@@ -25,6 +25,7 @@ import torch
 from shards.format.label_maps import decode_labels
 from shards.format.members import IMAGE_SUFFIXES
 from shards.format.orientation import orientation_of
+from shards.reading.buckets import Size
 from shards.reading.decode import Box, Cut, decode_photo, place
 from shards.reading.pairs import Pair
 from shards.reading.photo_batches import BatchMemory, Memory, picture_of
@@ -32,7 +33,6 @@ from training.batch import Field
 from training.captions import Tokenise
 from training.latents import MEMBER, unpack_latent
 from training.models.region_crops import REGION_LABELS, cut_regions_into
-from training.models.sdxl import VAE_FACTOR
 
 # Which members of its photo each field is made from.
 SOURCES: dict[str, tuple[str, ...]] = {
@@ -41,7 +41,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "reference": ("json", *IMAGE_SUFFIXES),
     "target": ("json", *IMAGE_SUFFIXES),
     "target_latents": ("json", MEMBER),
-    "time_ids": ("json",),
+    "target_cut": ("json",),
     "caption_ids": ("json",),
     "person": ("json", "regions.png"),
 }
@@ -81,7 +81,8 @@ def members_for(fields: Sequence[Field], *, reconstruct: bool = False) -> Member
 class PairFields:
     """Decodes pairs into fields.
 
-    fields          as the recipe states them
+    fields          as the recipe states them for targets of `size`
+    size            height and width, px
     tokenise        of captions; a photo without one has the empty caption
     reconstruct     whether the target as reference is made too (fields `target_as_…`)
     reference_px    the reference's body is decoded with at most so many px along its longer side
@@ -91,6 +92,7 @@ class PairFields:
         self,
         fields: Sequence[Field],
         tokenise: Tokenise,
+        size: Size,
         *,
         reconstruct: bool = False,
         reference_px: int = 1536,
@@ -103,7 +105,7 @@ class PairFields:
             if reconstruct and name in self._fields:
                 own = self._fields[name]
                 self._fields[f"{RECONSTRUCTED}{name}"] = Field(name, own.shape, own.dtype)
-        self._tokenise, self._reference_px = tokenise, reference_px
+        self._tokenise, self._size, self._reference_px = tokenise, size, reference_px
         self._memory = memory or BatchMemory()
         cv2.setNumThreads(1)  # the loader has threads enough
 
@@ -133,9 +135,9 @@ class PairFields:
         if cut is None:
             return
         *_, right, low = cut.target  # the target fills its slot
-        if "time_ids" in self._fields:
+        if "target_cut" in self._fields:
             _, _, left, top = cut.affine()
-            arrays["time_ids"][slot] = (*cut.size[::-1], max(-top, 0), max(-left, 0), low, right)
+            arrays["target_cut"][slot] = (*cut.size[::-1], max(-top, 0), max(-left, 0), low, right)
         if "person" in self._fields:
             arrays["person"][slot, 0] = _share(target, cut, low, right, arrays["person"].shape[2:])
 
@@ -145,9 +147,8 @@ class PairFields:
             return decode_photo(photo.data, arrays["target"][slot], photo.orientation)
         if "target_latents" not in self._fields:
             return None
-        moments = arrays["target_latents"][slot]
-        source = photo.latent(moments)
-        height, width = (VAE_FACTOR * side for side in moments.shape[2:])
+        source = photo.latent(arrays["target_latents"][slot])
+        height, width = self._size
         return Cut(photo.size, source, (0, 0, width, height))
 
     def _fill_reference(self, photo: "_Photo", prefix: str, arrays: dict[str, Any], slot: int) -> None:

@@ -24,8 +24,8 @@ from shards.reading.folder import DatasetFolder, Sample
 from shards.reading.photo_batches import picture_of
 from shards.tools.copying import Copy, copy_samples
 from shards.tools.dataset_rows import DatasetRows
+from training.bases.vae import Vae
 from training.latents import MEMBER, STATED, Box, LatentStatement, pack_latent
-from training.models.vae import moments_of
 
 _BLOCK = 512  # bytes of a tar
 _WINDOW = 8  # batches, of photos that are decoded together: those of one size are encoded together
@@ -34,14 +34,17 @@ _WINDOW = 8  # batches, of photos that are decoded together: those of one size a
 class Encoder:
     """Adds a latent to each photo of samples; one that is there already is replaced.
 
-    vae         in the precision that the statement says, on its device
+    source      where the VAE comes from
+    vae         built by it, in the precision that the statement says, on its device
     batch       photos of one size that are encoded together, at most
     threads     that decode
     broken      photos that got none, and why, a line each
     """
 
-    def __init__(self, vae: nn.Module, statement: LatentStatement, *, batch: int, threads: int) -> None:
-        self._vae, self._statement, self.batch = vae, statement, batch
+    def __init__(
+        self, source: Vae, vae: nn.Module, statement: LatentStatement, *, batch: int, threads: int
+    ) -> None:
+        self._source, self._vae, self._statement, self.batch = source, vae, statement, batch
         self._device = next(vae.parameters()).device
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self.broken: list[str] = []
@@ -95,7 +98,7 @@ class Encoder:
 
     def _encode(self, photos: Sequence[tuple[str, str, np.ndarray, Box]]) -> dict[tuple[str, str], bytes]:
         pixels = torch.from_numpy(np.stack([picture for _, _, picture, _ in photos])).to(self._device)
-        means, stds = (moment.cpu().numpy() for moment in moments_of(self._vae, pixels))
+        means, stds = (moment.cpu().numpy() for moment in self._source.moments(self._vae, pixels))
         found = {}
         for (key, number, _, source), mean, std in zip(photos, means, stds, strict=True):
             try:

@@ -78,6 +78,19 @@ def test_the_commands_of_a_page_run_as_they_are_written_in_this_order(
             assert code == 0, f"{command.where}: {command.line}\n{said.out}{said.err}"
 
 
+def test_the_python_of_the_front_page_runs_as_it_is_printed(
+    pristine: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, copy = pristine
+    restore(place, copy)
+    monkeypatch.chdir(place)
+    [block] = [block for block in _BLOCKS[ROOT / "README.md"] if block.language == "python"]
+    exec(compile(block.text, block.where, "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) >= 1
+    assert all("(8, 512, 512, 3)" in line for line in printed)
+
+
 @pytest.mark.parametrize("page", _pages_with(_is_only_read))
 def test_commands_that_are_not_run_here_are_accepted_by_their_parsers_and_name_files_that_exist(
     page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

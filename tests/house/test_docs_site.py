@@ -32,7 +32,7 @@ def test_every_page_and_every_readme_is_a_page_of_the_site(site: Path) -> None:
     assert pages <= {page.stem for page in site.glob("*.html")}
     front = (site / "index.html").read_text()
     assert 'href="quick-start.html"' in front
-    assert 'src="world.jpg"' in front
+    assert 'src="groups.jpg"' in front
 
 
 def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:

@@ -28,7 +28,8 @@ from training.ranks import Ranks
 from training.recipes.recipe import Recipe
 from training.shard_batches import ShardBatches, check_dataset
 
-TOKENS = HashedWords(TEXT["vocabulary"])
+TOKENS = HashedWords(TEXT["vocabulary"], (2, 77))
+SIZE = (TARGET_PX, TARGET_PX)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def batches_of(
     recipe: Recipe, folder: Path, batch: int = 2, *, run_samples: int = 1000, **loader: Any
 ) -> ShardBatches:
     fields = recipe.fields(TARGET_PX, TARGET_PX)
-    decoder = PairFields(fields, TOKENS, reconstruct=recipe.reconstruction_share(0) > 0)
+    decoder = PairFields(fields, TOKENS, SIZE, reconstruct=recipe.reconstruction_share(0) > 0)
     source = Pairs(
         DatasetFolder(str(folder)),
         members=members_for(fields, reconstruct=recipe.reconstruction_share(0) > 0),
@@ -72,7 +73,7 @@ def test_batches_have_the_fields_that_the_recipe_asks_for(name: str, dataset: Pa
 def test_fields_hold_the_reference_the_target_and_its_caption(dataset: Path) -> None:
     recipe = tiny("visual_persona", denoising={"person_weight": 2.0})
     opened = DatasetFolder(str(dataset))
-    pairs, decoder = Pairs(opened), PairFields(recipe.fields(TARGET_PX, TARGET_PX), TOKENS)
+    pairs, decoder = Pairs(opened), PairFields(recipe.fields(*SIZE), TOKENS, SIZE)
     arrays = decoder.allocate(GROUPS)
     for number in range(GROUPS):
         pair = pairs.read(number)
@@ -86,7 +87,7 @@ def test_fields_hold_the_reference_the_target_and_its_caption(dataset: Path) -> 
         assert np.array_equal(arrays["crops"][number], crops)
 
         # 96 × 80 px fill 64 × 64 at a scale of 0.8: 76.8 rows, of which 6.4 are left out above and below.
-        assert arrays["time_ids"][number].tolist() == pytest.approx([96, 80, 6.4, 0, 64, 64], abs=0.5)
+        assert arrays["target_cut"][number].tolist() == pytest.approx([96, 80, 6.4, 0, 64, 64], abs=0.5)
         middle = Image.fromarray(target).resize((64, 64), Image.Resampling.BOX, box=(0, 8, 80, 88))
         assert np.abs(arrays["target"][number].astype(int) - np.asarray(middle)).mean() < 8
         assert np.array_equal(arrays["caption_ids"][number], TOKENS(record["caption"]))
@@ -146,9 +147,9 @@ def test_a_batch_in_buckets_has_one_size_that_fits_its_targets(tmp_path: Path) -
         check_fields(tiny("visual_persona").fields(height, width), batch)
         counted = [key for key, weight in zip(batch.keys, batch.weight.tolist(), strict=True) if weight]
         seen += counted
-        for time_ids in batch.fields["time_ids"][: len(counted)].tolist():
-            assert time_ids[4:] == [height, width]
-            aspect = time_ids[1] / time_ids[0]
+        for target_cut in batch.fields["target_cut"][: len(counted)].tolist():
+            assert target_cut[4:] == [height, width]
+            aspect = target_cut[1] / target_cut[0]
             assert (height, width) == min(SIZES, key=lambda size: abs(np.log(size[1] / size[0] / aspect)))
     assert len(set(seen)) == GROUPS  # each once
     assert len(sizes) == 3
@@ -262,12 +263,13 @@ def test_too_few_samples_for_a_step_end_the_wait(dataset: Path) -> None:
 
 
 def test_words_keep_their_ids_and_captions_end_with_the_largest() -> None:
-    ids = HashedWords(1000)("A woman waves. " + "word " * 100)
+    tokenise = HashedWords(1000, (2, 77))
+    ids = tokenise("A woman waves. " + "word " * 100)
     assert ids.shape == (2, 77)
     assert ids[0, 0] == 1
     assert ids[0].argmax() == 76
-    assert HashedWords(1000)("waves")[0, 1] == HashedWords(1000)("A woman waves")[0, 3]
-    assert HashedWords(1000)("")[0, :4].tolist() == [1, 999, 0, 0]
+    assert tokenise("waves")[0, 1] == tokenise("A woman waves")[0, 3]
+    assert tokenise("")[0, :4].tolist() == [1, 999, 0, 0]
 
 
 def test_batches_say_where_they_come_from(dataset: Path) -> None:

@@ -1,5 +1,6 @@
 """Adapters in the published layout and back, read as its publishers read it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,49 @@ from tests.drawn_training import DECODER, built, samples, tiny
 from training.models.identity_attention import cross_attentions
 from training.models.region_decoder import DecoderSettings
 from training.recipes import CATALOGUE
-from training.recipes.visual_persona import visual_persona_layout
-from training.released_layout import (
-    SDXL_WIDTHS,
-    LayoutError,
-    check_released,
-    read_released,
-    released_names,
-)
+from training.released_layout import LayoutError, Shapes, check_released, read_released
+
+# C of the 70 cross-attention layers of SDXL base: down, up, mid.
+SDXL_WIDTHS = (640,) * 4 + (1280,) * 20 + (1280,) * 30 + (640,) * 6 + (1280,) * 10
+
+
+def processor_shapes(widths: Sequence[int], context_width: int) -> Shapes:
+    """Keys and shapes of the group ip_adapter for cross-attention layers of these widths, in order."""
+    return {
+        f"ip_adapter.{2 * place + 1}.{name}.weight": (width, context_width)
+        for place, width in enumerate(widths)
+        for name in ("to_k_ip", "to_v_ip")
+    }
+
+
+def visual_persona_layout(settings: DecoderSettings, widths: Sequence[int]) -> Shapes:
+    """Keys and shapes of a released file, from numbers alone. `widths` are those of cross-attention layers,
+    in the order down, up, mid."""
+    width, feature, mlp = settings.width, settings.feature_width, settings.mlp_width
+    shapes: Shapes = {
+        "pos_embed": (1, settings.queries, width),
+        "new_pos_embed": (settings.regions, settings.queries, width),
+        "transformer.norm.weight": (width,),
+        "transformer.norm.bias": (width,),
+    }
+    for number in range(settings.depth):
+        layer: Shapes = {f"norm{norm}.{part}": (width,) for norm in (1, 2, 3) for part in ("weight", "bias")}
+        layer |= {
+            "cross_attn.q_proj_weight": (width, width),
+            "cross_attn.k_proj_weight": (width, feature),
+            "cross_attn.v_proj_weight": (width, feature),
+            "cross_attn.out_proj.weight": (width, width),
+            "self_attn.in_proj_weight": (3 * width, width),
+            "self_attn.out_proj.weight": (width, width),
+            "mlp.0.weight": (mlp, width),
+            "mlp.0.bias": (mlp,),
+            "mlp.3.weight": (width, mlp),
+            "mlp.3.bias": (width,),
+        }
+        shapes |= {f"transformer.layers.{number}.{name}": shape for name, shape in layer.items()}
+    named = {f"image_proj.{name}": shape for name, shape in shapes.items()}
+    return named | processor_shapes(widths, width)
+
 
 SUFFIXES = pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
 
@@ -79,8 +115,8 @@ def test_the_full_size_model_has_exactly_the_published_keys_and_shapes() -> None
     with torch.device("meta"):
         module = recipe.build(torch.bfloat16)
     adapter = recipe.adapter(module)
-    names = released_names(adapter)
-    found = {names[path]: tuple(parameter.shape) for path, parameter in adapter.items()}
+    released = recipe.released(adapter)
+    found = {key: tuple(parameter.shape) for key, parameter in released.items()}
     assert found == visual_persona_layout(DecoderSettings(), SDXL_WIDTHS)
     # As published: 522.9M parameters in the decoder and 340.8M in 140 projections.
     trained = [(path, p) for path, p in adapter.items() if p.requires_grad]
@@ -88,7 +124,7 @@ def test_the_full_size_model_has_exactly_the_published_keys_and_shapes() -> None
     projections = [p.numel() for path, p in trained if path.startswith("denoiser.")]
     assert (round(decoder / 1e5), round(sum(projections) / 1e5), len(projections)) == (5229, 3408, 140)
     assert [2 * i + 1 for i in range(70)] == sorted(
-        {int(key.split(".")[1]) for key in names.values() if key.startswith("ip_adapter.")}
+        {int(key.split(".")[1]) for key in released if key.startswith("ip_adapter.")}
     )
     # Our order of the layers is that in which diffusers lists its attention processors.
     listed = [name for name in module.denoiser.unet.attn_processors if ".attn2." in name]

@@ -153,7 +153,7 @@ class Poisoned(DrawnBatches):
         batch = super().__next__()
         for place, key in enumerate(batch.keys):
             if key == "person-009-a":
-                batch.fields["time_ids"][place] = torch.nan
+                batch.fields["target_cut"][place] = torch.nan
         return batch
 
 

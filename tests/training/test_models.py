@@ -126,7 +126,7 @@ def test_scale_zero_leaves_the_text_alone_and_needs_no_new_module() -> None:
 
     def epsilon(identity: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            return module.denoiser.predict(noised, steps, text, pooled, size, identity)
+            return module.denoiser.predict(noised, steps, (text, pooled, size), identity)
 
     assert not torch.allclose(epsilon(someone), epsilon(other))
     set_identity_scale(unet, 0)

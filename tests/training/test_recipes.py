@@ -81,8 +81,8 @@ def test_a_batch_without_a_field_is_one_clear_line(name: str) -> None:
         rest = {key: tensor for key, tensor in batch.fields.items() if key != field.name}
         with pytest.raises(ValueError, match=f"needs the field {field.name}; the batch has"):
             check_fields(wanted, Batch.of(rest, PEOPLE, seed=0, epoch=0))
-    wrong = {**batch.fields, "time_ids": batch.fields["time_ids"].double()}
-    with pytest.raises(ValueError, match=r"time_ids is .*float64"):
+    wrong = {**batch.fields, "target_cut": batch.fields["target_cut"].double()}
+    with pytest.raises(ValueError, match=r"target_cut is .*float64"):
         check_fields(wanted, Batch.of(wrong, PEOPLE, seed=0, epoch=0))
 
 

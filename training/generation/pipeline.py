@@ -13,17 +13,17 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from training.export import adapter_of, last_checkpoint
+from shards.reading.buckets import Size
+from training.bases.base import Text
+from training.export import adapter_of, last_checkpoint, recipe_of_checkpoint
 from training.generation.references import LabelledPhoto, RegionChoice, reference_fields
 from training.generation.sampler import (
     Conditions,
     SamplingSettings,
     initial_noise,
-    pictures_of,
     sample_latents,
 )
 from training.models.local_weights import cast
-from training.models.sdxl import VAE_FACTOR
 from training.recipes import recipe_of
 from training.recipes.recipe import Recipe
 
@@ -42,7 +42,7 @@ class PersonaPipeline:
         self.recipe, self.module = recipe, module
         self.vae = vae or module.denoiser.vae
         self.device = next(module.parameters()).device
-        self._tokenise = recipe.tokeniser()
+        self._tokenise = recipe.base.tokeniser()
         self._nobody: Tensor | None = None
 
     @classmethod
@@ -67,14 +67,12 @@ class PersonaPipeline:
         if place.is_file():
             if recipe is None:
                 raise ValueError(f"{place}: a published file does not say its recipe: give a config")
-            made = recipe_of(recipe, _for_generation(method or {}))
+            made = _for_generation(recipe_of(recipe, method or {}))
             module = made.build(dtype)
             made.load_export(module, place)
         else:
             checkpoint = last_checkpoint(place)
-            made = recipe_of(
-                checkpoint.record["recipe"], _for_generation(checkpoint.record["recipe_settings"])
-            )
+            made = _for_generation(recipe_of_checkpoint(checkpoint))
             module = made.build(dtype)
             made.load_adapter(module, adapter_of(checkpoint, averaged=averaged))
         return cls(made, cast(module, dtype).to(device).eval())
@@ -97,7 +95,7 @@ class PersonaPipeline:
         references   one photo of a person, or several of one person in one outfit
         regions      names of the regions to take; {name: number of a reference, or None for the one that
                      shows most of it}. Regions of different people dress one in the other's clothes
-        height, width   px, multiples of 32 (of what the UNet halves its latents by)
+        height, width   px, multiples of the base's `size_step_px` (SDXL: 32)
 
         Raises ValueError, one line, for a size, a region or references that will not do.
         """
@@ -106,6 +104,7 @@ class PersonaPipeline:
         conditions = self.conditions(
             self.caption_ids([prompt] * len(seeds)),
             identity.expand(len(seeds), -1, -1),
+            (height, width),
             no_caption_ids=self.caption_ids([negative_prompt] * len(seeds)) if negative_prompt else None,
         )
         made = self.generate(conditions, seeds, height, width, sampling or SamplingSettings(), cache=cache)
@@ -118,23 +117,37 @@ class PersonaPipeline:
 
     @torch.no_grad()
     def conditions(
-        self, caption_ids: Tensor, identity: Tensor, *, no_caption_ids: Tensor | None = None
+        self,
+        caption_ids: Tensor,
+        identity: Tensor,
+        size: Size,
+        *,
+        no_caption_ids: Tensor | None = None,
     ) -> Conditions:
-        """int64 [B, 2, 77] and [B, tokens, width] → conditions of B pictures.
+        """Ids [B, …] as the base's tokeniser makes them and identity [B, tokens, width] → conditions of B
+        pictures of this height and width, px.
 
         Tokens of nobody are computed once for the life of the pipeline.
         """
         if self._nobody is None:
             self._nobody = self.recipe.nobody(self.module)
-        texts = self.module.denoiser.texts
-        text = texts(caption_ids.to(self.device))
-        away = (torch.zeros_like(text[0]), torch.zeros_like(text[1]))
+        denoiser = self.module.denoiser
+        # A generated picture is all of a photo of its own size.
+        cut = torch.tensor([[*size, 0, 0, *size]], dtype=torch.float32, device=self.device)
+        sizes = cut.expand(len(caption_ids), -1)
+
+        def text_of(ids: Tensor) -> Text:
+            return denoiser.text({"caption_ids": ids.to(self.device), "target_cut": sizes})
+
+        text = text_of(caption_ids)
         if no_caption_ids is not None:
-            away = texts(no_caption_ids.to(self.device))
+            away = text_of(no_caption_ids)
+        else:
+            away = denoiser.keep_text(text, torch.zeros(len(sizes), dtype=torch.bool, device=self.device))
         return Conditions(text, away, identity, self._nobody)
 
     def caption_ids(self, prompts: Sequence[str]) -> Tensor:
-        """int64 [B, 2, 77]."""
+        """int64 [B, …], of the base's tokeniser."""
         return torch.stack([torch.from_numpy(self._tokenise(prompt)) for prompt in prompts])
 
     def generate(
@@ -148,17 +161,18 @@ class PersonaPipeline:
         cache: bool = True,
     ) -> Tensor:
         """RGB, uint8 [B, height, width, 3], a seed for each. Raises ValueError for sizes that will not do."""
-        denoiser = self.module.denoiser
-        side = VAE_FACTOR * 2 ** (len(denoiser.unet.config.block_out_channels) - 1)
-        if height < side or width < side or height % side or width % side:
-            raise ValueError(f"{height} × {width} px: height and width must be multiples of {side}")
-        shape = (denoiser.unet.config.in_channels, height // VAE_FACTOR, width // VAE_FACTOR)
-        noise = initial_noise(seeds, shape, self.device)
+        base, denoiser = self.recipe.base, self.module.denoiser
+        base.check_size(height, width)
+        noise = initial_noise(seeds, base.latent_shape(height, width), self.device)
         latents = sample_latents(denoiser, conditions, noise, sampling, cache=cache)
-        return pictures_of(self.vae, latents / denoiser.latent_scale)
+        return self.decoded(denoiser.unscaled(latents))
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """Latents as the VAE gives them → RGB, uint8 [B, height, width, 3]."""
+        assert self.vae is not None
+        return self.recipe.base.vae.pictures(self.vae, latents)
 
 
-def _for_generation(method: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a recipe with the VAE, which a training on cached latents does not need."""
-    denoising = {**method.get("denoising", {}), "cached_latents": False, "checkpoint_activations": False}
-    return {**method, "denoising": denoising}
+def _for_generation(recipe: Recipe) -> Recipe:
+    """The recipe with the VAE, which a training on cached latents does not need."""
+    return recipe.with_denoising(cached_latents=False, checkpoint_activations=False)

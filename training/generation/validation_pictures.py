@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from training.batch import Batch
 from training.generation.grid import picture_grid
 from training.generation.pipeline import PersonaPipeline
-from training.generation.sampler import SamplingSettings, pictures_of
+from training.generation.sampler import SamplingSettings
 from training.models.local_weights import cast
-from training.models.vae import build_vae
 from training.recipes.recipe import Recipe
 from training.settings import Settings
 
@@ -48,10 +47,10 @@ class ValidationPictures:
         pipeline = self.pipeline(module)
         fields = {name: tensor[:count].to(pipeline.device) for name, tensor in self._batch.fields.items()}
         targets = self._targets(pipeline, fields)
-        conditions = pipeline.conditions(fields["caption_ids"], pipeline.identity(fields))
-        made = pipeline.generate(
-            conditions, range(count), targets.shape[1], targets.shape[2], self._settings.sampling
-        )
+        height, width = targets.shape[1:3]
+        identity = pipeline.identity(fields)
+        conditions = pipeline.conditions(fields["caption_ids"], identity, (height, width))
+        made = pipeline.generate(conditions, range(count), height, width, self._settings.sampling)
         columns = (self._recipe.reference_pictures(fields), targets, made)
         if self._folder is None:
             return None
@@ -63,14 +62,12 @@ class ValidationPictures:
     def pipeline(self, module: nn.Module) -> PersonaPipeline:
         """Of the module, with a VAE of its own where the training has none."""
         if module.denoiser.vae is None and self._vae is None:
-            weight = module.denoiser.unet.conv_in.weight
-            self._vae = cast(build_vae(self._recipe.sdxl()), weight.dtype).to(weight.device)
+            weight = next(module.denoiser.blocks()[0].parameters())
+            self._vae = cast(self._recipe.base.vae.build(), weight.dtype).to(weight.device)
         return PersonaPipeline(self._recipe, module, self._vae)
 
     def _targets(self, pipeline: PersonaPipeline, fields: dict[str, Tensor]) -> Tensor:
         """uint8 [B, H, W, 3]; cached latents as the VAE decodes them."""
         if "target" in fields:
             return fields["target"]
-        mean = fields["target_latents"][:, 0]
-        assert pipeline.vae is not None
-        return pictures_of(pipeline.vae, mean)
+        return pipeline.decoded(fields["target_latents"][:, 0])

@@ -1,32 +1,61 @@
-"""Recipes: one file a method. `recipe_of` finds one by its name and imports no other."""
+"""Recipes: one file a method. `recipe_of` puts one on its base by their names, and imports no other."""
 
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, create_model
 
+from training.bases import BASES, base_class
+from training.bases.base import Base
 from training.recipes.recipe import Recipe
-from training.settings import first_fault, or_nearest
+from training.settings import Settings, first_fault, or_nearest
 
-# name: (module, recipe, its settings). A method is added here and nowhere else.
+# name: module:class. A method is added here and nowhere else.
 CATALOGUE = {
-    "visual_persona": ("training.recipes.visual_persona", "VisualPersona", "VisualPersonaSettings"),
-    "ip_adapter": ("training.recipes.ip_adapter", "IpAdapter", "IpAdapterSettings"),
+    "visual_persona": "training.recipes.visual_persona:VisualPersona",
+    "ip_adapter": "training.recipes.ip_adapter:IpAdapter",
 }
+DEFAULT_BASE = "sdxl"
 
 
 def recipe_of(name: str, settings: Mapping[str, Any]) -> Recipe:
-    """The recipe of that name with these settings.
+    """The recipe of that name with these settings, which are the recipe's own, `denoising`, and those of one
+    base under the base's name; SDXL where none is named.
 
     Raises ValueError, one line, for an unknown name and for settings that are not its own.
     """
+    recipe = recipe_class(name)
+    named = [key for key in settings if key in BASES] or [DEFAULT_BASE]
+    if len(named) > 1:
+        raise ValueError(f"recipe {name}: it stands on one base, and {' and '.join(named)} are named")
+    base = base_class(named[0])
+    kind = method_settings(recipe, base)
+    try:
+        read = kind.model_validate(dict(settings))
+    except ValidationError as error:
+        raise ValueError(f"recipe {name}: {first_fault(error, kind)}") from None
+    try:
+        return recipe(read, base(getattr(read, base.name), read.denoising))  # type: ignore[attr-defined]
+    except ValueError as error:
+        raise ValueError(f"recipe {name}: {error}") from None
+
+
+def recipe_class(name: str) -> type[Recipe]:
+    """The class behind a name of `CATALOGUE`. Raises ValueError, one line, for any other name."""
     if name not in CATALOGUE:
         raise ValueError(f"unknown recipe {name!r}{or_nearest(name, CATALOGUE)}")
-    module, recipe, kind = CATALOGUE[name]
-    code = import_module(module)
-    try:
-        read = getattr(code, kind).model_validate(dict(settings))
-    except ValidationError as error:
-        raise ValueError(f"recipe {name}: {first_fault(error, getattr(code, kind))}") from None
-    return getattr(code, recipe)(read)
+    module, _, found = CATALOGUE[name].partition(":")
+    kind: type[Recipe] = getattr(import_module(module), found)
+    return kind
+
+
+@cache
+def method_settings(recipe: type[Recipe], base: type[Base]) -> type[Settings]:
+    """The keys of `method` for a recipe on a base."""
+    parts: dict[str, Any] = {
+        base.name: (base.kind, Field(default_factory=base.kind)),
+        "denoising": (base.denoising_kind, Field(default_factory=base.denoising_kind)),
+    }
+    return create_model(recipe.kind.__name__, __base__=recipe.kind, **parts)

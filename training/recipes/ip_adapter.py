@@ -1,34 +1,19 @@
 """IP-Adapter (arXiv 2308.06721): one CLIP embedding of a reference picture, as a few tokens."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import ClassVar
+from collections.abc import Mapping
 
 import torch
 from pydantic import Field as Setting
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from training.bases.base import Base
 from training.batch import Field
-from training.captions import Tokenise, tokeniser_of
 from training.models.local_weights import cast, freeze, from_folder, same_random_weights
 from training.models.own_precision import own_precision
 from training.models.region_crops import Normalise
-from training.models.sdxl import SdxlSettings
 from training.recipes.condition_dropout import NO_DROPOUT, DropoutSettings, keep_conditions
-from training.recipes.denoising import (
-    Denoiser,
-    DenoisingSettings,
-    denoising_fields,
-    processor_parameters,
-    transformer_blocks,
-)
-from training.released_layout import (
-    copy_exactly,
-    load_released,
-    released_names,
-    write_released,
-)
+from training.recipes.recipe import Recipe
 from training.settings import Settings
 
 
@@ -49,10 +34,8 @@ class ClipVisionSettings(Settings):
 class IpAdapterSettings(Settings):
     """All that the method depends on. `dropout.region` means nothing here."""
 
-    sdxl: SdxlSettings = SdxlSettings()
     clip: ClipVisionSettings = ClipVisionSettings()
     tokens: int = Setting(4, ge=1)
-    denoising: DenoisingSettings = DenoisingSettings()
     reconstruction: float = Setting(
         1.0, ge=0, le=1, description="share of samples that are their own reference"
     )
@@ -74,16 +57,16 @@ class ImageTokens(nn.Module):
 
 
 class IpAdapterModule(nn.Module):
-    """encoder (frozen) → identity (trained) → denoiser (identity attention trained)."""
+    """encoder (frozen) → identity (trained) → denoiser (the base)."""
 
-    def __init__(self, settings: IpAdapterSettings, frozen_dtype: torch.dtype) -> None:
+    def __init__(self, settings: IpAdapterSettings, base: Base, frozen_dtype: torch.dtype) -> None:
         super().__init__()
         self.settings = settings
         self.normalise = Normalise()
         self.encoder = cast(_build_clip(settings.clip), frozen_dtype)
-        self.denoiser = Denoiser(settings.sdxl, settings.denoising, settings.tokens, frozen_dtype)
-        token_width = self.denoiser.unet.config.cross_attention_dim
-        self.identity = ImageTokens(self.encoder.config.projection_dim, settings.tokens, token_width)
+        self.denoiser = base.build(frozen_dtype, settings.tokens)
+        projection, width = self.encoder.config.projection_dim, self.denoiser.token_width
+        self.identity = ImageTokens(projection, settings.tokens, width)
 
     def forward(self, fields: Mapping[str, Tensor], streams: Tensor, *, drop: bool = True) -> Tensor:
         """Each sample's loss, float32 [B]. A dropped identity is an embedding of zeros."""
@@ -108,56 +91,27 @@ class IpAdapterModule(nn.Module):
         return self.identity(embedding.to(self.identity.proj.weight.dtype))
 
 
-class IpAdapter:
+class IpAdapter(Recipe):
     """The recipe."""
 
-    name: ClassVar[str] = "ip_adapter"
+    name, kind = "ip_adapter", IpAdapterSettings
 
-    def __init__(self, settings: IpAdapterSettings) -> None:
-        self.settings = settings
-
-    def fields(self, height_px: int, width_px: int) -> Sequence[Field]:
-        """The reference picture, and what the denoiser reads of the target."""
+    def reference_fields(self) -> list[Field]:
+        """The reference picture."""
         side = self.settings.clip.crop_px
-        reference = Field("reference", (side, side, 3), torch.uint8)
-        return [
-            reference,
-            *denoising_fields(self.settings.sdxl, self.settings.denoising, height_px, width_px),
-        ]
-
-    def tokeniser(self) -> Tokenise:
-        """SDXL's, or hashed words for text encoders with random weights."""
-        return tokeniser_of(self.settings.sdxl)
-
-    def sdxl(self) -> SdxlSettings:
-        """The base that the method is trained on."""
-        return self.settings.sdxl
-
-    def with_latents(self) -> "IpAdapter":
-        """Reads what `persona shards precompute` wrote, and builds no VAE."""
-        denoising = self.settings.denoising.with_latents()
-        return IpAdapter(self.settings.model_copy(update={"denoising": denoising}))
+        return [Field("reference", (side, side, 3), torch.uint8)]
 
     def reconstruction_share(self, progress: float) -> float:
         """The same all the time."""
-        return self.settings.reconstruction
+        return float(self.settings.reconstruction)
 
     def build(self, frozen_dtype: torch.dtype) -> IpAdapterModule:
         """The module. Raises WeightsError (a ValueError) where a folder cannot be read."""
-        return IpAdapterModule(self.settings, frozen_dtype)
-
-    def adapter(self, module: nn.Module) -> dict[str, nn.Parameter]:
-        """The token maker, the identity attention, and a tuned UNet."""
-        tokens = {f"identity.{name}": tensor for name, tensor in module.identity.named_parameters()}
-        return tokens | processor_parameters(module, self.settings.denoising)
-
-    def load_adapter(self, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-        """Keys and shapes must be this module's."""
-        copy_exactly(self.adapter(module), tensors, "adapter")
+        return IpAdapterModule(self.settings, self.base, frozen_dtype)
 
     def blocks(self, module: nn.Module) -> list[nn.Module]:
-        """The UNet's transformer blocks and CLIP's."""
-        return [*transformer_blocks(module), *module.encoder.vision_model.encoder.layers]
+        """The base's and CLIP's."""
+        return [*super().blocks(module), *module.encoder.vision_model.encoder.layers]
 
     def identity(self, module: nn.Module, fields: Mapping[str, Tensor]) -> Tensor:
         """Tokens of the reference picture."""
@@ -172,15 +126,6 @@ class IpAdapter:
     def reference_pictures(self, fields: Mapping[str, Tensor]) -> Tensor:
         """The references themselves."""
         return fields["reference"]
-
-    def export(self, adapter: Mapping[str, Tensor], path: Path) -> None:
-        """The layout of IP-Adapter's own releases."""
-        names = released_names(adapter)
-        write_released(path, {names[path_]: tensor for path_, tensor in adapter.items()})
-
-    def load_export(self, module: nn.Module, path: Path) -> None:
-        """Reads that layout, strictly."""
-        load_released(module.identity, module.denoiser.unet, path)
 
 
 def _build_clip(settings: ClipVisionSettings) -> nn.Module:

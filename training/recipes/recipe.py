@@ -1,90 +1,103 @@
 """What a method of training is, to everything that is not the method."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
+from training.bases.base import Base
 from training.batch import Field
-from training.captions import Tokenise
-from training.models.sdxl import SdxlSettings
+from training.released_layout import copy_exactly, load_strictly, read_released, write_released
 from training.settings import Settings
 
+_IDENTITY, _DENOISER = "identity.", "denoiser."
 
-class Recipe(Protocol):
-    """One method. It says what is trained, what is frozen, what it reads, its loss and its export.
 
-    The module that it builds is called as `module(fields, streams, drop=True)` and gives each sample's
-    loss, float32 [B]; `drop` says whether conditions are left out at random, as they are in training.
-    Its parameters that require gradients are what is trained; `module.denoiser` is a `Denoiser`, from
-    which generation draws (denoising.py). Reduction, precision, ranks,
+class Recipe(ABC):
+    """One method on one base. It says what is trained and frozen, what it reads of the reference, its loss.
+
+    The module that it builds has two parts: `identity`, what makes identity tokens and is trained, and
+    `denoiser`, the base (bases/base.py). It is called as `module(fields, streams, drop=True)` and gives each
+    sample's loss, float32 [B]; `drop` says whether conditions are left out at random, as they are in
+    training. Its parameters that require gradients are what is trained. Reduction, precision, ranks,
     compilation and optimisation belong to the loop.
+
+    settings   of the class `kind`, with the base's and `denoising` besides; a checkpoint states them
     """
 
     name: ClassVar[str]
+    kind: ClassVar[type[Settings]]
 
-    @property
-    def settings(self) -> Settings:
-        """All that the method depends on; a checkpoint states them."""
-        ...
+    def __init__(self, settings: Any, base: Base) -> None:
+        self.settings, self.base = settings, base
 
-    def tokeniser(self) -> Tokenise:
-        """Of captions. Raises ValueError, one line, where its files cannot be had."""
-        ...
+    @abstractmethod
+    def reference_fields(self) -> list[Field]:
+        """What is read of the reference, from the list at the top of pair_fields.py."""
 
-    def fields(self, height_px: int, width_px: int) -> Sequence[Field]:
-        """What a batch must hold for targets of this size."""
-        ...
-
-    def sdxl(self) -> SdxlSettings:
-        """Whose VAE (models/vae.py) makes latents of `target`."""
-        ...
-
-    def with_latents(self) -> "Recipe":
-        """The same method with the field `target_latents` instead of `target`: nothing is encoded."""
-        ...
-
-    def reconstruction_share(self, progress: float) -> float:
-        """Of samples whose reference is the target itself, at a progress of 0 to 1 through the training."""
-        ...
-
+    @abstractmethod
     def build(self, frozen_dtype: torch.dtype) -> nn.Module:
         """The module, on torch's default device; frozen parts in `frozen_dtype`, trained ones in float32.
 
         Raises ValueError, one line, where weights cannot be had.
         """
-        ...
+
+    @abstractmethod
+    def identity(self, module: nn.Module, fields: Mapping[str, Tensor]) -> Tensor:
+        """The references' fields → identity tokens [B, tokens, width], nothing dropped."""
+
+    @abstractmethod
+    def nobody(self, module: nn.Module) -> Tensor:
+        """Identity tokens [1, tokens, width] of no reference: what guidance leads away from."""
+
+    @abstractmethod
+    def reference_pictures(self, fields: Mapping[str, Tensor]) -> Tensor:
+        """uint8 [B, H, W, 3]: what to show as the reference beside a generated picture."""
+
+    def reconstruction_share(self, progress: float) -> float:
+        """Of samples whose reference is the target itself, at a progress of 0 to 1 through the training."""
+        return 0.0
+
+    def fields(self, height_px: int, width_px: int) -> Sequence[Field]:
+        """What a batch must hold for targets of this size."""
+        return [*self.reference_fields(), *self.base.fields(height_px, width_px)]
+
+    def with_denoising(self, **changed: Any) -> Self:
+        """The same method with other settings of denoising, as cached_latents=True: nothing is encoded."""
+        base = self.base.with_denoising(**changed)
+        return type(self)(self.settings.model_copy(update={"denoising": base.denoising}), base)
 
     def adapter(self, module: nn.Module) -> dict[str, nn.Parameter]:
         """By module path: what training makes, and so what a checkpoint keeps. Holds all that is trained."""
-        ...
+        made = {f"{_IDENTITY}{name}": tensor for name, tensor in module.identity.named_parameters()}
+        return made | {f"{_DENOISER}{name}": tensor for name, tensor in module.denoiser.trained().items()}
 
     def load_adapter(self, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-        """Starts from an adapter of this stage or the one before. Raises ValueError unless it fits."""
-        ...
+        """Starts from an adapter. Raises ValueError unless keys and shapes are this module's."""
+        copy_exactly(self.adapter(module), tensors, "adapter")
 
     def blocks(self, module: nn.Module) -> list[nn.Module]:
         """The repeated layers, each of which is compiled by itself."""
-        ...
+        return list(module.denoiser.blocks())
 
-    def identity(self, module: nn.Module, fields: Mapping[str, Tensor]) -> Tensor:
-        """The references' fields → identity tokens [B, tokens, width], nothing dropped."""
-        ...
-
-    def nobody(self, module: nn.Module) -> Tensor:
-        """Identity tokens [1, tokens, width] of no reference: what guidance leads away from."""
-        ...
-
-    def reference_pictures(self, fields: Mapping[str, Tensor]) -> Tensor:
-        """uint8 [B, H, W, 3]: what to show as the reference beside a generated picture."""
-        ...
+    def released(self, adapter: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """An adapter under the keys in which others publish the method. Raises LayoutError."""
+        paths = [path.removeprefix(_DENOISER) for path in adapter if path.startswith(_DENOISER)]
+        names = {_DENOISER + path: key for path, key in self.base.released_names(paths).items()}
+        return {
+            names.get(path) or f"image_proj.{path.removeprefix(_IDENTITY)}": tensor
+            for path, tensor in adapter.items()
+        }
 
     def export(self, adapter: Mapping[str, Tensor], path: Path) -> None:
         """Writes an adapter in the layout in which others publish the method."""
-        ...
+        write_released(path, self.released(adapter))
 
     def load_export(self, module: nn.Module, path: Path) -> None:
-        """Reads that layout, strictly. Raises ValueError, one line, where keys or shapes differ."""
-        ...
+        """Reads that layout, strictly. Raises LayoutError, one line, where keys or shapes differ."""
+        tensors = read_released(path)
+        load_strictly(module.identity, tensors, "image_proj")
+        module.denoiser.load_released(tensors)

@@ -1,18 +1,22 @@
-"""The parts of Stable Diffusion XL: UNet and the two text encoders, from a folder or from sizes."""
+"""The parts of Stable Diffusion XL from a folder or from sizes: UNet, text encoders, tokenizers, VAE."""
 
+import threading
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from training.models.local_weights import freeze, from_folder, same_random_weights
+from training.bases.vae import DiffusersVae
+from training.captions import HashedWords, Tokenise
+from training.models.local_weights import WeightsError, freeze, from_folder, same_random_weights
 from training.models.own_precision import own_precision
 from training.settings import Settings, Sizes
 
-VAE_FACTOR = 8  # px of a picture to one of its latent, along each side
 TEXT_TOKENS = 77
 
 
@@ -62,6 +66,55 @@ class SdxlSettings(Settings):
     def token_width(self) -> int:
         """Of a text token, and so of an identity token."""
         return self.text.width + self.text_2.width
+
+
+def sdxl_vae(settings: SdxlSettings) -> DiffusersVae:
+    """Of the folder for VAEs, else of the base's folder, else with random weights."""
+    folder = None if settings.folder is None else Path(settings.folder) / "vae"
+    return DiffusersVae(
+        folder if settings.vae_folder is None else Path(settings.vae_folder),
+        {
+            "block_out_channels": settings.vae_channels,
+            "layers_per_block": settings.vae_layers,
+            "latent_channels": settings.latent_channels,
+            "norm_num_groups": min(settings.norm_groups, *settings.vae_channels),
+            "scaling_factor": settings.latent_scale,
+        },
+    )
+
+
+def sdxl_tokeniser(settings: SdxlSettings) -> Tokenise:
+    """The folder's tokenizers, or hashed words where the text encoders have random weights; int64 [2, 77],
+    a row for each text encoder. Raises WeightsError."""
+    if settings.folder is not None:
+        return ClipTokenizers(settings.folder)
+    return HashedWords(min(settings.text.vocabulary, settings.text_2.vocabulary), (2, TEXT_TOKENS))
+
+
+class ClipTokenizers:
+    """The tokenizers of a local diffusers folder (`tokenizer`, `tokenizer_2`). Raises WeightsError."""
+
+    def __init__(self, folder: str) -> None:
+        from transformers import CLIPTokenizer  # takes seconds, and not all need it
+
+        try:
+            self._tokenizers = [
+                CLIPTokenizer.from_pretrained(folder, subfolder=part, local_files_only=True)
+                for part in ("tokenizer", "tokenizer_2")
+            ]
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"{folder}: no tokenizers: {str(error).splitlines()[0]}") from None
+        # Padding and truncation are state of a tokenizer: two threads must not set it at once.
+        self._lock = threading.Lock()
+
+    def __call__(self, caption: str) -> np.ndarray:
+        """int64 [2, 77]; longer captions are cut."""
+        with self._lock:
+            rows = [
+                tokenizer(caption, max_length=TEXT_TOKENS, padding="max_length", truncation=True).input_ids
+                for tokenizer in self._tokenizers
+            ]
+        return np.array(rows, np.int64)
 
 
 def build_unet(settings: SdxlSettings) -> nn.Module:

@@ -1,0 +1,18 @@
+"""Bases: one file a pretrained model that pictures are made with. `base_class` finds one by its name and
+imports no other."""
+
+from importlib import import_module
+
+from training.bases.base import Base
+
+# name: module:class. A base is added here and nowhere else.
+BASES = {
+    "sdxl": "training.bases.sdxl:Sdxl",
+}
+
+
+def base_class(name: str) -> type[Base]:
+    """The class behind a name of `BASES`."""
+    module, _, found = BASES[name].partition(":")
+    kind: type[Base] = getattr(import_module(module), found)
+    return kind

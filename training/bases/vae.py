@@ -1,0 +1,160 @@
+"""VAEs: pictures to latents and back, and which VAE it is."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from training.models.local_weights import WeightsError, freeze, from_folder, same_random_weights
+from training.models.own_precision import own_precision
+
+_WEIGHTS = "diffusion_pytorch_model.safetensors"  # as diffusers names them
+_RANDOM = "random weights"
+
+
+class VaeIdentity(NamedTuple):
+    """Which VAE: the end of its folder's path, sha256 of its weights (hex), and what makes its latents those
+    of the network: (latent − shift) · scaling_factor."""
+
+    name: str
+    sha256: str
+    scaling_factor: float
+    shift: float = 0.0
+
+
+class Vae(Protocol):
+    """Where a base's VAE comes from, and what is done with it once it is built."""
+
+    @property
+    def factor(self) -> int:
+        """px of a picture to one of its latent, along each side."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Of a latent."""
+        ...
+
+    def identity(self) -> VaeIdentity:
+        """Which one `build` makes, without building where it has a folder. Raises WeightsError."""
+        ...
+
+    def build(self) -> nn.Module:
+        """The VAE, frozen, with an attribute `dtype`. Raises WeightsError where it cannot be read."""
+        ...
+
+    def scale_and_shift(self) -> tuple[float, float]:
+        """What makes its latents those of the network. Raises WeightsError where a folder does not say."""
+        ...
+
+    def moments(self, vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 [B, H, W, 3] → mean and standard deviation of their latents, float32
+        [B, C, H / factor, W / factor] each, as the VAE gives them."""
+        ...
+
+    def pictures(self, vae: nn.Module, latents: Tensor) -> Tensor:
+        """Latents as the VAE gives them, [B, C, h, w] → RGB, uint8 [B, factor · h, factor · w, 3]."""
+        ...
+
+
+class DiffusersVae:
+    """diffusers' AutoencoderKL.
+
+    folder   that holds one; None: random weights, which are a function of the sizes alone, so that latents
+             that were made with them can be used again
+    sizes    arguments of AutoencoderKL; with a folder only block_out_channels and latent_channels are read
+    """
+
+    def __init__(self, folder: Path | None, sizes: Mapping[str, Any]) -> None:
+        self._folder, self._sizes = folder, dict(sizes)
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> "DiffusersVae":
+        """With the sizes that its config.json states. Raises WeightsError."""
+        return cls(folder, _config(folder))
+
+    @property
+    def factor(self) -> int:
+        """px of a picture to one of its latent: each block but the last halves a side."""
+        return 2 ** (len(self._sizes["block_out_channels"]) - 1)
+
+    @property
+    def channels(self) -> int:
+        """Of a latent."""
+        return int(self._sizes["latent_channels"])
+
+    def identity(self) -> VaeIdentity:
+        """Reads the folder's weights once, and builds nothing of them; random weights are hashed tensor by
+        tensor. Raises WeightsError where the folder cannot be read."""
+        scale, shift = self.scale_and_shift()
+        if self._folder is None:
+            return VaeIdentity(_RANDOM, _sha256_of_tensors(self.build()), scale, shift)
+        try:
+            with (self._folder / _WEIGHTS).open("rb") as weights:
+                digest = hashlib.file_digest(weights, "sha256").hexdigest()
+        except OSError as error:
+            raise WeightsError(f"{self._folder / _WEIGHTS}: {error.strerror}") from None
+        return VaeIdentity("/".join(self._folder.resolve().parts[-2:]), digest, scale, shift)
+
+    def scale_and_shift(self) -> tuple[float, float]:
+        """Raises WeightsError where the folder does not say."""
+        stated = self._sizes if self._folder is None else _config(self._folder)
+        return float(stated["scaling_factor"]), float(stated.get("shift_factor") or 0.0)
+
+    def build(self) -> nn.Module:
+        """Raises WeightsError where the folder cannot be read."""
+        if self._folder is not None:
+            return freeze(from_folder(_load, str(self._folder)))
+        blocks = len(self._sizes["block_out_channels"])
+        with same_random_weights():
+            vae = AutoencoderKL(
+                down_block_types=["DownEncoderBlock2D"] * blocks,
+                up_block_types=["UpDecoderBlock2D"] * blocks,
+                **self._sizes,
+            )
+        return freeze(vae)
+
+    def moments(self, vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Computed in the VAE's own dtype: SDXL's first VAE overflows in float16, so give it bfloat16,
+        float32 or its repaired weights. Not scaled for the network."""
+        with torch.no_grad(), own_precision(pixels.device):
+            image = pixels.movedim(-1, 1).to(vae.dtype) / 127.5 - 1
+            drawn = vae.encode(image).latent_dist
+            return drawn.mean.float(), drawn.std.float()
+
+    @torch.no_grad()
+    def pictures(self, vae: nn.Module, latents: Tensor) -> Tensor:
+        """One at a time: decoding takes the most memory of all. In the VAE's own dtype."""
+        made = []
+        with own_precision(latents.device):
+            for one in latents.split(1):
+                image = vae.decode(one.to(vae.dtype)).sample
+                made.append(((image.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))
+        return torch.cat(made).movedim(1, -1)
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        stated = json.loads((folder / "config.json").read_text())
+        float(stated["scaling_factor"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise WeightsError(f"{folder}: no config.json with a scaling_factor: not a VAE's folder") from None
+    return dict(stated)
+
+
+def _load(folder: str, **options: Any) -> nn.Module:
+    # diffusers' default asks for accelerate, and warns where it is not installed.
+    return AutoencoderKL.from_pretrained(folder, low_cpu_mem_usage=False, **options)
+
+
+def _sha256_of_tensors(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
