@@ -244,10 +244,10 @@ def _curate(options: argparse.Namespace) -> int:
 
 def _retry(options: argparse.Namespace) -> int:
     from curation.retry import forget_failures
-    from curation.run_folder import pipeline_of, run_at
+    from curation.run_folder import Run, run_at
 
     run = run_at(options.folder)
-    name, pipeline = pipeline_of(run)
+    name, pipeline = Run(run).pipeline()
     forgotten = forget_failures(run)
     if not options.quiet and options.log_format != "json":
         print(f"{forgotten} failed measurements are taken up again", file=sys.stderr)
@@ -263,8 +263,8 @@ def _run(
     also: dict[str, Any] | None = None,
 ) -> int:
     """Runs the phases, and prints what came out, with what else --json is to say."""
+    from curation.curate import curate
     from curation.nothing_left import nothing_left
-    from curation.run import curate
     from curation.status import summary_lines
 
     job, engine = _start(run, pipeline, options, commercial)
@@ -300,7 +300,7 @@ def _start(run: str, pipeline: Any, options: argparse.Namespace, commercial: boo
     check_wishes(run, pipeline)
     list_units(pipeline.source)
     if pipeline.identities.index is not None:
-        from curation.identities.index import open_index
+        from curation.identities.extend import open_index
 
         open_index(pipeline, models)
     engine: Engine = InlineEngine()

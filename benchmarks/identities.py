@@ -42,8 +42,8 @@ from benchmarks.synthetic_faces import Faces, draw_faces  # noqa: E402
 from curation.engine import InlineEngine, Job  # noqa: E402
 from curation.evaluation.identities import bcubed, pair_counts  # noqa: E402
 from curation.identities.assign import face_set  # noqa: E402
-from curation.identities.collect import Collector, FaceRows  # noqa: E402
 from curation.identities.extend import extend, start_of  # noqa: E402
+from curation.identities.faces import Collector, FaceRows  # noqa: E402
 from curation.identities.false_match import same_photo_cosines  # noqa: E402
 from curation.identities.grouping import FaceSet, Grouping, group_faces  # noqa: E402
 from curation.identities.index import FORMAT, IdentityIndex  # noqa: E402

@@ -73,7 +73,7 @@ from curation.people.phase import run_people  # noqa: E402
 from curation.photos.phase import run_photos  # noqa: E402
 from curation.pipeline_file import load_pipeline  # noqa: E402
 from curation.progress import RunProgress  # noqa: E402
-from curation.run_folder import write_run  # noqa: E402
+from curation.run_folder import Run  # noqa: E402
 from curation.settings.calibration import CalibrationSettings  # noqa: E402
 from curation.settings.outfits import ClustersStrategy, PaperStrategy  # noqa: E402
 from curation.step import Context  # noqa: E402
@@ -221,7 +221,7 @@ class Minutes:
 
 def before_outfits(job: Job, engine_name: str) -> None:
     """The phases photos, people and identities, and the people brought together."""
-    write_run(job, PIPELINE)
+    Run(job.run).write_settings(PIPELINE, job.pipeline, job.models)
     engine = InlineEngine() if engine_name == "inline" else RayEngine(job.pipeline.engine, None, 2)
     try:
         context = Context(job, engine, RunProgress(job.run))

@@ -8,14 +8,14 @@ import io
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from curation.fingerprint import fingerprint
 from curation.storage import join, list_names, parquet_footer, remove, write_bytes
 from shards.format.atomic_file import is_temporary
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _NAME = re.compile(r"^fragment-(\d{6,})-([0-9a-f]{16})\.parquet$")
 _METADATA = b"persona"
@@ -60,11 +60,13 @@ def digest(fragments: list[Fragment]) -> str:
     return fingerprint([[fragment.index, fragment.key] for fragment in fragments])
 
 
-def commit(path: str, table: pa.Table, about: dict[str, Any]) -> int:
+def commit(path: str, table: "pa.Table", about: dict[str, Any]) -> int:
     """Writes a fragment atomically; `about` (counts, calls, seconds) is kept in its footer.
 
     Returns how many bytes it has.
     """
+    import pyarrow.parquet as pq
+
     metadata = {**(table.schema.metadata or {}), _METADATA: json.dumps(about).encode()}
     sink = io.BytesIO()
     pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
@@ -76,3 +78,9 @@ def commit(path: str, table: pa.Table, about: dict[str, Any]) -> int:
 def about(path: str) -> dict[str, Any]:
     """What `commit` kept in the footer of a fragment."""
     return dict(json.loads(parquet_footer(path).metadata[_METADATA]))
+
+
+def stages_counted(table: "pa.Table") -> set[str]:
+    """The stages that ruled on the rows of a fragment when it was made, of a table as it was read."""
+    kept = (table.schema.metadata or {}).get(_METADATA)
+    return set() if kept is None else set(json.loads(kept)["counts"])

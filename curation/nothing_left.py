@@ -6,10 +6,9 @@ The run is whole and its ledger right, but nobody wants an empty dataset for a s
 from collections import Counter
 from typing import Any
 
-from curation.fragments import list_fragments
 from curation.funnel import setting_behind
 from curation.ledger import plural
-from curation.storage import join, read_table
+from curation.run_folder import Run
 
 
 def nothing_left(run: str, stages: list[dict[str, Any]]) -> str | None:
@@ -36,9 +35,8 @@ def nothing_left(run: str, stages: list[dict[str, Any]]) -> str | None:
 
 def _commonest_detail(run: str, stage: str, reason: str) -> str:
     """What was said most often of photos with a reason, in the first fragment that has it."""
-    folder = join(run, "photos")
-    for fragment in list_fragments(folder):
-        rows = read_table(join(folder, fragment.name), ["decisions"])["decisions"].to_pylist()
+    for table in Run(run).photos.tables(["decisions"]):
+        rows = table["decisions"].to_pylist()
         ruled = (decision for decisions in rows for decision in decisions)
         said = Counter(d["detail"] for d in ruled if (d["stage"], d["reason"]) == (stage, reason))
         if said:

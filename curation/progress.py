@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 
 from curation.ledger import FAILED, KEPT, REJECTED, Counts
-from curation.run_folder import HEARTBEAT_S, whoami, write_json
+from curation.run_folder import HEARTBEAT_S, Run, process_mark
 from curation.settings.telemetry import TelemetrySettings
 
 _STATUS_EVERY_S = 2.0
@@ -181,9 +181,9 @@ class RunProgress:
             "rows_per_second": round(self._rate(), 2) if self._fresh else None,
             "seconds_left": self._seconds_left(),
             "counts": self._counts.to_json(),
-            **whoami(),
+            **process_mark(),
         }
         try:
-            write_json(self._run, "status.json", record)
+            Run(self._run).status = record
         except OSError:  # a full disk stops the run where results are written, not here
             return

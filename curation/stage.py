@@ -15,9 +15,10 @@ from curation.declared import Declared
 from curation.fingerprint import fingerprint
 from curation.ledger import Check, Stamp
 from curation.models import Model
+from curation.run_tables import MeasuredRows
 from curation.settings.base import Settings
 from curation.stage_clock import StageClock
-from curation.storage import exists, join, read_table, write_table
+from curation.storage import exists, read_table, write_table
 
 
 class Stage(Declared):
@@ -90,7 +91,7 @@ _ROW_ID = "measured_on"
 
 
 class Measurements:
-    """What stages measured, on disk: `_measured/STAGE-HASH/ROWS.parquet` in a phase's folder.
+    """What stages measured, on disk: a file STAGE-HASH/ROWS for each stage and set of rows.
 
     HASH covers the stage's models and settings and those of the stages it needs; ROWS is a hash of
     the fragment's source_keys. Beside each row lies what it was measured on (`row_ids`: the content
@@ -98,8 +99,8 @@ class Measurements:
     replaced is measured anew by itself.
     """
 
-    def __init__(self, folder: str, stages: Sequence[Stage]) -> None:
-        self._folder = folder
+    def __init__(self, files: MeasuredRows, stages: Sequence[Stage]) -> None:
+        self._files = files
         self.hashes: dict[str, str] = {}
         for stage in stages:
             below = [self.hashes[name] for name in stage.needs]
@@ -125,7 +126,7 @@ class Measurements:
 
     def _path(self, stage: Stage, table: pa.Table) -> str:
         rows = fingerprint(table["source_key"].to_pylist())
-        return join(self._folder, "_measured", f"{stage.name}-{self.hashes[stage.name]}", f"{rows}.parquet")
+        return self._files.path(f"{stage.name}-{self.hashes[stage.name]}", rows)
 
 
 def run_chain(

@@ -4,13 +4,9 @@ import time
 from typing import Any
 
 from curation.errors import printable
-from curation.fragments import about, list_fragments
-from curation.ledger import Counts
-from curation.photos.heeded import heeded_lines, read_heeded, tombstone_lines
-from curation.run import PHASES
-from curation.run_folder import HEARTBEAT_S, read_json, require_run
-from curation.storage import join
+from curation.run_folder import HEARTBEAT_S, OPT_OUT_FILE, PHASES, Run, funnel_ends
 
+_MISSED_LINES = 5  # of an opt-out list, that are printed
 SILENT_S = 6 * HEARTBEAT_S
 """A run that says nothing for so long was killed, or cannot write its run folder."""
 
@@ -35,10 +31,10 @@ def read_status(run: str) -> dict[str, Any]:
     A finished run adds what its summary.json has; a running or stopped one fragments_done, fragments,
     rows_per_second, seconds_left, host, pid. Raises ConfigError for no run.
     """
-    require_run(run)
-    now = read_json(run, "status.json") or {"state": "not started"}
+    Run(run).require()
+    now = Run(run).status or {"state": "not started"}
     if now["state"] == "finished":
-        summary = read_json(run, "summary.json")
+        summary = Run(run).summary
         if summary is not None:
             return {
                 "run": run,
@@ -48,28 +44,35 @@ def read_status(run: str) -> dict[str, Any]:
                 "silent_s": None,
                 **summary,
             }
-    stages = []
-    for phase, folders in PHASES.items():
-        for folder in folders:
-            counts = Counts()
-            for fragment in list_fragments(join(run, *folder.split("/"))):
-                counts.add(about(join(run, *folder.split("/"), fragment.name))["counts"])
-            for stage, entry in counts.to_json().items():
-                stages.append({"phase": phase, "stage": stage, **entry})
+    stages = _stages_so_far(Run(run))
     silent_s = round(time.time() - now["time"], 1) if "time" in now else None
-    by_stage = {entry["stage"]: entry for entry in stages}
+    packed = [entry["kept"] for entry in stages if entry["phase"] == "shards"]
     return {
         "message": "",
         "phase": None,
         **now,
         "run": run,
         "silent_s": silent_s,
-        "collection": by_stage.get("read", {}).get("in", 0),
-        "identities": by_stage.get("outfits", {}).get("in", 0),
-        "groups": by_stage.get("pack", {}).get("kept", 0),
-        "opt_out": read_heeded(run),
+        **funnel_ends(stages),
+        "groups": sum(packed),
+        "opt_out": Run(run).opt_out,
         "stages": stages,
     }
+
+
+def _stages_so_far(run: Run) -> list[dict[str, Any]]:
+    """The counts of all committed fragments."""
+    from curation.ledger import Counts  # needs pyarrow; the status of a finished run is JSON alone
+
+    stages = []
+    for phase, names in PHASES.items():
+        for name in names:
+            counts = Counts()
+            for fragment in run.table(name).about():
+                counts.add(fragment["counts"])
+            for stage, entry in counts.to_json().items():
+                stages.append({"phase": phase, "stage": stage, **entry})
+    return stages
 
 
 def status_lines(status: dict[str, Any]) -> list[str]:
@@ -105,4 +108,22 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
         parts.append(f"{summary['groups']} groups of {summary['photos']} photos")
         parts.append(f"{summary['shards']} shards, {summary['bytes']} bytes")
     lines.append(", ".join(parts))
-    return lines + heeded_lines(summary.get("opt_out")) + tombstone_lines(summary.get("forgotten", []))
+    return lines + _opt_out_lines(summary.get("opt_out")) + _tombstone_lines(summary.get("forgotten", []))
+
+
+def _tombstone_lines(stores: list[dict[str, Any]]) -> list[str]:
+    """Which tombstones are obeyed, or that there are none."""
+    lines = [f"forgotten: {s['lines']} tombstones of {s['store']} obeyed" for s in stores if s["lines"]]
+    places = ", ".join(store["store"] for store in stores)
+    return lines or ([f"forgotten: no tombstones in {places}"] if places else [])
+
+
+def _opt_out_lines(opt_out: dict[str, Any] | None) -> list[str]:
+    """How many lines of the opt-out list matched a photo, and which did not."""
+    if opt_out is None:
+        return []
+    lines = [f"opt-out list: {opt_out['lines']} lines, {opt_out['matched']} matched"]
+    missed = opt_out["missed"][:_MISSED_LINES]
+    lines += [f"  line {entry['line']} ({entry['kind']}) matched nothing" for entry in missed]
+    more = opt_out["lines"] - opt_out["matched"] - len(missed)
+    return [*lines, f"  {more} more matched nothing: {OPT_OUT_FILE} has their numbers"] if more else lines

@@ -13,9 +13,9 @@ from curation.errors import PersonaError
 from curation.fragments import Fragment, about, commit, drop_stale
 from curation.ledger import FAILED, Counts, plural
 from curation.photos.sample import Sample
+from curation.run_folder import Run
 from curation.settings.base import Resources
 from curation.stage_clock import StageClock
-from curation.storage import join
 from curation.vlm.traffic import TRAFFIC
 
 
@@ -57,9 +57,10 @@ class Context:
     sample: Sample | None = None
     """What stands for the collection, in a run of `persona plan`."""
 
-    def folder(self, *names: str) -> str:
-        """A place inside the run folder."""
-        return join(self.job.run, *names)
+    @property
+    def run(self) -> Run:
+        """The folder of the run."""
+        return Run(self.job.run)
 
 
 def work_of(
@@ -106,17 +107,17 @@ def run_step(
     Those already committed are counted and not repeated. Stops above the allowed share of failed
     rows. Returns the fragments of the folder.
     """
-    target_folder = context.folder(folder)
+    target = context.run.table(folder)
     expected = [fragment for _, fragment, _ in sources]
-    committed = drop_stale(target_folder, expected)
+    committed = drop_stale(target.folder, expected)
     counts = Counts()
     rows = 0
     for fragment in sorted(committed, key=lambda done: done.index):
-        kept = about(join(target_folder, fragment.name))
+        kept = about(target.path(fragment))
         counts.add(kept["counts"])
         rows += kept["rows"]
     tasks = [
-        Task(fragment.index, path, join(target_folder, fragment.name), detail)
+        Task(fragment.index, path, target.path(fragment), detail)
         for path, fragment, detail in sources
         if fragment not in committed
     ]

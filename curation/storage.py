@@ -7,17 +7,18 @@ store the object is put in one request. Temporary names begin with a dot, which 
 import io
 import os
 import posixpath
+import shutil
 import uuid
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
-
-import fsspec
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import IO, TYPE_CHECKING, Any
 
 from shards.format.atomic_file import is_temporary
+
+# fsspec and pyarrow are imported where they are used: who reads JSON of this machine needs neither.
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def is_local(url: str) -> bool:
@@ -32,6 +33,8 @@ def local_path(url: str) -> str:
 
 @lru_cache(maxsize=64)
 def _filesystem(protocol: str) -> Any:
+    import fsspec
+
     return fsspec.filesystem(protocol)
 
 
@@ -96,15 +99,19 @@ def write_bytes(url: str, data: bytes) -> None:
         raise
 
 
-def read_table(url: str, columns: list[str] | None = None) -> pa.Table:
+def read_table(url: str, columns: list[str] | None = None) -> "pa.Table":
     """A Parquet file as a table."""
+    import pyarrow.parquet as pq
+
     if is_local(url):
         return pq.read_table(local_path(url), columns=columns, partitioning=None)
     return pq.read_table(io.BytesIO(read_bytes(url)), columns=columns)
 
 
-def write_table(url: str, table: pa.Table, row_group_rows: int | None = None) -> None:
+def write_table(url: str, table: "pa.Table", row_group_rows: int | None = None) -> None:
     """Writes a Parquet file atomically; small row groups let a reader of few rows skip the others."""
+    import pyarrow.parquet as pq
+
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd", row_group_size=row_group_rows)
     write_bytes(url, sink.getvalue())
@@ -112,6 +119,8 @@ def write_table(url: str, table: pa.Table, row_group_rows: int | None = None) ->
 
 def parquet_footer(url: str) -> Any:
     """The `pyarrow.parquet.FileMetaData` of a file; reads the footer alone."""
+    import pyarrow.parquet as pq
+
     with open_binary(url) as file:
         return pq.ParquetFile(file).metadata
 
@@ -160,28 +169,44 @@ def list_files(url: str) -> Iterator[tuple[str, int]]:
 
 def is_folder(url: str) -> bool:
     """Whether it is a folder, or a prefix of a store below which something lies."""
+    if is_local(url):
+        return os.path.isdir(local_path(url))
     fs, path = filesystem(url)
     return bool(fs.isdir(path))
 
 
 def exists(url: str) -> bool:
     """Whether a file or folder is there."""
+    if is_local(url):
+        return os.path.exists(local_path(url))
     fs, path = filesystem(url)
-    if not is_local(url):
-        fs.invalidate_cache(posixpath.dirname(path))
+    fs.invalidate_cache(posixpath.dirname(path))
     return bool(fs.exists(path))
 
 
 def remove(url: str, recursive: bool = False) -> None:
     """Removes a file, or a folder with `recursive`; an absent one is no error."""
+    if is_local(url):
+        _remove_here(local_path(url), recursive)
+        return
     fs, path = filesystem(url)
     try:
-        names = list(fs.find(path)) if recursive and not is_local(url) else [path]
-        if is_local(url) or not any(letter in name for name in names for letter in "*?["):
+        names = list(fs.find(path)) if recursive else [path]
+        if not any(letter in name for name in names for letter in "*?["):
             fs.rm(path, recursive=recursive)
             return
         for name in names:  # fsspec takes names with brackets for patterns, and removes what they match
             fs.rm_file(name)
         fs.invalidate_cache()
+    except FileNotFoundError:
+        return
+
+
+def _remove_here(path: str, recursive: bool) -> None:
+    try:
+        if recursive and os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.remove(path)
     except FileNotFoundError:
         return

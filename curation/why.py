@@ -1,62 +1,65 @@
-"""Why a photo, person, identity or group is in or out: every decision, with scores and thresholds."""
+"""Why a photo, person, identity or group is in or out: every decision, with scores and thresholds.
 
-from collections.abc import Iterator
+A table of the run is read twice at most, however many people there are: once to find what is named, and once
+for what was decided about everyone who was found.
+"""
+
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.columns import string_array
 from curation.errors import ConfigError, printable
-from curation.fragments import list_fragments
+from curation.fragments import stages_counted
 from curation.ledger import FAILED
-from curation.people.lone_faces import own_faces
-from curation.report.fragment_rows import tables
-from curation.run_folder import require_run
-from curation.storage import exists, join, read_table
+from curation.run_folder import Run
 
 _LEAST_PREFIX = 6  # shorter starts of an id name too many things
 
+Later = dict[str, Any]
+"""Of a person behind the phase `people`: {identity, group, caption, decisions, shard where it has one}."""
 
-def explain(run: str, wanted: str) -> dict[str, Any]:
+
+def explain(folder: str, wanted: str) -> dict[str, Any]:
     """{photos: [...]}: each photo that `wanted` names, its decisions, its people and theirs.
 
     `wanted` is a file name, a source_key, a photo_id, person_id, identity or group, or the start of
     an id. Raises ConfigError when nothing of the run is named so.
     """
-    require_run(run)
+    run = Run(folder)
+    run.require()
     photos = _photos_named(run, wanted)
     if not photos:
         short = (
             f" (the start of an id needs {_LEAST_PREFIX} characters)" if len(wanted) < _LEAST_PREFIX else ""
         )
-        raise ConfigError(f"{run}: knows no photo, person, identity or group '{wanted}'{short}")
-    later = _decisions_by_person(run)
-    found = []
+        raise ConfigError(f"{folder}: knows no photo, person, identity or group '{wanted}'{short}")
+    originals = _people_of_originals(run, photos)
+    shown = [person["person_id"] for photo in photos for person in photo["people"]]
+    later = _later(run, [*shown, *(person_id for ids in originals.values() for person_id in ids)])
     for photo in photos:
-        people = []
-        for person in photo.pop("people"):
-            extra = later(person["person_id"])
-            people.append({**person, **extra, "decisions": person["decisions"] + extra["decisions"]})
-        found.append({**photo, "people": people})
-    _follow(run, found, later)
-    return {"run": run, "photos": found}
-
-
-def _follow(run: str, photos: list[dict[str, Any]], later: Any) -> None:
-    """Sets `original` of each copy: {photo_id, people}, whom its original shows; None of other photos."""
-    wanted = pa.array(sorted({photo["copy_of"] for photo in photos if photo["copy_of"]}), pa.string())
-    shown: dict[str, list[dict[str, Any]]] = {}
-    for table in tables(run, "people", ["photo_id", "copy_of", "person_ids"]) if len(wanted) else ():
-        mine = pc.and_(pc.is_in(table["photo_id"], wanted), pc.is_null(table["copy_of"]))
-        for row in table.filter(mine).to_pylist():
-            told = {person_id: later(person_id) for person_id in row["person_ids"]}
-            shown[row["photo_id"]] = [
-                {"person_id": person_id, "identity": more["identity"], "group": more["group"]}
-                for person_id, more in told.items()
-            ]
-    for photo in photos:
+        for person in photo["people"]:
+            behind = later[person["person_id"]]
+            person |= {**behind, "decisions": person["decisions"] + behind["decisions"]}
         copy_of = photo.pop("copy_of")
-        photo["original"] = {"photo_id": copy_of, "people": shown.get(copy_of, [])} if copy_of else None
+        people = [
+            {"person_id": name, "identity": later[name]["identity"], "group": later[name]["group"]}
+            for name in originals.get(copy_of, [])
+        ]
+        photo["original"] = {"photo_id": copy_of, "people": people} if copy_of else None
+    return {"run": folder, "photos": photos}
+
+
+def _people_of_originals(run: Run, photos: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """{photo_id: its person_ids} of the photos that these are copies of."""
+    wanted = string_array(sorted({photo["copy_of"] for photo in photos if photo["copy_of"]}))
+    found: dict[str, list[str]] = {}
+    for table in run.people.tables(["photo_id", "copy_of", "person_ids"]) if len(wanted) else ():
+        is_original = pc.and_(pc.is_in(table["photo_id"], wanted), pc.is_null(table["copy_of"]))
+        for row in table.filter(is_original).to_pylist():
+            found[row["photo_id"]] = row["person_ids"]
+    return found
 
 
 def why_lines(found: dict[str, Any]) -> list[str]:
@@ -85,30 +88,26 @@ def why_lines(found: dict[str, Any]) -> list[str]:
     return [printable(line) for line in lines]
 
 
-def failed_rows(run: str) -> Iterator[dict[str, Any]]:
+def failed_rows(folder: str) -> Iterator[dict[str, Any]]:
     """Every photo, person and group whose last decision is `failed`: {id, stage, reason, detail}."""
-    require_run(run)
-    photos = "photos" if list_fragments(join(run, "photos")) else "photos/_screened"
-    for folder in (photos, "people", "identities", "captions"):
-        key = "person_id" if folder in ("identities", "captions") else "source_key"
-        for table in _tables(run, folder, [key, "verdict", "decisions"]):
-            for row in table.filter(pc.equal(table["verdict"], FAILED)).to_pylist():
+    run, failed = Run(folder), string_array([FAILED])
+    run.require()
+    photos = run.photos_so_far()
+    for table in (photos, run.people, run.identities, run.captions):
+        for part in table.tables([table.key, "verdict", "decisions"]):
+            own = stages_counted(part)
+            for row in part.filter(pc.is_in(part["verdict"], failed)).to_pylist():
                 last = row["decisions"][-1]
-                if folder == "people" and last["stage"] in ("read", "screen", "copies"):
-                    continue
-                if folder == "identities" and last["stage"] != "identity":
-                    continue
-                yield _failed(row[key], last)
-    for table in _tables(run, "outfits", ["person_ids", "person_verdicts", "person_decisions"]):
-        for row in table.to_pylist():
-            people = zip(row["person_ids"], row["person_verdicts"], row["person_decisions"], strict=True)
-            for person_id, verdict, decisions in people:
-                if verdict == FAILED:
-                    yield _failed(person_id, decisions[-1])
-    path = join(run, "packing", "groups.parquet")
-    if exists(path):
-        groups = read_table(path, ["group", "verdict", "decisions"])
-        for row in groups.filter(pc.equal(groups["verdict"], FAILED)).to_pylist():
+                if table is photos or last["stage"] in own:  # others are told of by a table before
+                    yield _failed(row[table.key], last)
+    for row in run.outfits.rows(["person_ids", "person_verdicts", "person_decisions"]):
+        people = zip(row["person_ids"], row["person_verdicts"], row["person_decisions"], strict=True)
+        for person_id, verdict, decisions in people:
+            if verdict == FAILED:
+                yield _failed(person_id, decisions[-1])
+    groups = run.groups(["group", "verdict", "decisions"])
+    if groups is not None:
+        for row in groups.filter(pc.is_in(groups["verdict"], failed)).to_pylist():
             yield _failed(row["group"], row["decisions"][-1])
 
 
@@ -134,39 +133,35 @@ def _line(decision: dict[str, Any]) -> str:
     return said
 
 
-def _photos_named(run: str, wanted: str) -> list[dict[str, Any]]:
-    folder = "people" if list_fragments(join(run, "people")) else "photos"
-    if not list_fragments(join(run, folder)):
-        folder = "photos/_screened"
-    names = _photo_ids_of(run, wanted)
-    columns = ["source_key", "file_name", "photo_id", "width", "height", "verdict", "decisions"]
-    if folder == "people":
-        columns += ["person_ids", "person_verdicts", "person_decisions", "boxes", "box_scores"]
+def _photos_named(run: Run, wanted: str) -> list[dict[str, Any]]:
+    photos = run.people if run.people.fragments() else run.photos_so_far()
+    names, keys = string_array(sorted(_photo_ids_of(run, wanted))), string_array([wanted])
+    of_photo = ["source_key", "file_name", "photo_id", "width", "height", "verdict", "decisions"]
+    of_people = ["person_ids", "person_decisions", "boxes", "box_scores"] if photos is run.people else []
     found = []
-    for table in tables(run, folder, [*columns, "from_face", "copy_of"]):
-        is_wanted = pc.or_(pc.equal(table["source_key"], wanted), pc.equal(table["file_name"], wanted))
-        if names:
-            is_wanted = pc.or_kleene(is_wanted, pc.is_in(table["photo_id"], pa.array(sorted(names))))
+    for table in photos.tables([*of_photo, *of_people, "from_face", "copy_of"]):
+        is_wanted = pc.or_(pc.is_in(table["source_key"], keys), pc.is_in(table["file_name"], keys))
+        is_wanted = pc.or_(is_wanted, pc.is_in(table["photo_id"], names))
         if len(wanted) >= _LEAST_PREFIX:
             is_wanted = pc.or_kleene(is_wanted, pc.starts_with(table["photo_id"], wanted))
-        for row in table.filter(pc.fill_null(is_wanted, False)).to_pylist():
-            derived = own_faces(row)
+        for row in table.filter(is_wanted).to_pylist():
+            from_face = row.get("from_face") or []
             people = [
                 {
                     "person_id": person_id,
                     "box": [round(value) for value in row["boxes"][i]],
                     "score": row["box_scores"][i],
-                    "from_face": i in derived,
+                    "from_face": i < len(from_face) and from_face[i] is not None,
                     "decisions": row["person_decisions"][i],
                 }
                 for i, person_id in enumerate(row.get("person_ids") or [])
             ]
-            photo = {name: row[name] for name in columns[:7]} | {"copy_of": row.get("copy_of")}
+            photo = {name: row[name] for name in of_photo} | {"copy_of": row.get("copy_of")}
             found.append({**photo, "people": people})
     return found
 
 
-def _photo_ids_of(run: str, wanted: str) -> set[str]:
+def _photo_ids_of(run: Run, wanted: str) -> set[str]:
     """photo_ids of the people that a person_id, identity or group names."""
     if len(wanted) >= 64 and wanted[64:65] == "-":
         return {wanted[:64]}
@@ -174,46 +169,51 @@ def _photo_ids_of(run: str, wanted: str) -> set[str]:
     if len(wanted) < _LEAST_PREFIX:
         return names
     identity = wanted.split("-", 1)[0]
-    for table in _tables(run, "identities", ["person_id", "identity"]):
-        mine = pc.fill_null(pc.starts_with(table["identity"], identity), False)
-        names |= {person[:64] for person in table.filter(mine)["person_id"].to_pylist()}
+    for table in run.identities.tables(["person_id", "identity"]):
+        is_named = pc.starts_with(table["identity"], identity)
+        names |= {person[:64] for person in table.filter(is_named)["person_id"].to_pylist()}
     return names
 
 
-def _decisions_by_person(run: str) -> Any:
-    """A function of a person_id: identity, group, caption and the decisions of the later phases."""
-
-    def later(person_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = {"identity": None, "group": None, "caption": None, "decisions": []}
-        for table in _tables(run, "identities", ["person_id", "identity", "decisions"]):
-            for row in table.filter(pc.equal(table["person_id"], person_id)).to_pylist():
-                found["identity"] = row["identity"]
-                found["decisions"] += [d for d in row["decisions"] if d["stage"] in ("minor", "identity")]
-        if found["identity"] is None:
-            return found
-        columns = ["identity", "decisions", "person_ids", "person_decisions"]
-        for table in _tables(run, "outfits", columns):
-            for row in table.filter(pc.equal(table["identity"], found["identity"])).to_pylist():
-                if person_id in row["person_ids"]:
-                    found["decisions"] += row["decisions"]
-                    found["decisions"] += row["person_decisions"][row["person_ids"].index(person_id)]
-        columns = ["person_id", "group", "photo_caption", "decisions"]
-        for table in _tables(run, "captions", columns):
-            for row in table.filter(pc.equal(table["person_id"], person_id)).to_pylist():
-                found["group"], found["caption"] = row["group"], row["photo_caption"]
-                found["decisions"] += row["decisions"]
-        path = join(run, "packing", "groups.parquet")
-        if found["group"] is not None and exists(path):
-            groups = read_table(path)
-            for row in groups.filter(pc.equal(groups["group"], found["group"])).to_pylist():
-                found["shard"] = row["shard"]
-                found["decisions"] += row["decisions"]
+def _later(run: Run, person_ids: Iterable[str]) -> dict[str, Later]:
+    """{person_id: what the later phases made of it}."""
+    found: dict[str, Later] = {
+        person_id: {"identity": None, "group": None, "caption": None, "decisions": []}
+        for person_id in person_ids
+    }
+    wanted = string_array(sorted(found))
+    for table in run.identities.tables(["person_id", "identity", "decisions"]) if found else ():
+        own = stages_counted(table)
+        for row in table.filter(pc.is_in(table["person_id"], wanted)).to_pylist():
+            person = found[row["person_id"]]
+            person["identity"] = row["identity"]
+            person["decisions"] += [d for d in row["decisions"] if d["stage"] in own]
+    identities = string_array(sorted({p["identity"] for p in found.values() if p["identity"]}))
+    if not len(identities):
         return found
+    for table in run.outfits.tables(["identity", "decisions", "person_ids", "person_decisions"]):
+        for row in table.filter(pc.is_in(table["identity"], identities)).to_pylist():
+            for person_id, decisions in zip(row["person_ids"], row["person_decisions"], strict=True):
+                if person_id in found:
+                    found[person_id]["decisions"] += [*row["decisions"], *decisions]
+    for table in run.captions.tables(["person_id", "group", "photo_caption", "decisions"]):
+        for row in table.filter(pc.is_in(table["person_id"], wanted)).to_pylist():
+            person = found[row["person_id"]]
+            person["group"], person["caption"] = row["group"], row["photo_caption"]
+            person["decisions"] += row["decisions"]
+    _add_groups(run, found)
+    return found
 
-    return later
 
-
-def _tables(run: str, folder: str, columns: list[str]) -> Iterator[pa.Table]:
-    place = join(run, *folder.split("/"))
-    for fragment in list_fragments(place):
-        yield read_table(join(place, fragment.name), columns)
+def _add_groups(run: Run, people: dict[str, Later]) -> None:
+    """Adds what became of the groups of people, and their shards."""
+    wanted = string_array(sorted({person["group"] for person in people.values() if person["group"]}))
+    groups = run.groups(["group", "shard", "decisions"]) if len(wanted) else None
+    if groups is None:
+        return
+    rows = {row["group"]: row for row in groups.filter(pc.is_in(groups["group"], wanted)).to_pylist()}
+    for person in people.values():
+        row = rows.get(person["group"])
+        if row is not None:
+            person["shard"] = row["shard"]
+            person["decisions"] += row["decisions"]

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from curation.fragments import list_fragments
 from curation.ledger import KEPT
 from curation.photos.decode import decode_rgb
-from curation.run_folder import pipeline_of
+from curation.run_folder import Run
 from curation.sources.photo_bytes import PhotoBytes
 from curation.storage import join, read_table
 from shards.format.members import is_picture
@@ -60,7 +60,7 @@ def packed_groups(run: Path, groups: int, photos_each: int) -> list[Shown]:
 
 def ruled_out(run: Path, each: int) -> list[Shown]:
     """For every stage and reason that ruled something out, up to `each` pictures, in order of the funnel."""
-    photos = PhotoBytes(pipeline_of(str(run))[1].source)
+    photos = PhotoBytes(Run(str(run)).pipeline()[1].source)
     places: dict[str, dict[str, Any]] = {}
     found: dict[tuple[str, str], Shown] = {}
 

@@ -17,9 +17,8 @@ from curation.evaluation.answers import read_answers
 from curation.evaluation.measure import Measure, share
 from curation.evaluation.outfits import same_outfit
 from curation.evaluation.truth import Truth, read_truth
-from curation.outfits.gather import read_bucket
+from curation.outfits.gather import read_people
 from curation.outfits.judge import Answer, PairJudge
-from curation.storage import join, list_names
 
 MAIN_GARMENTS = ("upper", "lower", "dress", "shoes")
 
@@ -44,7 +43,7 @@ def judge_measures(run: str, truth_folder: str, pairs: int, judge: PairJudge) ->
     """
     truth = read_truth(truth_folder)
     true = read_answers(run, truth).truth_of()
-    rows = _people(run, list(judge.columns))
+    rows = read_people(run, list(judge.columns))
     known = {name: person for name in sorted(rows) if (person := true.get(name)) is not None}
     drawn = draw_judge_pairs(known, truth, pairs)
     return judged(drawn, judge.ask([(rows[pair.a], rows[pair.b]) for pair in drawn]))
@@ -101,16 +100,3 @@ def draw_judge_pairs(
 def shares_garment(a: dict[str, Any], b: dict[str, Any]) -> bool:
     """Whether two outfits have a main garment that is the same in kind, colour and pattern."""
     return any(slot in a and slot in b and a[slot] == b[slot] for slot in MAIN_GARMENTS)
-
-
-def _people(run: str, columns: list[str]) -> dict[str, dict[str, Any]]:
-    """{person_id: what a judge reads of a person} of everyone still in after `identities`."""
-    rows: dict[str, dict[str, Any]] = {}
-    for name in list_names(join(run, "outfits")):
-        if name.startswith("_gathered-"):
-            folder = join(run, "outfits", name)
-            buckets = sum(file.startswith("bucket-") for file in list_names(folder))
-            for bucket in range(buckets):
-                table = read_bucket(folder, bucket).select(list(dict.fromkeys(["person_id", *columns])))
-                rows |= {row["person_id"]: row for row in table.to_pylist()}
-    return rows

@@ -17,7 +17,7 @@ from curation.evaluation.evaluate import evaluate
 from curation.evaluation.measure import Measure
 from curation.models import find_models
 from curation.pipeline_file import load_pipeline
-from curation.run_folder import pipeline_of, read_json
+from curation.run_folder import Run
 from curation.vlm.serving import ServerNeededError, plan_of
 from demo.judge_pairs import judge_measures
 from demo.server import IN_PROCESS, VLLM, DemoVlm
@@ -75,17 +75,17 @@ def run_world(seed: int, photos: int, out: Path, judge_pairs: int, say: Say) -> 
             measures = evaluate(str(run), str(world / "truth"))
         with _timed(took, "judge"):
             measures += _ask_pairs(run, world / "truth", judge_pairs, [*settings, *model], vlm, say)
-        in_process = pipeline_of(str(run))[1].outfits.judge.backend == "transformers"
+        in_process = Run(str(run)).pipeline()[1].outfits.judge.backend == "transformers"
     return Whole(world, run, IN_PROCESS if in_process else VLLM, measures, took)
 
 
 def _is_finished(run: Path) -> bool:
-    status = read_json(str(run), "status.json")
+    status = Run(str(run)).status
     return status is not None and status["state"] == "finished"
 
 
 def _as_asked(run: Path) -> list[str]:
-    judge = pipeline_of(str(run))[1].outfits.judge
+    judge = Run(str(run)).pipeline()[1].outfits.judge
     return [f"{key}.backend={judge.backend}" for key in ("outfits.judge", "captions.by")]
 
 

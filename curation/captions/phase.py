@@ -1,6 +1,6 @@
 """The phase `captions`: of the photos that an outfit kept some are selected, and get their sentence.
 
-Files: captions/fragment-* (the barrier, one row a kept person, with the group it belongs to).
+Table of the run: `captions`, one row a kept person, with the group it belongs to.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
 from curation.ledger import KEPT, Counts, Outcome, failed, is_kept, kept, rule_rows
 from curation.models import Model, used_models
-from curation.outfits.gather import read_bucket
 from curation.packing.select import Select
+from curation.run_folder import Run
 from curation.settings.groups import CaptionsSettings
 from curation.stage import Stage, set_columns
 from curation.step import Context, run_step, work_of
-from curation.storage import join, read_table
+from curation.storage import read_table
 
 VERSION = 2
 
@@ -126,12 +126,11 @@ def run_captions(context: Context, gathered: str, outfits: list[Fragment]) -> li
     weights = {n: m.sha256 for n, m in used_models(captions, context.job.models).items()}
     selection = [context.job.pipeline.selection.ruling(), context.job.pipeline.outfits.min_photos]
     step_hash = fingerprint(["captions", VERSION, captions.ruling(), weights, selection])
-    folder = context.folder("outfits")
     return run_step(
         context,
         "captions",
         "captions",
-        [(join(folder, f.name), f.after(step_hash), {"gathered": gathered}) for f in outfits],
+        [(context.run.outfits.path(f), f.after(step_hash), {"gathered": gathered}) for f in outfits],
         open_captions,
         captions.resources,
     )
@@ -144,7 +143,7 @@ _KEEP = ["identity", "person_id", "photo_id", "source_key", "file_name", "n_byte
 
 def open_captions(job: Job) -> Work:
     """Work: a fragment of identities becomes one of their kept people with captions."""
-    calls = CallCounter(job.calls)
+    run, calls = Run(job.run), CallCounter(job.calls)
     settings = job.pipeline.captions
     captioner = build_backend("captioner", settings.by, job.models)
     if isinstance(captioner, JoinsRun):
@@ -155,7 +154,7 @@ def open_captions(job: Job) -> Work:
     def transform(task: Task) -> tuple[pa.Table, Counts]:
         outfits = read_table(task.source, ["identity", "verdict", "person_ids", "outfits", "person_verdicts"])
         groups = group_of_person(outfits)
-        people = read_bucket(join(job.run, "outfits", task.detail["gathered"]), task.index)
+        people = run.gathered.read(task.detail["gathered"], task.index)
         mine = [groups.get(person_id) for person_id in people["person_id"].to_pylist()]
         people = people.append_column("group", pa.array(mine, pa.string()))
         people = people.filter(pa.array([group is not None for group in mine], pa.bool_()))

@@ -9,15 +9,12 @@ import numpy as np
 from curation.errors import ConfigError, PersonaError
 from curation.evaluation.boxes import match_boxes
 from curation.evaluation.truth import Truth
-from curation.fragments import list_fragments
 from curation.ledger import KEPT
 from curation.people.face import FaceStage
 from curation.people.lone_faces import own_faces
 from curation.photos.copies import Copies
-from curation.report.fragment_rows import tables
-from curation.run_folder import pipeline_of, read_json
+from curation.run_folder import Run
 from curation.settings.people import PeopleSettings
-from curation.storage import exists, join, read_table
 
 
 @dataclass(frozen=True)
@@ -94,56 +91,54 @@ class Answers:
         return {person.person_id: person.truth for photo in self.looked_at for person in photo.people}
 
 
-def read_answers(run: str, truth: Truth) -> Answers:
+def read_answers(folder: str, truth: Truth) -> Answers:
     """Reads a finished run. Raises PersonaError when it is not finished or is of other photos."""
-    _, pipeline = pipeline_of(run)
-    status = read_json(run, "status.json") or {"state": "not started"}
+    run = Run(folder)
+    _, pipeline = run.pipeline()
+    status = run.status or {"state": "not started"}
     if status["state"] != "finished":
-        raise PersonaError(f"{run}: is {status['state']}, not finished; `persona status {run}` says more")
+        raise PersonaError(
+            f"{folder}: is {status['state']}, not finished; `persona status {folder}` says more"
+        )
     answers = Answers(photos=list(_photos(run)))
     if not any(photo.photo_id in truth.photos for photo in answers.photos):
         raise ConfigError(
-            f"{run}: none of its {len(answers.photos)} photos is in the truth; another collection?"
+            f"{folder}: none of its {len(answers.photos)} photos is in the truth; another collection?"
         )
     answers.looked_at = list(_looked_at(run, truth, pipeline.people))
-    answers.identified = list(read_identified(run))
-    for row in _rows(run, "outfits", ["pairs"]):
+    answers.identified = list(read_identified(folder))
+    for row in run.outfits.rows(["pairs"]):
         answers.pairs += [(pair["a"], pair["b"], pair["same"]) for pair in row["pairs"] or []]
-    for row in _rows(run, "captions", ["person_id", "photo_caption", "verdict"]):
+    for row in run.captions.rows(["person_id", "photo_caption", "verdict"]):
         if row["verdict"] == KEPT:
             answers.captions[row["person_id"]] = row["photo_caption"]
-    groups = join(run, "packing", "groups.parquet")
-    if exists(groups):
-        for row in read_table(groups, ["group", "person_ids", "verdict"]).to_pylist():
+    groups = run.groups(["group", "person_ids", "verdict"])
+    if groups is not None:
+        for row in groups.to_pylist():
             if row["verdict"] == KEPT:
                 answers.groups[row["group"]] = row["person_ids"]
     return answers
 
 
-def read_looked_at(run: str, truth: Truth) -> Iterator[LookedAt]:
+def read_looked_at(folder: str, truth: Truth) -> Iterator[LookedAt]:
     """The photos that the detector saw, of a run that has at least its people."""
-    _, pipeline = pipeline_of(run)
+    run = Run(folder)
+    _, pipeline = run.pipeline()
     return _looked_at(run, truth, pipeline.people)
 
 
-def _rows(run: str, folder: str, columns: list[str]) -> Iterator[dict[str, Any]]:
-    for fragment in list_fragments(join(run, folder)):
-        yield from read_table(join(run, folder, fragment.name), columns).to_pylist()
-
-
-def _photos(run: str) -> Iterator[Photo]:
-    for row in _rows(run, "photos", ["photo_id", "source_key", "copy_of", "decisions"]):
+def _photos(run: Run) -> Iterator[Photo]:
+    for row in run.photos.rows(["photo_id", "source_key", "copy_of", "decisions"]):
         if row["photo_id"] is not None:
             screened = row["decisions"][-1]["stage"] == Copies.name
             yield Photo(row["photo_id"], row["source_key"], screened, row["copy_of"])
 
 
-def _looked_at(run: str, truth: Truth, people_settings: PeopleSettings) -> Iterator[LookedAt]:
+def _looked_at(run: Run, truth: Truth, people_settings: PeopleSettings) -> Iterator[LookedAt]:
     lone = people_settings.lone_faces
     columns = ["photo_id", "width", "height", "person_ids", "person_decisions"]
     columns += ["boxes", "box_scores", "keypoints", "faces", "masks", "labels"]
-    rows = (row for table in tables(run, "people", [*columns, "from_face"]) for row in table.to_pylist())
-    for row in rows:
+    for row in run.people.rows([*columns, "from_face"]):
         if row["boxes"] is None or row["photo_id"] not in truth.photos:
             continue
         there = truth.people.get(row["photo_id"], [])
@@ -192,8 +187,8 @@ def _person(
     )
 
 
-def read_identified(run: str) -> Iterator[Identified]:
+def read_identified(folder: str) -> Iterator[Identified]:
     """Everyone who reached the phase `identities`."""
-    for row in _rows(run, "identities", ["person_id", "identity", "verdict"]):
+    for row in Run(folder).identities.rows(["person_id", "identity", "verdict"]):
         if row["identity"] is not None:
             yield Identified(row["person_id"], row["identity"], row["verdict"] == KEPT)

@@ -11,26 +11,24 @@ from collections.abc import Callable, Iterator
 from itertools import permutations
 from typing import Any
 
-import yaml
-
 from curation.forgetting.run_rows import Leaving
-from curation.fragments import list_fragments
 from curation.models import Model
 from curation.outfits.gather import read_people
+from curation.run_folder import Run
+from curation.run_tables import AnswerFiles
 from curation.settings import PipelineSettings
 from curation.settings.vlm import VlmSettings
-from curation.storage import join, list_names, read_bytes, read_table, remove, write_bytes
+from curation.storage import read_bytes, remove, write_bytes
 from curation.vlm.asking import REGIONS, Questions
-from curation.vlm.cache import FOLDER
 from curation.vlm.pictures import COLUMNS
 
 
-def forget_answers(run: str, pipeline: PipelineSettings | None, leaving: Leaving) -> int:
+def forget_answers(run: Run, pipeline: PipelineSettings | None, leaving: Leaving) -> int:
     """Returns how many files of answers were written anew or removed."""
-    folders = {phase: join(run, phase, FOLDER) for phase in ("outfits", "captions")}
-    if not any(list_names(folder) for folder in folders.values()):
+    of_judge, of_captioner = run.answers("outfits"), run.answers("captions")
+    if not of_judge.names() and not of_captioner.names():
         return 0
-    people = read_people(run, COLUMNS)
+    people = read_people(run.folder, COLUMNS)
     if not any(map(leaving.person, people)):
         return 0
     changed = 0
@@ -44,9 +42,9 @@ def forget_answers(run: str, pipeline: PipelineSettings | None, leaving: Leaving
             for a, b in permutations(pair)
             for questions in judge
         }
-        changed += _keep(folders["outfits"], lambda key: key not in asked)
+        changed += _keep(of_judge, lambda key: key not in asked)
     else:
-        changed += _keep(folders["outfits"], lambda key: False)
+        changed += _keep(of_judge, lambda key: False)
     captioner = _questions(run, pipeline, "captioner")
     staying = {
         questions.about((person,)).key
@@ -54,17 +52,17 @@ def forget_answers(run: str, pipeline: PipelineSettings | None, leaving: Leaving
         if not leaving.person(name)
         for questions in captioner
     }
-    return changed + _keep(folders["captions"], lambda key: key in staying)
+    return changed + _keep(of_captioner, lambda key: key in staying)
 
 
-def _questions(run: str, pipeline: PipelineSettings | None, role: str) -> list[Questions]:
+def _questions(run: Run, pipeline: PipelineSettings | None, role: str) -> list[Questions]:
     """How the run asks; empty where its settings cannot be read or no such model is asked."""
     if pipeline is None:
         return []
     settings: Any = pipeline.outfits.judge if role == "judge" else pipeline.captions.by
     if not isinstance(settings, VlmSettings):
         return []
-    said = yaml.safe_load(read_bytes(join(run, "run.yaml")))["models"].get(settings.model)
+    said = run.model(settings.model)
     if said is None:
         return []
     model = Model(settings.model, said["path"], said["sha256"], "")
@@ -75,22 +73,18 @@ def _questions(run: str, pipeline: PipelineSettings | None, role: str) -> list[Q
     return [Questions(found, model, pipeline.source) for found in asked]
 
 
-def _pairs(run: str, leaving: Leaving) -> Iterator[tuple[str, str]]:
+def _pairs(run: Run, leaving: Leaving) -> Iterator[tuple[str, str]]:
     """Every pair that a photo which goes could have been asked in: with all of its identity."""
-    folder = join(run, "outfits")
-    for fragment in list_fragments(folder):
-        for ids in read_table(join(folder, fragment.name), ["person_ids"])["person_ids"].to_pylist():
-            for a in filter(leaving.person, ids):
-                yield from ((a, b) for b in ids if b != a)
+    for row in run.outfits.rows(["person_ids"]):
+        ids = row["person_ids"]
+        for a in filter(leaving.person, ids):
+            yield from ((a, b) for b in ids if b != a)
 
 
-def _keep(folder: str, stays: Callable[[str], bool]) -> int:
+def _keep(files: AnswerFiles, stays: Callable[[str], bool]) -> int:
     """Rewrites files of answers with the lines whose key stays."""
     changed = 0
-    for name in list_names(folder):
-        if not name.endswith(".jsonl"):
-            continue
-        path = join(folder, name)
+    for path in map(files.path, files.names()):
         lines = read_bytes(path).splitlines(keepends=True)
         kept = [line for line in lines if _stays(line, stays)]
         if len(kept) == len(lines):

@@ -3,9 +3,8 @@
 from curation.errors import ConfigError
 from curation.forgetting.forget import require_nothing_pending
 from curation.forgetting.tombstones import stores_of
-from curation.run_folder import read_json
+from curation.run_folder import Run
 from curation.settings import PipelineSettings
-from curation.storage import join
 
 
 def check_wishes(run: str, pipeline: PipelineSettings) -> None:
@@ -13,11 +12,10 @@ def check_wishes(run: str, pipeline: PipelineSettings) -> None:
     for store in stores_of(run, pipeline.photos.screen.forgotten):
         require_nothing_pending(store)
         store.read()
-    shards = join(run, "shards")
-    revision = (read_json(shards, "dataset.json") or {}).get("revision", 0)
+    revision = (Run(run).dataset or {}).get("revision", 0)
     if revision:
         raise ConfigError(
-            f"{shards}: is revision {revision} of a dataset that people were taken out of; packing it anew "
-            "would lose the positions of trainings that read it: move it away, then the same command packs "
-            "another"
+            f"{Run(run).shards}: is revision {revision} of a dataset that people were taken out of; "
+            "packing it anew would lose the positions of trainings that read it: move it away, then the same "
+            "command packs another"
         )

@@ -26,6 +26,7 @@ from curation.forgetting.search import Searched, search
 from curation.forgetting.tombstones import TombstoneStore
 from curation.forgetting.unknown import unknown
 from curation.forgetting.wish import Wish
+from curation.run_folder import Run
 from curation.storage import exists, join, read_bytes, remove, write_bytes
 
 PENDING = "pending.json"
@@ -180,7 +181,7 @@ def _forget_in(place: Place, meant: Meant, break_lock: bool) -> dict[str, Any]:
 def _stale_side_files(touched: list[dict[str, Any]]) -> Iterator[str]:
     """What other programs wrote beside the shards of these places, and was not made anew."""
     for done in touched:
-        folder = join(done["place"], "shards") if done["kind"] == "run" else done["place"]
+        folder = Run(done["place"]).shards if done["kind"] == "run" else done["place"]
         for name in done.get("dataset", {}).get("stale_side_files", ()):
             yield join(folder, name)
 

@@ -6,8 +6,7 @@ from typing import Any
 from curation.errors import PersonaError
 from curation.forgetting.places import Place
 from curation.forgetting.resolve import PHOTO_DIGITS, Meant, photo_rows
-from curation.fragments import list_fragments
-from curation.storage import join, read_table
+from curation.run_folder import Run
 from shards.format.dataset import DatasetError
 from shards.tools.dataset_rows import DatasetRows
 
@@ -41,12 +40,10 @@ def _of_run(run: str, meant: Meant) -> Iterator[dict[str, Any]]:
 def _groups_of(run: str, photos: set[str | None]) -> dict[str | None, set[str]]:
     """{photo_id: groups} by the run's captions."""
     found: dict[str | None, set[str]] = {}
-    folder = join(run, "captions")
-    for fragment in list_fragments(folder):
-        for row in read_table(join(folder, fragment.name), ["person_id", "group"]).to_pylist():
-            photo_id = row["person_id"][:PHOTO_DIGITS]
-            if photo_id in photos and row["group"] is not None:
-                found.setdefault(photo_id, set()).add(row["group"])
+    for row in Run(run).captions.rows(["person_id", "group"]):
+        photo_id = row["person_id"][:PHOTO_DIGITS]
+        if photo_id in photos and row["group"] is not None:
+            found.setdefault(photo_id, set()).add(row["group"])
     return found
 
 

@@ -1,22 +1,23 @@
 """Where persona wrote something that may hold people: runs, datasets, identity indices, labels."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from curation.absolute import absolute_path
 from curation.errors import ConfigError, PersonaError
 from curation.forgetting.tombstones import STORE_VARIABLE, TombstoneStore, store_beside
-from curation.run_folder import pipeline_of
+from curation.identities.index import is_index
+from curation.run_folder import Run, is_dataset
 from curation.storage import exists, is_folder, is_local, join, list_names
 
 Kind = Literal["run", "dataset", "index", "labels"]
 _DEPTH = 3  # runs/, runs/demo/, runs/demo/run/
-_TELLS: tuple[tuple[str, Kind], ...] = (
-    ("run.yaml", "run"),
-    ("dataset.json", "dataset"),
-    ("index.json", "index"),
+_TELLS: tuple[tuple[Callable[[str], bool], Kind], ...] = (
+    (lambda folder: Run(folder).exists(), "run"),
+    (is_dataset, "dataset"),
+    (is_index, "index"),
 )
 
 
@@ -59,7 +60,7 @@ def store_for(paths: Sequence[str]) -> str:
             if place.kind == "run":
                 return _store_of_run(place.path)
     path = paths[0].rstrip("/")
-    is_place = any(exists(join(path, name)) for name, _ in _TELLS) or not is_folder(path)
+    is_place = any(tells(path) for tells, _ in _TELLS) or not is_folder(path)
     return store_beside(path) if is_place else join(path, "forgotten")
 
 
@@ -84,7 +85,7 @@ def _store_of_run(run: str) -> str:
 
 def _chosen_store(run: str) -> str | None:
     try:
-        return pipeline_of(run)[1].photos.screen.forgotten
+        return Run(run).pipeline()[1].photos.screen.forgotten
     except PersonaError:  # of another version
         return None
 
@@ -93,13 +94,12 @@ def _places(path: str, depth: int) -> Iterator[Place]:
     if path.endswith((".csv", ".parquet")) and not is_folder(path):
         yield Place(path, "labels")
         return
-    names = set(list_names(path))
-    for name, kind in _TELLS:
-        if name in names:
+    for tells, kind in _TELLS:
+        if tells(path):
             yield Place(path, kind)
             return
     if depth:
-        for name in sorted(names):
+        for name in list_names(path):
             if not name.startswith("."):
                 below = join(path, name)
                 if is_folder(below):
@@ -108,7 +108,7 @@ def _places(path: str, depth: int) -> Iterator[Place]:
 
 def _index_of(run: str) -> str | None:
     try:
-        folder = pipeline_of(run)[1].identities.index
+        folder = Run(run).pipeline()[1].identities.index
     except PersonaError:
         return None
-    return folder if folder is not None and exists(join(folder, "index.json")) else None
+    return folder if folder is not None and is_index(folder) else None

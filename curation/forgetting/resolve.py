@@ -12,13 +12,12 @@ from curation.forgetting.address import COLUMNS, OWN_COLUMNS, addresses_of, is_w
 from curation.forgetting.dataset_photos import Asked, find_photos, identities_in
 from curation.forgetting.places import Place
 from curation.forgetting.wish import Wish
-from curation.fragments import list_fragments
-from curation.photos.sample import FOLDER as SAMPLE
-from curation.storage import join, list_names, parquet_footer, read_table
+from curation.identities.index import IdentityIndex
+from curation.run_folder import Run
+from curation.run_tables import read_known
 
 MAX_BITS = 6  # as photos.screen.forgotten_max_bits and photos.duplicates.max_bits
 PHOTO_DIGITS = 64
-LISTINGS = ("source", SAMPLE)  # folders of a run that hold the rows of its collection
 _ROWS = ("source_key", "photo_id", "phash", "copy_of", *COLUMNS)
 
 
@@ -126,15 +125,12 @@ def _near(phash: int | None, pictures: set[int] | frozenset[int]) -> bool:
     return bool((np.bitwise_count(masks ^ np.uint64(phash)) <= MAX_BITS).any())
 
 
-def photo_rows(run: str) -> Iterator[dict[str, Any]]:
+def photo_rows(folder: str) -> Iterator[dict[str, Any]]:
     """`_ROWS` of every photo that a run has listed or read; a photo may come twice."""
-    folders = [join(run, "photos"), join(run, "photos", "_screened")]
-    paths = [join(folder, f.name) for folder in folders for f in list_fragments(folder)]
-    for listing in (join(run, folder) for folder in LISTINGS):
-        paths += [join(listing, name) for name in list_names(listing) if name.endswith(".parquet")]
+    run = Run(folder)
+    paths = [*run.photos.paths(), *run.screened.paths(), *run.listings.paths(), *run.sample.paths()]
     for path in paths:
-        there = parquet_footer(path).schema.to_arrow_schema().names
-        table = read_table(path, [name for name in _ROWS if name in there])
+        table = read_known(path, _ROWS)
         for name in _ROWS:
             if name not in table.column_names:
                 table = table.append_column(name, pa.nulls(table.num_rows))
@@ -161,16 +157,12 @@ def _identities(place: Place) -> Iterator[tuple[str, str]]:
         yield from identities_in(place.path)
         return
     if place.kind == "index":
-        from curation.identities.index import IdentityIndex
-
         index = IdentityIndex(place.path)
         aliases = index.aliases()
         for name in index.additions():
             for row in index.read(name, ["person_id", "identity"]).to_pylist():
                 yield row["person_id"], aliases.get(row["identity"], row["identity"])
         return
-    folder = join(place.path, "identities")
-    for fragment in list_fragments(folder):
-        for row in read_table(join(folder, fragment.name), ["person_id", "identity"]).to_pylist():
-            if row["identity"] is not None:
-                yield row["person_id"], row["identity"]
+    for row in Run(place.path).identities.rows(["person_id", "identity"]):
+        if row["identity"] is not None:
+            yield row["person_id"], row["identity"]

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 from curation.errors import ConfigError, PersonaError
 from curation.fingerprint import fingerprint
 from curation.forgetting.answers import forget_answers
-from curation.forgetting.resolve import LISTINGS
 from curation.forgetting.run_rows import (
     Leaving,
     counts_without,
@@ -29,14 +28,14 @@ from curation.forgetting.run_rows import (
     without_members,
     without_rows,
 )
-from curation.fragments import about, commit, list_fragments
+from curation.fragments import about, commit
 from curation.ledger import Counts, Stamp, at_least, judged
 from curation.measured_on import PLACE, photo_and_key, place_name
 from curation.packing.plan import Pack
-from curation.run import PHASES
-from curation.run_folder import HEARTBEAT_S, pipeline_of, read_json, write_json
+from curation.run_folder import PHASES, Run, funnel_ends, is_dataset
+from curation.run_tables import PhaseTable
 from curation.settings import PipelineSettings
-from curation.status import read_status
+from curation.status import SILENT_S, read_status
 from curation.storage import (
     exists,
     is_local,
@@ -70,7 +69,7 @@ def require_still(run: str) -> None:
     """Raises PersonaError while a process works on the run: it would write again what is taken out."""
     status = read_status(run)
     silent = status.get("silent_s")
-    if status["state"] == "running" and silent is not None and silent < 6 * HEARTBEAT_S:
+    if status["state"] == "running" and silent is not None and silent < SILENT_S:
         raise PersonaError(
             f"{run}: is running (process {status.get('pid')} on {status.get('host')}): stop it, forget, "
             "then go on with the same curate command"
@@ -88,34 +87,31 @@ def forget_in_run(run: str, photos: set[str], keys: list[str], *, break_lock: bo
 
 class _RunFolder:
     def __init__(self, run: str, leaving: Leaving, break_lock: bool) -> None:
-        self._run, self._leaving, self._break_lock = run, leaving, break_lock
+        self._run, self._leaving, self._break_lock = Run(run), leaving, break_lock
         self._done = Changed()
         self._pipeline: PipelineSettings | None = None
         self._min_photos = _MIN_PHOTOS
         with suppress(ConfigError):  # its run.yaml is of another version
-            self._pipeline = pipeline_of(run)[1]
+            self._pipeline = self._run.pipeline()[1]
             self._min_photos = self._pipeline.outfits.min_photos
 
     def forget(self) -> Changed:
         if not self._leaving.keys and not self._is_only_packed():
             return self._done
-        _remove_temporaries(self._run)
+        run = self._run
+        _remove_temporaries(run.folder)
         self._dataset()
-        self._whole("report")
-        self._whole("identities", "_search")
-        self._done.rewritten += forget_answers(self._run, self._pipeline, self._leaving)
+        self._folder(run.report)
+        self._folder(run.search)
+        self._done.rewritten += forget_answers(run, self._pipeline, self._leaving)
         self._packing()
-        self._fragments("captions", without_rows)
-        self._fragments("outfits", without_members)
-        for folder in list_names(join(self._run, "outfits")):
-            if folder.startswith("_gathered-"):
-                self._tables(join(self._run, "outfits", folder), "bucket-")
-        self._fragments("identities", without_rows)
-        self._tables(join(self._run, "identities"), "_assigned-", "_suspects-")
-        for name in list_names(join(self._run, "identities")):
-            if name.startswith("_minors-"):  # names of identities alone; it is made again when it is needed
-                remove(join(self._run, "identities", name))
-        self._fragments("people", without_rows)
+        self._fragments(run.captions, without_rows)
+        self._fragments(run.outfits, without_members)
+        self._tables(run.gathered.paths())
+        self._fragments(run.identities, without_rows)
+        self._tables([*run.assigned.paths(), *run.suspects.paths()])
+        run.minors.keep_only(None)  # names of identities alone; it is made again when it is needed
+        self._fragments(run.people, without_rows)
         self._measured_people()
         self._photos()
         self._reported()
@@ -125,27 +121,27 @@ class _RunFolder:
 
     def _is_only_packed(self) -> bool:
         """Whether the dataset has photos that go. Takes them out."""
-        if exists(join(self._run, "shards", "dataset.json")):
+        if is_dataset(self._run.shards):
             self._packed(only_what_is_there=True)
         return bool(self._done.dataset.get("photos"))
 
     def _dataset(self) -> None:
-        folder = join(self._run, "shards")
+        folder = self._run.shards
         if self._done.dataset:
             return
-        if exists(join(folder, "dataset.json")):
+        if is_dataset(folder):
             self._packed(only_what_is_there=False)
             return
         for name in list_names(folder):  # packing was never finished: what is there is written again
             remove(join(folder, name), recursive=True)
             self._done.removed += 1
         if list_names(folder) or exists(folder):
-            for fragment in list_fragments(join(self._run, "packing")):
-                remove(join(self._run, "packing", fragment.name))
+            for path in self._run.packing.paths():
+                remove(path)
 
     def _packed(self, only_what_is_there: bool) -> None:
         self._done.dataset = forget_in_dataset(
-            join(self._run, "shards"),
+            self._run.shards,
             self._leaving.photos,
             self._min_photos,
             break_lock=self._break_lock,
@@ -154,8 +150,7 @@ class _RunFolder:
 
     def _packing(self) -> None:
         """Parts of the index of shards that are no more, and the ledger of groups."""
-        packing = join(self._run, "packing")
-        path = join(packing, "groups.parquet")
+        path = self._run.groups_file
         if not exists(path):
             return
         groups = read_table(path)
@@ -164,15 +159,14 @@ class _RunFolder:
             for row in groups.select(["group", "person_ids"]).to_pylist()
             if any(map(self._leaving.person, row["person_ids"]))
         }
-        for fragment in list_fragments(packing):
-            part = join(packing, fragment.name)
+        for part in self._run.packing.paths():
             if touched & set(read_table(part, ["key"])["key"].to_pylist()):
                 remove(part)
                 self._done.removed += 1
         changed = without_members(groups, self._leaving)
         if changed is None:
             return
-        remove(join(packing, "whole"))
+        self._run.not_packed()
         write_table(path, self._too_few(changed[0]))
         self._done.rewritten += 1
 
@@ -189,10 +183,8 @@ class _RunFolder:
 
     # --- tables ----------------------------------------------------------------------------------
 
-    def _fragments(self, folder: str, edit: Edit) -> None:
-        place = join(self._run, *folder.split("/"))
-        for fragment in list_fragments(place):
-            path = join(place, fragment.name)
+    def _fragments(self, fragments: PhaseTable, edit: Edit) -> None:
+        for path in fragments.paths():
             table = read_table(path)
             changed = edit(table, self._leaving)
             if changed is None:
@@ -203,46 +195,44 @@ class _RunFolder:
             commit(path, rest, said)
             self._note(table, rest)
 
-    def _tables(self, folder: str, *prefixes: str) -> None:
+    def _tables(self, paths: Iterable[str]) -> None:
         """Tables without counts."""
-        for name in list_names(folder):
-            if name.startswith(prefixes) and name.endswith(".parquet"):
-                table = read_table(join(folder, name))
-                mask = stays(table, self._leaving)
-                if not all(mask):
-                    rest = table.filter(pa.array(mask))
-                    write_table(join(folder, name), rest)
-                    self._note(table, rest)
+        for path in paths:
+            table = read_table(path)
+            mask = stays(table, self._leaving)
+            if not all(mask):
+                rest = table.filter(pa.array(mask))
+                write_table(path, rest)
+                self._note(table, rest)
 
     def _measured_people(self) -> None:
         """What models said; the file is named after the source_keys of its rows, so it gets another name."""
-        for path, table in _measured(join(self._run, "people", "_measured")):
+        files = self._run.measured("people")
+        for path in files.paths():
+            table = read_table(path)
             measured_on = table["measured_on"].to_pylist()
             mask = [not self._leaving.measured(name) for name in measured_on]
             if not all(mask):
                 keys = [photo_and_key(name)[1] for name, stay in zip(measured_on, mask, strict=True) if stay]
-                self._move(path, table, mask, fingerprint(keys))
+                self._move(path, table, mask, files.beside(path, fingerprint(keys)))
 
     def _photos(self) -> None:
-        photos = join(self._run, "photos")
-        self._fragments("photos", without_rows)
-        for name in list_names(photos):
-            if name.startswith("_copies-"):  # is found again from the hashes of those who stay
-                remove(join(photos, name))
-                self._done.removed += 1
-        folders = [join(self._run, name) for name in LISTINGS]
-        listings = [join(f, name) for f in folders for name in list_names(f) if name.endswith(".parquet")]
+        self._fragments(self._run.photos, without_rows)
+        self._done.removed += self._run.copies.keep_only(None)  # found again from other hashes
+        listings = [*self._run.listings.paths(), *self._run.sample.paths()]
         places, renamed = self._places_of(listings)
-        for path, table in _measured(join(photos, "_measured")):
+        files = self._run.measured("photos")
+        for path in files.paths():
+            table = read_table(path)
             ids = table["photo_id"].to_pylist() if "photo_id" in table.column_names else [None] * len(table)
             mask = [
                 on not in places and photo_id not in self._leaving.photos
                 for on, photo_id in zip(table["measured_on"].to_pylist(), ids, strict=True)
             ]
             if not all(mask):
-                old = path.rpartition("/")[2].removesuffix(".parquet")
-                self._move(path, table, mask, renamed.get(old, old))
-        self._fragments("photos/_screened", without_rows)
+                old = files.rows_of(path)
+                self._move(path, table, mask, files.beside(path, renamed.get(old, old)))
+        self._fragments(self._run.screened, without_rows)
         for path in listings:
             self._listing(path)
 
@@ -276,9 +266,8 @@ class _RunFolder:
         write_bytes(path, sink.getvalue())
         self._done.rewritten += 1
 
-    def _move(self, path: str, table: pa.Table, mask: list[bool], name: str) -> None:
+    def _move(self, path: str, table: pa.Table, mask: list[bool], target: str) -> None:
         rest = table.filter(pa.array(mask))
-        target = join(path.rpartition("/")[0], f"{name}.parquet")
         if rest.num_rows:
             write_table(target, rest)
         if target != path or not rest.num_rows:
@@ -289,42 +278,38 @@ class _RunFolder:
 
     def _reported(self) -> None:
         """Counts of the summary; messages that may name a photo go."""
-        for name in ("traceback.txt", "vllm.log"):
-            if exists(join(self._run, name)):
-                remove(join(self._run, name))
+        for path in (self._run.traceback, self._run.server_log):
+            if path is not None and exists(path):
+                remove(path)
                 self._done.removed += 1
-        status = read_json(self._run, "status.json")
+        status = self._run.status
         if status is not None and status.get("message"):
-            write_json(self._run, "status.json", {**status, "message": ""})
-        summary = read_json(self._run, "summary.json")
+            self._run.status = {**status, "message": ""}
+        summary = self._run.summary
         if summary is not None:
-            write_json(self._run, "summary.json", {**summary, **self._counted_again(summary)})
+            self._run.summary = {**summary, **self._counted_again(summary)}
 
     def _counted_again(self, summary: dict[str, Any]) -> dict[str, Any]:
         """The summary's numbers, from the footers of the fragments as they are now."""
         counts = Counts()
-        for folder in (name for names in PHASES.values() for name in names if name != "packing"):
-            place = join(self._run, *folder.split("/"))
-            for fragment in list_fragments(place):
-                counts.add(about(join(place, fragment.name))["counts"])
-        ledger = join(self._run, "packing", "groups.parquet")
-        if exists(ledger):
-            counts.count(
-                Pack.unit, read_table(ledger, ["decisions"])["decisions"].to_pylist(), only=Pack.name
-            )
+        names = [name for names in PHASES.values() for name in names if name != self._run.packing.name]
+        for name in names:
+            for fragment in self._run.table(name).about():
+                counts.add(fragment["counts"])
+        groups = self._run.groups(["decisions"])
+        if groups is not None:
+            counts.count(Pack.unit, groups["decisions"].to_pylist(), only=Pack.name)
         now = counts.to_json()
         stages = [{**entry, **now.get(entry["stage"], {})} for entry in summary["stages"]]
-        dataset = read_json(join(self._run, "shards"), "dataset.json") or {}
+        dataset = self._run.dataset or {}
         return {
             "stages": stages,
-            "collection": now.get("read", {}).get("in", 0),
-            "identities": now.get("outfits", {}).get("in", 0),
+            **funnel_ends(stages),
             **{name: dataset.get(name, 0) for name in ("groups", "photos", "bytes")},
             "shards": len(dataset.get("shards", [])),
         }
 
-    def _whole(self, *names: str) -> None:
-        folder = join(self._run, *names)
+    def _folder(self, folder: str) -> None:
         if exists(folder):
             remove(folder, recursive=True)
             self._done.removed += 1
@@ -377,14 +362,6 @@ def _state(folder: str) -> dict[str, Any]:
     data = read_bytes(join(folder, "dataset.json"))
     said = json.loads(data)
     return {"revision": said.get("revision", 0), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-def _measured(folder: str) -> Iterator[tuple[str, pa.Table]]:
-    for stage in list_names(folder):
-        for name in list_names(join(folder, stage)):
-            if name.endswith(".parquet") and not name.startswith("."):
-                path = join(folder, stage, name)
-                yield path, read_table(path)
 
 
 def _row_groups(path: str) -> Iterator[pa.Table]:

@@ -10,16 +10,30 @@ import pyarrow as pa
 from curation.engine import Engine, InlineEngine, Job
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
-from curation.identities.collect import Collector, FaceRows, collect_faces, numbers
+from curation.identities.collect import collect_faces
 from curation.identities.extend import extend, start_of
+from curation.identities.faces import Collector, FaceRows, numbers
 from curation.identities.grouping import FaceSet, Grouping, group_faces
 from curation.identities.index import IdentityIndex
-from curation.identities.phase import ASSIGNED
 from curation.identities.vectors import Vectors
+from curation.run_tables import PhaseTable
 from curation.settings.identities import IdentitiesSettings
 from curation.storage import join, remove
 
 LEAST_RECALL = 0.5  # of one person's pairs; less is said in the line of the phase
+ASSIGNED = pa.schema(
+    [
+        ("fragment", pa.int32()),
+        ("person_id", pa.string()),
+        ("identity", pa.string()),
+        ("prototype_cosine", pa.float64()),
+        ("cluster_size", pa.int32()),
+        # Of a face that is too poor to link and that no cluster took: null for all others.
+        ("attach_cosine", pa.float64()),
+        ("attach_second", pa.float64()),
+        ("attach_least", pa.float64()),
+    ]
+)
 SUSPECTS = pa.schema(
     [
         ("kind", pa.string()),
@@ -48,25 +62,26 @@ class Assignment:
     aliases: dict[str, str] | None = None
 
 
-def assign(folder: str, people: list[Fragment], settings: IdentitiesSettings, seed: int) -> pa.Table:
-    """The `ASSIGNED` of a folder `people/` under other settings, in this process; no index, nothing kept."""
+def assign(people: PhaseTable, settings: IdentitiesSettings, seed: int) -> pa.Table:
+    """The `ASSIGNED` of a table `people` under other settings, in this process; no index, nothing kept."""
     with tempfile.TemporaryDirectory(prefix="persona-") as scratch:
         job: Any = Job(scratch, None, {})  # type: ignore[arg-type]  # the search asks nothing of a pipeline
         where = join(scratch, "search")
-        return assign_with(InlineEngine(), job, where, folder, people, settings, seed, None).assigned
+        fragments = people.fragments()
+        return assign_with(InlineEngine(), job, where, people, fragments, settings, seed, None).assigned
 
 
 def assign_with(
     engine: Engine,
     job: Job,
     search: str,
-    folder: str,
+    table: PhaseTable,
     people: list[Fragment],
     settings: IdentitiesSettings,
     seed: int,
     index: IdentityIndex | None,
 ) -> Assignment:
-    """Clusters everyone still in of the folder `people/`; embeddings lie in `search` while it works.
+    """Clusters everyone still in of the table `people`; embeddings lie in `search` while it works.
 
     With an index, those whom it knows keep their identity; the others join it, and the index is extended
     before this returns.
@@ -74,7 +89,7 @@ def assign_with(
     collector = Collector()
     known = {} if index is None else index.load(collector)
     earlier = len(collector.strangers)
-    present = collect_faces(folder, people, settings.seeds, collector, set(known))
+    present = collect_faces(table, people, settings.seeds, collector, set(known))
     if not present:
         nobody = (ASSIGNED.empty_table(), SUSPECTS.empty_table(), "identities: no face to group")
         return Assignment(*nobody, _aliases(index))

@@ -112,7 +112,7 @@ def _propose(options: argparse.Namespace) -> int:
     from curation.engine import Job
     from curation.errors import ConfigError
     from curation.identities.index import IdentityIndex
-    from curation.identities.propose import propose_merges
+    from curation.identities.joining import propose_merges
 
     if not -1 <= options.merge_cosine <= 1:
         raise ConfigError(f"--merge-cosine {options.merge_cosine:g}: must be between -1 and 1")
@@ -125,8 +125,8 @@ def _propose(options: argparse.Namespace) -> int:
 
 def _accept(options: argparse.Namespace) -> int:
     from curation.errors import ConfigError
-    from curation.identities.accept import accept_merges
     from curation.identities.index import IdentityIndex
+    from curation.identities.joining import accept_merges
 
     if options.despite_shared_photo and (options.all or len(options.merges) != 1):
         raise ConfigError("--despite-shared-photo: is said of one merge that you name")

@@ -1,4 +1,4 @@
-"""Extends an index by the faces of a new collection: growth, births, proposals to merge.
+"""Opens the index of a pipeline, and extends it by the faces of a new collection: growth, births, proposals.
 
 Identities of two faces or more are frozen: they grow, and are never joined or parted. An identity of one
 face has never been in a group, so it may still join by itself; that is written down as a join like any
@@ -6,18 +6,23 @@ other. Where the new faces tie two frozen identities together, the join is propo
 """
 
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 
+from curation.errors import ConfigError
 from curation.fingerprint import fingerprint
 from curation.identities.cluster import Start
-from curation.identities.collect import FaceRows
 from curation.identities.control import members_of
 from curation.identities.exact_cosines import mean_cosine, sum_of
+from curation.identities.faces import FaceRows
 from curation.identities.grouping import Grouping
-from curation.identities.index import IdentityIndex
+from curation.identities.index import IdentityIndex, is_index, new_index
 from curation.identities.merges import Merges
 from curation.identities.vectors import Vectors
+from curation.models import Models, used_models
+from curation.settings import PipelineSettings
+from curation.storage import list_names
 
 
 def start_of(given: list[str | None], index: IdentityIndex) -> tuple[Start, np.ndarray]:
@@ -91,3 +96,33 @@ def _join_single_ones(
             sums = [sum_of(vectors.take(np.array(part))) for part in (faces, base)]
             cosine = mean_cosine(sums[0], len(faces), sums[1], len(base))
             merges.propose(str(given[base[0]]), str(given[faces[0]]), cosine, by_rule=True)
+
+
+def open_index(pipeline: PipelineSettings, models: Models) -> IdentityIndex:
+    """The index that the pipeline names, made if it is not there; what is too old in it is deleted.
+
+    Raises ConfigError where it was made with another embedder: cosines of two mean nothing.
+    """
+    folder = pipeline.identities.index
+    assert folder is not None
+    key, name = embedder_of(pipeline, models)
+    if not is_index(folder):
+        if list_names(folder):
+            raise ConfigError(f"identities.index: {folder}: is not empty and no identity index")
+        new_index(folder, key, name, pipeline.identities.index_days)
+    index = IdentityIndex(folder)
+    if index.embedder != key:
+        raise ConfigError(
+            f"identities.index: {folder}: was made with the embedder {index.embedder_name}, this pipeline "
+            f"has {name}; their cosines cannot be compared, name another folder"
+        )
+    index.expire(pipeline.identities.index_days)
+    return index
+
+
+def embedder_of(pipeline: PipelineSettings, models: Models) -> tuple[str, str]:
+    """(hash of all that embeddings depend on, a name for people)."""
+    embed = pipeline.people.face.embed
+    weights: dict[str, Any] = {n: m.sha256 for n, m in used_models(embed, models).items()}
+    key = fingerprint(["embedder", embed.measurement(), sorted(weights.values())])
+    return key, ", ".join(m.revision for m in used_models(embed, models).values()) or embed.backend

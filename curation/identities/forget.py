@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curation.identities.collect import PHOTO_ID_DIGITS
 from curation.identities.exact_cosines import mean_cosine, on_grid, sum_of
+from curation.identities.faces import PHOTO_ID_DIGITS
 from curation.identities.index import IdentityIndex, faces_name
 from curation.identities.merges import Merges
 from curation.storage import join, parquet_footer, remove, remove_unfinished, write_table

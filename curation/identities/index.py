@@ -10,21 +10,20 @@ FOLDER/merges.json (curation/identities/merges.py).
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.errors import ConfigError
-from curation.fingerprint import fingerprint, fingerprint_rows
-from curation.identities.collect import Collector, FaceRows
-from curation.identities.faces_file import named_faults, read_faces
+from curation.fingerprint import fingerprint_rows
+from curation.identities.faces import Collector, FaceRows
 from curation.identities.merges import Merges, read_merges
 from curation.identities.vectors import Vectors
-from curation.models import Models, used_models
-from curation.settings import PipelineSettings
+from curation.run_tables import read_known
 from curation.settings.identities import IdentitiesSettings
 from curation.storage import (
     exists,
@@ -38,8 +37,11 @@ from curation.storage import (
 )
 
 FORMAT = 1
+_FILE = "index.json"
 _DAY = b"persona.day"
 _STRANGERS = b"persona.strangers"
+_MAY_BE_NULL = ("hint", "collection")
+_NUMBER_BYTES = 4  # of a float32
 _THOUSANDTHS = 1000  # cosines of strangers are counted in these
 _FACES = pa.schema(
     [
@@ -53,20 +55,31 @@ _FACES = pa.schema(
 )
 
 
+def new_index(folder: str, embedder: str, embedder_name: str, days: int) -> None:
+    """Makes an index without faces."""
+    about = {"format": FORMAT, "embedder": embedder, "embedder_name": embedder_name, "index_days": days}
+    write_bytes(join(folder, _FILE), (json.dumps(about, indent=1) + "\n").encode())
+
+
+def is_index(folder: str) -> bool:
+    """Whether an index lies in a folder."""
+    return exists(join(folder, _FILE))
+
+
 class IdentityIndex:
     """An index in a folder (path or URL). Raises ConfigError where the folder holds something else."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
-        path = join(folder, "index.json")
-        if not exists(path):
+        path = join(folder, _FILE)
+        if not is_index(folder):
             raise ConfigError(f"{folder}: is no identity index (it has no index.json)")
         try:
             about = json.loads(read_bytes(path))
             self.embedder: str = about["embedder"]
             self.embedder_name: str = about["embedder_name"]
             known = about["format"] == FORMAT
-            self.days: int = about.get("index_days", IdentitiesSettings().index_days)
+            self.days: int = about["index_days"] if "index_days" in about else _default_days()
             if type(self.days) is not int or self.days < 1:
                 raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -90,7 +103,7 @@ class IdentityIndex:
     def day_of(self, name: str) -> date:
         """When a file of faces came in. Raises ConfigError where it does not say so."""
         path = join(self.folder, name)
-        with named_faults(path):
+        with _named_faults(path):
             metadata = parquet_footer(path).metadata or {}
         try:
             return date.fromisoformat(metadata[_DAY].decode())
@@ -99,13 +112,13 @@ class IdentityIndex:
 
     def read(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """A file of faces, or these columns of it. Raises ConfigError where it is something else."""
-        return read_faces(join(self.folder, name), _FACES, columns)
+        return _read_faces(join(self.folder, name), _FACES, columns)
 
     def keep_for(self, days: int) -> None:
         """Writes down after how many days embeddings expire, for commands that know of no pipeline."""
         if days == self.days:
             return
-        path = join(self.folder, "index.json")
+        path = join(self.folder, _FILE)
         about = {**json.loads(read_bytes(path)), "index_days": days}
         write_bytes(path, (json.dumps(about, indent=1) + "\n").encode())
         self.days = days
@@ -200,39 +213,46 @@ class IdentityIndex:
         return found
 
 
+def _default_days() -> int:
+    """Of an index that an earlier version wrote."""
+
+    return IdentitiesSettings().index_days
+
+
 def faces_name(rows: Iterable[tuple[str, str]]) -> str:
     """The file of these (person_id, identity): equal rows, equal name."""
     return f"faces-{fingerprint_rows(rows)}.parquet"
 
 
-def open_index(pipeline: PipelineSettings, models: Models) -> IdentityIndex:
-    """The index that the pipeline names, made if it is not there; what is too old in it is deleted.
+@contextmanager
+def _named_faults(path: str) -> Iterator[None]:
+    """What Parquet finds wrong with the file becomes a ConfigError; a fault of the disk stays one."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ConfigError(f"{path}: is no Parquet file of faces, or is damaged") from None
 
-    Raises ConfigError where it was made with another embedder: cosines of two mean nothing.
+
+def _read_faces(path: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    """The columns (all of `schema`: None) of a file of faces; embeddings are float32 of one length.
+
+    Raises ConfigError that names the file where a column is absent, of another type, or has no value.
     """
-    folder = pipeline.identities.index
-    assert folder is not None
-    key, name = embedder_of(pipeline, models)
-    path = join(folder, "index.json")
-    if not exists(path):
-        if list_names(folder):
-            raise ConfigError(f"identities.index: {folder}: is not empty and no identity index")
-        days = pipeline.identities.index_days
-        about = {"format": FORMAT, "embedder": key, "embedder_name": name, "index_days": days}
-        write_bytes(path, (json.dumps(about, indent=1) + "\n").encode())
-    index = IdentityIndex(folder)
-    if index.embedder != key:
-        raise ConfigError(
-            f"identities.index: {folder}: was made with the embedder {index.embedder_name}, this pipeline "
-            f"has {name}; their cosines cannot be compared, name another folder"
-        )
-    index.expire(pipeline.identities.index_days)
-    return index
-
-
-def embedder_of(pipeline: PipelineSettings, models: Models) -> tuple[str, str]:
-    """(hash of all that embeddings depend on, a name for people)."""
-    embed = pipeline.people.face.embed
-    weights: dict[str, Any] = {n: m.sha256 for n, m in used_models(embed, models).items()}
-    key = fingerprint(["embedder", embed.measurement(), sorted(weights.values())])
-    return key, ", ".join(m.revision for m in used_models(embed, models).values()) or embed.backend
+    wanted = schema.names if columns is None else columns
+    with _named_faults(path):
+        found = parquet_footer(path).schema.to_arrow_schema()
+        for name in wanted:
+            if name not in found.names or found.field(name).type != schema.field(name).type:
+                kind = schema.field(name).type
+                raise ConfigError(f"{path}: is no file of faces: it has no column {name} of {kind}")
+        table = read_known(path, wanted)
+    for name in wanted:
+        if name not in _MAY_BE_NULL and table[name].null_count:
+            raise ConfigError(f"{path}: is damaged: {name} has no value in some rows")
+    if "embedding" in wanted and table.num_rows:
+        lengths = pc.unique(pc.binary_length(table["embedding"])).to_pylist()
+        if len(lengths) > 1 or lengths[0] == 0 or lengths[0] % _NUMBER_BYTES:
+            raise ConfigError(f"{path}: is damaged: its embeddings are no float32 of one length")
+    return table

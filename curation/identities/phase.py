@@ -1,40 +1,38 @@
 """The phase `identities`: faces of all fragments → clusters → one row a person with an identity.
 
-Files: identities/_assigned-* (who is whom), identities/_suspects-* (what was in doubt),
-identities/fragment-* (the barrier, one row a person, also those ruled out before). Embeddings lie in
-identities/_search while it works, and are gone afterwards.
+Tables of the run: `assigned` (who is whom), `suspects` (what was in doubt), `identities` (one row a person,
+also those ruled out before). Embeddings lie in `search` while it works, and are gone afterwards.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from curation.call_counter import CallCounter
 from curation.declared import Declared, Reason, Threshold, counted
 from curation.engine import Job, Task, Work
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment, digest
-from curation.identities.minors import Minors, read_minors, write_minors
+from curation.identities.index import IdentityIndex
 from curation.ledger import DECISION, REJECTED, Counts, Outcome, at_least, is_kept, judged, rule_rows
+from curation.run_folder import Run
+from curation.run_tables import PhaseTable
+from curation.settings.filters import AgeSettings
 from curation.settings.identities import IdentitiesSettings
 from curation.stage import Stage
 from curation.step import Context, run_step, work_of
-from curation.storage import exists, filesystem, join, list_names, read_table, remove, write_table
+from curation.storage import read_table
 
 VERSION = 7
-ASSIGNED = pa.schema(
-    [
-        ("fragment", pa.int32()),
-        ("person_id", pa.string()),
-        ("identity", pa.string()),
-        ("prototype_cosine", pa.float64()),
-        ("cluster_size", pa.int32()),
-        # Of a face that is too poor to link and that no cluster took: null for all others.
-        ("attach_cosine", pa.float64()),
-        ("attach_second", pa.float64()),
-        ("attach_least", pa.float64()),
-    ]
+# What a person row has of who is whom.
+_ASSIGNED = (
+    "identity",
+    "prototype_cosine",
+    "cluster_size",
+    "attach_cosine",
+    "attach_second",
+    "attach_least",
 )
 # What a person row keeps of its photo.
 PHOTO_COLUMNS = (
@@ -53,15 +51,17 @@ def run_identities(context: Context, people: list[Fragment]) -> list[Fragment]:
     settings = context.job.pipeline.identities
     index = _index(context.job)
     key = _key(context.job, people, index, None if index is None else index.aliases())
-    folder = context.folder("identities")
-    if not exists(join(folder, f"_assigned-{key}.parquet")):
-        from curation.identities.assign import assign_with
+    run = context.run
+    if not run.assigned.has(key):
+        from curation.identities.assign import (
+            assign_with,  # workers need neither the search nor the clustering
+        )
 
         found = assign_with(
             context.engine,
             context.job,
-            context.folder("identities", "_search"),
-            context.folder("people"),
+            run.search,
+            run.people,
             people,
             settings,
             context.job.pipeline.seed,
@@ -70,31 +70,26 @@ def run_identities(context: Context, people: list[Fragment]) -> list[Fragment]:
         # This may have joined identities by rule: the key holds those joins, so that a later start finds it.
         key = _key(context.job, people, index, found.aliases)
         context.progress.say(found.says)
-        write_table(join(folder, f"_suspects-{key}.parquet"), found.suspects)
-        write_table(join(folder, f"_assigned-{key}.parquet"), found.assigned, row_group_rows=4096)
-    for other in list_names(folder):
-        if (
-            other.startswith(("_assigned-", "_suspects-", "_minors-"))
-            and other.split("-", 1)[1] != f"{key}.parquet"
-        ):
-            remove(join(folder, other))
-    name = f"_assigned-{key}.parquet"
-    source = context.folder("people")
+        run.suspects.write(key, found.suspects)
+        run.assigned.write(key, found.assigned, row_group_rows=4096)
+    for cached in (run.assigned, run.suspects, run.minors):
+        cached.keep_only(key)
     age = context.job.pipeline.people.age
-    minors = f"_minors-{key}.parquet"
-    if age is not None and not exists(join(folder, minors)):
-        write_minors(join(folder, minors), source, people, join(folder, name), age)
+    if age is not None and not run.minors.has(key):
+        run.minors.write(key, minors_of(run.people, people, read_table(run.assigned.path(key)), age))
     return run_step(
         context,
         "identities",
         "identities",
-        [(join(source, f.name), f.after(key), {"assigned": name, "minors": minors}) for f in people],
+        [(run.people.path(f), f.after(key), {"key": key}) for f in people],
         open_identities,
         settings.resources,
     )
 
 
-def _key(job: Job, people: list[Fragment], index: Any, aliases: dict[str, str] | None) -> str:
+def _key(
+    job: Job, people: list[Fragment], index: IdentityIndex | None, aliases: dict[str, str] | None
+) -> str:
     """Names all that the phase depends on; of an index, its embedder and the joins that identities follow."""
     pipeline = job.pipeline
     state = None if index is None else [index.embedder, aliases]
@@ -103,11 +98,11 @@ def _key(job: Job, people: list[Fragment], index: Any, aliases: dict[str, str] |
     )
 
 
-def _index(job: Job) -> Any:
+def _index(job: Job) -> IdentityIndex | None:
     """The index that the pipeline names, opened; None: it names none."""
     if job.pipeline.identities.index is None:
         return None
-    from curation.identities.index import open_index
+    from curation.identities.extend import open_index  # as above
 
     return open_index(job.pipeline, job.models)
 
@@ -168,21 +163,47 @@ class Identity(Stage):
         return Outcome(REJECTED, "unattached", detail="its cluster holds another face of the photo")
 
 
+class Minors(Stage):
+    """Stage `minor`: rejects everyone of the identities of which a photo votes that they are minors."""
+
+    name: ClassVar[str] = "minor"
+    unit: ClassVar[str] = "person"
+    settings_type: ClassVar[Any] = AgeSettings
+    reasons: ClassVar[tuple[Reason, ...]] = (
+        Reason("minor", "a photo of this person votes that they are a minor", "people.age"),
+    )
+
+    def __init__(self, settings: AgeSettings, identities: Iterable[str]) -> None:
+        super().__init__(settings)
+        self._identities = frozenset(identities)
+
+    def decide(self, table: pa.Table) -> pa.Table:
+        """Rules on those whom it rejects, and on nobody else."""
+        names = table["identity"].to_pylist()
+        outcomes = [
+            Outcome(REJECTED, "minor", detail="a photo of this person votes so")
+            if still_in and name in self._identities
+            else None
+            for name, still_in in zip(names, is_kept(table), strict=True)
+        ]
+        return rule_rows(table, self.stamp, outcomes)
+
+
 STAGES: tuple[type[Declared], ...] = (Minors, Identity)
 
 
 def open_identities(job: Job) -> Work:
     """Work: a fragment of photos with their people becomes one of people with their identities."""
-    stage = Identity(job.pipeline.identities)
+    stage, run = Identity(job.pipeline.identities), Run(job.run)
     age = job.pipeline.people.age
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
-        fs, path = filesystem(join(job.run, "identities", task.detail["assigned"]))
-        assigned = pq.read_table(path, filesystem=fs, filters=[("fragment", "=", task.index)])
-        who: dict[str, dict[str, Any]] = {row["person_id"]: row for row in assigned.to_pylist()}
+        assigned = run.assigned.rows_of(task.detail["key"], task.index)
+        who: dict[str, dict[str, Any]] = {row["person_id"]: row for row in assigned}
         table = persons(read_table(task.source, PERSON_SOURCE), who)
         if age is not None:
-            minors = Minors(age, read_minors(join(job.run, "identities", task.detail["minors"])))
+            names = read_table(run.minors.path(task.detail["key"]))["identity"].to_pylist()
+            minors = Minors(age, names)
             table = minors(table)
         table = stage(table)
         return table, counted(STAGES, {stage.unit: table["decisions"].to_pylist()})
@@ -236,9 +257,26 @@ def persons(photos: pa.Table, who: dict[str, dict[str, Any]]) -> pa.Table:
                     "box": photo["boxes"][i],
                     "box_score": photo["box_scores"][i],
                     "regions": (photo["regions"][i] if photo["regions"] else None),
-                    **{name: given.get(name) for name in ASSIGNED.names[2:]},
+                    **{name: given.get(name) for name in _ASSIGNED},
                     "verdict": photo["person_verdicts"][i],
                     "decisions": photo["person_decisions"][i],
                 }
             )
     return pa.Table.from_pylist(rows, schema=_PERSON_SCHEMA)
+
+
+def minors_of(
+    people: PhaseTable, fragments: Sequence[Fragment], assigned: pa.Table, settings: AgeSettings
+) -> pa.Table:
+    """One column `identity`, sorted: the identities of which a photo votes that they are minors.
+
+    assigned  who is whom: person_id, identity
+    """
+    who = dict(zip(assigned["person_id"].to_pylist(), assigned["identity"].to_pylist(), strict=True))
+    found: set[str] = set()
+    for fragment in fragments:
+        for row in people.read(fragment, ["person_ids", "minor_scores"]).to_pylist():
+            for person_id, score in zip(row["person_ids"] or [], row["minor_scores"] or [], strict=False):
+                if score is not None and round(score, 4) >= settings.vote_from and person_id in who:
+                    found.add(who[person_id])
+    return pa.table({"identity": pa.array(sorted(found), pa.string())})

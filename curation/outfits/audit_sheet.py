@@ -12,12 +12,11 @@ from string import Template
 from typing import Any
 
 from curation.errors import ConfigError, one_line, printable
-from curation.fragments import list_fragments
 from curation.outfits.gather import read_people
 from curation.outfits.judge_pictures import judge_pictures
 from curation.report.exclusions import excluded_photos
-from curation.run_folder import pipeline_of
-from curation.storage import join, read_table, write_bytes
+from curation.run_folder import Run
+from curation.storage import write_bytes
 from curation.vlm.pictures import COLUMNS, PersonPictures, data_url
 
 _PAGE = Path(__file__).with_name("audit_sheet.html")
@@ -37,7 +36,7 @@ def write_audit_sheet(
 
     Raises ConfigError where the file cannot be written or nobody can tell who has opted out.
     """
-    _, pipeline = pipeline_of(run)
+    _, pipeline = Run(run).pipeline()
     drawn = [*kept, *rejected]
     rows = _rows(run, {pair["identity"] for pair in drawn})
     people = _Pictures(
@@ -96,10 +95,9 @@ class _Pictures:
 def _rows(run: str, identities: set[str]) -> dict[str, Row]:
     """{identity: its row of outfits/}."""
     found = {}
-    for fragment in list_fragments(join(run, "outfits")) if identities else []:
-        for row in read_table(join(run, "outfits", fragment.name), _COLUMNS).to_pylist():
-            if row["identity"] in identities:
-                found[row["identity"]] = row
+    for row in Run(run).outfits.rows(_COLUMNS) if identities else ():
+        if row["identity"] in identities:
+            found[row["identity"]] = row
     return found
 
 

@@ -24,14 +24,12 @@ from curation.outfits.judge_identity import judge_identity, judge_in_words
 from curation.outfits.labelled_pairs import LabelledPair, pairs_of_truth, read_pairs
 from curation.outfits.reliability_plot import reliability_svg
 from curation.outfits.similarity import similarities
-from curation.run_folder import pipeline_of, require_run
+from curation.run_folder import Run
 from curation.settings import PipelineSettings
 from curation.settings.base import model_names
 from curation.settings.calibration import CalibrationSettings
 from curation.settings.outfits import ClustersStrategy, PaperStrategy
-from curation.storage import join, write_bytes
-
-RECORD, PLOT = "judge-calibration.json", "judge-calibration.svg"
+from curation.storage import write_bytes
 
 
 def calibrate_run(
@@ -48,12 +46,12 @@ def calibrate_run(
     `cut` and `accept` are None where the precision cannot be reached. Raises ConfigError for files that
     cannot be used, PersonaError where the judge cannot be asked.
     """
-    require_run(run)
+    Run(run).require()
     if not 0 < precision <= 1:
         raise ConfigError(f"--precision {precision}: must be above 0 and at most 1")
     if (pairs_file is None) == (truth_folder is None):
         raise ConfigError("give --pairs or --truth, and not both")
-    _, pipeline = pipeline_of(run)
+    _, pipeline = Run(run).pipeline()
     if endpoint is not None and hasattr(pipeline.outfits.judge, "endpoint"):
         judge = pipeline.outfits.judge.model_copy(update={"endpoint": endpoint})
         outfits = pipeline.outfits.model_copy(update={"judge": judge})
@@ -88,7 +86,7 @@ def calibrate_run(
     calibration = CalibrationSettings(**result["calibration"])
     strategy = pipeline.outfits.strategy
     result["strategy"] = strategy_with(strategy, calibration, result["accept"], result["low_cut"])
-    path = out or join(run, RECORD)
+    path = out or Run(run).calibration
     write_bytes(path, (json.dumps(result, indent=1) + "\n").encode())
     plot = f"{path.removesuffix('.json')}.svg"
     title = (

@@ -19,16 +19,10 @@ import pyarrow.ipc
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment, digest
 from curation.ledger import is_kept
+from curation.run_folder import Run
+from curation.run_tables import PhaseTable
 from curation.step import Context
-from curation.storage import (
-    exists,
-    join,
-    list_names,
-    read_table,
-    remove,
-    write_bytes,
-    write_table,
-)
+from curation.storage import write_table
 from shards.format.stated import CARRIED
 
 VERSION = 2
@@ -65,66 +59,47 @@ _FROM_PEOPLE = {
 
 
 def gather(context: Context, people: list[Fragment], identities: list[Fragment]) -> tuple[str, int]:
-    """Writes `outfits/_gathered-KEY/` once. Returns the folder's name and how many buckets it has."""
+    """Brings the people together once. Returns the name of what was gathered, and how many buckets it has."""
+    run = context.run
     rows = context.job.pipeline.engine.fragment_rows
     key = fingerprint(["gather", VERSION, rows, digest(people), digest(identities)])
-    name = f"_gathered-{key}"
-    outfits = context.folder("outfits")
-    for other in list_names(outfits):
-        if other.startswith("_gathered-") and other != name:
-            remove(join(outfits, other), recursive=True)
-    folder = join(outfits, name)
-    codes, kept_rows = _identity_codes(context.folder("identities"), identities)
+    name = run.gathered.name(key)
+    run.gathered.keep_only(name)
+    codes, kept_rows = _identity_codes(run.identities, identities)
     buckets = -(-len(codes) // rows)
-    if not exists(join(folder, "_done")):
+    if not run.gathered.is_done(name):
         with tempfile.TemporaryDirectory(prefix="persona-") as scratch:
-            kept = _kept(context, people, identities, codes, rows)
+            kept = _kept(run, people, identities, codes, rows)
             parts = _scatter(kept, kept_rows, buckets, Path(scratch))
             for part in parts:
                 for bucket, table in _sorted_buckets(part):
-                    write_table(join(folder, bucket_name(bucket)), table)
-        write_bytes(join(folder, "_done"), b"")
+                    write_table(run.gathered.bucket(name, bucket), table)
+        run.gathered.finish(name)
     return name, buckets
 
 
-def bucket_name(bucket: int) -> str:
-    """The file of a bucket."""
-    return f"bucket-{bucket:06d}.parquet"
-
-
-def read_bucket(folder: str, bucket: int) -> pa.Table:
-    """The people of a bucket, by identity and person_id."""
-    return read_table(join(folder, bucket_name(bucket)))
-
-
 def read_people(
-    run: str, columns: Sequence[str], only: Collection[str] | None = None
+    folder: str, columns: Sequence[str], only: Collection[str] | None = None
 ) -> dict[str, dict[str, Any]]:
     """{person_id: its columns} of everyone that a run brought together; empty before its phase `outfits`.
 
     only  person_ids that are wanted; None: all
     """
     rows: dict[str, dict[str, Any]] = {}
-    wanted = list(dict.fromkeys(["person_id", *columns]))
-    outfits = join(run, "outfits")
-    for name in list_names(outfits):
-        if name.startswith("_gathered-"):
-            buckets = sum(file.startswith("bucket-") for file in list_names(join(outfits, name)))
-            for bucket in range(buckets):
-                table = read_bucket(join(outfits, name), bucket).select(wanted)
-                if only is not None:
-                    table = table.filter(pc.is_in(table["person_id"], pa.array(only, pa.string())))
-                rows |= {row["person_id"]: row for row in table.to_pylist()}
+    for table in Run(folder).gathered.tables(list(dict.fromkeys(["person_id", *columns]))):
+        if only is not None:
+            table = table.filter(pc.is_in(table["person_id"], pa.array(only, pa.string())))
+        rows |= {row["person_id"]: row for row in table.to_pylist()}
     return rows
 
 
-def _identity_codes(folder: str, identities: list[Fragment]) -> tuple[np.ndarray, int]:
+def _identity_codes(table: PhaseTable, identities: list[Fragment]) -> tuple[np.ndarray, int]:
     """All identities with someone still in as sorted uint64 (16 hex digits each); how many people."""
     found = [np.zeros(0, np.uint64)]
     people = 0
     for fragment in identities:
-        table = read_table(join(folder, fragment.name), ["identity", "verdict"])
-        codes = _codes(table.filter(pa.array(is_kept(table), pa.bool_())))
+        decided = table.read(fragment, ["identity", "verdict"])
+        codes = _codes(decided.filter(pa.array(is_kept(decided), pa.bool_())))
         people += len(codes)
         found.append(np.unique(codes))
     return np.unique(np.concatenate(found)), people
@@ -136,7 +111,7 @@ def _codes(table: pa.Table) -> np.ndarray:
 
 
 def _kept(
-    context: Context,
+    run: Run,
     people: list[Fragment],
     identities: list[Fragment],
     codes: np.ndarray,
@@ -144,14 +119,14 @@ def _kept(
 ) -> Iterator[pa.Table]:
     by_index = {fragment.index: fragment for fragment in identities}
     for fragment in people:
-        decided = read_table(
-            join(context.folder("identities"), by_index[fragment.index].name),
+        decided = run.identities.read(
+            by_index[fragment.index],
             ["source_key", "person_index", "person_id", "identity", "verdict"],
         )
         decided = decided.filter(pa.array(is_kept(decided), pa.bool_()))
         if decided.num_rows == 0:
             continue
-        photos = read_table(join(context.folder("people"), fragment.name), [*_FROM_PHOTO, *_FROM_PEOPLE])
+        photos = run.people.read(fragment, [*_FROM_PHOTO, *_FROM_PEOPLE])
         place = {key: row for row, key in enumerate(photos["source_key"].to_pylist())}
         at = [place[key] for key in decided["source_key"].to_pylist()]
         nth = decided["person_index"].to_pylist()

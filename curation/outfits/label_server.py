@@ -17,12 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import ConfigError, PersonaError, one_line
-from curation.fragments import list_fragments
 from curation.outfits.gather import read_people
 from curation.outfits.judge_pictures import judge_pictures
 from curation.outfits.label_pairs import LABELS, LabelFile, Pair, draw_pairs
-from curation.run_folder import pipeline_of
-from curation.storage import join, read_table
+from curation.run_folder import Run
 from curation.vlm.pictures import COLUMNS
 
 _PAGE = Path(__file__).with_name("label.html")
@@ -37,13 +35,10 @@ class Labelling:
     def __init__(self, run: str, out: str, count: int) -> None:
         if count < 1:
             raise ConfigError(f"--pairs {count}: must be at least 1")
-        _, pipeline = pipeline_of(run)
+        _, pipeline = Run(run).pipeline()
         self._people = read_people(run, ["identity", *COLUMNS])
         asked = [
-            (pair["a"], pair["b"])
-            for fragment in list_fragments(join(run, "outfits"))
-            for row in read_table(join(run, "outfits", fragment.name), ["pairs"]).to_pylist()
-            for pair in row["pairs"] or []
+            (pair["a"], pair["b"]) for row in Run(run).outfits.rows(["pairs"]) for pair in row["pairs"] or []
         ]
         identities = {name: row["identity"] for name, row in self._people.items()}
         self.pairs = draw_pairs(identities, asked, count)

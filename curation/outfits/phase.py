@@ -1,6 +1,6 @@
 """The phase `outfits`: the judge and a strategy turn each identity's photos into groups.
 
-Files: outfits/_gathered-*/ (people by identity), outfits/fragment-* (the barrier, one row an identity).
+Tables of the run: `gathered` (people by identity), `outfits` (one row an identity).
 """
 
 from collections.abc import Sequence
@@ -19,16 +19,16 @@ from curation.fragments import Fragment
 from curation.ledger import DECISIONS, FAILED, Counts, Outcome, rule_people, rule_rows
 from curation.models import Model, used_models
 from curation.outfits.clusters import outfit_clusters
-from curation.outfits.gather import gather, read_bucket
+from curation.outfits.gather import gather
 from curation.outfits.judge import JudgesRegions, PairJudge, PersonRow
 from curation.outfits.paper import paper_protocol
 from curation.outfits.side_by_side import judge_side_by_side
 from curation.outfits.similarity import similarities
 from curation.outfits.strategy import Strategy, Verdicts
+from curation.run_folder import Run
 from curation.settings.outfits import OutfitsSettings, PaperStrategy
 from curation.stage import Stage
 from curation.step import Context, run_step, work_of
-from curation.storage import join
 
 VERSION = 4
 # What the judge was shown, in this order, and what it said.
@@ -178,7 +178,7 @@ STAGES: tuple[type[Declared], ...] = (Outfits, Outfit)
 
 def open_outfits(job: Job) -> Work:
     """Work: a bucket of people becomes a fragment of identities with their groups."""
-    calls = CallCounter(job.calls)
+    run, calls = Run(job.run), CallCounter(job.calls)
     settings = job.pipeline.outfits
     judge = build_backend("judge", settings.judge, job.models)
     if isinstance(judge, JoinsRun):
@@ -187,7 +187,7 @@ def open_outfits(job: Job) -> Work:
     stage = Outfits(settings, judge, job.pipeline.seed, calls, weights)
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
-        people = read_bucket(join(job.run, "outfits", task.source), task.index)
+        people = run.gathered.read(task.source, task.index)
         table = stage(by_identity(people, stage.columns))
         photos = [person for row in table["person_decisions"].to_pylist() for person in row]
         decisions = {Outfits.unit: table["decisions"].to_pylist(), Outfit.unit: photos}

@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from curation.fragments import list_fragments
-from curation.run_folder import pipeline_of
+from curation.run_folder import Run
 from curation.settings import PipelineSettings
-from curation.storage import join, read_table
 from curation.vlm.asking import REGIONS
 
 _COLUMNS = ["identity", "person_ids", "outfits", "merged", "pairs"]
@@ -41,14 +39,14 @@ def outfit_quality(run: str, audit: int = 0, seed: int = 0) -> dict[str, Any]:
 
     Raises ConfigError for a folder that is no run.
     """
-    _, pipeline = pipeline_of(run)
+    _, pipeline = Run(run).pipeline()
     photos = merged = calls = both = flips = closed = violated = 0
     sizes: Counter[int] = Counter()
     suspected: list[dict[str, Any]] = []
     kept: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
-    for fragment in list_fragments(join(run, "outfits")):
-        for row in read_table(join(run, "outfits", fragment.name), _COLUMNS).to_pylist():
+    for table in Run(run).outfits.tables(_COLUMNS):
+        for row in table.to_pylist():
             photos += len(row["person_ids"])
             merged += sum(row["merged"] or [])
             said = _answers(row["pairs"] or [])

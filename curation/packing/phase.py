@@ -20,28 +20,20 @@ from curation.call_counter import CallCounter
 from curation.engine import Job, Task, Work
 from curation.errors import PersonaError, one_line
 from curation.fingerprint import fingerprint
-from curation.fragments import Fragment, digest, list_fragments
+from curation.fragments import Fragment, digest
 from curation.ledger import DECISIONS, Counts, Stamp, failed, kept
-from curation.outfits.gather import read_bucket
 from curation.packing.plan import Pack, PlannedGroup, groups_of, people_of_groups, plan_shards
 from curation.packing.provenance import funnel, telling_settings
 from curation.packing.smaller import smaller
 from curation.people.atr import decode_map
 from curation.people.boxes import whole_box
-from curation.photos.heeded import read_heeded
+from curation.run_folder import Run
+from curation.run_tables import PhaseTable
 from curation.settings import PipelineSettings
 from curation.settings.groups import ShardsSettings
 from curation.sources.photo_bytes import PhotoBytes
 from curation.step import Context, run_step, work_of
-from curation.storage import (
-    exists,
-    join,
-    list_names,
-    read_bytes,
-    read_table,
-    remove,
-    write_bytes,
-)
+from curation.storage import join, list_names, read_table, remove, write_bytes
 from shards.format.atomic_file import AtomicFile
 from shards.format.card import CARD, card_files
 from shards.format.contents import Census
@@ -87,9 +79,9 @@ def config_hash(pipeline: PipelineSettings) -> str:
 def run_shards(context: Context, gathered: str, captions: list[Fragment], title: str) -> None:
     """Runs the phase."""
     pipeline = context.job.pipeline
-    folder = context.folder("shards")
+    run = context.run
     step_hash = fingerprint(["shards", VERSION, pipeline.shards.ruling(), config_hash(pipeline)])
-    planned = list(groups_of(context.folder("captions"), captions, pipeline.outfits.min_photos))
+    planned = list(groups_of(run.captions, captions, pipeline.outfits.min_photos))
     named = {fragment.index: fragment for fragment in captions}
     sources: list[tuple[str, Fragment, dict[str, Any]]] = []
     shard_of: dict[str, str] = {}
@@ -102,7 +94,7 @@ def run_shards(context: Context, gathered: str, captions: list[Fragment], title:
         key = fingerprint([step_hash, gathered, [f.key for f in read.values()], list(groups.values())])
         detail = {
             "gathered": gathered,
-            "captions": {bucket: fragment.name for bucket, fragment in read.items()},
+            "captions": read,
             "groups": groups,
         }
         sources.append((shard_name(number), Fragment(number, key), detail))
@@ -112,41 +104,34 @@ def run_shards(context: Context, gathered: str, captions: list[Fragment], title:
     before = funnel(context.counts)
     key = fingerprint([step_hash, digest(captions), parts_wanted, licences, title, before, _opt_out(context)])
     _forget_parts_without_tar(context, sources)
-    there = {fragment.key for fragment in list_fragments(context.folder("packing"))}
-    whole = _is_whole(context, key) and there == set(parts_wanted)
-    if not whole:
-        remove(context.folder("packing", "whole"))
+    committed = {fragment.key for fragment in run.packing.fragments()}
+    is_packed = run.is_packed(key) and committed == set(parts_wanted)
+    if not is_packed:
+        run.not_packed()
         # Without dataset.json nobody takes a folder that is being rewritten for a dataset.
-        remove(join(folder, "dataset.json"))
+        remove(run.dataset_file)
     parts = run_step(context, "shards", "packing", sources, open_packing, pipeline.shards.resources)
     _count_rejected(context, planned)
-    if not whole:
+    if not is_packed:
         wanted = {name for name, _, _ in sources}
-        for name in list_names(folder):
+        for name in list_names(run.shards):
             if (name.endswith(".tar") and name not in wanted) or name.endswith(".tmp"):
-                remove(join(folder, name))
+                remove(join(run.shards, name))
         _finish(context, parts, captions, planned, shard_of, title)
-        write_bytes(context.folder("packing", "whole"), key.encode())
+        run.packed(key)
 
 
 def _forget_parts_without_tar(context: Context, sources: list[tuple[str, Fragment, Any]]) -> None:
     """A part of the index stands for its tar: where that is gone, it is written again."""
-    there = set(list_names(context.folder("shards")))
+    names = set(list_names(context.run.shards))
     for name, fragment, _ in sources:
-        if name not in there:
-            remove(context.folder("packing", fragment.name))
-
-
-def _is_whole(context: Context, key: str) -> bool:
-    marker = context.folder("packing", "whole")
-    if not exists(marker) or not exists(context.folder("shards", "dataset.json")):
-        return False
-    return read_bytes(marker).decode() == key
+        if name not in names:
+            remove(context.run.packing.path(fragment))
 
 
 def _opt_out(context: Context) -> dict[str, Any] | None:
     """Hash and number of lines of the opt-out list, and how many matched; None where there is no list."""
-    said = read_heeded(context.job.run)
+    said = context.run.opt_out
     return None if said is None else {name: said[name] for name in ("sha256", "lines", "matched")}
 
 
@@ -168,10 +153,10 @@ class _Totals:
     census: Census = field(default_factory=Census)
     errors: dict[str, str] = field(default_factory=dict)
 
-    def stream(self, folder: str, parts: list[Fragment]) -> Iterator[pa.Table]:
+    def stream(self, packing: PhaseTable, parts: list[Fragment]) -> Iterator[pa.Table]:
         """Rows of the index, shard by shard."""
         for part in parts:
-            table = read_table(join(folder, part.name))
+            table = read_table(packing.path(part))
             said = json.loads(table.schema.metadata[_ENTRY])
             self.shards.append(said["entry"])
             self.census.licences.update(said["licences"])
@@ -192,10 +177,10 @@ def _finish(
     title: str,
 ) -> None:
     """Index, ledger of groups, card, dataset.json; the last one makes it a dataset."""
-    folder = context.folder("shards")
+    run = context.run
     totals = _Totals()
-    with IndexWriter(folder) as index:
-        for rows in totals.stream(context.folder("packing"), parts):
+    with IndexWriter(run.shards) as index:
+        for rows in totals.stream(run.packing, parts):
             index.write(rows)
         hashes = index.close()
     _write_groups(context, captions, planned, shard_of, totals.errors)
@@ -215,8 +200,8 @@ def _finish(
         "card": list(CARD),
     }
     for name, data in card_files(title, totals.shards, about).items():
-        write_bytes(join(folder, name), data)
-    write_bytes(join(folder, "dataset.json"), dataset_bytes(totals.shards, about))
+        write_bytes(join(run.shards, name), data)
+    write_bytes(run.dataset_file, dataset_bytes(totals.shards, about))
 
 
 def _write_groups(
@@ -231,11 +216,10 @@ def _write_groups(
     ruled: dict[int, list[PlannedGroup]] = {}
     for group in planned:
         ruled.setdefault(group.bucket, []).append(group)
-    with AtomicFile(context.folder("packing", "groups.parquet")) as file:
+    with AtomicFile(context.run.groups_file) as file:
         with pq.ParquetWriter(file, _GROUPS_SCHEMA, compression="zstd") as writer:
             for fragment in captions:
-                table = read_table(join(context.folder("captions"), fragment.name), columns)
-                people = people_of_groups(table)
+                people = people_of_groups(context.run.captions.read(fragment, columns))
                 rows = []
                 for group in ruled.get(fragment.index, []):
                     error = errors.get(group.key)
@@ -256,15 +240,15 @@ def _write_groups(
 
 def open_packing(job: Job) -> Work:
     """Work: a planned shard becomes a tar and, after it, the part of the index that tells of it."""
-    photos = PhotoBytes(job.pipeline.source)
+    run, photos = Run(job.run), PhotoBytes(job.pipeline.source)
     settings = job.pipeline.shards
     stamp = Stamp(Pack.name, "", job.pipeline.shards.hash())
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
         census, broken, decisions = Census(), [], []
-        folder, number = join(job.run, "shards"), int(task.source.partition(".")[0])
-        with IndexedShard(folder, task.source, number, census) as shard:
-            for key, people in _planned_people(job, task):
+        number = int(task.source.partition(".")[0])
+        with IndexedShard(run.shards, task.source, number, census) as shard:
+            for key, people in _planned_people(run, task):
                 try:
                     members = members_of(build_group(key, people, photos, settings))
                 except PersonaError:
@@ -287,13 +271,12 @@ def open_packing(job: Job) -> Work:
     return work_of(transform, CallCounter(job.calls))
 
 
-def _planned_people(job: Job, task: Task) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def _planned_people(run: Run, task: Task) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """(group key, its people with their captions) of a shard, in order; one bucket at a time."""
     columns = ["group", "person_id", "photo_caption", "diversity", "verdict"]
     for bucket, keys in task.detail["groups"].items():
-        path = join(job.run, "captions", task.detail["captions"][bucket])
-        captions = people_of_groups(read_table(path, columns))
-        people = read_bucket(join(job.run, "outfits", task.detail["gathered"]), bucket)
+        captions = people_of_groups(run.captions.read(task.detail["captions"][bucket], columns))
+        people = run.gathered.read(task.detail["gathered"], bucket)
         place = {person_id: row for row, person_id in enumerate(people["person_id"].to_pylist())}
         for key in keys:
             rows = people.take([place[person_id] for person_id in captions[key]]).to_pylist()

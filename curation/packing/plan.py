@@ -10,8 +10,8 @@ import pyarrow as pa
 from curation.declared import Declared, Reason, Threshold
 from curation.fragments import Fragment
 from curation.ledger import ERROR, FAILED, Outcome, at_least, at_most, failed, is_kept, judged, kept
+from curation.run_tables import PhaseTable
 from curation.settings.groups import ShardsSettings
-from curation.storage import join, read_table
 from shards.format.sample import MAX_PHOTOS
 
 KEPT_GROUP = kept()  # one object for all of them: there are a hundred thousand
@@ -55,10 +55,10 @@ class PlannedShard:
     n_bytes: int = 0
 
 
-def groups_of(folder: str, captions: list[Fragment], min_photos: int) -> Iterator[PlannedGroup]:
+def groups_of(table: PhaseTable, captions: list[Fragment], min_photos: int) -> Iterator[PlannedGroup]:
     """All groups by key. One whose captions leave too few photos is rejected."""
     for fragment in captions:
-        people = read_table(join(folder, fragment.name), ["group", "n_bytes", "verdict"])
+        people = table.read(fragment, ["group", "n_bytes", "verdict"])
         sizes: dict[str, list[int]] = {}
         unknown: Counter[str] = Counter()
         for row, still_in in zip(people.to_pylist(), is_kept(people), strict=True):

@@ -1,7 +1,7 @@
 """Stage `age`: how likely each person is a minor. The vote counts for the whole identity, not for a photo.
 
 Nobody is rejected here: one photo of a minor that a classifier takes for an adult would slip through. The
-phase `identities` drops every person one of whose photos votes (curation/identities/minors.py).
+phase `identities` drops every person one of whose photos votes (curation/identities/phase.py).
 """
 
 from collections.abc import Sequence

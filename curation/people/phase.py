@@ -1,6 +1,6 @@
 """The phase `people`: all its stages fused over a fragment; each photo is decoded once.
 
-Files: people/fragment-* (the barrier), people/_measured/ (what each model said, by its own hash).
+Tables of the run: `people` (one row a photo), and what each model measured, by its own hash.
 """
 
 import pyarrow as pa
@@ -17,10 +17,11 @@ from curation.people.chain import ChainContext, ChainStage
 from curation.people.stages import STAGES, people_stages
 from curation.photos.decoder_process import decoder_of
 from curation.photos.pixels import Pixels
+from curation.run_folder import Run
 from curation.stage import Measurements, run_chain
 from curation.stage_clock import StageClock
 from curation.step import Context, run_step, work_of
-from curation.storage import join, read_table
+from curation.storage import read_table
 
 VERSION = 1
 
@@ -31,12 +32,11 @@ def run_people(context: Context, photos: list[Fragment]) -> list[Fragment]:
     weights = {name: model.sha256 for name, model in used_models(people, context.job.models).items()}
     versions = {stage.name: stage.version for stage in STAGES if issubclass(stage, ChainStage)}
     step_hash = fingerprint(["people", VERSION, versions, people.ruling(), weights])
-    folder = context.folder("photos")
     return run_step(
         context,
         "people",
         "people",
-        [(join(folder, f.name), f.after(step_hash), {}) for f in photos],
+        [(context.run.photos.path(f), f.after(step_hash), {}) for f in photos],
         open_people,
         people.resources,
     )
@@ -48,7 +48,7 @@ def open_people(job: Job) -> Work:
     pixels = Pixels(job.pipeline.source, decoder_of(job.pipeline.photos.decoder))
     chain = ChainContext(pixels, calls, job.pipeline.people.measure, job.models)
     stages = people_stages(job.pipeline.people, chain)
-    measurements = Measurements(join(job.run, "people"), stages)
+    measurements = Measurements(Run(job.run).measured("people"), stages)
     clock = StageClock()
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:

@@ -5,7 +5,6 @@ its lines matched. It keeps the numbers of the others, never what they say: they
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +13,11 @@ from curation.forgetting.tombstones import stores_of
 from curation.fragments import Fragment, about
 from curation.ledger import is_kept
 from curation.photos.opt_out import OPTED_OUT, OptOuts
+from curation.run_tables import PhaseTable
 from curation.settings.photos import ScreenSettings
-from curation.storage import exists, join, read_bytes, read_table, write_bytes
+from curation.storage import read_bytes, read_table
 
-FILE = "_opt_out.json"  # in photos/, which stays a dataset of Parquet files: readers pass over _
 _TOLD = 10_000  # numbers of lines that are kept
-_SHOWN = 5  # … and that are printed
 _COLUMNS = ("source_key", "file_name", *ADDRESSES, "photo_id", "phash", "verdict")
 
 
@@ -45,8 +43,8 @@ class Heeded:
         }
 
 
-def heed(folder: str, fragments: list[Fragment], settings: ScreenSettings) -> Heeded | None:
-    """Counts the lines that named a photo; None where there is no list. `folder` holds screened photos.
+def heed(screened: PhaseTable, fragments: list[Fragment], settings: ScreenSettings) -> Heeded | None:
+    """Counts the lines that named a photo; None where there is no list.
 
     Photos that could not be read count too: they are there.
     """
@@ -55,7 +53,7 @@ def heed(folder: str, fragments: list[Fragment], settings: ScreenSettings) -> He
     listed = OptOuts(settings)
     matched: set[int] = set()
     for fragment in fragments if listed else []:
-        path = join(folder, fragment.name)
+        path = screened.path(fragment)
         if _may_hold_some(about(path)["counts"]):
             table = read_table(path, list(_COLUMNS))
             for row, went_on in zip(table.to_pylist(), is_kept(table), strict=True):
@@ -73,37 +71,7 @@ def _may_hold_some(counts: dict[str, Any]) -> bool:
     return bool(opted_out or read.get("failed", 0) or read.get("rejected", 0))
 
 
-def write_heeded(run: str, heeded: Heeded | None) -> None:
-    """Keeps it in the run folder."""
-    said = None if heeded is None else heeded.to_json()
-    write_bytes(join(run, "photos", FILE), json.dumps(said).encode())
-
-
-def read_heeded(run: str) -> dict[str, Any] | None:
-    """What `write_heeded` kept; None where the run has no list, or has not come so far."""
-    path = join(run, "photos", FILE)
-    return json.loads(read_bytes(path)) if exists(path) else None
-
-
 def obeyed_tombstones(run: str, settings: ScreenSettings) -> list[dict[str, Any]]:
     """{store, lines} of each store of the forgotten that a run obeys, also of those that are empty."""
     stores = stores_of(run, settings.forgotten)
     return [{"store": store.folder, "lines": len(store.read())} for store in stores]
-
-
-def tombstone_lines(stores: list[dict[str, Any]]) -> list[str]:
-    """For people: which tombstones are obeyed, or that there are none."""
-    lines = [f"forgotten: {s['lines']} tombstones of {s['store']} obeyed" for s in stores if s["lines"]]
-    places = ", ".join(store["store"] for store in stores)
-    return lines or ([f"forgotten: no tombstones in {places}"] if places else [])
-
-
-def heeded_lines(said: dict[str, Any] | None) -> list[str]:
-    """For people: the counts, and which lines of their list matched nothing."""
-    if said is None:
-        return []
-    lines = [f"opt-out list: {said['lines']} lines, {said['matched']} matched"]
-    missed = said["missed"][:_SHOWN]
-    lines += [f"  line {entry['line']} ({entry['kind']}) matched nothing" for entry in missed]
-    more = said["lines"] - said["matched"] - len(missed)
-    return [*lines, f"  {more} more matched nothing: photos/{FILE} has their numbers"] if more else lines

@@ -1,7 +1,7 @@
 """The phase `photos`: list the collection, read and screen each file, find copies, rule.
 
-Files: source/UNIT.parquet (the listing), photos/_screened/ (read and screened), photos/_copies-*
-(who copies whom), photos/fragment-* (the barrier).
+Tables of the run: `listings` (the rows of the collection), `screened` (read and screened), `copies` (who
+copies whom), `photos` (one row a photo).
 """
 
 import hashlib
@@ -27,10 +27,11 @@ from curation.measured_on import PLACE, place_name
 from curation.photos.copies import Copies
 from curation.photos.decoder_process import decoder_of
 from curation.photos.duplicates import EXACT, find_copies
-from curation.photos.heeded import heed, write_heeded
+from curation.photos.heeded import heed
 from curation.photos.read import Read, without_telling
-from curation.photos.sample import FOLDER as SAMPLE
 from curation.photos.screen import Screen
+from curation.run_folder import Run
+from curation.run_tables import PhaseTable
 from curation.settings.base import Resources
 from curation.settings.photos import DuplicateSettings
 from curation.sources.photo_bytes import PhotoBytes
@@ -39,18 +40,7 @@ from curation.sources.units import Unit, list_units, pattern_lines, unit_rows
 from curation.stage import Measurements, Stage, run_chain
 from curation.stage_clock import StageClock
 from curation.step import Context, run_step, work_of
-from curation.storage import (
-    exists,
-    filesystem,
-    is_local,
-    join,
-    list_names,
-    read_bytes,
-    read_table,
-    remove,
-    write_bytes,
-    write_table,
-)
+from curation.storage import is_local, read_bytes, read_table, write_bytes
 
 VERSION = 3
 STAGES: tuple[type[Declared], ...] = (Read, Screen, Copies)
@@ -74,7 +64,7 @@ def run_photos(context: Context) -> list[Fragment]:
     if context.sample is not None:
         rows = pipeline.engine.fragment_rows
         units = len(list_units(pipeline.source))
-        listed = context.sample.draw(listed, units, rows, context.folder(SAMPLE))
+        listed = context.sample.draw(listed, units, rows, context.run)
     source = pipeline.source
     reads: list[object] = [source.image_column, source.uri_column]
     reads += [source.allow_urls, source.allow_private, source.allow_outside]
@@ -102,16 +92,15 @@ def run_photos(context: Context) -> list[Fragment]:
         resources,
     )
     if context.sample is None:  # a sample has other photos than those that a line may name
-        heeded = heed(context.folder("photos", "_screened"), screened, pipeline.photos.screen)
-        write_heeded(context.job.run, heeded)
+        heeded = heed(context.run.screened, screened, pipeline.photos.screen)
+        context.run.opt_out = None if heeded is None else heeded.to_json()
     copies = _find_copies(context, screened)
-    decided_hash = fingerprint(["photos", VERSION, pipeline.photos.ruling(), copies])
-    folder = context.folder("photos", "_screened")
+    decided_hash = fingerprint(["photos", VERSION, pipeline.photos.ruling(), context.run.copies.name(copies)])
     return run_step(
         context,
         "photos: copies",
         "photos",
-        [(join(folder, f.name), f.after(decided_hash), {"copies": copies}) for f in screened],
+        [(context.run.screened.path(f), f.after(decided_hash), {"copies": copies}) for f in screened],
         open_copies,
         resources,
     )
@@ -140,24 +129,18 @@ def _list(context: Context, resources: Resources) -> list[tuple[str, int, str]]:
         context.progress.say(line)
     if context.sample is not None:
         units = context.sample.units(units)
-    folder = context.folder("source")
+    listings = context.run.listings
     keys = [fingerprint([u.uri, u.label, u.version, settings]) for u in units]
-    expected = {f"{key}.parquet" for key in keys}
-    present = set()
-    for name in list_names(folder):
-        if name in expected:
-            present.add(name)
-        else:
-            remove(join(folder, name))
+    present = listings.keep_only(keys)
     tasks = [
         Task(
             index,
             unit.uri,
-            join(folder, f"{key}.parquet"),
+            listings.path(key),
             vars(unit),
         )
         for index, (unit, key) in enumerate(zip(units, keys, strict=True))
-        if f"{key}.parquet" not in present
+        if key not in present
     ]
     context.progress.begin("photos: list", len(units), len(units) - len(tasks), Counts())
     began, rows = time.monotonic(), 0
@@ -168,7 +151,7 @@ def _list(context: Context, resources: Resources) -> list[tuple[str, int, str]]:
     context.rates["source"] = {"rows_this_time": rows, "seconds": round(time.monotonic() - began, 3)}
     listed = []
     for key in keys:
-        path = join(folder, f"{key}.parquet")
+        path = listings.path(key)
         for group, rows_key in enumerate(_group_keys(path)):
             listed.append((path, group, rows_key))
     if not listed:
@@ -220,7 +203,7 @@ def open_screened(job: Job) -> Work:
     decoder = decoder_of(job.pipeline.photos.decoder)
     read = Read(screen, source, PhotoBytes(source), calls, stones, ruled.opt_outs, decoder)
     stages: list[Stage] = [read, ruled]
-    measurements = Measurements(join(job.run, "photos"), stages)
+    measurements = Measurements(Run(job.run).measured("photos"), stages)
     clock = StageClock()
     wishes = _wishes(job, stones)
 
@@ -246,25 +229,21 @@ def open_screened(job: Job) -> Work:
 
 
 def _find_copies(context: Context, screened: list[Fragment]) -> str:
-    """Writes who copies whom, once for these photos and settings. Returns the file's name."""
-    settings = context.job.pipeline.photos.duplicates
-    name = f"_copies-{fingerprint([VERSION, settings.ruling(), digest(screened)])}.parquet"
-    folder = context.folder("photos")
-    for other in list_names(folder):
-        if other.startswith("_copies-") and other != name:
-            remove(join(folder, other))
-    path = join(folder, name)
-    if not exists(path):
-        _write_copies(context.folder("photos", "_screened"), screened, settings, path)
-    return name
+    """Writes who copies whom, once for these photos and settings. Returns the key of that table."""
+    settings, run = context.job.pipeline.photos.duplicates, context.run
+    key = fingerprint([VERSION, settings.ruling(), digest(screened)])
+    run.copies.keep_only(key)
+    if not run.copies.has(key):
+        run.copies.write(key, _copies_of(run.screened, screened, settings), row_group_rows=4096)
+    return key
 
 
-def _write_copies(folder: str, screened: list[Fragment], settings: DuplicateSettings, target: str) -> None:
-    """Holds about 70 bytes a photo: never a caption, a key or a decision."""
+def _copies_of(photos: PhaseTable, screened: list[Fragment], settings: DuplicateSettings) -> pa.Table:
+    """A row a copy (`_COPIES_SCHEMA`). Holds about 70 bytes a photo: never a caption, a key or a decision."""
     parts: list[dict[str, np.ndarray]] = []
     columns = ["photo_id", "phash", "width", "height", "n_bytes", "verdict"]
     for fragment in screened:
-        table = read_table(join(folder, fragment.name), columns)
+        table = photos.read(fragment, columns)
         rows = np.flatnonzero(is_kept(table))
         table = table.take(rows).combine_chunks()
         ids = b"".join(bytes.fromhex(photo_id) for photo_id in table["photo_id"].to_pylist())
@@ -289,7 +268,7 @@ def _write_copies(folder: str, screened: list[Fragment], settings: DuplicateSett
     )
     rows = np.flatnonzero(copies.kind)
     originals = copies.original[rows]
-    keys = _keys_of(folder, screened, whole["fragment"][originals], whole["row"][originals])
+    keys = _keys_of(photos, screened, whole["fragment"][originals], whole["row"][originals])
     table = pa.table(
         {
             "fragment": whole["fragment"][rows],
@@ -301,16 +280,17 @@ def _write_copies(folder: str, screened: list[Fragment], settings: DuplicateSett
         },
         schema=_COPIES_SCHEMA,
     )
-    table = table.sort_by([("fragment", "ascending"), ("row", "ascending")])
-    write_table(target, table, row_group_rows=4096)
+    return table.sort_by([("fragment", "ascending"), ("row", "ascending")])
 
 
-def _keys_of(folder: str, screened: list[Fragment], fragments: np.ndarray, rows: np.ndarray) -> list[str]:
+def _keys_of(
+    photos: PhaseTable, screened: list[Fragment], fragments: np.ndarray, rows: np.ndarray
+) -> list[str]:
     """source_keys of photos by place; reads each fragment once."""
     keys = [""] * len(rows)
-    names = {fragment.index: fragment.name for fragment in screened}
+    by_index = {fragment.index: fragment for fragment in screened}
     for index in np.unique(fragments).tolist():
-        column = read_table(join(folder, names[index]), ["source_key"])["source_key"]
+        column = photos.read(by_index[index], ["source_key"])["source_key"]
         for position in np.flatnonzero(fragments == index).tolist():
             keys[position] = column[int(rows[position])].as_py()
     return keys
@@ -323,9 +303,8 @@ def open_copies(job: Job) -> Work:
 
     def transform(task: Task) -> tuple[pa.Table, Counts]:
         table = read_table(task.source)
-        fs, path = filesystem(join(job.run, "photos", task.detail["copies"]))
-        copies = pq.read_table(path, filesystem=fs, filters=[("fragment", "=", task.index)])
-        of: dict[int, dict[str, Any]] = {copy["row"]: copy for copy in copies.to_pylist()}
+        copies = Run(job.run).copies.rows_of(task.detail["copies"], task.index)
+        of: dict[int, dict[str, Any]] = {copy["row"]: copy for copy in copies}
         none = {"original_id": None, "original_key": None, "exact": None, "bits": None}
         found = [of.get(row, none) for row in range(table.num_rows)]
         for name, key, kind in (

@@ -4,7 +4,6 @@ Photos are drawn without replacement, from every listed unit its share. Of a col
 is listed, drawn at random; the number of photos in the others is then an estimate.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -12,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 
 from curation.fingerprint import fingerprint, fingerprint_rows
+from curation.run_folder import Run
 from curation.sources.units import Unit
-from curation.storage import join, parquet_footer, read_table, write_bytes, write_table
+from curation.storage import parquet_footer, read_table, write_table
 
 MOST_UNITS = 64  # listed
 _LEAST_ROWS = 16  # of a fragment, so that models still see batches
-FOLDER, RECORD = "sample", "sample.json"  # of a run folder: the listing, and what was drawn
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,9 @@ class Sample:
         return [units[place] for place in sorted(chosen.tolist())]
 
     def draw(
-        self, listed: Sequence[tuple[str, int, str]], units: int, fragment_rows: int, folder: str
+        self, listed: Sequence[tuple[str, int, str]], units: int, fragment_rows: int, run: Run
     ) -> list[tuple[str, int, str]]:
-        """Writes the drawn rows of the listings (file, row group, key) as one listing below `folder`.
+        """Writes the drawn rows of the listings (file, row group, key) as the run's one listing of a sample.
 
         Every worker finds at least two fragments where the sample is large enough, none of more than
         `fragment_rows`. `units` is how many the collection has. Returns the new listing.
@@ -52,11 +51,11 @@ class Sample:
             tables.append(read_table(path).take(pa.array(places)))
         table = pa.concat_tables(tables).combine_chunks()
         key = fingerprint([asdict(self), [key for _, _, key in listed], fragment_rows])
-        target = join(folder, f"{key}.parquet")
+        target = run.sample.path(key)
         rows = min(fragment_rows, max(_LEAST_ROWS, -(-table.num_rows // (2 * self.workers))))
         write_table(target, table, row_group_rows=rows)
         sampled = Sampled(table.num_rows, sum(counts), counts, units)
-        write_bytes(join(folder, RECORD), json.dumps(asdict(sampled)).encode())
+        run.drawn = asdict(sampled)
         parts = [table.slice(start, rows) for start in range(0, table.num_rows, rows)]
         return [
             (target, group, fingerprint_rows(tuple(row.values()) for row in part.to_pylist()))

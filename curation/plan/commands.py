@@ -61,18 +61,18 @@ def _plan(options: argparse.Namespace, start: Start) -> int:
 
 def _made(options: argparse.Namespace, folder: str, start: Start) -> dict[str, Any]:
     """Runs the sample and writes the plan; an older sample in the folder is removed first."""
+    from curation.curate import curate
     from curation.errors import ConfigError
     from curation.photos.sample import Sample
     from curation.pipeline_file import load_pipeline
     from curation.plan.machines import read_table
     from curation.plan.write import write_plan
-    from curation.run import curate
-    from curation.run_folder import is_sample
-    from curation.storage import exists, join, list_names, remove
+    from curation.run_folder import Run
+    from curation.storage import list_names, remove
 
     pipeline = load_pipeline(options.config, options.pipeline, options.overrides)
     table = read_table(options.machines)
-    if list_names(folder) and not (exists(join(folder, "run.yaml")) and is_sample(folder)):
+    if list_names(folder) and not (Run(folder).exists() and Run(folder).is_sample()):
         raise ConfigError(f"--out {folder}: holds something that is no plan; give an empty or new folder")
     job, engine = start(folder, pipeline, options)
     try:

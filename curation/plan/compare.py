@@ -1,22 +1,20 @@
 """A plan beside the run that it was made for: what was expected, what came, whether it lay in the bounds."""
 
-import json
 from typing import Any
 
 from curation.errors import ConfigError
 from curation.ledger import KEPT
 from curation.plan.storage_budget import bytes_of
-from curation.plan.write import PLAN, SCHEMA
-from curation.run_folder import is_sample, require_run
+from curation.plan.write import SCHEMA
+from curation.run_folder import Run
 from curation.status import read_status
-from curation.storage import exists, join, read_bytes, read_table
 
 
 def read_plan(folder: str) -> dict[str, Any]:
     """The plan.json of a folder. Raises ConfigError where there is none."""
-    if not exists(join(folder, PLAN)):
-        raise ConfigError(f"{folder}: holds no plan (no {PLAN}); make one with `persona plan PIPELINE`")
-    plan = dict(json.loads(read_bytes(join(folder, PLAN))))
+    plan = Run(folder).plan
+    if plan is None:
+        raise ConfigError(f"{folder}: holds no plan; make one with `persona plan PIPELINE`")
     if plan.get("schema") != SCHEMA:
         raise ConfigError(f"{folder}: its plan was written by another version; make it anew")
     return plan
@@ -29,11 +27,11 @@ def compare(plan: dict[str, Any], run: str) -> dict[str, Any]:
     start: a step that it did not do whole has no `real`. `worst_count_off` is the largest of `counts`.
     Raises ConfigError for no run, or one that is not finished.
     """
-    require_run(run)
+    Run(run).require()
     status = read_status(run)
     if status["state"] != "finished":
         raise ConfigError(f"{run}: is not finished ({status['state']}); there is nothing to compare with")
-    if is_sample(run):
+    if Run(run).is_sample():
         raise ConfigError(f"{run}: is itself the sample of a plan; give the run of the collection")
     real = {entry["stage"]: entry for entry in status["stages"]}
     counts = [
@@ -43,7 +41,7 @@ def compare(plan: dict[str, Any], run: str) -> dict[str, Any]:
         _row("groups", plan["groups"], status["groups"]),
         _row("photos_kept", plan["photos_kept"], status["photos"]),
         _row("pairs", plan["pairs"], _pairs(run)),
-        _row("bytes of shards/", plan["bytes"]["shards"], bytes_of(join(run, "shards"))),
+        _row("bytes of shards/", plan["bytes"]["shards"], bytes_of(Run(run).shards)),
     ]
     stages = [
         _row(f"{entry['stage']} kept", entry["kept"], real[entry["stage"]]["kept"])
@@ -88,9 +86,9 @@ def _row(name: str, expected: dict[str, float], real: float | None) -> dict[str,
 
 def _pairs(run: str) -> int:
     """Of photos in packed groups."""
-    path = join(run, "packing", "groups.parquet")
-    groups = read_table(path, ["person_ids", "verdict"]).to_pylist()
-    sizes = [len(row["person_ids"]) for row in groups if row["verdict"] == KEPT]
+    groups = Run(run).groups(["person_ids", "verdict"])
+    rows = [] if groups is None else groups.to_pylist()
+    sizes = [len(row["person_ids"]) for row in rows if row["verdict"] == KEPT]
     return sum(size * (size - 1) // 2 for size in sizes)
 
 

@@ -1,13 +1,11 @@
 """What the finished run of a sample has seen: every photo's way through the stages, every person's photos."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from curation.fragments import list_fragments
 from curation.identities.phase import Identity
 from curation.ledger import KEPT
 from curation.outfits.quality import questions_asked
@@ -15,9 +13,8 @@ from curation.photos.copies import Copies
 from curation.photos.read import Read
 from curation.photos.screen import Screen
 from curation.plan.outfit_yield import JudgedPerson
-from curation.run_folder import pipeline_of
+from curation.run_folder import Run
 from curation.settings import PipelineSettings
-from curation.storage import join, read_table
 
 BEFORE_COPIES = (Read.name, Screen.name, Copies.name)
 VERDICTS = ("kept", "rejected", "failed")
@@ -52,7 +49,7 @@ def read_sample_run(run: str, min_photos: int) -> SampleRun:
     screened: list[bool] = []
     originals: Counter[str] = Counter()
     columns = ["source_key", "photo_id", "copy_of", "decisions", "person_decisions"]
-    for row in _rows(run, "people", columns):
+    for row in Run(run).people.rows(columns):
         at = place[row["source_key"]] = len(place)
         decisions = [*row["decisions"], *(d for p in row["person_decisions"] or [] for d in p)]
         for decision in decisions:
@@ -61,13 +58,13 @@ def read_sample_run(run: str, min_photos: int) -> SampleRun:
         screened.append(last.get(Copies.name) == KEPT)
         if Copies.name in last:
             originals[row["copy_of"] or row["photo_id"]] += 1
-    for row in _rows(run, "identities", ["source_key", "decisions"]):
+    for row in Run(run).identities.rows(["source_key", "decisions"]):
         for decision in row["decisions"]:
             if decision["stage"] == Identity.name:
                 way = (Identity.name, decision["verdict"])
                 ways.setdefault(way, Counter())[place[row["source_key"]]] += 1
-    _, pipeline = pipeline_of(run)
-    outfits = _rows(run, "outfits", ["person_ids", "outfits", "pairs"])
+    _, pipeline = Run(run).pipeline()
+    outfits = Run(run).outfits.rows(["person_ids", "outfits", "pairs"])
     return SampleRun(
         photos=len(place),
         passed=np.array(screened, bool),
@@ -86,7 +83,7 @@ def _judged(row: dict[str, Any], pipeline: PipelineSettings) -> JudgedPerson:
 
 def _selected(run: str) -> Counter[str]:
     """{group: photos of it that were selected and have a caption}."""
-    rows = _rows(run, "captions", ["group", "verdict"])
+    rows = Run(run).captions.rows(["group", "verdict"])
     return Counter(row["group"] for row in rows if row["verdict"] == KEPT)
 
 
@@ -94,9 +91,3 @@ def _spread(counted: Counter[int], photos: int) -> np.ndarray:
     values = np.zeros(photos)
     values[list(counted)] = list(counted.values())
     return values
-
-
-def _rows(run: str, folder: str, columns: list[str]) -> Iterator[dict[str, Any]]:
-    place = join(run, folder)
-    for fragment in list_fragments(place):
-        yield from read_table(join(place, fragment.name), columns).to_pylist()

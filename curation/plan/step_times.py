@@ -15,11 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from curation.fragments import about, list_fragments
 from curation.funnel import main_stage
-from curation.run import PHASES
+from curation.run_folder import PHASES, Run
 from curation.stage_clock import StageTime
-from curation.storage import join
 
 FILES = "files"  # of a fragment: what no stage accounts for
 
@@ -57,8 +55,7 @@ def measured_steps(run: str, summary: dict[str, Any]) -> list[MeasuredStep]:
     steps = []
     for phase, folders in PHASES.items():
         for folder in folders:
-            place = join(run, *folder.split("/"))
-            said = [about(join(place, fragment.name)) for fragment in list_fragments(place)]
+            said = Run(run).table(folder).about()
             rates = summary["rates"][folder]
             steps.append(_measured(phase, folder, said, rates))
     return steps

@@ -10,11 +10,11 @@ import numpy as np
 
 from curation.plan.counts import Counts
 from curation.plan.sample_run import SampleRun
-from curation.storage import filesystem, join
+from curation.run_folder import Run
+from curation.storage import filesystem
 
 _MEASURING = 6  # stages that remember what they measured, in a file for each fragment: read to appearance
 _ANSWERS = 256  # of a file
-FOLDERS = ("source", "photos", "people", "identities", "outfits", "captions", "packing", "shards")
 
 
 def bytes_of(folder: str) -> int:
@@ -41,8 +41,8 @@ def expect_bytes(run: str, sample: SampleRun, counts: Counts) -> dict[str, np.nd
         "packing": kept,
         "shards": kept,
     }
-    ones = np.ones(len(counts.passed))
-    return {name: bytes_of(join(run, name)) * growth * ones for name, growth in grows.items()}
+    folders, ones = Run(run).sizes(), np.ones(len(counts.passed))
+    return {name: bytes_of(folders[name]) * growth * ones for name, growth in grows.items()}
 
 
 def expect_requests(counts: Counts, fragments: int, later: int, shards: int) -> dict[str, np.ndarray]:

@@ -1,6 +1,5 @@
 """Makes a plan of a sample's run: counts, hours, bytes, prices, each with its bounds; as one JSON object."""
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,17 +10,16 @@ from curation.engine import Engine
 from curation.outfits.phase import Outfit, Outfits
 from curation.packing.plan import Pack
 from curation.packing.select import Select
-from curation.photos.sample import FOLDER, RECORD, Sampled
+from curation.photos.sample import Sampled
 from curation.plan.counts import Counts, expect_counts
 from curation.plan.expected import DRAWS, Expected
 from curation.plan.machines import MachineTable, plan_machine
 from curation.plan.sample_run import VERDICTS, SampleRun, read_sample_run
 from curation.plan.step_times import FILES, ExpectedStep, MeasuredStep, expect_step, measured_steps
 from curation.plan.storage_budget import expect_bytes, expect_requests, to_price
+from curation.run_folder import Run
 from curation.settings import PipelineSettings
-from curation.storage import join, read_bytes, write_bytes
 
-PLAN = "plan.json"
 SCHEMA = 1
 
 
@@ -34,7 +32,7 @@ def write_plan(
     seed: int,
 ) -> dict[str, Any]:
     """Writes RUN/plan.json of a sample that was run to its end, and returns it."""
-    sampled = Sampled(**json.loads(read_bytes(join(run, FOLDER, RECORD))))
+    sampled = Sampled(**(Run(run).drawn or {}))
     sample = read_sample_run(run, pipeline.outfits.min_photos)
     counts = expect_counts(sample, sampled.collection, pipeline.outfits, DRAWS, seed)
     measured = measured_steps(run, summary)
@@ -90,7 +88,7 @@ def write_plan(
             for name, machine in table.machines.items()
         ],
     }
-    write_bytes(join(run, PLAN), (json.dumps(plan, indent=1, ensure_ascii=False) + "\n").encode())
+    Run(run).plan = plan
     return plan
 
 

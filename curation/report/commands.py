@@ -57,14 +57,13 @@ def _report(options: argparse.Namespace) -> int:
     from curation.errors import ConfigError
     from curation.report.sweep import sweep_lines
     from curation.report.write import write_report
-    from curation.run_folder import run_at
-    from curation.storage import join
+    from curation.run_folder import Run, run_at
 
     if options.thumbnails < 0:
         raise ConfigError("--thumbnails: must be 0 or more")
     began = time.monotonic()
     run = absolute_path(run_at(options.folder))
-    out = absolute_path(options.out) if options.out else join(run, "report")
+    out = absolute_path(options.out) if options.out else Run(run).report
     found = write_report(run, out, options.truth, options.sweep, options.thumbnails)
     if options.json:
         print(json.dumps(asdict(found)))

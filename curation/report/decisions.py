@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from curation.columns import list_array
 from curation.ledger import FAILED, KEPT, REJECTED
-from curation.report.fragment_rows import list_array
 
 VERDICTS = (KEPT, REJECTED, FAILED)
 _NUMBER = {verdict: number for number, verdict in enumerate(VERDICTS)}

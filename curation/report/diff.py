@@ -12,7 +12,7 @@ from curation.report.decisions import Words, reason_of, stage_of, verdict_of
 from curation.report.exclusions import excluded_photos
 from curation.report.later_phases import read_later
 from curation.report.subjects import read_rows
-from curation.run_folder import pipeline_of
+from curation.run_folder import Run
 from curation.settings import PipelineSettings
 from curation.status import read_status
 
@@ -31,7 +31,7 @@ def diff_runs(a: str, b: str) -> dict[str, Any]:
 
     Opted-out photos are in neither. Raises ConfigError where one is no run.
     """
-    settings = [_flat(pipeline_of(run)[1].ruling()) for run in (a, b)]
+    settings = [_flat(Run(run).pipeline()[1].ruling()) for run in (a, b)]
     keys = sorted(set(settings[0]) | set(settings[1]))
     changed = {key: [found.get(key) for found in settings] for key in keys}
     states = [read_status(run) for run in (a, b)]
@@ -72,7 +72,7 @@ def _counts(entry: dict[str, Any]) -> dict[str, int]:
 
 def _endings(run: str) -> dict[str, str]:
     """{person_id, or photo_id, or source_key: where it ended}."""
-    pipeline: PipelineSettings = pipeline_of(run)[1]
+    pipeline: PipelineSettings = Run(run).pipeline()[1]
     excluded = excluded_photos(run, pipeline)
     words = Words()
     later = read_later(run, words, excluded)

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curation.columns import list_array
 from curation.forgetting.address import COLUMNS
 from curation.photos.opt_out import OptOuts
-from curation.report.fragment_rows import list_array, photos_folder, tables
-from curation.run_folder import read_json
+from curation.run_folder import Run
 from curation.settings import PipelineSettings
 from curation.storage import join, read_bytes
 from shards.format.dataset_tombstones import DatasetTombstones
@@ -31,9 +31,8 @@ def excluded_photos(run: str, pipeline: PipelineSettings) -> frozenset[str]:
     found: set[str] = set()
     copies: list[tuple[str, str]] = []
     asks = bool(listed) or len(forgotten) > 0
-    folder = photos_folder(run)
     names = ["source_key", "file_name", *COLUMNS]
-    for table in tables(run, folder, ["photo_id", "phash", "copy_of", "decisions", *names]):
+    for table in Run(run).photos_so_far().tables(["photo_id", "phash", "copy_of", "decisions", *names]):
         found.update(_ruled_out(table))
         if "copy_of" in table.column_names:
             pairs = table.select(["photo_id", "copy_of"]).filter(pc.is_valid(table["copy_of"])).to_pylist()
@@ -59,18 +58,20 @@ def _ruled_out(table: pa.Table) -> Iterator[str]:
 
 
 def _forgotten(run: str) -> DatasetTombstones:
-    shards = join(run, "shards")
-    said = (read_json(shards, "dataset.json") or {}).get("tombstones")
+    said = (Run(run).dataset or {}).get("tombstones")
     if not isinstance(said, dict):
         return DatasetTombstones()
-    lines = read_bytes(join(shards, str(said["name"]))).decode().splitlines()
+    lines = read_bytes(join(Run(run).shards, str(said["name"]))).decode().splitlines()
     return DatasetTombstones(line for line in lines if line and not line.startswith("#"))
 
 
 def _of_forgotten_people(run: str, forgotten: DatasetTombstones) -> Iterator[str]:
-    for folder, kind, column in (("identities", "identity", "identity"), ("captions", "key", "group")):
+    for people, kind, column in (
+        (Run(run).identities, "identity", "identity"),
+        (Run(run).captions, "key", "group"),
+    ):
         known: dict[str, bool] = {}
-        for table in tables(run, folder, ["person_id", column]):
+        for table in people.tables(["person_id", column]):
             for row in table.filter(pc.is_valid(table[column])).to_pylist():
                 name = row[column]
                 if name not in known:

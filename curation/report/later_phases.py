@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from curation.columns import list_array
 from curation.ledger import KEPT
 from curation.report.decisions import Short, Words, short_decisions
-from curation.report.fragment_rows import list_array, tables
-from curation.storage import exists, join, read_table
+from curation.run_folder import Run
 
 
 @dataclass
@@ -51,9 +51,9 @@ class LaterPhases:
 def read_later(run: str, words: Words, excluded: Container[str]) -> LaterPhases:
     """Reads outfits, captions and groups; nothing of photos in `excluded` (photo_ids)."""
     found = LaterPhases({}, [], [])
-    for table in tables(run, "outfits", ["decisions", "person_ids", "person_decisions", "pairs"]):
+    for table in Run(run).outfits.tables(["decisions", "person_ids", "person_decisions", "pairs"]):
         _outfits(table, words, excluded, found)
-    for table in tables(run, "captions", ["person_id", "group", "photo_caption", "decisions"]):
+    for table in Run(run).captions.tables(["person_id", "group", "photo_caption", "decisions"]):
         decisions = short_decisions(table["decisions"], words)
         columns = [table[name].to_pylist() for name in ("person_id", "group", "photo_caption")]
         for person_id, group, caption, ruled in zip(*columns, decisions, strict=True):
@@ -81,10 +81,9 @@ def _outfits(table: pa.Table, words: Words, excluded: Container[str], found: Lat
 
 
 def _groups(run: str, words: Words, excluded: Container[str], found: LaterPhases) -> None:
-    path = join(run, "packing", "groups.parquet")
-    if not exists(path):
+    table = Run(run).groups(["group", "person_ids", "shard", "verdict", "decisions"])
+    if table is None:
         return
-    table = read_table(path, ["group", "person_ids", "shard", "verdict", "decisions"])
     columns = [table[name].to_pylist() for name in ("group", "person_ids", "shard", "verdict")]
     for key, everyone, shard, verdict, ruled in zip(
         *columns, short_decisions(table["decisions"], words), strict=True

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from curation.outfits.gather import read_bucket
 from curation.report.scores import Subject
-from curation.storage import join, list_names, read_table
+from curation.run_folder import Run
+from curation.storage import read_table
 
 _MOST_IDENTITIES = 20_000  # compared with one another: the time grows with the square
 _BLOCK = 1024
@@ -53,35 +53,28 @@ def suspected_merges(run: str, excluded: Container[str], most: int) -> tuple[lis
 
 def doubts_of_phase(run: str, excluded: Container[str], most: int) -> list[Suspect]:
     """What the phase `identities` wrote down as doubtful itself: one face of either side, the highest
-    cosines first. Empty for runs without `identities/_suspects-*`."""
+    cosines first. Empty for runs that wrote down none."""
     found = []
-    for name in list_names(join(run, "identities")):
-        if name.startswith("_suspects-"):
-            for row in read_table(join(run, "identities", name)).to_pylist():
-                a, b = row["person_a"], row["person_b"]
-                if a and b and a[:64] not in excluded and b[:64] not in excluded:
-                    found.append(Suspect(round(row["cosine"], 4), [a], [b], row["kind"]))
+    for path in Run(run).suspects.paths():
+        for row in read_table(path).to_pylist():
+            a, b = row["person_a"], row["person_b"]
+            if a and b and a[:64] not in excluded and b[:64] not in excluded:
+                found.append(Suspect(round(row["cosine"], 4), [a], [b], row["kind"]))
     found.sort(key=lambda suspect: (-suspect.cosine, suspect.a, suspect.b))
     return found[:most]
 
 
 def _identities(run: str, excluded: Container[str]) -> Iterator[tuple[list[str], np.ndarray]]:
     """(person_ids, float32 [n, d] unit vectors) of each identity."""
-    outfits = join(run, "outfits")
-    for name in list_names(outfits):
-        if not name.startswith("_gathered-"):
-            continue
-        buckets = [found for found in list_names(join(outfits, name)) if found.endswith(".parquet")]
-        for bucket in range(len(buckets)):
-            table = read_bucket(join(outfits, name), bucket).select(["identity", "person_id", "face"])
-            found: dict[str, list[tuple[str, bytes]]] = {}
-            for row in table.to_pylist():
-                if row["person_id"][:64] not in excluded:
-                    found.setdefault(row["identity"], []).append((row["person_id"], row["face"]["embedding"]))
-            for people in found.values():
-                faces = np.stack([np.frombuffer(embedding, "<f4") for _, embedding in people])
-                lengths = np.linalg.norm(faces, axis=1, keepdims=True)
-                yield [person_id for person_id, _ in people], faces / np.maximum(lengths, 1e-9)
+    for table in Run(run).gathered.tables(["identity", "person_id", "face"]):
+        found: dict[str, list[tuple[str, bytes]]] = {}
+        for row in table.to_pylist():
+            if row["person_id"][:64] not in excluded:
+                found.setdefault(row["identity"], []).append((row["person_id"], row["face"]["embedding"]))
+        for people in found.values():
+            faces = np.stack([np.frombuffer(embedding, "<f4") for _, embedding in people])
+            lengths = np.linalg.norm(faces, axis=1, keepdims=True)
+            yield [person_id for person_id, _ in people], faces / np.maximum(lengths, 1e-9)
 
 
 def _halves(person_ids: list[str], faces: np.ndarray) -> Suspect:

@@ -2,11 +2,8 @@
 
 from typing import Any
 
-from curation.fragments import about, list_fragments
-from curation.run import PHASES
-from curation.run_folder import read_json
+from curation.run_folder import PHASES, Run
 from curation.settings import PipelineSettings
-from curation.storage import join
 
 
 def rate_entries(run: str, pipeline: PipelineSettings) -> list[dict[str, Any]]:
@@ -18,13 +15,12 @@ def rate_entries(run: str, pipeline: PipelineSettings) -> list[dict[str, Any]]:
     where it had nothing to do. stages: [{stage, rows, seconds}] of those that tell of themselves: seconds of
     workers, on rows that a stage measured, or ruled on where it measures nothing.
     """
-    rates = (read_json(run, "summary.json") or {}).get("rates", {})
+    rates = (Run(run).summary or {}).get("rates", {})
     entries = []
     for phase, folders in PHASES.items():
         wanted = getattr(pipeline, phase).resources.workers
         for folder in folders:
-            place = join(run, *folder.split("/"))
-            said = [about(join(place, fragment.name)) for fragment in list_fragments(place)]
+            said = Run(run).table(folder).about()
             if not said:
                 continue
             rows = sum(entry["rows"] for entry in said)

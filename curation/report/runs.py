@@ -4,7 +4,7 @@ from contextlib import suppress
 from typing import Any
 
 from curation.errors import ConfigError, PersonaError
-from curation.run_folder import is_sample, pipeline_of
+from curation.run_folder import Run
 from curation.status import read_status
 from curation.storage import exists, join, list_names
 
@@ -24,7 +24,7 @@ def list_runs(folder: str) -> list[dict[str, Any]]:
 
 
 def _runs(folder: str, depth: int) -> list[str]:
-    if exists(join(folder, "run.yaml")):
+    if Run(folder).exists():
         return [folder]
     if depth == 0:
         return []
@@ -37,8 +37,8 @@ def _entry(run: str) -> dict[str, Any]:
     with suppress(PersonaError, OSError, ValueError):  # ValueError: pyarrow's, of a file that is no fragment
         status = read_status(run)
     with suppress(PersonaError):
-        sample = is_sample(run)
-        pipeline = pipeline_of(run)[0]
+        sample = Run(run).is_sample()
+        pipeline = Run(run).pipeline()[0]
     known = ("collection", "groups", "photos", "config")
     about = {"run": run, "pipeline": pipeline, "state": status["state"], "sample": sample}
     return {**about, **{key: status.get(key) for key in known}}

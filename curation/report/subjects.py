@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from curation.columns import list_array
 from curation.funnel import stages_before_people
 from curation.ledger import KEPT
 from curation.report.decisions import Short, Words, short_decisions, stage_of, verdict_of
-from curation.report.fragment_rows import Numbered, list_array, numbered_tables, photos_folder
 from curation.report.later_phases import LaterPhases
+from curation.run_folder import Run
+from curation.run_tables import Numbered
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,10 @@ _PEOPLE = ["person_ids", "boxes", "regions", "person_decisions", "from_face"]
 
 def read_rows(run: str, words: Words, later: LaterPhases, excluded: Container[str]) -> Iterator[PhotoRow]:
     """Every photo that is not in `excluded` (photo_ids)."""
-    photos = numbered_tables(run, "people", [*_PHOTO, *_PEOPLE])
+    photos = Run(run).people.by_index([*_PHOTO, *_PEOPLE])
     if len(photos) == 0:
-        photos = numbered_tables(run, photos_folder(run), _PHOTO)
-    persons = numbered_tables(run, "identities", ["person_id", "identity", "decisions"])
+        photos = Run(run).photos_so_far().by_index(_PHOTO)
+    persons = Run(run).identities.by_index(["person_id", "identity", "decisions"])
     early = {words.number(stage) for stage in stages_before_people()}
     number = 0
     for index, table in photos.items():

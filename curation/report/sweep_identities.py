@@ -3,24 +3,22 @@
 from curation.evaluation.answers import read_answers
 from curation.evaluation.identities import pair_counts
 from curation.evaluation.whose_face import whose_faces
-from curation.fragments import list_fragments
 from curation.identities.assign import assign
 from curation.report.sweep import Point, Question, Sweep, share
-from curation.storage import join
+from curation.run_folder import Run
 
 
 def sweep_identities(asked: Question) -> Sweep:
     """Identities with two people's photos or more. Precision and recall are those of pairs of people that
     were put together (docs/operating.md, identity_pairwise_*)."""
-    truth, folder = asked.truth, join(asked.run, "people")
-    people = list_fragments(folder)
+    truth, people = asked.truth, Run(asked.run).people
     who: dict[str, str | None] = {}
     if truth is not None:
         who = whose_faces(read_answers(asked.run, truth).looked_at)
     points, seen = [], 0
     for value, changed in asked.settings:
         least = changed.identities.prototype_cosine
-        found = assign(folder, people, changed.identities, changed.seed)
+        found = assign(people, changed.identities, changed.seed)
         seen = found.num_rows
         columns = ("person_id", "identity", "prototype_cosine", "attach_cosine")
         # Whoever was to be attached and has a cosine to say of it was not: ruled out, so in nobody's pair.

@@ -3,8 +3,8 @@
 from curation.evaluation.answers import read_answers
 from curation.evaluation.outfits import same_outfit
 from curation.evaluation.whose_face import who_is_shown
-from curation.report.fragment_rows import tables
 from curation.report.sweep import Point, Question, Sweep, share
+from curation.run_folder import Run
 
 
 def sweep_pairs(asked: Question) -> Sweep:
@@ -12,7 +12,7 @@ def sweep_pairs(asked: Question) -> Sweep:
     not in it. Precision and recall are of the pairs that are one person in one outfit."""
     pairs = [
         (pair["a"], pair["b"], pair["score"])
-        for table in tables(asked.run, "outfits", ["pairs"])
+        for table in Run(asked.run).outfits.tables(["pairs"])
         for shown in table["pairs"].to_pylist()
         for pair in shown or []
         if pair["score"] is not None

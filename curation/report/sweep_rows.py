@@ -11,20 +11,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.call_counter import CallCounter
+from curation.columns import list_array
 from curation.evaluation.boxes import match_boxes
 from curation.evaluation.truth import Truth
-from curation.fragments import Fragment, list_fragments
+from curation.fragments import Fragment
 from curation.ledger import FAILED, KEPT, NOT_MEASURED
 from curation.models import Model
 from curation.people.chain import ChainContext
 from curation.people.stages import people_stages
 from curation.photos.pixels import Pixels
 from curation.photos.screen import Screen
-from curation.report.fragment_rows import list_array, numbered_tables
 from curation.report.sweep import Point, Question, Sweep, share
+from curation.run_folder import Run
 from curation.settings import PipelineSettings
 from curation.stage import Stage
-from curation.storage import join, read_table
+from curation.storage import read_table
 
 MOST_PHOTOS = 5_000  # decided again for each value; of a larger run a part that is spread evenly
 
@@ -60,7 +61,7 @@ def sweep_people(asked: Question) -> Sweep:
 def sweep_photos(asked: Question) -> Sweep:
     """Photos that the stage `screen` lets through; what a looser limit would read anew is not counted."""
     tables = []
-    for table in numbered_tables(asked.run, "photos/_screened", _SCREENED).values():
+    for table in Run(asked.run).screened.by_index(_SCREENED).values():
         lists = list_array(table["decisions"])
         first = lists.flatten().take(lists.offsets[:-1])
         read = table.filter(pc.equal(first.field("verdict"), KEPT))
@@ -95,14 +96,13 @@ _BULKY = ("masks", "labels", "appearance")
 
 def _people_tables(run: str) -> Iterator[pa.Table]:
     """Fragments of `people/` as they came into the phase, measurements included."""
-    photos = {fragment.index: fragment.name for fragment in list_fragments(join(run, "photos"))}
-    fragments = [found for found in list_fragments(join(run, "people")) if found.index in photos]
+    photos, people = Run(run).photos, Run(run).people
+    decided = {fragment.index: fragment for fragment in photos.fragments()}
+    fragments = [found for found in people.fragments() if found.index in decided]
     rows = 0
     for fragment in _spread(fragments):
-        before = read_table(
-            join(run, "photos", photos[fragment.index]), ["source_key", "verdict", "decisions"]
-        )
-        table = read_table(join(run, "people", fragment.name))
+        before = photos.read(decided[fragment.index], ["source_key", "verdict", "decisions"])
+        table = read_table(people.path(fragment))
         if before["source_key"] != table["source_key"]:
             continue
         for name in ("verdict", "decisions"):

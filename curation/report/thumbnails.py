@@ -12,8 +12,8 @@ from PIL import Image
 
 from curation.photos.decode import decode_rgb
 from curation.report.data_files import DataFiles, Pages
-from curation.report.fragment_rows import numbered_tables, photos_folder
 from curation.report.scores import Subject
+from curation.run_folder import Run
 from curation.settings import PipelineSettings
 from curation.sources.photo_bytes import PhotoBytes
 
@@ -62,8 +62,8 @@ def _references(run: str, wanted: Mapping[str, Sequence[Cut]]) -> Iterator[dict[
     """Where the wanted photos lie, each once, in the order of the run."""
     if not wanted:
         return
-    tables = numbered_tables(run, "people", _PLACE)
-    tables = tables if len(tables) else numbered_tables(run, photos_folder(run), _PLACE)
+    tables = Run(run).people.by_index(_PLACE)
+    tables = tables if len(tables) else Run(run).photos_so_far().by_index(_PLACE)
     seen: set[str] = set()
     for table in tables.values():
         ids = table["photo_id"].to_pylist()

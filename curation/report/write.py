@@ -21,7 +21,7 @@ from curation.report.search_keys import SearchKeys
 from curation.report.subjects import PhotoRow, read_rows
 from curation.report.sweep import Sweep, check_sweep, sweep
 from curation.report.thumbnails import Cut, write_thumbnails
-from curation.run_folder import pipeline_of
+from curation.run_folder import Run
 from curation.settings import PipelineSettings
 from curation.settings.base import setting_of
 from curation.status import read_status
@@ -59,7 +59,7 @@ def write_report(
 
     Raises ConfigError for no run, a folder that holds something else, or a bad sweep or truth.
     """
-    name, pipeline = pipeline_of(run)
+    name, pipeline = Run(run).pipeline()
     if not is_ours(out, _page_files()):
         raise ConfigError(f"--out {out}: holds something that is no report; give an empty or new folder")
     status = read_status(run)

@@ -1,4 +1,4 @@
-"""Answers of a model, remembered in the run folder: `_answers/` beside a phase's fragments.
+"""Answers of a model, remembered in the run folder, beside a phase's fragments (`AnswerFiles`).
 
 Every worker appends to a file of its own and reads those of all others, so there is no lock. On a
 local disk an answer is in its file before the next is read, and outlives a kill. An object store
@@ -12,10 +12,10 @@ import time
 import uuid
 
 from curation.fingerprint import fingerprint
-from curation.storage import is_local, join, list_names, local_path, read_bytes, remove, write_bytes
+from curation.run_tables import AnswerFiles
+from curation.storage import is_local, local_path, read_bytes, remove, write_bytes
 from curation.vlm.asking import Reply
 
-FOLDER = "_answers"
 _LOT = 256  # answers of one object at most …
 _LOT_S = 10.0  # … and how long the first of them waits
 _MERGE_FROM = 64  # files
@@ -24,9 +24,9 @@ _MERGE_FROM = 64  # files
 class AnswerCache:
     """{key: Reply} over all workers of a phase, now and before. Errors are never remembered."""
 
-    def __init__(self, folder: str) -> None:
-        self._folder = join(folder, FOLDER)
-        self._local = is_local(folder)
+    def __init__(self, files: AnswerFiles) -> None:
+        self._files = files
+        self._local = is_local(files.folder)
         self._name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._known: dict[bytes, tuple[str, float | None]] = {}
         self._read: dict[str, int] = {}  # bytes read of each file
@@ -36,10 +36,10 @@ class AnswerCache:
 
     def refresh(self) -> None:
         """Reads what was written since; a line that is cut off by a kill does not count."""
-        for name in list_names(self._folder):
-            if not name.endswith(".jsonl") or name.startswith((".", self._name)):
+        for name in self._files.names():
+            if name.startswith(self._name):
                 continue
-            path, done = join(self._folder, name), self._read.get(name, 0)
+            path, done = self._files.path(name), self._read.get(name, 0)
             if self._local:
                 with open(local_path(path), "rb") as file:
                     file.seek(done)
@@ -80,32 +80,30 @@ class AnswerCache:
     def flush(self) -> None:
         """Puts the answers that wait; nothing waits on a local disk."""
         if self._lot:
-            write_bytes(join(self._folder, f"{self._name}-{self._lots:06d}.jsonl"), b"".join(self._lot))
+            write_bytes(self._files.path(f"{self._name}-{self._lots:06d}"), b"".join(self._lot))
             self._lot, self._lots = [], self._lots + 1
 
     def _append(self, line: bytes) -> None:
-        folder = local_path(self._folder)
-        os.makedirs(folder, exist_ok=True)
+        os.makedirs(local_path(self._files.folder), exist_ok=True)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-        descriptor = os.open(os.path.join(folder, f"{self._name}.jsonl"), flags, 0o644)
+        descriptor = os.open(local_path(self._files.path(self._name)), flags, 0o644)
         try:
             os.write(descriptor, line)
         finally:
             os.close(descriptor)
 
 
-def merge_answers(folder: str) -> None:
+def merge_answers(files: AnswerFiles) -> None:
     """Makes one file of many, so that workers open few. Only while no worker writes."""
-    answers = join(folder, FOLDER)
-    names = [name for name in list_names(answers) if name.endswith(".jsonl") and not name.startswith(".")]
+    names = files.names()
     if len(names) < _MERGE_FROM:
         return
     lines: dict[bytes, None] = {}
     for name in names:
-        data = read_bytes(join(answers, name))
+        data = read_bytes(files.path(name))
         lines |= dict.fromkeys(data[: data.rfind(b"\n") + 1].splitlines(keepends=True))
-    merged = f"merged-{fingerprint(names)}.jsonl"
-    write_bytes(join(answers, merged), b"".join(lines))
+    merged = f"merged-{fingerprint(names)}"
+    write_bytes(files.path(merged), b"".join(lines))
     for name in names:
         if name != merged:
-            remove(join(answers, name))
+            remove(files.path(name))

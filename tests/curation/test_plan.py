@@ -16,6 +16,7 @@ from curation.plan.expected import Expected
 from curation.plan.machines import read_table
 from curation.plan.outfit_yield import JudgedPerson, PartitionYield
 from curation.plan.step_times import makespan
+from curation.run_folder import Run
 from persona import main
 from tests.drawn_people import collection, write_folder
 from tests.drawn_pipeline import settings, write_config
@@ -95,7 +96,9 @@ def test_the_same_seed_draws_the_same_photos_and_another_seed_others(place: Path
     (listing,) = (place / "run/source").glob("*.parquet")
     listed = [(str(listing), group, "key") for group in range(3)]
     drawn = [
-        pq.read_table(Sample(10, seed).draw(listed, 1, 16, str(tmp_path))[0][0])["source_key"].to_pylist()
+        pq.read_table(Sample(10, seed).draw(listed, 1, 16, Run(str(tmp_path)))[0][0])[
+            "source_key"
+        ].to_pylist()
         for seed in (4, 4, 5)
     ]
     assert drawn[0] == drawn[1] != drawn[2]

@@ -8,6 +8,7 @@ import pandas
 import scipy.sparse.csgraph
 
 import curation.captions.plain
+import curation.curate
 import curation.identities.assign
 import curation.identities.collect
 import curation.identities.extend
@@ -15,7 +16,6 @@ import curation.identities.grouping
 import curation.outfits.judge_identity
 import curation.pipeline_file
 import curation.retry
-import curation.run
 import curation.status
 import curation.vlm.captioner
 import curation.vlm.client

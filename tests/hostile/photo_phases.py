@@ -10,7 +10,7 @@ from curation.engine import InlineEngine, Job
 from curation.photos.phase import run_photos
 from curation.pipeline_file import load_pipeline
 from curation.progress import RunProgress
-from curation.run_folder import write_run
+from curation.run_folder import Run
 from curation.step import Context
 
 
@@ -39,7 +39,7 @@ def _peak_mib() -> int:
 
 def _run(config: str, run: str) -> None:
     job = Job(run, load_pipeline(config, "drawn", []), {})
-    write_run(job, "drawn")
+    Run(job.run).write_settings("drawn", job.pipeline, job.models)
     progress = RunProgress(run, quiet=True)
     try:
         run_photos(Context(job, InlineEngine(), progress))

@@ -52,7 +52,7 @@ def test_no_part_imports_what_it_must_not() -> None:
         ("training/data/read.py", "def f():\n    from curation.stage import Stage\n"),
         ("shards/format/index.py", "from curation import storage\n"),
         ("shards/read.py", "import torch.utils.data\n"),
-        ("curation/run.py", "import persona\n"),
+        ("curation/curate.py", "import persona\n"),
     ],
 )
 def test_the_rule_finds_a_forbidden_import(file: str, line: str, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 from curation.engine import Answer, InlineEngine
 from curation.models import Model
 from curation.outfits.gather import read_people
-from curation.run_folder import pipeline_of
+from curation.run_folder import Run
 from curation.vlm.asking import Questions, Reply
 from curation.vlm.cache import AnswerCache
 from curation.vlm.pictures import COLUMNS
@@ -328,7 +328,7 @@ def test_what_models_said_of_a_forgotten_photo_goes_and_what_they_said_of_others
     said["settings"]["captions"]["by"] = {"backend": "vllm", "model": "vlm", "prompt": "paper-caption"}
     said["models"] = {"vlm": {"path": "/nowhere", "sha256": "0" * 64}}
     (world.run / "run.yaml").write_text(yaml.safe_dump(said))
-    pipeline, model = pipeline_of(str(world.run))[1], Model("vlm", "/nowhere", "0" * 64, "")
+    pipeline, model = Run(str(world.run)).pipeline()[1], Model("vlm", "/nowhere", "0" * 64, "")
     judge = Questions(pipeline.outfits.judge, model, pipeline.source)
     captioner = Questions(pipeline.captions.by, model, pipeline.source)
     people = read_people(str(world.run), COLUMNS)
@@ -344,12 +344,12 @@ def test_what_models_said_of_a_forgotten_photo_goes_and_what_they_said_of_others
     captions = {captioner.about((person,)).key: name != gone for name, person in people.items()}
     captions["ab" * 32] = False  # of earlier settings: of whom, nobody can tell
     for phase, keys in (("outfits", pairs), ("captions", captions)):
-        cache = AnswerCache(str(world.run / phase))
+        cache = AnswerCache(Run(str(world.run)).answers(phase))
         for key in keys:
             cache.put(key, Reply("an answer", 0.5))
     assert persona("forget", world.run, "--photo", world.photo_id) == 0
     for phase, keys in (("outfits", pairs), ("captions", captions)):
-        cache = AnswerCache(str(world.run / phase))
+        cache = AnswerCache(Run(str(world.run)).answers(phase))
         cache.refresh()
         assert {key: cache.get(key) is not None for key in keys} == keys
 

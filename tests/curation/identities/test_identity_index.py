@@ -14,10 +14,11 @@ from curation.engine import InlineEngine, Job
 from curation.evaluation.identities import pair_counts
 from curation.fragments import Fragment
 from curation.identities.assign import assign_with
-from curation.identities.collect import FaceRows
+from curation.identities.faces import FaceRows
 from curation.identities.forget import forget
 from curation.identities.index import IdentityIndex
 from curation.identities.vectors import write_vectors
+from curation.run_folder import Run
 from curation.settings.identities import IdentitiesSettings
 from persona import main
 from tests.drawn_pipeline import curate, persona, rows_of, write_config
@@ -92,7 +93,7 @@ def curate_faces(
     people = write_people(folder / name / "people", vectors, faces)
     found = assign_with(
         InlineEngine(), Job(str(folder), NO_PIPELINE, {}), str(folder / name / "search"),
-        str(folder / name / "people"), people, SETTINGS, 0, index,
+        Run(str(folder / name)).people, people, SETTINGS, 0, index,
     )  # fmt: skip
     assert not (folder / name / "search").exists()
     return dict(
@@ -192,10 +193,10 @@ def test_propose_finds_alike_identities_and_repeats_none(tmp_path: Path) -> None
     index = new_index(tmp_path / "index")
     for number in range(3):
         # Each pair comes alone, and a face of its own is far from what is there.
-        people = write_people(tmp_path / f"{number}", vectors, [2 * number, 2 * number + 1])
+        people = write_people(tmp_path / f"{number}/people", vectors, [2 * number, 2 * number + 1])
         strict = SETTINGS.model_copy(update={"link_cosine": 0.99, "merge_cosine": 0.99})
         job = Job(str(tmp_path), NO_PIPELINE, {})
-        scratch, source = str(tmp_path / "search"), str(tmp_path / f"{number}")
+        scratch, source = str(tmp_path / "search"), Run(str(tmp_path / f"{number}")).people
         assign_with(InlineEngine(), job, scratch, source, people, strict, 0, index)
     assert len(index.sizes()) == 3
     where = str(tmp_path / "index")
@@ -340,7 +341,7 @@ def test_an_index_knows_the_strangers_of_all_its_collections_and_counts_them_onc
         people = write_couples(folder / "people", vectors[number])
         return assign_with(
             InlineEngine(), Job(str(folder), NO_PIPELINE, {}), str(folder / "search"),
-            str(folder / "people"), people, settings, 0, index,
+            Run(str(folder)).people, people, settings, 0, index,
         ).says  # fmt: skip
 
     assert "(45 pairs of strangers)" in said(0)
@@ -361,7 +362,7 @@ def test_a_cosine_that_costs_most_of_a_persons_pairs_is_said(tmp_path: Path, lin
     fragments = write_couples(tmp_path / "people", faces)
     says = assign_with(
         InlineEngine(), Job(str(tmp_path), NO_PIPELINE, {}), str(tmp_path / "search"),
-        str(tmp_path / "people"), fragments, settings, 0, None,
+        Run(str(tmp_path)).people, fragments, settings, 0, None,
     ).says  # fmt: skip
     assert ("expect people in several identities" in says) == (link_cosine == 0.9)
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.errors import ConfigError
-from curation.identities.collect import Collector
+from curation.identities.faces import Collector
 from curation.identities.index import IdentityIndex
 from persona import main
 from tests.curation.identities.test_identity_index import curate_faces, new_index

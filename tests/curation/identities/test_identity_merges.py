@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from curation.engine import Job
-from curation.identities.collect import Collector, FaceRows
-from curation.identities.propose import propose_merges
+from curation.identities.faces import Collector, FaceRows
+from curation.identities.joining import propose_merges
 from persona import main
 from tests.curation.identities.test_identity_index import NO_PIPELINE, curate_faces, new_index, person_id
 

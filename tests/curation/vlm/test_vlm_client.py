@@ -16,9 +16,10 @@ import psutil
 import pytest
 
 from curation.outfits.judge import Answer
+from curation.run_tables import AnswerFiles
 from curation.storage import list_names
 from curation.vlm.asking import PROMPTS, MalformedError, Reply, read_reply
-from curation.vlm.cache import FOLDER, AnswerCache, merge_answers
+from curation.vlm.cache import AnswerCache, merge_answers
 from tests.drawn_pipeline import (
     ROOT,
     asked,
@@ -268,12 +269,12 @@ def test_a_killed_worker_has_its_answers_remembered(fake: FakeVlm, tmp_path: Pat
 
 
 def test_a_line_cut_off_in_the_memory_is_no_answer(tmp_path: Path) -> None:
-    cache = AnswerCache(str(tmp_path))
+    cache = AnswerCache(AnswerFiles(str(tmp_path)))
     cache.put("ab" * 32, Reply("yes", 0.75))
     cache.put("cd" * 32, Reply("no", 0.25))
-    file = next((tmp_path / FOLDER).iterdir())
+    file = next((tmp_path / "_answers").iterdir())
     file.write_bytes(file.read_bytes()[:-4])
-    other = AnswerCache(str(tmp_path))
+    other = AnswerCache(AnswerFiles(str(tmp_path)))
     other.refresh()
     assert other.get("ab" * 32) == Reply("yes", 0.75)
     assert other.get("cd" * 32) is None
@@ -286,12 +287,12 @@ def test_answers_of_many_workers_are_read_by_all_and_merged(
     folder = str(tmp_path) if place == "local" else f"{request.getfixturevalue('s3')}/{tmp_path.name}"
     keys = [f"{number:064x}" for number in range(100)]
     for key in keys:
-        worker = AnswerCache(folder)
+        worker = AnswerCache(AnswerFiles(folder))
         worker.put(key, Reply("yes", 1.0))
         worker.flush()
-    merge_answers(folder)
-    assert len(list_names(f"{folder}/{FOLDER}")) == 1
-    reader = AnswerCache(folder)
+    merge_answers(AnswerFiles(folder))
+    assert len(list_names(f"{folder}/_answers")) == 1
+    reader = AnswerCache(AnswerFiles(folder))
     reader.refresh()
     assert all(reader.get(key) == Reply("yes", 1.0) for key in keys)
 

@@ -12,24 +12,14 @@ from curation.identities.phase import run_identities
 from curation.outfits.phase import run_outfits
 from curation.packing.phase import run_shards
 from curation.people.phase import run_people
-from curation.photos.heeded import obeyed_tombstones, read_heeded
+from curation.photos.heeded import obeyed_tombstones
 from curation.photos.phase import run_photos
 from curation.photos.sample import Sample
-from curation.run_folder import code_version, read_json, write_json, write_run
+from curation.run_folder import PHASES, Run, code_version, funnel_ends
 from curation.step import Context
 from curation.storage import write_bytes
 from curation.telemetry.watchers import watchers_of
 from curation.vlm.serving import Servers
-
-# Where the counts of each phase are kept, in the order of the funnel.
-PHASES = {
-    "photos": ("photos/_screened", "photos"),
-    "people": ("people",),
-    "identities": ("identities",),
-    "outfits": ("outfits",),
-    "captions": ("captions",),
-    "shards": ("packing",),
-}
 
 
 def curate(
@@ -41,7 +31,8 @@ def curate(
 
     Raises PersonaError with one line when it cannot go on; what was committed stays.
     """
-    write_run(job, name, sample is not None)
+    run = Run(job.run)
+    run.write_settings(name, job.pipeline, job.models, sample is not None)
     progress = watchers_of(job, name, quiet)
     context = Context(job, engine, progress, sample=sample)
     servers = Servers(context)
@@ -59,18 +50,17 @@ def curate(
         raise
     except Exception as error:
         # A fault of a store, a disk or ours: the user gets one line, whoever mends it the whole.
-        where = context.folder("traceback.txt")
         with suppress(OSError):
-            write_bytes(where, traceback.format_exc().encode("utf-8", "replace"))
+            write_bytes(run.traceback, traceback.format_exc().encode("utf-8", "replace"))
         progress.finish("stopped", one_line(error))
-        raise PersonaError(f"{one_line(error)} (traceback: {where})") from error
+        raise PersonaError(f"{one_line(error)} (traceback: {run.traceback})") from error
     except BaseException as error:
         progress.finish("stopped", type(error).__name__)
         raise
     finally:
         servers.close()
     summary = _summary(context, name, time.monotonic() - began)
-    write_json(job.run, "summary.json", summary)
+    run.summary = summary
     progress.finish("finished")
     return summary
 
@@ -81,19 +71,17 @@ def _summary(context: Context, name: str, seconds: float) -> dict[str, Any]:
         for folder in folders:
             for stage, entry in context.counts[folder].items():
                 stages.append({"phase": phase, "stage": stage, **entry})
-    dataset = read_json(context.folder("shards"), "dataset.json") or {}
-    by_stage = {entry["stage"]: entry for entry in stages}
+    dataset = context.run.dataset or {}
     return {
         "pipeline": name,
         "persona": code_version(),
-        "collection": by_stage.get("read", {}).get("in", 0),
-        "identities": by_stage.get("outfits", {}).get("in", 0),
+        **funnel_ends(stages),
         "groups": dataset.get("groups", 0),
         "photos": dataset.get("photos", 0),
         "shards": len(dataset.get("shards", [])),
         "bytes": dataset.get("bytes", 0),
         "config": dataset.get("config"),
-        "opt_out": read_heeded(context.job.run),
+        "opt_out": context.run.opt_out,
         "forgotten": obeyed_tombstones(context.job.run, context.job.pipeline.photos.screen),
         "stages": stages,
         "model_calls_this_time": context.calls,
