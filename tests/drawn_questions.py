@@ -52,9 +52,7 @@ def pairs_of(people: list[dict[str, Any]], count: int) -> list[tuple[dict[str, A
     return every[:count]
 
 
-def judge_at(
-    url: str, run: Path, model: Model = TINY, calls: Path | None = None, **changes: Any
-) -> VlmJudge:
+def judge_at(url: str, run: Path, model: Model = TINY, calls: Path | None = None, **changes: Any) -> VlmJudge:
     """A judge that asks the server at `url` and remembers in the run folder."""
     pipeline = settings(run / "photos")
     pipeline["models"] = {

@@ -1,4 +1,4 @@
-"""Takes what a vision-language model said of photos out of the memory of a run (curation/vlm/cache.py).
+"""Takes what a vision-language model said of photos out of the memory of a run (curation/vlm/session.py).
 
 A line there is [hash of the question, answer, p(yes)] and names nobody. So the questions are made again from
 what the run knows of its people. Answers about pairs go where one of the two goes. A caption tells what is

@@ -10,10 +10,9 @@ from curation.models import Models
 from curation.run_folder import Run
 from curation.settings.vlm import VlmCaptionerSettings
 from curation.vlm.asking import Questions
-from curation.vlm.cache import AnswerCache
-from curation.vlm.interview import VlmSession
 from curation.vlm.pictures import COLUMNS
 from curation.vlm.serving import asker_of
+from curation.vlm.session import AnswerCache, VlmSession
 
 
 class VlmCaptioner:

@@ -16,7 +16,7 @@ from curation.models import Model
 from curation.settings.vlm import VlmSettings
 from curation.torch_device import torch_device
 from curation.vlm.asking import MalformedError, Question, Questions, Reply, read_answer, weigh
-from curation.vlm.interview import Listener
+from curation.vlm.session import Listener
 
 
 class InProcessVlm:

@@ -9,10 +9,9 @@ from curation.outfits.judge import Answer, PersonRow, from_regions
 from curation.run_folder import Run
 from curation.settings.vlm import VlmJudgeSettings
 from curation.vlm.asking import REGIONS, Questions, Reply
-from curation.vlm.cache import AnswerCache
-from curation.vlm.interview import VlmSession
 from curation.vlm.pictures import COLUMNS
 from curation.vlm.serving import asker_of
+from curation.vlm.session import AnswerCache, VlmSession
 
 UNCLEAR = "unclear"
 
@@ -35,7 +34,9 @@ class VlmJudge:
 
         def session(settings: VlmJudgeSettings) -> VlmSession:
             questions = Questions(settings, self._model, job.pipeline.source)
-            return VlmSession("outfits", questions, cache, calls, asker_of("judge", settings, questions, self._model, job))
+            return VlmSession(
+                "outfits", questions, cache, calls, asker_of("judge", settings, questions, self._model, job)
+            )
 
         self._session = session(self._settings)
         if self._settings.regions:

@@ -22,9 +22,8 @@ from curation.settings import PipelineSettings
 from curation.settings.vlm import VlmSettings
 from curation.step import Context
 from curation.vlm.asking import Question, Questions, Reply
-from curation.vlm.cache import merge_answers
-from curation.vlm.interview import Asker, Listener
 from curation.vlm.server import ServerSpec, ServerStartError, VllmServer, Waiting, models_of
+from curation.vlm.session import Asker, Listener, merge_answers
 from edges.model_server import KEY_VARIABLE, StatusError, base_of
 
 _RESTARTS = 3

@@ -19,7 +19,7 @@ from curation.outfits.judge import Answer
 from curation.run_tables import AnswerFiles
 from curation.storage import list_names
 from curation.vlm.asking import PROMPTS, MalformedError, Reply, read_reply
-from curation.vlm.cache import AnswerCache, merge_answers
+from curation.vlm.session import AnswerCache, merge_answers
 from tests.drawn_pipeline import (
     ROOT,
     asked,
