@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from curation.forgetting.address import COLUMNS as ADDRESSES
-from curation.forgetting.tombstones import stores_of
+from curation.forgetting.tombstone_store import stores_of
 from curation.fragments import Fragment, about
 from curation.ledger import is_kept
 from curation.photos.opt_out import OPTED_OUT, OptOuts

@@ -12,7 +12,7 @@ from curation.columns import put_column
 from curation.declared import Reason
 from curation.errors import one_line
 from curation.forgetting.address import COLUMNS
-from curation.forgetting.tombstones import Tombstones
+from curation.forgetting.tombstone_store import ObeyedTombstones
 from curation.ledger import FAILED, REJECTED, Outcome, failed, kept, rule_rows
 from curation.photos.decode import VERSION, DecodeError, Header, OpenPhoto, UnknownFormatError, open_photo
 from curation.photos.opt_out import OPTED_OUT, OptOuts
@@ -79,7 +79,7 @@ class Read(Stage):
         source: SourceSettings,
         photos: PhotoBytes,
         calls: CallCounter,
-        tombstones: Tombstones | None = None,
+        tombstones: ObeyedTombstones | None = None,
         opt_outs: OptOuts | None = None,
         open_photo: OpenPhoto = open_photo,
     ) -> None:
@@ -95,7 +95,7 @@ class Read(Stage):
         self._settings = settings
         self._photos = photos
         self._calls = calls
-        self._tombstones = tombstones or Tombstones()
+        self._tombstones = tombstones or ObeyedTombstones()
         self._opt_outs = opt_outs or OptOuts(ScreenSettings())
         self._open = open_photo
 
