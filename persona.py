@@ -164,7 +164,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
 
     judge = commands.add_parser("judge", help="the judge of outfits: label pairs, calibrate it")
     if command == "judge":
-        from curation.outfits.commands import mount as mount_judge
+        from curation.judging.commands import mount as mount_judge
 
         mount_judge(judge)
 
@@ -285,10 +285,10 @@ def _start(run: str, pipeline: Any, options: argparse.Namespace, commercial: boo
     from curation.absolute import absolute_path, with_absolute_paths
     from curation.backends import check_backends
     from curation.engine import Engine, InlineEngine, Job, RayEngine
+    from curation.excluded.opt_out import OptOuts
     from curation.forgetting.everywhere import check_before_run
     from curation.models import find_models
     from curation.outfits.judge_identity import check_calibration
-    from curation.photos.opt_out import OptOuts
     from curation.sources.units import list_units
 
     # Workers have working directories of their own.

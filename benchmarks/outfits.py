@@ -47,7 +47,6 @@ from benchmarks.outfit_figures import (  # noqa: E402
     print_table,
 )
 from curation.backends import JoinsRun, build_backend  # noqa: E402
-from curation.call_counter import CallCounter  # noqa: E402
 from curation.engine import InlineEngine, Job, RayEngine  # noqa: E402
 from curation.errors import PersonaError  # noqa: E402
 from curation.evaluation.answers import read_identified, read_looked_at  # noqa: E402
@@ -57,18 +56,20 @@ from curation.evaluation.truth import Truth, read_truth  # noqa: E402
 from curation.evaluation.whose_face import who_is_shown, whose_faces  # noqa: E402
 from curation.fingerprint import fingerprint  # noqa: E402
 from curation.identities.phase import run_identities  # noqa: E402
+from curation.judging.fit import (  # noqa: E402
+    choose_cut,
+    fit_calibration,
+    fit_low_cut,
+)
+from curation.meters import CallCounter  # noqa: E402
 from curation.models import find_models  # noqa: E402
-from curation.outfits.calibration_fit import fit_calibration, fit_low_cut  # noqa: E402
+from curation.outfits.appearance_judge import similarities  # noqa: E402
 from curation.outfits.clusters import outfit_clusters  # noqa: E402
 from curation.outfits.evidence import Weights, log_odds_of  # noqa: E402
-from curation.outfits.fit import choose_cut  # noqa: E402
 from curation.outfits.gather import gather, read_people  # noqa: E402
 from curation.outfits.judge import Answer, PairJudge, PersonRow  # noqa: E402
 from curation.outfits.judge_identity import judge_identity  # noqa: E402
-from curation.outfits.paper import paper_protocol  # noqa: E402
-from curation.outfits.side_by_side import judge_side_by_side  # noqa: E402
-from curation.outfits.similarity import similarities  # noqa: E402
-from curation.outfits.strategy import Strategy  # noqa: E402
+from curation.outfits.strategy import Strategy, judge_side_by_side, paper_protocol  # noqa: E402
 from curation.people.phase import run_people  # noqa: E402
 from curation.photos.phase import run_photos  # noqa: E402
 from curation.pipeline_file import load_pipeline  # noqa: E402

@@ -8,9 +8,9 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from curation.call_counter import CallCounter
 from curation.engine import Job
 from curation.errors import ConfigError
+from curation.meters import CallCounter
 from curation.models import Models
 from curation.settings import PipelineSettings
 from curation.settings.base import chosen_backends
@@ -45,7 +45,7 @@ BACKENDS: dict[str, Backend] = {
     "judge.appearance": Backend("curation.outfits.appearance_judge:AppearanceJudge", "ours"),
     "judge.vllm": Backend("curation.vlm.judge:VlmJudge", "Apache-2.0"),
     "judge.transformers": Backend("curation.vlm.judge:VlmJudge", "Apache-2.0"),
-    "captioner.plain": Backend("curation.captions.plain:PlainCaptioner", "ours"),
+    "captioner.plain": Backend("curation.captions.captioner:PlainCaptioner", "ours"),
     "captioner.vllm": Backend("curation.vlm.captioner:VlmCaptioner", "Apache-2.0"),
     "captioner.transformers": Backend("curation.vlm.captioner:VlmCaptioner", "Apache-2.0"),
 }

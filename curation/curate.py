@@ -8,6 +8,7 @@ from typing import Any
 from curation.captions.phase import run_captions
 from curation.engine import Engine, Job
 from curation.errors import PersonaError, one_line
+from curation.funnel import place_of
 from curation.identities.phase import run_identities
 from curation.outfits.phase import run_outfits
 from curation.packing.phase import run_shards
@@ -34,17 +35,17 @@ def curate(
     run = Run(job.run)
     run.write_settings(name, job.pipeline, job.models, sample is not None)
     progress = watchers_of(job, name, quiet)
-    context = Context(job, engine, progress, sample=sample)
+    context = Context(job, engine, progress)
     servers = Servers(context)
     began = time.monotonic()
     try:
-        photos = run_photos(context)
+        photos = run_photos(context, sample)
         people = run_people(context, photos)
         identities = run_identities(context, people)
         gathered, outfits = servers.run("outfits", lambda: run_outfits(context, people, identities))
         captions = servers.run("captions", lambda: run_captions(context, gathered, outfits))
         servers.close()
-        run_shards(context, gathered, captions, name)
+        run_shards(context, gathered, captions, name, place_of)
     except PersonaError as error:
         progress.finish("stopped", str(error))
         raise

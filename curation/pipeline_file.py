@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from curation.errors import ConfigError
-from curation.forgetting.tombstone_store import store_of_file
+from curation.excluded.tombstone_store import store_of_file
 from curation.settings import PipelineSettings, PipelinesFile
 
 Path = tuple[str | int, ...]

@@ -14,10 +14,10 @@ from curation.columns import put_column
 from curation.declared import Declared
 from curation.fingerprint import fingerprint
 from curation.ledger import Check, Stamp
+from curation.meters import StageClock
 from curation.models import Model
 from curation.run_tables import MeasuredRows
 from curation.settings.base import Settings
-from curation.stage_clock import StageClock
 from curation.storage import exists, read_table, write_table
 
 

@@ -7,16 +7,13 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from curation.call_counter import CallCounter
 from curation.engine import Answer, Engine, Job, Opener, Task, Work
 from curation.errors import PersonaError
 from curation.fragments import Fragment, about, commit, drop_stale
 from curation.ledger import FAILED, Counts, plural
-from curation.photos.sample import Sample
+from curation.meters import TRAFFIC, CallCounter, StageClock
 from curation.run_folder import Run
 from curation.settings.base import Resources
-from curation.stage_clock import StageClock
-from curation.vlm.traffic import TRAFFIC
 
 
 class Progress(Protocol):
@@ -54,8 +51,6 @@ class Context:
     rates: dict[str, dict[str, float]] = field(default_factory=dict)
     startup_s: dict[str, float] = field(default_factory=dict)
     """What was waited for before work could begin, as a server of the run's own."""
-    sample: Sample | None = None
-    """What stands for the collection, in a run of `persona plan`."""
 
     @property
     def run(self) -> Run:

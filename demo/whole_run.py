@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curation.backends import build_backend
-from curation.call_counter import CallCounter
 from curation.engine import Endpoint, Job
 from curation.errors import PersonaError
 from curation.evaluation.evaluate import evaluate
 from curation.evaluation.measure import Measure
+from curation.meters import CallCounter
 from curation.models import find_models
 from curation.pipeline_file import load_pipeline
 from curation.run_folder import Run

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from curation.call_counter import CallCounter
 from curation.engine import Endpoint, Job
+from curation.meters import CallCounter
 from curation.models import Model
 from curation.people.atr import encode_map
 from curation.settings import PipelineSettings

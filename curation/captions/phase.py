@@ -4,22 +4,22 @@ Table of the run: `captions`, one row a kept person, with the group it belongs t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from curation.backends import JoinsRun, build_backend
-from curation.call_counter import CallCounter
+from curation.captions.captioner import Caption, Captioner, CaptionsSideBySide
+from curation.captions.select import Select
 from curation.declared import BROKE_DOWN, Declared, Reason, counted
 from curation.engine import Job, Task, Work
 from curation.errors import PersonaError, one_line
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
 from curation.ledger import KEPT, Counts, Outcome, failed, is_kept, kept, rule_rows
+from curation.meters import CallCounter
 from curation.models import Model, used_models
-from curation.packing.select import Select
 from curation.run_folder import Run
 from curation.settings.groups import CaptionsSettings
 from curation.stage import Stage, set_columns
@@ -27,39 +27,6 @@ from curation.step import Context, run_step, work_of
 from curation.storage import read_table
 
 VERSION = 2
-
-
-class Captioner(Protocol):
-    """Writes one sentence for a photo of a person."""
-
-    columns: tuple[str, ...]
-    """The columns of a person that it reads."""
-    asks_model: bool
-    """Whether each sentence counts as a call of a model."""
-
-    def caption(self, people: Sequence[dict[str, Any]]) -> list[str]:
-        """One sentence a person."""
-        ...
-
-
-@dataclass(frozen=True)
-class Caption:
-    """A sentence, or why there is none."""
-
-    text: str | None
-    error: str | None = None
-
-
-@runtime_checkable
-class CaptionsSideBySide(Protocol):
-    """A captioner that takes many people at once and has an error for each of them by itself."""
-
-    columns: tuple[str, ...]
-    asks_model: bool
-
-    def caption_each(self, people: Sequence[dict[str, Any]]) -> list[Caption]:
-        """One caption a person; raises for none of them."""
-        ...
 
 
 class Captions(Stage):

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from curation.evaluation.answers import read_answers
 from curation.evaluation.captions import captions
-from curation.evaluation.copies import copies
+from curation.evaluation.copies import copies, followed_copies
 from curation.evaluation.detection import detection
 from curation.evaluation.faces import faces
-from curation.evaluation.followed_copies import followed_copies
 from curation.evaluation.identities import identities, identities_with_copies
 from curation.evaluation.measure import Measure
 from curation.evaluation.outfits import outfits

@@ -73,6 +73,7 @@ def mount(commands: Any) -> None:
 def _forget(options: argparse.Namespace) -> int:
     from curation.absolute import absolute_path
     from curation.errors import ConfigError
+    from curation.excluded.tombstone_store import TombstoneStore
     from curation.forgetting.everywhere import (
         SignedBy,
         complete,
@@ -84,7 +85,6 @@ def _forget(options: argparse.Namespace) -> int:
     from curation.forgetting.places import find_places, store_for, stores_of_runs
     from curation.forgetting.request import read_requests, request_of
     from curation.forgetting.resolve import resolve
-    from curation.forgetting.tombstone_store import TombstoneStore
 
     paths = [absolute_path(path) for path in options.places]
     store = TombstoneStore(absolute_path(options.store) if options.store else store_for(paths))

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from curation.errors import ConfigError, PersonaError
+from curation.excluded.tombstone_store import TombstoneStore, stores_of
 from curation.forgetting.labels import forget_in_labels
 from curation.forgetting.places import Place
 from curation.forgetting.record import add_entry
@@ -24,7 +25,6 @@ from curation.forgetting.request import ForgetRequest
 from curation.forgetting.resolve import ResolvedRequest, resolve, unknown
 from curation.forgetting.run_files import Changed, forget_in_dataset, forget_in_run, require_still
 from curation.forgetting.search import Searched, search
-from curation.forgetting.tombstone_store import TombstoneStore, stores_of
 from curation.run_folder import Run
 from curation.settings import PipelineSettings
 from curation.storage import exists, join, read_bytes, remove, write_bytes

@@ -7,7 +7,7 @@ from typing import Literal
 
 from curation.absolute import absolute_path
 from curation.errors import ConfigError, PersonaError
-from curation.forgetting.tombstone_store import STORE_VARIABLE, TombstoneStore, store_beside
+from curation.excluded.tombstone_store import STORE_VARIABLE, TombstoneStore, store_beside
 from curation.identities.index import is_index
 from curation.run_folder import Run, is_dataset
 from curation.storage import exists, is_folder, is_local, join, list_names

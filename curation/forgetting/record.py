@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from curation.errors import ConfigError
-from curation.forgetting.tombstone_store import TombstoneKey
+from curation.excluded.tombstone_store import TombstoneKey
 from curation.storage import exists, join, read_bytes, write_bytes
 
 FILE = "record.jsonl"

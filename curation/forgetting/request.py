@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curation.errors import ConfigError, one_line
-from curation.forgetting.address import is_web, without_comment
+from curation.excluded.address import is_web, without_comment
 from curation.photos.decode import decode_rgb
 from curation.photos.perceptual_hash import perceptual_hash
 

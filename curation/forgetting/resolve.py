@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.errors import PersonaError
-from curation.forgetting.address import (
+from curation.excluded.address import (
     COLUMNS,
     OWN_COLUMNS,
     addresses_in,
@@ -24,9 +24,9 @@ from curation.forgetting.address import (
     normal,
     own_addresses,
 )
+from curation.excluded.tombstone_store import TombstoneList
 from curation.forgetting.places import Place
 from curation.forgetting.request import ForgetRequest, picture_hash
-from curation.forgetting.tombstone_store import TombstoneList
 from curation.identities.index import IdentityIndex
 from curation.run_folder import Run
 from curation.run_tables import read_known

@@ -30,8 +30,8 @@ from curation.forgetting.run_rows import (
 )
 from curation.fragments import about, commit
 from curation.ledger import Counts, Stamp, at_least, judged
-from curation.measured_on import PLACE, photo_and_key, place_name
 from curation.packing.plan import Pack
+from curation.photos.measured_on import PLACE, photo_and_key, place_name
 from curation.run_folder import PHASES, Run, funnel_ends, is_dataset
 from curation.run_tables import PhaseTable
 from curation.settings import PipelineSettings

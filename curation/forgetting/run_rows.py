@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from curation.columns import put_column
 from curation.ledger import Counts
-from curation.measured_on import photo_and_key
+from curation.photos.measured_on import photo_and_key
 
 PHOTO_DIGITS = 64
 _START_DIGITS = 10  # of a photo_id that a detail may name it by

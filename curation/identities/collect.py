@@ -10,8 +10,7 @@ from curation.fragments import Fragment
 from curation.identities.faces import UNKNOWN, Collector, FaceRows
 from curation.identities.false_match import same_photo_cosines
 from curation.ledger import KEPT
-from curation.outfits.appearance_judge import vector_of
-from curation.people.appearance import CLOTHED
+from curation.people.appearance import CLOTHED, vector_of
 from curation.people.face import FaceStage
 from curation.run_tables import PhaseTable
 from curation.settings.identities import SeedSettings

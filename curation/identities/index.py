@@ -24,7 +24,6 @@ from curation.identities.faces import Collector, FaceRows
 from curation.identities.merges import Merges, read_merges
 from curation.identities.vectors import Vectors
 from curation.run_tables import read_known
-from curation.settings.identities import IdentitiesSettings
 from curation.storage import (
     exists,
     join,
@@ -215,6 +214,7 @@ class IdentityIndex:
 
 def _default_days() -> int:
     """Of an index that an earlier version wrote."""
+    from curation.settings.identities import IdentitiesSettings  # an index is listed without settings
 
     return IdentitiesSettings().index_days
 

@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from curation.call_counter import CallCounter
 from curation.declared import Declared, Reason, Threshold, counted
 from curation.engine import Job, Task, Work
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment, digest
 from curation.identities.index import IdentityIndex
 from curation.ledger import DECISION, REJECTED, Counts, Outcome, at_least, is_kept, judged, rule_rows
+from curation.meters import CallCounter
 from curation.run_folder import Run
 from curation.run_tables import PhaseTable
 from curation.settings.filters import AgeSettings

@@ -10,7 +10,7 @@ import numpy as np
 
 from curation.models import Models
 from curation.outfits.judge import Answer, PersonRow
-from curation.people.appearance import BINS, CLOTHED
+from curation.people.appearance import CLOTHED, vector_of
 from curation.settings.outfits import AppearanceJudgeSettings
 
 _NAMES = tuple(CLOTHED)
@@ -38,11 +38,6 @@ class AppearanceJudge:
         return Answer(score >= self._settings.cut, score, self._settings.cut, detail)
 
 
-def vector_of(data: bytes) -> np.ndarray:
-    """float32 [regions, BINS] from the stored bytes."""
-    return np.frombuffer(data, "<f2").astype(np.float32).reshape(len(_NAMES), BINS)
-
-
 def region_similarities(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
     """Bhattacharyya coefficient, 0 to 1, of each region that both describe."""
     return {
@@ -50,3 +45,24 @@ def region_similarities(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
         for i, name in enumerate(_NAMES)
         if a[i].any() and b[i].any()
     }
+
+
+def similarities(appearances: Sequence[bytes | None]) -> np.ndarray:
+    """float64 [n, n], 0 to 1: the mean over the regions that both photos show of their similarity.
+
+    appearances  as the stage `appearance` stores them; None where a photo could not be described
+
+    NaN where two photos share no described region: nothing is known of them.
+    """
+    vectors = [None if data is None else vector_of(data) for data in appearances]
+    found = np.full((len(vectors), len(vectors)), np.nan)
+    for i, a in enumerate(vectors):
+        found[i, i] = 1.0
+        for j, b in enumerate(vectors[:i]):
+            if a is None or b is None:
+                continue
+            regions = region_similarities(a, b)
+            if regions:
+                # Rounded, so that no order depends on how a machine adds floats.
+                found[i, j] = found[j, i] = round(sum(regions.values()) / len(regions), 5)
+    return found

@@ -11,20 +11,18 @@ import numpy as np
 import pyarrow as pa
 
 from curation.backends import JoinsRun, build_backend
-from curation.call_counter import CallCounter
 from curation.declared import Declared, Reason, Threshold, counted
 from curation.engine import Job, Task, Work
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
 from curation.ledger import DECISIONS, FAILED, Counts, Outcome, rule_people, rule_rows
+from curation.meters import CallCounter
 from curation.models import Model, used_models
+from curation.outfits.appearance_judge import similarities
 from curation.outfits.clusters import outfit_clusters
 from curation.outfits.gather import gather
 from curation.outfits.judge import JudgesRegions, PairJudge, PersonRow
-from curation.outfits.paper import paper_protocol
-from curation.outfits.side_by_side import judge_side_by_side
-from curation.outfits.similarity import similarities
-from curation.outfits.strategy import Strategy, Verdicts
+from curation.outfits.strategy import Strategy, Verdicts, judge_side_by_side, paper_protocol
 from curation.run_folder import Run
 from curation.settings.outfits import OutfitsSettings, PaperStrategy
 from curation.stage import Stage

@@ -16,14 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.call_counter import CallCounter
 from curation.engine import Job, Task, Work
 from curation.errors import PersonaError, one_line
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment, digest
 from curation.ledger import DECISIONS, Counts, Stamp, failed, kept
+from curation.meters import CallCounter
 from curation.packing.plan import Pack, PlannedGroup, groups_of, people_of_groups, plan_shards
-from curation.packing.provenance import funnel, telling_settings
+from curation.packing.provenance import PlaceOf, funnel, telling_settings
 from curation.packing.smaller import smaller
 from curation.people.atr import decode_map
 from curation.people.boxes import whole_box
@@ -76,8 +76,10 @@ def config_hash(pipeline: PipelineSettings) -> str:
     return fingerprint(ruling)
 
 
-def run_shards(context: Context, gathered: str, captions: list[Fragment], title: str) -> None:
-    """Runs the phase."""
+def run_shards(
+    context: Context, gathered: str, captions: list[Fragment], title: str, place_of: PlaceOf
+) -> None:
+    """Runs the phase; the card of the dataset is titled `title`."""
     pipeline = context.job.pipeline
     run = context.run
     step_hash = fingerprint(["shards", VERSION, pipeline.shards.ruling(), config_hash(pipeline)])
@@ -101,7 +103,7 @@ def run_shards(context: Context, gathered: str, captions: list[Fragment], title:
     licences = {model.name: [model.sha256, model.licence] for model in context.job.models.values()}
     parts_wanted = [fragment.key for _, fragment, _ in sources]
     # The card tells what the stages before did, also with photos of which no group is left.
-    before = funnel(context.counts)
+    before = funnel(context.counts, place_of)
     key = fingerprint([step_hash, digest(captions), parts_wanted, licences, title, before, _opt_out(context)])
     _forget_parts_without_tar(context, sources)
     committed = {fragment.key for fragment in run.packing.fragments()}
@@ -117,7 +119,7 @@ def run_shards(context: Context, gathered: str, captions: list[Fragment], title:
         for name in list_names(run.shards):
             if (name.endswith(".tar") and name not in wanted) or name.endswith(".tmp"):
                 remove(join(run.shards, name))
-        _finish(context, parts, captions, planned, shard_of, title)
+        _finish(context, parts, captions, planned, shard_of, title, place_of)
         run.packed(key)
 
 
@@ -175,6 +177,7 @@ def _finish(
     planned: list[PlannedGroup],
     shard_of: dict[str, str],
     title: str,
+    place_of: PlaceOf,
 ) -> None:
     """Index, ledger of groups, card, dataset.json; the last one makes it a dataset."""
     run = context.run
@@ -194,7 +197,7 @@ def _finish(
         },
         "pipeline": title,
         "index": hashes,
-        "funnel": funnel(context.counts),
+        "funnel": funnel(context.counts, place_of),
         "settings": telling_settings(pipeline),
         **({} if opt_out is None else {"opt_out": opt_out}),
         "card": list(CARD),

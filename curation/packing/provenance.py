@@ -1,9 +1,8 @@
 """How a dataset came to be, for its card: what each stage did, and the settings that decided."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from curation.funnel import place_of
 from curation.settings import PipelineSettings
 
 _SECTIONS = ("photos", "people", "identities", "outfits", "selection", "captions", "shards")
@@ -11,7 +10,11 @@ _SECTIONS = ("photos", "people", "identities", "outfits", "selection", "captions
 _UNTOLD = ("opt_out", "calibration", "options")
 
 
-def funnel(counts: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+PlaceOf = Callable[[str], Any]
+"""What names of stages are sorted by, in the order of the funnel."""
+
+
+def funnel(counts: Mapping[str, Mapping[str, Any]], place_of: PlaceOf) -> list[dict[str, Any]]:
     """{stage, unit, in, kept, rejected, failed, reasons} of each stage, from {folder: {stage: counts}}."""
     # Workers finish in any order, so the order in which stages were first counted is not one to write down.
     stages = {stage: entry for folder in counts.values() for stage, entry in folder.items()}

@@ -103,3 +103,8 @@ def _chroma(ab: np.ndarray) -> np.ndarray:
         counts.astype(np.float32), -1, _SMOOTHING, _SMOOTHING, borderType=cv2.BORDER_REPLICATE
     )
     return np.asarray(smooth.ravel() / max(float(smooth.sum()), 1e-9))
+
+
+def vector_of(data: bytes) -> np.ndarray:
+    """float32 [regions, BINS] from the stored bytes."""
+    return np.frombuffer(data, "<f2").astype(np.float32).reshape(len(CLOTHED), BINS)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from curation.backends import OnFirstUse
-from curation.call_counter import CallCounter
 from curation.declared import BROKE_DOWN, NEVER_MEASURED, Reason, Threshold
+from curation.meters import CallCounter
 from curation.models import Models, used_models
 from curation.photos.decode import VERSION
 from curation.photos.pixels import Pixels

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from curation.call_counter import CallCounter
 from curation.errors import PersonaError
 from curation.fingerprint import fingerprint
+from curation.meters import CallCounter
 from curation.models import find_model
 from curation.people.atr import decode_map
 from curation.people.boxes import whole_box

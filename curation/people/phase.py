@@ -5,21 +5,20 @@ Tables of the run: `people` (one row a photo), and what each model measured, by 
 
 import pyarrow as pa
 
-from curation.call_counter import CallCounter
 from curation.declared import counted
 from curation.engine import Job, Task, Work
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
 from curation.ledger import Counts
-from curation.measured_on import PHOTO, photo_name
+from curation.meters import CallCounter, StageClock
 from curation.models import used_models
 from curation.people.chain import ChainContext, ChainStage
 from curation.people.stages import STAGES, people_stages
 from curation.photos.decoder_process import decoder_of
+from curation.photos.measured_on import PHOTO, photo_name
 from curation.photos.pixels import Pixels
 from curation.run_folder import Run
 from curation.stage import Measurements, run_chain
-from curation.stage_clock import StageClock
 from curation.step import Context, run_step, work_of
 from curation.storage import read_table
 

@@ -8,11 +8,11 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from curation.forgetting.address import COLUMNS as ADDRESSES
-from curation.forgetting.tombstone_store import stores_of
+from curation.excluded.address import COLUMNS as ADDRESSES
+from curation.excluded.opt_out import OPTED_OUT, OptOuts
+from curation.excluded.tombstone_store import stores_of
 from curation.fragments import Fragment, about
 from curation.ledger import is_kept
-from curation.photos.opt_out import OPTED_OUT, OptOuts
 from curation.run_tables import PhaseTable
 from curation.settings.photos import ScreenSettings
 from curation.storage import read_bytes, read_table

@@ -15,20 +15,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.call_counter import CallCounter
 from curation.declared import Declared, counted
 from curation.engine import Answer, Job, Task, Work
 from curation.errors import ConfigError, PersonaError
+from curation.excluded.tombstone_store import ObeyedTombstones, read_tombstones
 from curation.fingerprint import fingerprint, fingerprint_rows
-from curation.forgetting.tombstone_store import ObeyedTombstones, read_tombstones
 from curation.fragments import Fragment, digest
 from curation.ledger import Counts, is_kept
-from curation.measured_on import PLACE, place_name
+from curation.meters import CallCounter, StageClock
 from curation.photos.copies import Copies
 from curation.photos.decoder_process import decoder_of
 from curation.photos.duplicates import EXACT, find_copies
 from curation.photos.heeded import heed
+from curation.photos.measured_on import PLACE, place_name
 from curation.photos.read import Read, without_telling
+from curation.photos.sample import Sample
 from curation.photos.screen import Screen
 from curation.run_folder import Run
 from curation.run_tables import PhaseTable
@@ -38,7 +39,6 @@ from curation.sources.photo_bytes import PhotoBytes
 from curation.sources.rows import SOURCE_SCHEMA, tables
 from curation.sources.units import Unit, list_units, pattern_lines, unit_rows
 from curation.stage import Measurements, Stage, run_chain
-from curation.stage_clock import StageClock
 from curation.step import Context, run_step, work_of
 from curation.storage import is_local, read_bytes, read_table, write_bytes
 
@@ -56,15 +56,18 @@ _COPIES_SCHEMA = pa.schema(
 )
 
 
-def run_photos(context: Context) -> list[Fragment]:
-    """Runs the phase; returns the fragments of `photos/`."""
+def run_photos(context: Context, sample: Sample | None = None) -> list[Fragment]:
+    """Runs the phase; returns the fragments of `photos/`.
+
+    sample  what stands for the collection, in a run of `persona plan`
+    """
     pipeline = context.job.pipeline
     resources = pipeline.photos.resources
-    listed = _list(context, resources)
-    if context.sample is not None:
+    listed = _list(context, resources, sample)
+    if sample is not None:
         rows = pipeline.engine.fragment_rows
         units = len(list_units(pipeline.source))
-        listed = context.sample.draw(listed, units, rows, context.run)
+        listed = sample.draw(listed, units, rows, context.run)
     source = pipeline.source
     reads: list[object] = [source.image_column, source.uri_column]
     reads += [source.allow_urls, source.allow_private, source.allow_outside]
@@ -91,7 +94,7 @@ def run_photos(context: Context) -> list[Fragment]:
         open_screened,
         resources,
     )
-    if context.sample is None:  # a sample has other photos than those that a line may name
+    if sample is None:  # a sample has other photos than those that a line may name
         heeded = heed(context.run.screened, screened, pipeline.photos.screen)
         context.run.opt_out = None if heeded is None else heeded.to_json()
     copies = _find_copies(context, screened)
@@ -120,15 +123,15 @@ def tombstones_of(job: Job) -> ObeyedTombstones:
 # --- the listing ---------------------------------------------------------------------------------
 
 
-def _list(context: Context, resources: Resources) -> list[tuple[str, int, str]]:
+def _list(context: Context, resources: Resources, sample: Sample | None) -> list[tuple[str, int, str]]:
     """Lists every unit that is not listed yet. Returns (listing file, row group, key) in order."""
     pipeline = context.job.pipeline
     settings = [pipeline.source.ruling(), pipeline.engine.fragment_rows, VERSION]
     units = list_units(pipeline.source)
     for line in pattern_lines(pipeline.source):
         context.progress.say(line)
-    if context.sample is not None:
-        units = context.sample.units(units)
+    if sample is not None:
+        units = sample.units(units)
     listings = context.run.listings
     keys = [fingerprint([u.uri, u.label, u.version, settings]) for u in units]
     present = listings.keep_only(keys)

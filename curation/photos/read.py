@@ -7,15 +7,15 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.call_counter import CallCounter
 from curation.columns import put_column
 from curation.declared import Reason
 from curation.errors import one_line
-from curation.forgetting.address import COLUMNS
-from curation.forgetting.tombstone_store import ObeyedTombstones
+from curation.excluded.address import COLUMNS
+from curation.excluded.opt_out import OPTED_OUT, OptOuts
+from curation.excluded.tombstone_store import ObeyedTombstones
 from curation.ledger import FAILED, REJECTED, Outcome, failed, kept, rule_rows
+from curation.meters import CallCounter
 from curation.photos.decode import VERSION, DecodeError, Header, OpenPhoto, UnknownFormatError, open_photo
-from curation.photos.opt_out import OPTED_OUT, OptOuts
 from curation.photos.perceptual_hash import perceptual_hash
 from curation.settings.photos import ScreenSettings
 from curation.settings.source import SourceSettings

@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from curation.declared import Reason, Threshold
-from curation.forgetting.address import COLUMNS
+from curation.excluded.address import COLUMNS
+from curation.excluded.opt_out import OPTED_OUT, OptOuts
 from curation.ledger import REJECTED, Check, Outcome, at_most, is_kept, judged, rule_rows
-from curation.photos.opt_out import OPTED_OUT, OptOuts
 from curation.photos.read import FORGOTTEN
 from curation.settings.photos import ScreenSettings
 from curation.stage import Stage

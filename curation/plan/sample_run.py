@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from curation.identities.phase import Identity
+from curation.judging.quality import questions_asked
 from curation.ledger import KEPT
-from curation.outfits.quality import questions_asked
 from curation.photos.copies import Copies
 from curation.photos.read import Read
 from curation.photos.screen import Screen

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from curation.funnel import main_stage
+from curation.meters import StageTime
 from curation.run_folder import PHASES, Run
-from curation.stage_clock import StageTime
 
 FILES = "files"  # of a fragment: what no stage accounts for
 

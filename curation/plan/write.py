@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from curation.captions.phase import Captions
+from curation.captions.select import Select
 from curation.engine import Engine
 from curation.outfits.phase import Outfit, Outfits
 from curation.packing.plan import Pack
-from curation.packing.select import Select
 from curation.photos.sample import Sampled
 from curation.plan.counts import Counts, expect_counts
 from curation.plan.expected import DRAWS, Expected

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.columns import list_array
-from curation.forgetting.address import COLUMNS
-from curation.photos.opt_out import OptOuts
+from curation.excluded.address import COLUMNS
+from curation.excluded.opt_out import OptOuts
 from curation.run_folder import Run
 from curation.settings import PipelineSettings
 from curation.storage import join, read_bytes

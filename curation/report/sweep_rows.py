@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.call_counter import CallCounter
 from curation.columns import list_array
 from curation.evaluation.boxes import match_boxes
 from curation.evaluation.truth import Truth
 from curation.fragments import Fragment
 from curation.ledger import FAILED, KEPT, NOT_MEASURED
+from curation.meters import CallCounter
 from curation.models import Model
 from curation.people.chain import ChainContext
 from curation.people.stages import people_stages

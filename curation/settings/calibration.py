@@ -9,7 +9,7 @@ class CalibrationSettings(Settings):
     Where x is not above 0, they are 0 at most (`curation/outfits/evidence.py`).
 
     x is the mean of log s − log(1 − s) over the judge's scores s of the pair; c = −log(1.001 − a), 0 to 6.9,
-    with a the similarity of the stored colours (`curation/outfits/similarity.py`). Natural logarithms.
+    with a the similarity of the stored colours (`curation/outfits/appearance_judge.py`). Natural logarithms.
     """
 
     of: str = threshold(

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.forgetting.address import is_web
+from curation.excluded.address import is_web
 from curation.settings.source import SourceSettings
 from curation.sources.parquet_batches import open_table, plain_records
 from curation.sources.rows import SourceRow, not_downloaded

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from curation.call_counter import CallCounter
-from curation.captions.phase import Caption
+from curation.captions.captioner import Caption
 from curation.engine import Job
+from curation.meters import CallCounter
 from curation.models import Models
 from curation.run_folder import Run
 from curation.settings.vlm import VlmCaptionerSettings

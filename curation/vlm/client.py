@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 import aiohttp
 
 from curation.errors import one_line
+from curation.meters import TRAFFIC
 from curation.settings.vlm import VlmSettings
 from curation.vlm.asking import MalformedError, Question, Questions, Reply, read_reply
 from curation.vlm.session import Listener
-from curation.vlm.traffic import TRAFFIC
 from edges.model_server import (
     MAX_RESPONSE_BYTES,
     authorization,

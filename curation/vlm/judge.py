@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from curation.call_counter import CallCounter
 from curation.engine import Job
+from curation.meters import CallCounter
 from curation.models import Models
 from curation.outfits.judge import Answer, PersonRow, from_regions
 from curation.run_folder import Run

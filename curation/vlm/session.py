@@ -14,8 +14,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Protocol
 
-from curation.call_counter import CallCounter
 from curation.fingerprint import fingerprint
+from curation.meters import CallCounter
 from curation.run_tables import AnswerFiles
 from curation.storage import is_local, local_path, read_bytes, remove, write_bytes
 from curation.vlm.asking import Question, Questions, Reply

@@ -14,11 +14,10 @@ from PIL import Image
 
 from curation.evaluation.answers import LookedAt, Person
 from curation.evaluation.boxes import match_boxes
-from curation.evaluation.captions import FactReader, captions
+from curation.evaluation.captions import FactReader, captions, forbidden_in
 from curation.evaluation.detection import near_joints
 from curation.evaluation.evaluate import evaluate, measure_lines
 from curation.evaluation.faces import area, best_threshold, draw_pairs, equal_error, faces, ten_fold_accuracy
-from curation.evaluation.forbidden_words import forbidden_in
 from curation.evaluation.identities import bcubed, pair_counts
 from curation.evaluation.measure import Measure
 from curation.evaluation.truth import Truth, read_truth

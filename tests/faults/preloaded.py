@@ -7,7 +7,7 @@ import fsspec.implementations.local
 import pandas
 import scipy.sparse.csgraph
 
-import curation.captions.plain
+import curation.captions.captioner
 import curation.curate
 import curation.identities.assign
 import curation.identities.collect

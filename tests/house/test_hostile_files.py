@@ -181,7 +181,7 @@ def test_a_parquet_row_without_bytes_fails_alone(tmp_path: Path) -> None:
 READ_ALONE = """
 import sys
 from pathlib import Path
-from curation.call_counter import CallCounter
+from curation.meters import CallCounter
 from curation.photos.read import Read
 from curation.settings.photos import ScreenSettings
 from curation.settings.source import SourceSettings

@@ -11,8 +11,7 @@ from curation.engine import Answer, InlineEngine, Job, Opener, Task
 from curation.identities.control import prototype_cosines
 from curation.identities.exact_cosines import on_grid
 from curation.identities.false_match import measured_tail
-from curation.identities.graph import build_edges
-from curation.identities.grouping import FaceSet, Grouping, group_faces
+from curation.identities.grouping import FaceSet, Grouping, build_edges, group_faces
 from curation.identities.linking import fixed_cosines
 from curation.identities.search import find_pairs
 from curation.identities.vectors import Vectors, write_vectors

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from curation.outfits.audit_sheet import write_audit_sheet
-from curation.outfits.quality import outfit_quality
+from curation.judging.audit_sheet import write_audit_sheet
+from curation.judging.quality import outfit_quality
 from persona import main
 from tests.drawn_people import collection, write_folder
 from tests.drawn_pipeline import curate, rows_of, settings, write_config

@@ -3,9 +3,15 @@
 import numpy as np
 import pytest
 
-from curation.outfits.calibration_fit import fit_calibration, held_out
+from curation.judging.fit import (
+    calibration_error,
+    choose_cut,
+    fit_calibration,
+    held_out,
+    precision_at_least,
+    reliability,
+)
 from curation.outfits.evidence import Weights
-from curation.outfits.fit import calibration_error, choose_cut, precision_at_least, reliability
 from curation.settings.calibration import CalibrationSettings
 
 

@@ -8,10 +8,10 @@ from typing import Literal
 import pytest
 
 from curation.errors import ConfigError
+from curation.judging.calibrate import calibrate_run, strategy_with
+from curation.judging.labelled_pairs import read_pairs
 from curation.models import Model
-from curation.outfits.calibrate import calibrate_run, strategy_with
 from curation.outfits.judge_identity import check_calibration, judge_identity, judge_in_words
-from curation.outfits.labelled_pairs import read_pairs
 from curation.settings import PipelineSettings
 from curation.settings.calibration import CalibrationSettings
 from curation.settings.outfits import ClustersStrategy, PaperStrategy

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from curation.errors import ConfigError
-from curation.outfits.label_server import Labelling, label_server
-from curation.outfits.labelled_pairs import read_pairs
+from curation.judging.label_server import Labelling, label_server
+from curation.judging.labelled_pairs import read_pairs
 from tests.drawn_people import collection, write_folder
 from tests.drawn_pipeline import curate, settings, write_config
 

@@ -7,8 +7,7 @@ import pytest
 
 from curation.outfits.clusters import letters, outfit_clusters
 from curation.outfits.judge import Answer, from_regions
-from curation.outfits.paper import paper_protocol
-from curation.outfits.strategy import Ask, Verdicts
+from curation.outfits.strategy import Ask, Verdicts, paper_protocol
 from curation.settings.calibration import CalibrationSettings
 from curation.settings.outfits import ClustersStrategy, PaperStrategy
 from tests.drawn_judge import DrawnPerson, drawn_person, drive, pairs_of

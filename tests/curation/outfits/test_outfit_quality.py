@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from curation.fragments import Fragment, commit
+from curation.judging.quality import outfit_quality, quality_lines
 from curation.outfits.phase import PAIR
-from curation.outfits.quality import outfit_quality, quality_lines
 from curation.settings import PipelineSettings
 from curation.storage import write_bytes
 from tests.drawn_pipeline import settings

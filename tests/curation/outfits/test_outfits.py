@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from curation.judging.fit import choose_cut, platt
 from curation.outfits.appearance_judge import AppearanceJudge
-from curation.outfits.fit import choose_cut, platt
 from curation.outfits.judge import Answer
-from curation.outfits.paper import paper_protocol
-from curation.outfits.strategy import Verdicts
+from curation.outfits.strategy import Verdicts, paper_protocol
 from curation.people.appearance import BINS, CLOTHED
 from curation.settings.outfits import AppearanceJudgeSettings, PaperStrategy
 from tests.drawn_judge import drive

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from curation.packing.select import Select
+from curation.captions.select import Select
 from curation.settings.groups import SelectionSettings
 from persona import main
 from tests.drawn_people import collection, write_folder

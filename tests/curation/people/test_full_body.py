@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from curation.call_counter import CallCounter
 from curation.ledger import DECISIONS, KEPT
+from curation.meters import CallCounter
 from curation.people.chain import ChainContext
 from curation.people.face import FACE
 from curation.people.full_body import FullBody

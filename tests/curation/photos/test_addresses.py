@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.forgetting.address import normal
+from curation.excluded.address import normal
+from curation.excluded.opt_out import OptOuts
+from curation.excluded.tombstone_store import ObeyedTombstones, TombstoneStore
 from curation.forgetting.request import read_requests
-from curation.forgetting.tombstone_store import ObeyedTombstones, TombstoneStore
-from curation.photos.opt_out import OptOuts
 from curation.settings.photos import ScreenSettings
 from curation.settings.source import SourceSettings
 from curation.sources.units import list_units, unit_rows

@@ -16,8 +16,8 @@ import numpy as np
 import psutil
 import pytest
 
-from curation.call_counter import CallCounter
 from curation.engine import Endpoint, Job
+from curation.meters import CallCounter
 from curation.models import Model
 from curation.settings import PipelineSettings
 from curation.settings.vlm import START_S

@@ -310,7 +310,7 @@ def test_a_training_goes_on_where_it_was_when_one_in_a_hundred_of_10_000_groups_
 
 
 def test_tombstones_serve_a_later_curation_as_its_opt_out_list(folder: Path, samples: Samples) -> None:
-    from curation.photos.opt_out import OptOuts
+    from curation.excluded.opt_out import OptOuts
     from curation.settings.photos import ScreenSettings
 
     key = next(iter(samples))

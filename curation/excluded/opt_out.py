@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from curation.errors import ConfigError
-from curation.forgetting.address import addresses_of, is_web, normal, without_comment
+from curation.excluded.address import addresses_of, is_web, normal, without_comment
 from curation.settings.photos import ScreenSettings
 from curation.storage import read_bytes
 from shards.format.dataset_tombstones import tombstone

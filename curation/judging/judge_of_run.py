@@ -1,20 +1,22 @@
-"""Asks the judge of a run about pairs of its people, outside of the run itself.
+"""The judge of a run outside of the run itself: what it is asked, and what it is shown.
 
 Answers are remembered where the run remembers its own, so a pair that either has asked is not asked again.
 """
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from curation.backends import JoinsRun, build_backend
-from curation.call_counter import CallCounter
 from curation.engine import InlineEngine, Job
 from curation.ledger import Counts
+from curation.meters import CallCounter
 from curation.models import Models
 from curation.outfits.judge import Answer, PairJudge, PersonRow
 from curation.settings import PipelineSettings
+from curation.settings.vlm import VlmJudgeSettings
 from curation.step import Context
+from curation.vlm.pictures import PersonPictures
 from curation.vlm.serving import Servers
 
 
@@ -57,3 +59,19 @@ def ask_judge(
         return servers.run("outfits", ask)
     finally:
         servers.close()
+
+
+_CANVAS_PX = (448, 896)  # where the judge looks at no picture
+
+
+def judge_pictures(
+    pipeline: PipelineSettings, least_height_px: int = 1, most_height_px: int = 4096
+) -> PersonPictures:
+    """Pictures with the judge's background and margin, and its canvas scaled into these heights."""
+    judge = pipeline.outfits.judge
+    (wide, high), margin = _CANVAS_PX, 0.0
+    background: Literal["keep", "grey"] = "grey"
+    if isinstance(judge, VlmJudgeSettings):
+        (wide, high), background, margin = judge.canvas_px, judge.background, judge.margin
+    scale = min(max(high, least_height_px), most_height_px) / high
+    return PersonPictures(pipeline.source, (round(wide * scale), round(high * scale)), background, margin)

@@ -65,7 +65,7 @@ def mount(parser: argparse.ArgumentParser) -> None:
 
 
 def _quality(options: argparse.Namespace) -> int:
-    from curation.outfits.quality import outfit_quality, quality_lines
+    from curation.judging.quality import outfit_quality, quality_lines
 
     for option in ("audit", "seed"):
         if getattr(options, option) < 0:
@@ -74,7 +74,7 @@ def _quality(options: argparse.Namespace) -> int:
         raise ConfigError(f"--sheet {options.sheet}: needs --audit N, the pairs of each kind to show")
     found = outfit_quality(options.folder, options.audit, options.seed)
     if options.sheet is not None:
-        from curation.outfits.audit_sheet import write_audit_sheet
+        from curation.judging.audit_sheet import write_audit_sheet
 
         pairs = found["audit"]
         found["sheet"] = write_audit_sheet(
@@ -85,7 +85,7 @@ def _quality(options: argparse.Namespace) -> int:
 
 
 def _calibrate(options: argparse.Namespace) -> int:
-    from curation.outfits.calibrate import calibrate_run, calibration_lines
+    from curation.judging.calibrate import calibrate_run, calibration_lines
 
     if options.limit < 2:
         raise ConfigError(f"--limit {options.limit}: must be at least 2")
@@ -105,6 +105,6 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 
 def _label(options: argparse.Namespace) -> int:
-    from curation.outfits.label_server import serve_labels
+    from curation.judging.label_server import serve_labels
 
     return serve_labels(options.folder, options.out, options.pairs, options.port)

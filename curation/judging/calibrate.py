@@ -13,17 +13,26 @@ from typing import Any
 import numpy as np
 
 from curation.errors import ConfigError
+from curation.judging.fit import (
+    LEAST_PAIRS,
+    LOST,
+    calibration_error,
+    choose_cut,
+    decided,
+    fit_calibration,
+    fit_low_cut,
+    held_out,
+    reliability,
+    reliability_svg,
+)
+from curation.judging.judge_of_run import ask_judge, judge_columns
+from curation.judging.labelled_pairs import LabelledPair, pairs_of_truth, read_pairs
 from curation.models import Models, find_model
-from curation.outfits.ask_run import ask_judge, judge_columns
-from curation.outfits.calibration_fit import LOST, decided, fit_calibration, fit_low_cut, held_out
+from curation.outfits.appearance_judge import similarities
 from curation.outfits.evidence import log_odds_of
-from curation.outfits.fit import LEAST_PAIRS, calibration_error, choose_cut, reliability
 from curation.outfits.gather import read_people
 from curation.outfits.judge import Answer, logit, probability
 from curation.outfits.judge_identity import judge_identity, judge_in_words
-from curation.outfits.labelled_pairs import LabelledPair, pairs_of_truth, read_pairs
-from curation.outfits.reliability_plot import reliability_svg
-from curation.outfits.similarity import similarities
 from curation.run_folder import Run
 from curation.settings import PipelineSettings
 from curation.settings.base import model_names

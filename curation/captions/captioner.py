@@ -1,7 +1,11 @@
-"""A captioner without weights: framing, visible regions and, from keypoints, the pose."""
+"""What writes a sentence for a photo of a person, and one that needs no weights.
+
+That one tells framing, visible regions and, from keypoints, the pose.
+"""
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -12,6 +16,39 @@ _MIN_JOINT_SCORE = 0.5
 # COCO's order of joints.
 _SHOULDERS, _WRISTS, _HIPS, _KNEES, _ANKLES = (5, 6), (9, 10), (11, 12), (13, 14), (15, 16)
 _PARTS = {"head": "head", "torso": "upper body", "legs": "legs", "shoes": "feet"}
+
+
+class Captioner(Protocol):
+    """Writes one sentence for a photo of a person."""
+
+    columns: tuple[str, ...]
+    """The columns of a person that it reads."""
+    asks_model: bool
+    """Whether each sentence counts as a call of a model."""
+
+    def caption(self, people: Sequence[dict[str, Any]]) -> list[str]:
+        """One sentence a person."""
+        ...
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A sentence, or why there is none."""
+
+    text: str | None
+    error: str | None = None
+
+
+@runtime_checkable
+class CaptionsSideBySide(Protocol):
+    """A captioner that takes many people at once and has an error for each of them by itself."""
+
+    columns: tuple[str, ...]
+    asks_model: bool
+
+    def caption_each(self, people: Sequence[dict[str, Any]]) -> list[Caption]:
+        """One caption a person; raises for none of them."""
+        ...
 
 
 class PlainCaptioner:

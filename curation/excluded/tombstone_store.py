@@ -25,7 +25,7 @@ from urllib.parse import urlsplit, urlunsplit
 import numpy as np
 
 from curation.errors import ConfigError, one_line
-from curation.forgetting.address import addresses_of, normal
+from curation.excluded.address import addresses_of, normal
 from curation.storage import exists, is_local, join, local_path, read_bytes, write_bytes
 
 FILE = "tombstones.txt"

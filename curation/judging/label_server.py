@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import ConfigError, PersonaError, one_line
+from curation.judging.judge_of_run import judge_pictures
+from curation.judging.labelled_pairs import LABELS, LabelFile, Pair, draw_pairs
 from curation.outfits.gather import read_people
-from curation.outfits.judge_pictures import judge_pictures
-from curation.outfits.label_pairs import LABELS, LabelFile, Pair, draw_pairs
 from curation.run_folder import Run
 from curation.vlm.pictures import COLUMNS
 

@@ -12,8 +12,8 @@ from string import Template
 from typing import Any
 
 from curation.errors import ConfigError, one_line, printable
+from curation.judging.judge_of_run import judge_pictures
 from curation.outfits.gather import read_people
-from curation.outfits.judge_pictures import judge_pictures
 from curation.report.exclusions import excluded_photos
 from curation.run_folder import Run
 from curation.storage import write_bytes

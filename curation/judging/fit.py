@@ -1,12 +1,16 @@
-"""From labelled scores to probabilities and cuts: Platt's curve, the cut for a precision, reliability."""
+"""Fits how a judge is read: the calibration of its scores, the cut, and a plot of how far they hold."""
 
 import math
 from collections.abc import Sequence
 from decimal import ROUND_FLOOR, Decimal
+from html import escape
 from typing import Any
 
 import numpy as np
 from scipy.special import betaincinv
+
+from curation.outfits.evidence import Weights, closeness
+from curation.settings.calibration import CalibrationSettings
 
 # Of fewer pairs, all of them right, nobody can say with 95 % confidence that the precision is 0.9 (29 can).
 LEAST_PAIRS = 30
@@ -112,3 +116,98 @@ def calibration_error(bins: Sequence[dict[str, float]]) -> float:
     """Expected calibration error: |said − found|, weighed by pairs (Naeini et al., 2015)."""
     total = sum(b["pairs"] for b in bins)
     return round(sum(abs(b["said"] - b["found"]) * b["pairs"] for b in bins) / max(total, 1), 4)
+
+
+LOST = 0.005
+"""Share of the same pairs that the low cut may lose."""
+_MIN_SLOPE = 1e-3  # a judge whose yes means nothing still counts for something
+
+
+def fit_calibration(said: np.ndarray, alike: np.ndarray, same: np.ndarray, of: str) -> CalibrationSettings:
+    """Platt's curve with the weights as they are written: five digits, none against its own evidence.
+
+    of  the judge's identity (`judge_identity.py`)
+    """
+    slope, likeness, offset = platt(np.column_stack([said, [closeness(a) for a in alike]]), same).tolist()
+    if likeness < 0:  # colours that speak for "different" where they agree: chance, not knowledge
+        likeness = 0.0
+        slope, offset = platt(said, same).tolist()
+    return CalibrationSettings(
+        of=of,
+        slope=max(round(slope, 5), _MIN_SLOPE),
+        likeness=round(likeness, 5),
+        offset=round(offset, 5),
+    )
+
+
+def fit_low_cut(alike: np.ndarray, same: np.ndarray) -> float:
+    """Similarity of stored colours, two digits, below which a share LOST of the same pairs lies at most."""
+    return math.floor(float(np.quantile(alike[same], LOST)) * 100) / 100
+
+
+def decided(said: np.ndarray, alike: np.ndarray, calibration: CalibrationSettings) -> np.ndarray:
+    """Log-odds [n] as the strategy `clusters` decides by them."""
+    weights = Weights(calibration)
+    return np.array([weights.of_pair(float(x), float(a)) for x, a in zip(said, alike, strict=True)])
+
+
+def held_out(
+    said: np.ndarray, alike: np.ndarray, same: np.ndarray, people: Sequence[str], of: str, folds: int = 5
+) -> np.ndarray | None:
+    """`decided` for each pair by weights that were fitted without its person; None with too few people.
+
+    people [n] names: all pairs of one person are in one fold.
+    """
+    names = sorted(set(people))
+    fold_of = {name: place % folds for place, name in enumerate(names)}
+    fold = np.array([fold_of[name] for name in people])
+    log_odds = np.zeros(len(same))
+    for number in range(folds):
+        mine = fold == number
+        if not same[~mine].any() or same[~mine].all():
+            return None
+        calibration = fit_calibration(said[~mine], alike[~mine], same[~mine], of)
+        log_odds[mine] = decided(said[mine], alike[mine], calibration)
+    return log_odds
+
+
+_SIDE, _LEFT, _TOP, _BELOW = 320, 56, 40, 84
+
+
+def reliability_svg(bins: Sequence[dict[str, float]], title: str) -> str:
+    """One point a bin, its area by its pairs, and the diagonal on which a calibrated judge lies."""
+    most = max((b["pairs"] for b in bins), default=1)
+    points = "".join(
+        f'<circle cx="{_x(b["said"]):.1f}" cy="{_y(b["found"]):.1f}" '
+        f'r="{3 + 9 * (b["pairs"] / most) ** 0.5:.1f}" fill="#2f6fb0" fill-opacity=".7">'
+        f"<title>said {b['said']:.3f}, found {b['found']:.3f}, {b['pairs']} pairs</title></circle>"
+        for b in bins
+    )
+    line = " ".join(f"{_x(b['said']):.1f},{_y(b['found']):.1f}" for b in bins)
+    ticks = "".join(
+        f'<text x="{_x(v):.0f}" y="{_TOP + _SIDE + 18}" text-anchor="middle">{v:g}</text>'
+        f'<text x="{_LEFT - 8}" y="{_y(v) + 4:.0f}" text-anchor="end">{v:g}</text>'
+        for v in (0, 0.25, 0.5, 0.75, 1)
+    )
+    width, height = _LEFT + _SIDE + 24, _TOP + _SIDE + _BELOW - 24
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" font-family="system-ui, sans-serif" font-size="12" fill="#333">'
+        f'<rect width="100%" height="100%" fill="#fff"/>'
+        f'<text x="{_LEFT}" y="24" font-size="13" font-weight="600">{escape(title)}</text>'
+        f'<rect x="{_LEFT}" y="{_TOP}" width="{_SIDE}" height="{_SIDE}" fill="none" stroke="#bbb"/>'
+        f'<line x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}" stroke="#bbb" stroke-dasharray="4 4"/>'
+        f'<polyline points="{line}" fill="none" stroke="#2f6fb0"/>{points}{ticks}'
+        f'<text x="{_LEFT + _SIDE / 2}" y="{_TOP + _SIDE + 40}" text-anchor="middle">'
+        "probability of the same clothes, as said</text>"
+        f'<text transform="translate(14 {_TOP + _SIDE / 2}) rotate(-90)" text-anchor="middle">'
+        "share found the same</text></svg>\n"
+    )
+
+
+def _x(value: float) -> float:
+    return _LEFT + _SIDE * value
+
+
+def _y(value: float) -> float:
+    return _TOP + _SIDE * (1 - value)

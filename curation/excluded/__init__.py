@@ -1,0 +1,1 @@
+"""Photos that must stay out: by their address, a tombstone or a list of opt-outs."""
