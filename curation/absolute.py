@@ -1,9 +1,12 @@
 """Makes every local path of a pipeline absolute: workers have working directories of their own."""
 
 import os
+from typing import Any, TypeVar
 
-from curation.settings import PipelineSettings
+from curation.settings.base import Settings, is_path
 from curation.storage import is_local, local_path
+
+Some = TypeVar("Some", bound=Settings)
 
 
 def absolute_path(path: str) -> str:
@@ -11,20 +14,15 @@ def absolute_path(path: str) -> str:
     return os.path.abspath(os.path.expanduser(local_path(path))) if is_local(path) else path
 
 
-def with_absolute_paths(pipeline: PipelineSettings) -> PipelineSettings:
-    """The pipeline with absolute source.path, models.path, photos.screen and identities.index."""
-    source, models, photos = pipeline.source, pipeline.models, pipeline.photos
-    paths = source.path
-    absolute = absolute_path(paths) if isinstance(paths, str) else [absolute_path(p) for p in paths]
-    opt_out = photos.screen.opt_out and absolute_path(photos.screen.opt_out)
-    forgotten = photos.screen.forgotten and absolute_path(photos.screen.forgotten)
-    screen = photos.screen.model_copy(update={"opt_out": opt_out, "forgotten": forgotten})
-    index = pipeline.identities.index and absolute_path(pipeline.identities.index)
-    return pipeline.model_copy(
-        update={
-            "identities": pipeline.identities.model_copy(update={"index": index}),
-            "source": source.model_copy(update={"path": absolute}),
-            "models": models.model_copy(update={"path": models.path and absolute_path(models.path)}),
-            "photos": photos.model_copy(update={"screen": screen}),
-        }
-    )
+def with_absolute_paths(settings: Some) -> Some:
+    """The settings, and those inside of them, with every field made with `path()` absolute."""
+    changed: dict[str, Any] = {}
+    for name, info in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, Settings):
+            changed[name] = with_absolute_paths(value)
+        elif value and is_path(info):
+            changed[name] = (
+                absolute_path(value) if isinstance(value, str) else list(map(absolute_path, value))
+            )
+    return settings.model_copy(update=changed)

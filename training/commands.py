@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +62,12 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _train_here(options: argparse.Namespace) -> int:
+    from edges.settings_reader import assignments
     from shards.format.dataset import DatasetError
     from shards.reading.loader import TooManyBrokenError
     from training.checkpoint import CheckpointError
-    from training.config_choice import check_recipe, chosen_config
     from training.ranks import join_ranks
+    from training.settings import check_recipe, chosen_config
     from training.start import named_configs, prepare, read_settings
     from training.step_record import NonFiniteError
     from training.stop_signals import StopSignals
@@ -119,19 +119,3 @@ def _export(options: argparse.Namespace) -> int:
     result = {"file": str(out), "step": checkpoint.step, "recipe": recipe.name, "verified": options.verify}
     print(json.dumps(result))
     return 0
-
-
-def assignments(words: Sequence[str]) -> dict[str, Any]:
-    """{path: value} of PATH=VALUE words. Raises ValueError, one line."""
-    import yaml
-
-    found = {}
-    for word in words:
-        path, equals, value = word.partition("=")
-        if not equals or not path:
-            raise ValueError(f"--set {word}: must be PATH=VALUE, as loop.steps=100")
-        try:
-            found[path] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ValueError(f"--set {word}: {value!r} is no value of YAML") from None
-    return found

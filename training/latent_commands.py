@@ -124,8 +124,8 @@ def _vae_and_sizes(options: argparse.Namespace) -> tuple[Any, list[tuple[int, in
     """A `Vae`, and the sizes."""
     from pathlib import Path
 
+    from edges.settings_reader import assignments
     from training.bases.vae import DiffusersVae
-    from training.commands import assignments
     from training.recipes import recipe_of
     from training.start import read_settings
 

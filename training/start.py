@@ -11,7 +11,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from training.compilation import compile_blocks
-from training.config_files import named_files, read_config
 from training.data import DataSettings, RunData, open_data
 from training.generation.validation_pictures import PictureSettings, ValidationPictures
 from training.loop import Training
@@ -20,7 +19,7 @@ from training.memory import MemoryPlan, predict_memory
 from training.ranks import Ranks
 from training.recipes import recipe_of
 from training.recipes.recipe import Recipe
-from training.settings import Settings
+from training.settings import Settings, named_files, read_config
 from training.weights_and_biases import check_wandb
 
 

@@ -69,9 +69,7 @@ def config_hash(pipeline: PipelineSettings) -> str:
 
     Models count by the hashes of their weights, which dataset.json lists beside this.
     """
-    ruling = pipeline.ruling()
-    ruling["source"].pop("path")
-    ruling["photos"]["screen"].pop("opt_out")
+    ruling = pipeline.without_places()
     ruling.pop("models")
     return fingerprint(ruling)
 

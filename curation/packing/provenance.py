@@ -6,8 +6,8 @@ from typing import Any
 from curation.settings import PipelineSettings
 
 _SECTIONS = ("photos", "people", "identities", "outfits", "selection", "captions", "shards")
-# Places of files, and what a plugin's author put there: nothing of the machine goes into a dataset.
-_UNTOLD = ("opt_out", "calibration", "options")
+# What was fitted to a judge's answers, and what a plugin's author put there.
+_UNTOLD = ("calibration", "options")
 
 
 PlaceOf = Callable[[str], Any]
@@ -23,7 +23,7 @@ def funnel(counts: Mapping[str, Mapping[str, Any]], place_of: PlaceOf) -> list[d
 
 def telling_settings(pipeline: PipelineSettings) -> dict[str, Any]:
     """{key of pipelines.yaml: value} of all that results depend on, but places and what is not set."""
-    ruling = pipeline.ruling()
+    ruling = pipeline.without_places()
     return dict(sorted(pair for section in _SECTIONS for pair in _leaves(section, ruling.get(section))))
 
 
@@ -32,5 +32,5 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
         for name, below in value.items():
             if name not in _UNTOLD:
                 yield from _leaves(f"{path}.{name}", below)
-    elif value is not None and not (isinstance(value, str) and ("/" in value or "\\" in value)):
+    elif value is not None:
         yield path, value

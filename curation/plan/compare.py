@@ -3,6 +3,7 @@
 from typing import Any
 
 from curation.errors import ConfigError
+from curation.identities.phase import Identity
 from curation.ledger import KEPT
 from curation.plan.storage_budget import bytes_of
 from curation.plan.write import SCHEMA
@@ -36,7 +37,7 @@ def compare(plan: dict[str, Any], run: str) -> dict[str, Any]:
     real = {entry["stage"]: entry for entry in status["stages"]}
     counts = [
         _row("photos", plan["photos"], status["collection"]),
-        _row("people", plan["people"], real["identity"]["kept"] if "identity" in real else 0),
+        _row("people", plan["people"], real[Identity.name]["kept"] if Identity.name in real else 0),
         _row("identities", plan["identities"], status["identities"]),
         _row("groups", plan["groups"], status["groups"]),
         _row("photos_kept", plan["photos_kept"], status["photos"]),

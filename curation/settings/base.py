@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Union, get_args
+from typing import Annotated, Any, Literal, Union, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from pydantic.fields import FieldInfo
 
 from curation.fingerprint import fingerprint
+
+Moves = Literal["measurements", "decisions", "nothing"]
 
 
 class Settings(BaseModel):
@@ -23,22 +25,39 @@ class Settings(BaseModel):
         """The part of the settings that results depend on: all but resources."""
         return _without(self, ("resource",))
 
+    def without_places(self) -> dict[str, Any]:
+        """The part of `ruling()` that is no path: the same for one collection wherever it lies."""
+        return _without(self, ("resource",), places=False)
+
     def hash(self) -> str:
         """A short hash of `ruling()`, stamped on decisions."""
         return fingerprint(self.ruling())
 
 
-def _without(settings: BaseModel, kinds: tuple[str, ...]) -> dict[str, Any]:
+def _without(settings: BaseModel, kinds: tuple[str, ...], places: bool = True) -> dict[str, Any]:
+    """The settings without fields of some kinds, and without paths where `places` is false."""
     kept: dict[str, Any] = {}
     for name, info in type(settings).model_fields.items():
-        extra = info.json_schema_extra
-        if isinstance(extra, dict) and extra.get("kind") in kinds:
+        if _kind_of(info) in kinds or (is_path(info) and not places):
             continue
         value = getattr(settings, name)
         if isinstance(value, dict):
-            value = {k: _without(v, kinds) if isinstance(v, BaseModel) else v for k, v in value.items()}
-        kept[name] = _without(value, kinds) if isinstance(value, BaseModel) else value
+            value = {
+                k: _without(v, kinds, places) if isinstance(v, BaseModel) else v for k, v in value.items()
+            }
+        kept[name] = _without(value, kinds, places) if isinstance(value, BaseModel) else value
     return kept
+
+
+def _kind_of(info: FieldInfo) -> Any:
+    extra = info.json_schema_extra
+    return extra.get("kind") if isinstance(extra, dict) else None
+
+
+def is_path(info: FieldInfo) -> bool:
+    """Whether a field was made with `path()`."""
+    extra = info.json_schema_extra
+    return isinstance(extra, dict) and extra.get("is_path") is True
 
 
 def threshold(default: Any = ..., **constraints: Any) -> Any:
@@ -49,6 +68,16 @@ def threshold(default: Any = ..., **constraints: Any) -> Any:
 def resource(default: Any = ..., **constraints: Any) -> Any:
     """A field that changes how fast or where a phase runs, and never its result."""
     return Field(default, json_schema_extra={"kind": "resource"}, **constraints)
+
+
+def path(default: Any = ..., moves: Moves = "measurements", **constraints: Any) -> Any:
+    """A field that says where something lies: made absolute before a run starts, and told to nobody.
+
+    moves  what changes with it: "measurements" as with a plain field, "decisions" as with a threshold, or
+           "nothing" as with a resource. A dataset is the same wherever its photos lay: `without_places`.
+    """
+    kind = {"measurements": "input", "decisions": "threshold", "nothing": "resource"}[moves]
+    return Field(default, json_schema_extra={"kind": kind, "is_path": True}, **constraints)
 
 
 class Resources(Settings):

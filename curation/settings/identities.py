@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from curation.settings.base import Resources, Settings, resource, threshold
+from curation.settings.base import Resources, Settings, path, resource, threshold
 
 
 class SearchSettings(Settings):
@@ -64,8 +64,10 @@ class IdentitiesSettings(Settings):
     hints: Literal["ignore", "separate"] = threshold(
         "ignore", description="separate: two different subject_hints never share an identity"
     )
-    index: str | None = resource(
-        None, description="folder that remembers identities over collections; without one, none are"
+    index: str | None = path(
+        None,
+        moves="nothing",
+        description="folder that remembers identities over collections; without one, none are",
     )
     index_days: int = resource(
         90, ge=1, description="embeddings in the index are deleted so many days after they came in"

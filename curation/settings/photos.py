@@ -1,6 +1,6 @@
 """Settings of the phase `photos`: which files are photos that may be used, each of them once."""
 
-from curation.settings.base import Resources, Settings, resource, threshold
+from curation.settings.base import Resources, Settings, path, resource, threshold
 
 
 class ScreenSettings(Settings):
@@ -20,16 +20,19 @@ class ScreenSettings(Settings):
         None, description="allow-list for the column licence; unset lets all in, also none stated"
     )
     consent: bool = threshold(False, description="only photos whose column consent says yes")
-    opt_out: str | None = threshold(
-        None, description="text file, a line each: sha256:HEX, phash:HEX (16 digits), url:URL or id:NAME"
+    opt_out: str | None = path(
+        None,
+        moves="decisions",
+        description="text file, a line each: sha256:HEX, phash:HEX (16 digits), url:URL or id:NAME",
     )
     opt_out_max_bits: int = threshold(6, ge=0, le=16, description="Hamming distance to a phash:HEX")
     address_query: bool = threshold(
         False,
         description="whether what follows ? counts when addresses are held against opt-outs and tombstones",
     )
-    forgotten: str | None = resource(
+    forgotten: str | None = path(
         None,
+        moves="nothing",
         description="folder of tombstones; none: $PERSONA_FORGOTTEN, else `forgotten` beside this file",
     )
     forgotten_max_bits: int = threshold(

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from curation.settings.base import Settings, resource
+from curation.settings.base import Settings, path
 
 Carried = Literal[
     "subject_hint", "collection", "source_url", "page_url", "author", "licence", "consent", "caption"
@@ -15,7 +15,7 @@ class SourceSettings(Settings):
     """A collection: folders of images, img2dataset tars, or Parquet files; local or any fsspec URL."""
 
     kind: Literal["folder", "webdataset", "parquet"] = "folder"
-    path: str | list[str] = Field(description="folder, file or pattern, or a list of them")
+    path: str | list[str] = path(description="folder, file or pattern, or a list of them")
     image_column: str = Field("image", description="parquet: column of bytes, or of {bytes, path}")
     uri_column: str = Field("uri", description="parquet: column of paths or URLs, used without bytes")
     allow_urls: bool = Field(False, description="parquet: read photos from http(s):// addresses")
@@ -49,7 +49,7 @@ class ModelCard(Settings):
 class ModelsSettings(Settings):
     """The weights of a pipeline."""
 
-    path: str | None = resource(
-        None, description="local folder; else $PERSONA_MODELS, else ~/.cache/persona/models"
+    path: str | None = path(
+        None, moves="nothing", description="local folder; else $PERSONA_MODELS, else ~/.cache/persona/models"
     )
     cards: dict[str, ModelCard] = Field(default_factory=dict)

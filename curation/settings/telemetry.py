@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from curation.settings.base import Settings
+from curation.settings.base import Settings, path
 
 
 class TelemetrySettings(Settings):
@@ -14,7 +14,7 @@ class TelemetrySettings(Settings):
         None, ge=0, le=65535, description="Prometheus metrics at this port, 0: any free one; None: none"
     )
     metrics_host: str = Field("127.0.0.1", min_length=1, description="address that the port is opened at")
-    metrics_file: str | None = Field(
+    metrics_file: str | None = path(
         None,
         pattern=r"\.prom$",
         description="the same metrics as a file, for the node exporter's textfile collector",

@@ -8,11 +8,12 @@ import jsonschema
 import pytest
 import yaml
 
+from curation.absolute import with_absolute_paths
 from curation.backends import check_backends
 from curation.errors import ConfigError
 from curation.pipeline_file import json_schema, load_pipeline
 from curation.settings import PipelineSettings
-from curation.settings.base import Settings, backend_choice
+from curation.settings.base import Settings, backend_choice, path, threshold
 from curation.settings.people import FullBodySettings, UltralyticsSamSettings
 from tests.drawn_pipeline import ROOT, persona, settings
 
@@ -147,6 +148,39 @@ def test_changed_weights_are_refused_where_the_card_has_their_hash(tmp_path: Pat
     )
     assert done.returncode == 2
     assert "models.cards.yolo11n.sha256" in done.stderr
+
+
+class _WithPaths(Settings):
+    """Settings with places of each kind, and a text that only looks like one."""
+
+    lists: list[str] = path(["a", "s3://bucket/b"])
+    looks: str = threshold("owner/name")
+    decides: str | None = path(None, moves="decisions")
+    neither: str = path("c", moves="nothing")
+
+
+class _PipelineWithPaths(PipelineSettings):
+    """A pipeline that has them."""
+
+    paths: _WithPaths = _WithPaths()
+
+
+def test_a_field_that_is_declared_as_a_path_is_made_absolute_wherever_it_stands() -> None:
+    whole = settings("photos") | {"paths": {"decides": "~/list"}}
+    made = with_absolute_paths(_PipelineWithPaths.model_validate(whole))
+    here = str(Path.cwd())
+    assert made.source.path == f"{here}/photos"
+    assert made.paths.lists == [f"{here}/a", "s3://bucket/b"]
+    assert made.paths.decides == str(Path("~/list").expanduser())
+    assert made.paths.neither == f"{here}/c"
+    assert made.paths.looks == "owner/name"
+
+
+def test_what_a_dataset_was_made_with_holds_no_place_and_every_text_that_is_none() -> None:
+    paths = _WithPaths(decides="list")
+    assert paths.without_places() == {"looks": "owner/name"}
+    assert paths.ruling() == {"lists": ["a", "s3://bucket/b"], "looks": "owner/name", "decides": "list"}
+    assert paths.measurement() == {"lists": ["a", "s3://bucket/b"]}
 
 
 class _WithAnotherSlot(Settings):

@@ -95,17 +95,17 @@ def test_the_second_stage_starts_from_a_checkpoint_or_a_published_file(dataset: 
     ("words", "message"),
     [
         (["--set", "recipe=dreambooth"], "unknown recipe 'dreambooth': there are ip_adapter, visual_persona"),
-        (["--set", "method.stage=third"], "recipe visual_persona: stage: Input should be"),
-        (["--set", "loop.step=3"], "loop.step: there is no such setting; did you mean steps?"),
-        (["--set", "data.heigth_px=64"], "data.heigth_px: there is no such setting; did you mean height_px?"),
-        (["--set", "method.decoder.dept=1"], "decoder.dept: there is no such setting; did you mean depth?"),
+        (["--set", "method.stage=third"], "recipe visual_persona: stage: 'third': input should be"),
+        (["--set", "loop.step=3"], "--set: loop.step: unknown key; did you mean 'steps'?"),
+        (["--set", "data.heigth_px=64"], "--set: data.heigth_px: unknown key; did you mean 'height_px'?"),
+        (["--set", "method.decoder.dept=1"], "decoder.dept: unknown key; did you mean 'depth'?"),
         (["--set", "recipe=visual_person"], "unknown recipe 'visual_person'; did you mean visual_persona?"),
         (["--set", "data.regions=[hat]"], "data.regions: there is no region 'hat': full_body, head"),
         (["--set", "data.bucket_run=5", "--set", "data.buckets=area"], "5 must be a multiple of batch 2"),
-        (["--set", "data.batch=[1"], "--set data.batch=[1: '[1' is no value of YAML"),
+        (["--set", "data.batch=[1"], "--set data.batch=[1: the value is not valid YAML"),
         (["--recipe", "ip_adapter"], "is a config of the recipe visual_persona, not of ip_adapter"),
         (["--config", "demo"], "two configs are named"),
-        (["--set", "loop"], "must be PATH=VALUE"),
+        (["--set", "loop"], "must be path.to.key=value"),
         (["--set", "data.batch=64"], "has 12 samples; a step of 1 ranks × 64 needs 64"),
         (
             ["--set", "method.denoising.cached_latents=true"],
@@ -125,6 +125,28 @@ def test_what_is_wrong_is_said_in_one_line_before_anything_runs(
     assert message in told
     assert told.count("\n") == 1
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("recipe: ip_adapter\nloop:\n  steps: 3\n  precison: fp32\n", ":4: loop.precison: unknown key"),
+        (
+            "recipe: ip_adapter\nloop: {steps: three}\n",
+            ":2: loop.steps: 'three': input should be a valid int",
+        ),
+        ("recipe: ip_adapter\nrecipe: ip_adapter\n", ":2: recipe: given twice"),
+        ("recipe: ip_adapter\n", "loop: is required"),
+        ("- recipe\n", "must be a mapping with the keys recipe, method"),
+    ],
+)
+def test_what_is_wrong_in_a_config_is_named_with_its_line(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match="mine.yaml") as caught:
+        read_settings(str(file), {})
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_config_and_a_folder_without_a_run_are_one_line(

@@ -206,13 +206,13 @@ def test_frozen_parts_take_the_dtype_and_trained_parts_stay_float32() -> None:
         (
             "visual_persona",
             {"stages": 1},
-            "recipe visual_persona: stages: there is no such setting; did you mean stage",
+            "recipe visual_persona: stages: unknown key; did you mean 'stage'",
         ),
         ("visual_persona", {"decoder": {"width": 64}}, "decoder.width 64 is not the width of a text token"),
         ("visual_persona", {"decoder": {"regions": 4}}, "decoder.regions must be 5: full_body"),
         ("visual_persona", {"dropout": {"identity": 0.9, "text": 0.2}}, "more than 1 together"),
         ("ip_adapter", {"sdxl": {**SDXL, "channels": [16]}}, "one number for each block"),
-        ("ip_adapter", {"tokens": "four"}, "tokens: Input should be a valid integer"),
+        ("ip_adapter", {"tokens": "four"}, "tokens: 'four': input should be a valid integer"),
     ],
 )
 def test_wrong_settings_are_one_clear_line(name: str, settings: dict[str, Any], message: str) -> None:

@@ -37,7 +37,7 @@ def mount_evaluate(commands: Any, faces_of: FacesOf | None) -> None:
 
 
 def _evaluate(options: argparse.Namespace, faces_of: FacesOf | None) -> int:
-    from training.commands import assignments
+    from edges.settings_reader import assignments
     from training.evaluation.face_scores import FaceSimilarity
     from training.evaluation.run import evaluate
     from training.evaluation.settings import read_evaluation

@@ -4,9 +4,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from training.config_files import read_config
 from training.generation.sampler import SamplingSettings
-from training.settings import Settings
+from training.settings import Settings, read_config
 
 
 class VlmQuestion(Settings):

@@ -5,12 +5,13 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from pydantic import Field, ValidationError, create_model
+from pydantic import Field, create_model
 
+from edges.settings_reader import validated
 from training.bases import BASES, base_class
 from training.bases.base import Base
 from training.recipes.recipe import Recipe
-from training.settings import Settings, first_fault, or_nearest
+from training.settings import Settings, or_nearest
 
 # name: module:class. A method is added here and nowhere else.
 CATALOGUE = {
@@ -24,7 +25,7 @@ def recipe_of(name: str, settings: Mapping[str, Any]) -> Recipe:
     """The recipe of that name with these settings, which are the recipe's own, `denoising`, and those of one
     base under the base's name; SDXL where none is named.
 
-    Raises ValueError, one line, for an unknown name and for settings that are not its own.
+    Raises ValueError for an unknown name and for settings that are not its own, with a line for each.
     """
     recipe = recipe_class(name)
     named = [key for key in settings if key in BASES] or [DEFAULT_BASE]
@@ -32,10 +33,7 @@ def recipe_of(name: str, settings: Mapping[str, Any]) -> Recipe:
         raise ValueError(f"recipe {name}: it stands on one base, and {' and '.join(named)} are named")
     base = base_class(named[0])
     kind = method_settings(recipe, base)
-    try:
-        read = kind.model_validate(dict(settings))
-    except ValidationError as error:
-        raise ValueError(f"recipe {name}: {first_fault(error, kind)}") from None
+    read = validated(kind, dict(settings), f"recipe {name}")
     try:
         return recipe(read, base(getattr(read, base.name), read.denoising))  # type: ignore[attr-defined]
     except ValueError as error:

@@ -10,7 +10,7 @@ from curation.errors import ConfigError
 from curation.pipeline_file import load_pipeline
 from tests.drawn_pipeline import ROOT, settings
 
-MODULES = ("curation.pipeline_file", "yaml")
+MODULES = ("curation.pipeline_file", "edges.settings_reader", "yaml")
 _FILE = Path(tempfile.gettempdir()) / f"persona-fuzz-{os.getpid()}.yaml"
 
 

@@ -1,0 +1,113 @@
+"""What stages declare is what they do, and it is typed once."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from curation.declared import Declared, Threshold
+from curation.funnel import STAGES, reason_table
+from curation.settings import PipelineSettings
+from curation.settings.base import setting_of
+from curation.stage import Stage
+from tests.drawn_pipeline import ROOT, environment, settings
+
+PARTS = ("curation", "shards", "training", "edges")
+# A card, a class of labels or a column may be called as a stage is. Where the name of a stage is meant, it is
+# compared with what a decision says, counted by, or stamped.
+_READ_BY_RUN = [f"curation/{name}.py" for name in ("why", "status", "run", "forgetting/run_files")]
+_OF_A_DECISION = ("stage", "by_stage", "real", "now")
+
+
+def test_the_table_of_reasons_in_the_docs_is_what_the_stages_declare() -> None:
+    page = (ROOT / "docs" / "operating.md").read_text()
+    assert "\n".join(reason_table()) in page, "write it anew: python -m curation.funnel"
+
+
+def test_who_lists_stages_loads_no_library_of_pixels_or_models() -> None:
+    heavy = ["cv2", "torch", "scipy", "ray", "transformers", "onnxruntime", "ultralytics", "aiohttp"]
+    code = f"import sys, curation.funnel; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def _thresholds() -> Iterator[tuple[type[Declared], Threshold]]:
+    for stage in STAGES:
+        for threshold in stage.thresholds:
+            yield stage, threshold
+
+
+def test_every_threshold_is_compared_with_a_setting_that_there_is() -> None:
+    whole = settings("photos")
+    classifier = {"backend": "tests.drawn_models:DrawnClassifier"}
+    whole["people"] |= {"nsfw": {"by": classifier}, "age": {"by": classifier}, "lone_faces": {}}
+    whole["selection"] = {"max_person_photos": 9}
+    pipeline = PipelineSettings.model_validate(whole)
+    for stage, threshold in _thresholds():
+        assert isinstance(setting_of(pipeline, threshold.key), int | float), (stage.name, threshold.key)
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_a_stage_declares_its_settings_and_each_reason_once(stage: type[Declared]) -> None:
+    reasons = [each.reason for each in stage.all_reasons()]
+    assert len(reasons) == len(set(reasons))
+    assert stage.settings_type is not None
+    if issubclass(stage, Stage):
+        assert set(stage.needs) <= {each.name for each in STAGES}
+
+
+def names_out_of_place(root: Path, names: set[str]) -> list[str]:
+    """`file:line name` of each name of a stage that is typed where a stage is meant, outside of its class."""
+    found = []
+    for part in PARTS:
+        for file in sorted((root / part).rglob("*.py")):
+            tree = ast.parse(file.read_text())
+            meant = (name for node in ast.walk(tree) for name in _where_a_stage_is_meant(node))
+            at = f"{file.relative_to(root)}"
+            found += [f"{at}:{name.lineno} {name.value}" for name in meant if name.value in names]
+    return found
+
+
+def _where_a_stage_is_meant(node: ast.AST) -> Iterator[ast.Constant]:
+    places: list[ast.AST] = []
+    if isinstance(node, ast.Compare) and '"stage"' in ast.unparse(node).replace("'", '"'):
+        places = [node.left, *node.comparators]
+    elif isinstance(node, ast.Call):
+        called, owner = ast.unparse(node.func), ast.unparse(node.func).split(".")[0]
+        if called.endswith(("Stamp", "asked")) or (called.endswith(".get") and owner in _OF_A_DECISION):
+            places = list(node.args[:1])
+        places += [word.value for word in node.keywords if word.arg == "only"]
+    elif isinstance(node, ast.Subscript) and ast.unparse(node.value) in _OF_A_DECISION:
+        places = [node.slice]
+    elif isinstance(node, ast.Dict):  # {(stage, reason): …}
+        places = [key.elts[0] for key in node.keys if isinstance(key, ast.Tuple) and key.elts]
+    for place in places:
+        for inner in ast.walk(place):
+            if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+                yield inner
+
+
+def test_no_stage_is_named_outside_of_its_class() -> None:
+    found = names_out_of_place(ROOT, {stage.name for stage in STAGES})
+    assert [place for place in found if place.split(":")[0] not in _READ_BY_RUN] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'early = decision["stage"] in ("read", "screen")',
+        'kept = by_stage.get("pack", {})',
+        'counts.count("photo", decisions, only="nsfw")',
+        'stamp = Stamp("pack", "", config)',
+        'ORDER = {("screen", "too_small"): 1}',
+    ],
+)
+def test_a_name_of_a_stage_out_of_its_place_is_found(line: str, tmp_path: Path) -> None:
+    (tmp_path / "curation").mkdir()
+    (tmp_path / "curation" / "why.py").write_text(line + "\n")
+    assert names_out_of_place(tmp_path, {stage.name for stage in STAGES})
