@@ -1,4 +1,4 @@
-"""What a request would take, photo by photo: for whoever looks before it is done (`forget --dry-run`)."""
+"""The photos that a request would take out, to be looked at before it is done (`forget --dry-run`)."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What somebody requests to be forgotten: photos, people, addresses, files; from options or from a list."""
+"""A request to forget: photos, people, addresses and files, named by options or in a list."""
 
 import hashlib
 from collections.abc import Iterable
