@@ -233,7 +233,7 @@ class _Pass:
             self._warn_of_dropped()
 
     def steps(self) -> Iterator[tuple[Step, np.ndarray]]:
-        """Each step with its samples. These are announced to the source, `read_ahead` steps ahead at least."""
+        """Each step with its samples. These are announced to the source, at least `read_ahead` ahead."""
         loader = self._loader
         at_once = max(_LOOK_UP // loader.batch, 1)
         announced: deque[tuple[Step, np.ndarray]] = deque()
