@@ -5,7 +5,7 @@ ENGINE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 READY := $(VENV)/.ready-$(ENGINE)
 BIN := $(VENV)/bin
 
-.PHONY: setup demo quick test numeric check docs licences promises sbom lock clean
+.PHONY: setup demo quick test numeric check docs licences promises reference sbom lock clean
 
 setup: $(READY)
 
@@ -66,6 +66,10 @@ licences: $(READY)
 # docs/promises.md: what is promised, from the names of the tests.
 promises: $(READY)
 	$(BIN)/python -m tests.house.promises
+
+# The tables of keys in docs/pipelines.md, from the settings.
+reference: $(READY)
+	$(BIN)/python -m tests.house.reference
 
 # A bill of materials as CycloneDX JSON.
 sbom: $(READY)

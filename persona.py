@@ -263,8 +263,7 @@ def _run(
     also: dict[str, Any] | None = None,
 ) -> int:
     """Runs the phases, and prints what came out, with what else --json is to say."""
-    from curation.curate import curate
-    from curation.nothing_left import nothing_left
+    from curation.curate import curate, nothing_left
     from curation.status import summary_lines
 
     job, engine = _start(run, pipeline, options, commercial)

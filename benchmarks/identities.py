@@ -56,8 +56,8 @@ COLLECTIONS, IN_COLLECTIONS = 5, 10_000  # faces at most
 PLANNED = 10_000_000
 PARTS = ("sizes", "distractors", "collections", "plan")
 _OURS = [
-    "attach", "cluster", "control", "exact_cosines", "false_match", "graph", "grouping", "linking", "search",
-    "vectors",
+    "attach", "cluster", "control", "exact_cosines", "false_match", "grouping", "linking", "search",
+    "settling", "vectors",
 ]  # fmt: skip
 CODE = [
     *(f"curation/identities/{name}.py" for name in _OURS),

@@ -6,8 +6,7 @@ import numpy as np
 
 from curation.ledger import kept
 from curation.outfits.clusters import letters
-from curation.outfits.evidence import Weights, log_odds_of
-from curation.outfits.judge import Answer, logit
+from curation.outfits.judge import Answer, Weights, log_odds_of, logit
 from curation.outfits.strategy import Ask, Strategy, Verdicts
 
 

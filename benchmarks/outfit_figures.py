@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from curation.evaluation.outfits import final_pairs, same_outfit
+from curation.evaluation.groups import final_pairs, same_outfit
 from curation.evaluation.truth import Truth
 from curation.outfits.judge import PersonRow
 from curation.outfits.strategy import Verdicts

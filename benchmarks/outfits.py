@@ -49,11 +49,10 @@ from benchmarks.outfit_figures import (  # noqa: E402
 from curation.backends import JoinsRun, build_backend  # noqa: E402
 from curation.engine import InlineEngine, Job, RayEngine  # noqa: E402
 from curation.errors import PersonaError  # noqa: E402
-from curation.evaluation.answers import read_identified, read_looked_at  # noqa: E402
+from curation.evaluation.answers import read_identified, read_looked_at, who_is_shown, whose_faces  # noqa: E402  # noqa: E402
+from curation.evaluation.groups import same_outfit  # noqa: E402
 from curation.evaluation.identities import identities  # noqa: E402
-from curation.evaluation.outfits import same_outfit  # noqa: E402
 from curation.evaluation.truth import Truth, read_truth  # noqa: E402
-from curation.evaluation.whose_face import who_is_shown, whose_faces  # noqa: E402
 from curation.fingerprint import fingerprint  # noqa: E402
 from curation.identities.phase import run_identities  # noqa: E402
 from curation.judging.fit import (  # noqa: E402
@@ -65,9 +64,8 @@ from curation.meters import CallCounter  # noqa: E402
 from curation.models import find_models  # noqa: E402
 from curation.outfits.appearance_judge import similarities  # noqa: E402
 from curation.outfits.clusters import outfit_clusters  # noqa: E402
-from curation.outfits.evidence import Weights, log_odds_of  # noqa: E402
 from curation.outfits.gather import gather, read_people  # noqa: E402
-from curation.outfits.judge import Answer, PairJudge, PersonRow  # noqa: E402
+from curation.outfits.judge import Answer, PairJudge, PersonRow, Weights, log_odds_of  # noqa: E402  # noqa: E402
 from curation.outfits.judge_identity import judge_identity  # noqa: E402
 from curation.outfits.strategy import Strategy, judge_side_by_side, paper_protocol  # noqa: E402
 from curation.people.phase import run_people  # noqa: E402
@@ -75,8 +73,11 @@ from curation.photos.phase import run_photos  # noqa: E402
 from curation.pipeline_file import load_pipeline  # noqa: E402
 from curation.progress import RunProgress  # noqa: E402
 from curation.run_folder import Run  # noqa: E402
-from curation.settings.calibration import CalibrationSettings  # noqa: E402
-from curation.settings.outfits import ClustersStrategy, PaperStrategy  # noqa: E402
+from curation.settings.outfits import (  # noqa: E402
+    CalibrationSettings,
+    ClustersStrategy,
+    PaperStrategy,
+)
 from curation.step import Context  # noqa: E402
 from curation.vlm.serving import plan_of  # noqa: E402
 from demo.run import say  # noqa: E402

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from curation.errors import ConfigError
 from curation.settings import PipelineSettings
@@ -104,3 +105,11 @@ def list_models(pipeline: PipelineSettings) -> list[dict[str, str | None]]:
             "source": card.source,
         }
     return list(rows.values())
+
+
+def torch_device() -> Any:
+    """The device, with torch's threads set to the worker's share."""
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("PERSONA_THREADS", "1")))
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

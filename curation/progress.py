@@ -1,4 +1,4 @@
-"""Shows a run: bars on a terminal, a line now and then off one; keeps status.json up to date.
+"""Shows a run: bars on a terminal, lines off one, status.json, and whoever else is told (metrics, spans).
 
 With `log_format: json` every line is one object: time, level, event, run, phase (the step), stage (the last
 that decided), and what the event is about.
@@ -9,15 +9,17 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+from curation.engine import Job
 from curation.ledger import FAILED, KEPT, REJECTED, Counts
 from curation.run_folder import HEARTBEAT_S, Run, process_mark
-from curation.settings.telemetry import TelemetrySettings
+from curation.settings.pipeline import TelemetrySettings
+from curation.step import Progress
 
 _STATUS_EVERY_S = 2.0
 
@@ -187,3 +189,60 @@ class RunProgress:
             Run(self._run).status = record
         except OSError:  # a full disk stops the run where results are written, not here
             return
+
+
+class Watcher(Progress, Protocol):
+    """Is told of the steps of a run, and of its end."""
+
+    def finish(self, state: str, message: str = "") -> None:
+        """The run ended: finished, or stopped with a message."""
+        ...
+
+
+class Watchers:
+    """Tells all of them, in order."""
+
+    def __init__(self, watchers: list[Watcher]) -> None:
+        self._watchers = watchers
+
+    def begin(self, phase: str, total: int, done: int, counts: Counts, workers: int = 0) -> None:
+        """A step begins."""
+        for watcher in self._watchers:
+            watcher.begin(phase, total, done, counts, workers)
+
+    def advance(self, rows: int, counts: Counts, work: dict[str, Any] | None = None) -> None:
+        """A fragment was committed."""
+        for watcher in self._watchers:
+            watcher.advance(rows, counts, work)
+
+    def end(self) -> None:
+        """The step is done."""
+        for watcher in self._watchers:
+            watcher.end()
+
+    def say(self, line: str) -> None:
+        """Something that a person who waits should know."""
+        for watcher in self._watchers:
+            watcher.say(line)
+
+    def finish(self, state: str, message: str = "") -> None:
+        """The run ended."""
+        for watcher in self._watchers:
+            watcher.finish(state, message)
+
+
+def watchers_of(job: Job, name: str, quiet: bool) -> Watchers:
+    """As the settings and the environment want them. Raises ConfigError where a port cannot be opened."""
+    settings = job.pipeline.telemetry
+    watchers: list[Watcher] = [RunProgress(job.run, quiet, settings)]
+    if settings.metrics_port is not None or settings.metrics_file is not None:
+        from curation.telemetry.metrics import Metrics
+
+        metrics = Metrics(job.run, name, settings)
+        if metrics.port is not None:
+            watchers[0].say(f"metrics at http://{settings.metrics_host}:{metrics.port}/metrics")
+        watchers.append(metrics)
+    from curation.telemetry.spans import spans_of
+
+    spans = spans_of(job.run, name, watchers[0].say)
+    return Watchers(watchers if spans is None else [*watchers, spans])

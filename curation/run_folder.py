@@ -218,13 +218,18 @@ class Run:
         write(self._at("sample", "sample.json"), json.dumps(record).encode())
 
     @property
+    def plan_file(self) -> str:
+        """Where `persona plan` writes."""
+        return self._at("plan.json")
+
+    @property
     def plan(self) -> dict[str, Any] | None:
         """What `persona plan` expects; None where there is no plan. Raises ConfigError."""
-        return read_json(self._at("plan.json"))
+        return read_json(self.plan_file)
 
     @plan.setter
     def plan(self, record: dict[str, Any]) -> None:
-        write_json(self._at("plan.json"), record)
+        write_json(self.plan_file, record)
 
     @property
     def traceback(self) -> str:

@@ -1,4 +1,4 @@
-"""A step: every fragment of one folder becomes a fragment of another, each of them once."""
+"""A step: every fragment of one table becomes a fragment of another, each of them once."""
 
 import time
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from curation.fragments import Fragment, about, commit, drop_stale
 from curation.ledger import FAILED, Counts, plural
 from curation.meters import TRAFFIC, CallCounter, StageClock
 from curation.run_folder import Run
+from curation.run_tables import PhaseTable
 from curation.settings.base import Resources
 
 
@@ -92,17 +93,16 @@ def work_of(
 def run_step(
     context: Context,
     phase: str,
-    folder: str,
+    target: PhaseTable,
     sources: list[tuple[str, Fragment, dict[str, Any]]],
     opener: Opener,
     resources: Resources,
 ) -> list[Fragment]:
-    """Commits one fragment in `folder` for each of `sources` (input path, fragment to make, detail).
+    """Commits one fragment of `target` for each of `sources` (input path, fragment to make, detail).
 
     Those already committed are counted and not repeated. Stops above the allowed share of failed
-    rows. Returns the fragments of the folder.
+    rows. Returns the fragments of the table.
     """
-    target = context.run.table(folder)
     expected = [fragment for _, fragment, _ in sources]
     committed = drop_stale(target.folder, expected)
     counts = Counts()
@@ -130,9 +130,9 @@ def run_step(
         _stop_above_failure_rate(context, phase, counts)
     context.progress.end()
     _stop_above_failure_rate(context, phase, counts, at_end=True)
-    context.counts[folder] = counts.to_json()
+    context.counts[target.name] = counts.to_json()
     seconds = time.monotonic() - began
-    context.rates[folder] = {
+    context.rates[target.name] = {
         "rows": rows + fresh_rows,
         "rows_this_time": fresh_rows,
         "seconds": round(seconds, 3),

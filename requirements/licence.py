@@ -69,19 +69,19 @@ _KINDS: dict[str, Kind] = {
 def licence_of(name: str) -> str | None:
     """The expression; None where the distribution is not installed, "unknown" where nothing says."""
     try:
-        said: Any = metadata.metadata(name)  # typed without `get`
+        about: Any = metadata.metadata(name)  # typed without `get`
     except metadata.PackageNotFoundError:
         return None
     if stated := STATED.get(name):
         return stated
-    if expression := said.get("License-Expression"):
+    if expression := about.get("License-Expression"):
         return str(expression)
     classifiers = [
         entry.rpartition(" :: ")[2]
-        for entry in said.get_all("Classifier") or []
+        for entry in about.get_all("Classifier") or []
         if entry.startswith("License :: ") and entry.count(" :: ") > 1
     ]
-    for words in (said.get("License"), *classifiers):
+    for words in (about.get("License"), *classifiers):
         found = _NAMES.get((words or "").strip().lower(), (words or "").strip())
         if found and all(part in _KINDS for part in _parts(found)):
             return found

@@ -21,7 +21,12 @@ _LONG_FILES = (
     "curation/vlm/test_vlm_server.py",
     "curation/test_cluster.py",
     "curation/test_engine.py",
+    "demo/test_demo_vlm.py",
+    "curation/vlm/test_vlm_client.py",
     "house/test_faults.py",
+    "curation/forgetting/test_forgetting_in_store.py",
+    "training/test_second_base.py",
+    "house/test_extending.py",
 )
 
 # Files whose tests start engines or processes that take long: `make quick` leaves them out.
@@ -31,7 +36,6 @@ _HEAVY_FILES = frozenset(
         "curation/photos/test_real_photos.py",
         "demo/test_demo_measure.py",
         "demo/test_demo_training.py",
-        "demo/test_demo_vlm.py",
         "house/test_docs_commands.py",
         "house/test_docs_site.py",
         "house/test_fuzz.py",

@@ -96,7 +96,7 @@ def run_captions(context: Context, gathered: str, outfits: list[Fragment]) -> li
     return run_step(
         context,
         "captions",
-        "captions",
+        context.run.captions,
         [(context.run.outfits.path(f), f.after(step_hash), {"gathered": gathered}) for f in outfits],
         open_captions,
         captions.resources,

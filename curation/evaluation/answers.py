@@ -1,13 +1,13 @@
-"""What a run answered: its barriers as small records, matched to the people that are really there."""
+"""What a run answered: its tables as small records, matched to the people that are really there."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from curation.errors import ConfigError, PersonaError
-from curation.evaluation.boxes import match_boxes
 from curation.evaluation.truth import Truth
 from curation.ledger import KEPT
 from curation.people.face import FaceStage
@@ -15,6 +15,36 @@ from curation.people.lone_faces import own_faces
 from curation.photos.copies import Copies
 from curation.run_folder import Run
 from curation.settings.people import PeopleSettings
+
+MIN_IOU = 0.5
+
+
+def match_boxes(found: np.ndarray, true: np.ndarray, min_iou: float = MIN_IOU) -> list[int | None]:
+    """For each found box the place of its true box, or None; each true box is given once.
+
+    found float [n, 4], true float [m, 4] as x0, y0, x1, y1. Of all assignments whose pairs reach
+    `min_iou` it takes one with the most pairs, and among those the largest sum of overlaps.
+    """
+    matches: list[int | None] = [None] * len(found)
+    if len(found) == 0 or len(true) == 0:
+        return matches
+    overlap = box_iou(found, true)
+    # A pair more counts for more than all overlaps together.
+    worth = np.where(overlap >= min_iou, overlap + min(overlap.shape) + 1, 0)
+    for i, j in zip(*linear_sum_assignment(worth, maximize=True), strict=True):
+        if overlap[i, j] >= min_iou:
+            matches[i] = int(j)
+    return matches
+
+
+def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """float [n, m]: intersection over union of boxes [n, 4] and [m, 4]."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    both = np.clip(high - low, 0, None).prod(axis=2)
+    areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1) for boxes in (a, b)]
+    union = areas[0][:, None] + areas[1][None, :] - both
+    return np.asarray(both / np.maximum(union, 1e-9))
 
 
 @dataclass(frozen=True)
@@ -192,3 +222,56 @@ def read_identified(folder: str) -> Iterator[Identified]:
     for row in Run(folder).identities.rows(["person_id", "identity", "verdict"]):
         if row["identity"] is not None:
             yield Identified(row["person_id"], row["identity"], row["verdict"] == KEPT)
+
+
+_NOSE, _EYES = 0, (1, 2)  # of COCO's joints
+
+
+def whose_faces(photos: Iterable[LookedAt]) -> dict[str, str | None]:
+    """{person_id: the true identity, or None} of everyone whom the detector kept."""
+    return {name: None if row is None else str(row["identity"]) for name, row in who_is_shown(photos).items()}
+
+
+def who_is_shown(photos: Iterable[LookedAt]) -> dict[str, dict[str, Any] | None]:
+    """{person_id: the true person, a row of people.parquet, or None} of everyone whom the detector kept.
+
+    A detection without a matched box is the only person of the photo whose nose and eyes are visible and
+    whose nose lies within one distance of their eyes of the detected nose, or, of a person who was derived
+    from a face, in that face.
+    """
+    found: dict[str, dict[str, Any] | None] = {}
+    for photo in photos:
+        for person in photo.people:
+            if person.truth is not None:
+                found[person.person_id] = person.truth
+                continue
+            if person.lone_face is not None:
+                near = _inside(person.lone_face, photo.truth)
+            else:
+                near = [] if person.keypoints is None else _near(person.keypoints[_NOSE, :2], photo.truth)
+            found[person.person_id] = near[0] if len(near) == 1 else None
+    return found
+
+
+def _near(nose: np.ndarray, people: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    near = []
+    for row in people:
+        joints = np.reshape(row["keypoints"], (17, 3))
+        eyes = float(np.hypot(*(joints[_EYES[0], :2] - joints[_EYES[1], :2])))
+        if _is_seen(joints) and float(np.hypot(*(nose - joints[_NOSE, :2]))) <= eyes:
+            near.append(row)
+    return near
+
+
+def _inside(face: np.ndarray, people: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    inside = []
+    for row in people:
+        joints = np.reshape(row["keypoints"], (17, 3))
+        x, y = joints[_NOSE, :2]
+        if _is_seen(joints) and face[0] <= x <= face[2] and face[1] <= y <= face[3]:
+            inside.append(row)
+    return inside
+
+
+def _is_seen(joints: np.ndarray) -> bool:
+    return bool(joints[[_NOSE, *_EYES], 2].min() == 2)

@@ -2,17 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from curation.evaluation.answers import read_answers
-from curation.evaluation.captions import captions
-from curation.evaluation.copies import copies, followed_copies
-from curation.evaluation.detection import detection
-from curation.evaluation.faces import faces
-from curation.evaluation.identities import identities, identities_with_copies
+from curation.evaluation.answers import read_answers, whose_faces
+from curation.evaluation.detection import copies, detection, followed_copies, pixels
+from curation.evaluation.groups import captions, outfits
+from curation.evaluation.identities import faces, identities, identities_with_copies
 from curation.evaluation.measure import Measure
-from curation.evaluation.outfits import outfits
-from curation.evaluation.pixels import pixels
 from curation.evaluation.truth import read_truth
-from curation.evaluation.whose_face import whose_faces
 
 
 def evaluate(run: str, truth_folder: str) -> list[Measure]:

@@ -80,8 +80,8 @@ class OptOuts:
         """The lines that name a photo by what the collection says of it, before it is read."""
         found: set[int] = set()
         if names := self._named.get("id"):
-            said = (row.get(column) for column in ("source_key", "file_name"))
-            found.update(*(names.get(_folded(name), ()) for name in said if name is not None))
+            given = (row.get(column) for column in ("source_key", "file_name"))
+            found.update(*(names.get(_folded(name), ()) for name in given if name is not None))
         if addresses := self._named.get("url"):
             asked = {normal(address, self._with_query) for address in addresses_of(row)}
             found.update(*(addresses.get(address, ()) for address in asked))
@@ -93,8 +93,8 @@ class OptOuts:
         bits: int | None = None
         if photo_id is not None:
             found.update(self._named.get("sha256", {}).get(photo_id, ()))
-            if stones := self._named.get("forgotten-photo"):
-                found.update(stones.get(tombstone("photo", photo_id), ()))
+            if forgotten := self._named.get("forgotten-photo"):
+                found.update(forgotten.get(tombstone("photo", photo_id), ()))
         if found:
             bits = 0
         if phash is not None and len(self._pictures):

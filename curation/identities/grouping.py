@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from curation.engine import Engine, Job
-from curation.identities.attach import attach
+from curation.identities.attach import Attached, attach
 from curation.identities.cluster import Start, agglomerate
 from curation.identities.control import SplitGaps, Suspect, near_misses, part_clusters, prototype_cosines
 from curation.identities.linking import LinkCosines, LinkEvidence, fixed_cosines
 from curation.identities.search import Pairs, find_pairs
+from curation.identities.settling import settle
 from curation.identities.vectors import Vectors
 from curation.settings.identities import IdentitiesSettings
 
@@ -37,10 +38,7 @@ def build_edges(
     """
     left, right = pairs.left, pairs.right
     least = np.where(blocks[left] == blocks[right], cosines.inside, cosines.between)
-    keep = pairs.cosine >= least.astype(np.float32)
-    keep &= seeds[left] & seeds[right] & (photos[left] != photos[right])
-    if settings.hints == "separate":
-        keep &= (hints[left] < 0) | (hints[right] < 0) | (hints[left] == hints[right])
+    keep = (pairs.cosine >= least.astype(np.float32)) & may_join(pairs, photos, hints, seeds, settings)
     left, right, cosine = left[keep], right[keep], pairs.cosine[keep]
     place = _places(left, right, cosine)
     near = place < settings.neighbours  # [2, edges]: among the k nearest of the left, of the right
@@ -51,6 +49,17 @@ def build_edges(
         for edge in one_sided.tolist():
             keep[edge] = lists.shared(left[edge], right[edge]) >= settings.min_shared
     return Pairs(left[keep], right[keep], cosine[keep])
+
+
+def may_join(
+    pairs: Pairs, photos: np.ndarray, hints: np.ndarray, seeds: np.ndarray, settings: IdentitiesSettings
+) -> np.ndarray:
+    """bool [pairs]: both faces are good enough to link, and neither a photo nor a hint keeps them apart."""
+    left, right = pairs.left, pairs.right
+    may = seeds[left] & seeds[right] & (photos[left] != photos[right])
+    if settings.hints == "separate":
+        may &= (hints[left] < 0) | (hints[right] < 0) | (hints[left] == hints[right])
+    return may
 
 
 def _places(left: np.ndarray, right: np.ndarray, cosine: np.ndarray) -> np.ndarray:
@@ -143,6 +152,16 @@ class Grouping:
         }
 
 
+@dataclass(frozen=True)
+class _Linked:
+    """What the steps from edges to attached faces made at some cosines."""
+
+    attached: Attached
+    near: Pairs
+    suspects: list[Suspect]
+    refused: list[tuple[int, int, float]]
+
+
 def group_faces(
     engine: Engine,
     job: Job,
@@ -161,21 +180,31 @@ def group_faces(
     floor = max(cosines.least() - _BELOW, -1.0)
     if settings.false_links is not None and len(faces.photos) > 1:
         evidence = LinkEvidence(faces.strangers, faces.vectors, faces.photos)
-        floor = min(floor, evidence.floor())
+        floor = evidence.floor()  # nothing is joined below, and what joins lies well above
     pairs = find_pairs(engine, job, folder, faces.vectors, floor, settings.search, settings.resources, fresh)
-    if evidence is not None:
-        cosines = evidence.weigh(pairs, faces.photos, faces.blocks, fresh, evidence.floor(), settings)
     hints = faces.hints if settings.hints == "separate" else None
-    edges = build_edges(pairs, faces.photos, faces.hints, faces.blocks, faces.seeds, cosines, settings)
-    clusters = agglomerate(faces.vectors, faces.photos, hints, edges, cosines, faces.blocks, start)
     fixed = None if start is None else start.frozen
     gaps = SplitGaps(settings.split_gap, settings.split_gap_headwear, faces.headwear)
-    label, suspects = part_clusters(faces.vectors, clusters.label, edges, gaps, fixed)
-    least = np.full(len(label), cosines.between)
-    near = pairs.at_least(cosines.least() - _BELOW)
-    attached = attach(faces.vectors, label, faces.photos, hints, near, least, settings.attach_margin)
-    suspects += near_misses(faces.vectors, attached.label, near, cosines.between, _NEAR_MISS)
-    prototype = prototype_cosines(faces.vectors, attached.label)
+
+    def linked(at: LinkCosines) -> tuple[np.ndarray, _Linked]:
+        edges = build_edges(pairs, faces.photos, faces.hints, faces.blocks, faces.seeds, at, settings)
+        clusters = agglomerate(faces.vectors, faces.photos, hints, edges, at, faces.blocks, start)
+        label, suspects = part_clusters(faces.vectors, clusters.label, edges, gaps, fixed)
+        least = np.full(len(label), at.between)
+        near = pairs.at_least(at.least() - _BELOW)
+        attached = attach(faces.vectors, label, faces.photos, hints, near, least, settings.attach_margin)
+        return attached.label, _Linked(attached, near, suspects, clusters.refused)
+
+    if evidence is None or settings.false_links is None:
+        _, made = linked(cosines)
+    else:
+        cosines = evidence.weigh(pairs, faces.photos, faces.blocks, fresh, evidence.floor(), settings)
+        may = may_join(pairs, faces.photos, faces.hints, faces.seeds, settings)
+        cosines, made = settle(cosines, pairs, may, faces.blocks, settings.false_links, linked)
+    label = made.attached.label
+    missed = near_misses(faces.vectors, label, made.near, cosines.between, _NEAR_MISS)
+    prototype = prototype_cosines(faces.vectors, label)
     return Grouping(
-        attached.label, prototype, attached.best, attached.second, cosines, suspects, clusters.refused
+        label, prototype, made.attached.best, made.attached.second, cosines,
+        made.suspects + missed, made.refused,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The cosine from which faces are joined: where a pair is as likely of one person as its cost asks for.
+"""The cosine from which faces are joined, by the curves of strangers and of one person.
 
 Of N pairs of faces, those with a cosine ≥ t are N · f(t) pairs of strangers and M · s(t) pairs of one person.
 f is the strangers' curve (curation/identities/false_match.py), s a normal law; M, the law's mean and spread
@@ -13,9 +13,12 @@ somebody of their own who is nearer (docs/identities.md says how many).
 
 Nothing switches: what is not seen yet counts with the weight of so many pairs, and gives way to what is. The
 prior is a small embedder's tail, because it costs a good embedder next to nothing: its people lie far above.
+
+Two curves often explain the counts as well as two others that lie elsewhere. The cosine found here is
+therefore where grouping begins; what the clusters say of it is curation/identities/settling.py's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import ndtr
@@ -39,10 +42,10 @@ _WORTH = 60.0
 _SLOPE_SPREAD = 0.25
 _MEASURED_SPREAD = 2.0  # over the root of the pairs that a tail was measured on
 # The prior of one person's pairs: the mean over embedders, and how much it differs between them.
-_SAME_MEAN, _SAME_SPREAD, _SAME_WEIGHT = 0.58, 0.12, 0.5
+SAME_MEAN, _SAME_SPREAD, _SAME_WEIGHT = 0.58, 0.12, 0.5
 _MEANS, _SPREADS = np.arange(84, 162) / 200, np.arange(32, 69) / 400
 _STEEPER = np.exp(np.arange(-10, 11) * 0.08)
-_COPY = 0.95  # from here on, two faces are one picture
+COPY = 0.95  # from here on, two faces are one picture
 _STEP = 0.01  # cosines at which pairs are counted …
 _COUNTED = 0.75  # … up to here: what joins is decided by the lower flank of one person's pairs
 _FINE = 0.005  # cosines between which t is chosen
@@ -54,9 +57,22 @@ _SHARES = (0.02, 0.25, 0.6)  # of all pairs that may be of one person, to begin 
 _LEAST_SAME = 0.05  # pairs of one person for each face that may always be there
 _OPTIMISTIC = 10.0  # strangers whom a face meets above the cosine from which pairs are counted, …
 _OPTIMISTIC_SLOPE = 1.0  # … if their tail is as steep as its lower half
-_FEW, _READ = 2000, 300  # of more faces, the likest pairs are read: about half as many for each face at most
+FEW, _READ = 2000, 300  # of more faces, the likest pairs are read: about half as many for each face at most
 _CROWD = 20_000  # of more faces, one person has no large share
-_NEARLY = 0.008  # of one person's pairs: of cosines that are worth nearly as much the highest is taken
+NEARLY = 0.008  # of one person's pairs: of cosines that are worth nearly as much the highest is taken
+
+
+@dataclass(frozen=True)
+class OnePerson:
+    """The curve of one person's pairs: a normal law of cosines with this mean and spread."""
+
+    mean: float
+    spread: float
+
+    def rate(self, cosines: np.ndarray) -> np.ndarray:
+        """P(cosine of two faces of one person ≥ t) for each t."""
+        found: np.ndarray = ndtr((self.mean - cosines) / self.spread)
+        return found
 
 
 @dataclass(frozen=True)
@@ -65,18 +81,30 @@ class LinkCosines:
 
     inside   of one collection
     between  of several collections
-    recall   share of one person's pairs that are expected at `between` or above; None: not measured
+    lowest   `inside` may not be lower, by the settings and by the curves
     curve    of strangers; None: not measured
+    same     of one person; None: not measured
     """
 
     inside: float
     between: float
-    recall: float | None = None
+    lowest: float = -1.0
     curve: FalseMatchCurve | None = None
+    same: OnePerson | None = None
+
+    @property
+    def recall(self) -> float | None:
+        """Share of one person's pairs that are expected at `between` or above; None: not measured."""
+        return None if self.same is None else round(float(self.same.rate(np.array(self.between))), 2)
 
     def least(self) -> float:
         """The lower of the two: `inside`."""
         return self.inside
+
+    def moved(self, by: float) -> "LinkCosines":
+        """Both cosines higher by so much."""
+        inside, between = round(self.inside + by, 4), round(self.between + by, 4)
+        return replace(self, inside=inside, between=between)
 
 
 @dataclass(frozen=True)
@@ -85,8 +113,7 @@ class _Explained:
 
     strangers: FalseMatchCurve
     pairs: float
-    mean: float
-    spread: float
+    same: OnePerson
     error: float
 
 
@@ -104,7 +131,7 @@ class LinkEvidence:
 
     def floor(self) -> float:
         """The cosine from which pairs are counted: all that may be joined lie above."""
-        many = self._faces > _FEW
+        many = self._faces > FEW
         share = _SHARES[0] if self._faces > _CROWD else _SHARES[1] if many else _SHARES[-1]
         lowest = self._prior(share, _OPTIMISTIC_SLOPE).threshold(_OPTIMISTIC / self._faces)
         if many:
@@ -129,8 +156,7 @@ class LinkEvidence:
         assert cost is not None
         least = max(settings.link_cosine, settings.merge_cosine)
         apart = photos[pairs.left] != photos[pairs.right]
-        # A near copy of a face says nothing that the face does not say.
-        copies = np.unique(pairs.right[apart & (pairs.cosine >= _COPY)])
+        copies = near_copies(pairs, apart)
         if len(copies):
             alone = np.ones(self._faces, bool)
             alone[copies] = False
@@ -143,9 +169,9 @@ class LinkEvidence:
 
         def chosen(right: float, wrong: float) -> float:
             fine = np.arange(round(floor / _FINE), round(_LARGEST / _FINE) + 1) * _FINE
-            worth = right * ndtr((best.mean - fine) / best.spread)
+            worth = right * best.same.rate(fine)
             worth -= wrong * best.strangers.rate(fine) / cost
-            enough = np.flatnonzero(worth >= worth.max() - _NEARLY * right)
+            enough = np.flatnonzero(worth >= worth.max() - NEARLY * right)
             return max(round(float(fine[enough[-1]]), 4), least)
 
         between = inside = chosen(best.pairs, compared)
@@ -159,8 +185,12 @@ class LinkEvidence:
                 found = chosen(max(right, _LEAST_SAME * self._faces), wrong)
                 inside, between = (found, between) if mine else (inside, found)
             inside = min(inside, between)
-        recall = float(ndtr((best.mean - between) / best.spread))
-        return LinkCosines(inside, between, round(recall, 2), best.strangers)
+        strangers = compared * best.strangers.rate(at)
+        # Less than one pair of strangers is none.
+        outnumbered = np.flatnonzero(strangers > np.maximum(best.pairs * best.same.rate(at) * cost, 1.0))
+        lowest = float(at[outnumbered[-1]]) + _STEP if len(outnumbered) else floor
+        lowest = max(lowest - (between - inside), floor, least)
+        return LinkCosines(inside, between, round(lowest, 4), best.strangers, best.same)
 
     def _measured(self) -> float:
         """What the measured tail weighs: the smallest that is looked at, nothing yet."""
@@ -198,38 +228,46 @@ class LinkEvidence:
         best: _Explained | None = None
         for steeper in _STEEPER:
             curve = prior.steeper(float(steeper))
-            rest = counted - compared * (curve.rate(at) - curve.rate(np.array([_COPY])))
+            rest = counted - compared * (curve.rate(at) - curve.rate(np.array([COPY])))
             along, lengths = (above * (rest * weight)).sum(-1), (above**2 * weight).sum(-1)
             pairs = np.maximum(along / lengths, _LEAST_SAME * self._faces)
             error = (rest**2 * weight).sum() - 2 * pairs * along + pairs**2 * lengths
-            error += _SAME_WEIGHT * ((_MEANS[:, None] - _SAME_MEAN) / _SAME_SPREAD) ** 2
+            error += _SAME_WEIGHT * ((_MEANS[:, None] - SAME_MEAN) / _SAME_SPREAD) ** 2
             error += (np.log(steeper) / _SLOPE_SPREAD) ** 2
             if self._tail is not None:
                 spread = _MEASURED_SPREAD / np.sqrt(self._measured())
                 error += (np.log(curve.slope / self._tail.slope) / spread) ** 2
             i, j = np.unravel_index(int(np.argmin(np.round(error, 9))), error.shape)
             if best is None or float(error[i, j]) < best.error:
-                law = (float(pairs[i, j]), float(_MEANS[i]), float(_SPREADS[j]), float(error[i, j]))
-                best = _Explained(curve, *law)
+                same = OnePerson(float(_MEANS[i]), float(_SPREADS[j]))
+                best = _Explained(curve, float(pairs[i, j]), same, float(error[i, j]))
         assert best is not None
         return best
+
+
+def near_copies(pairs: Pairs, apart: np.ndarray) -> np.ndarray:
+    """Faces that are one picture with an earlier face: they say nothing that it does not say.
+
+    apart  bool [pairs]: of two photos
+    """
+    return np.unique(pairs.right[apart & (pairs.cosine >= COPY)])
 
 
 def fixed_cosines(settings: IdentitiesSettings) -> LinkCosines:
     """Those of the settings: nothing is measured."""
     least = max(settings.link_cosine, settings.merge_cosine)
-    return LinkCosines(least, least)
+    return LinkCosines(least, least, least)
 
 
 def _least_squares(rest: np.ndarray, counted: np.ndarray, at: np.ndarray, law: _Explained) -> float:
     weight = 1 / (counted + (_UNKNOWN * counted) ** 2 + 2)
-    above = ndtr((law.mean - at) / law.spread)
+    above = law.same.rate(at)
     return float((above * rest * weight).sum() / (above**2 * weight).sum())
 
 
 def _counts(rising: np.ndarray, at: np.ndarray) -> np.ndarray:
     """How many cosines lie at each value or above; those of near copies are left out."""
-    copies = len(rising) - np.searchsorted(rising, _COPY)
+    copies = len(rising) - np.searchsorted(rising, COPY)
     return np.maximum(len(rising) - np.searchsorted(rising, at) - copies, 0).astype(np.float64)
 
 

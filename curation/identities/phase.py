@@ -18,13 +18,13 @@ from curation.ledger import DECISION, REJECTED, Counts, Outcome, at_least, is_ke
 from curation.meters import CallCounter
 from curation.run_folder import Run
 from curation.run_tables import PhaseTable
-from curation.settings.filters import AgeSettings
 from curation.settings.identities import IdentitiesSettings
+from curation.settings.people import AgeSettings
 from curation.stage import Stage
 from curation.step import Context, run_step, work_of
 from curation.storage import read_table
 
-VERSION = 7
+VERSION = 8
 # What a person row has of who is whom.
 _ASSIGNED = (
     "identity",
@@ -80,7 +80,7 @@ def run_identities(context: Context, people: list[Fragment]) -> list[Fragment]:
     return run_step(
         context,
         "identities",
-        "identities",
+        context.run.identities,
         [(run.people.path(f), f.after(key), {"key": key}) for f in people],
         open_identities,
         settings.resources,
@@ -137,10 +137,6 @@ class Identity(Stage):
         "identities.split_gap",
     )
 
-    def __init__(self, settings: IdentitiesSettings) -> None:
-        super().__init__(settings)
-        self._settings = settings
-
     def decide(self, table: pa.Table) -> pa.Table:
         """Rules on every person still in."""
         columns = ["prototype_cosine", "attach_cosine", "attach_second", "attach_least"]
@@ -158,7 +154,7 @@ class Identity(Stage):
         if best < row["attach_least"]:
             return judged([at_least("unattached", best, row["attach_least"])])
         ahead = best - row["attach_second"]
-        if ahead < self._settings.attach_margin:
+        if ahead < self.settings.attach_margin:
             return judged([self.check("between_identities", ahead)])
         return Outcome(REJECTED, "unattached", detail="its cluster holds another face of the photo")
 

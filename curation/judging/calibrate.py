@@ -29,15 +29,13 @@ from curation.judging.judge_of_run import ask_judge, judge_columns
 from curation.judging.labelled_pairs import LabelledPair, pairs_of_truth, read_pairs
 from curation.models import Models, find_model
 from curation.outfits.appearance_judge import similarities
-from curation.outfits.evidence import log_odds_of
 from curation.outfits.gather import read_people
-from curation.outfits.judge import Answer, logit, probability
+from curation.outfits.judge import Answer, log_odds_of, logit, probability
 from curation.outfits.judge_identity import judge_identity, judge_in_words
 from curation.run_folder import Run
 from curation.settings import PipelineSettings
 from curation.settings.base import model_names
-from curation.settings.calibration import CalibrationSettings
-from curation.settings.outfits import ClustersStrategy, PaperStrategy
+from curation.settings.outfits import CalibrationSettings, ClustersStrategy, PaperStrategy
 from curation.storage import write_bytes
 
 

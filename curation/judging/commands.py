@@ -29,7 +29,7 @@ def mount(parser: argparse.ArgumentParser) -> None:
     )
     calibrate.add_argument("--precision", type=float, default=0.95, help="wanted among accepted pairs")
     calibrate.add_argument("--endpoint", metavar="URL", help="a running server of the judge's model")
-    calibrate.add_argument("--out", metavar="FILE", help="default RUN/judge-calibration.json")
+    calibrate.add_argument("--out", metavar="FILE", help="default: a file in the run")
     calibrate.add_argument("--json", action="store_true")
 
     label = add_command(

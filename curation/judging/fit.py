@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.special import betaincinv
 
-from curation.outfits.evidence import Weights, closeness
-from curation.settings.calibration import CalibrationSettings
+from curation.outfits.judge import Weights, closeness
+from curation.settings.outfits import CalibrationSettings
 
 # Of fewer pairs, all of them right, nobody can say with 95 % confidence that the precision is 0.9 (29 can).
 LEAST_PAIRS = 30

@@ -59,10 +59,9 @@ def pairs_of_truth(
     people  {person_id: a row with `identity`}. A photo and its copy are no pair. Two people whom the run took
     for one are left out: no judge of clothes can know them.
     """
-    from curation.evaluation.answers import read_looked_at
-    from curation.evaluation.outfits import same_outfit
+    from curation.evaluation.answers import read_looked_at, who_is_shown
+    from curation.evaluation.groups import same_outfit
     from curation.evaluation.truth import read_truth
-    from curation.evaluation.whose_face import who_is_shown
 
     truth = read_truth(truth_folder)
     true = who_is_shown(read_looked_at(run, truth))

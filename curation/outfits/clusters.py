@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from curation.ledger import Outcome, at_least, failed, judged
-from curation.outfits.evidence import Weights, log_odds_of
-from curation.outfits.judge import Answer, logit, probability
+from curation.outfits.judge import Answer, Weights, log_odds_of, logit, probability
 from curation.outfits.strategy import Ask, Strategy, Verdicts
 from curation.settings.outfits import ClustersRules, ClustersStrategy
 

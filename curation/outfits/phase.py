@@ -52,7 +52,7 @@ def run_outfits(
     fragments = run_step(
         context,
         "outfits",
-        "outfits",
+        context.run.outfits,
         [(name, Fragment(i, fingerprint([step_hash, i])), {}) for i in range(buckets)],
         open_outfits,
         pipeline.outfits.resources,

@@ -110,7 +110,7 @@ def run_shards(
         run.not_packed()
         # Without dataset.json nobody takes a folder that is being rewritten for a dataset.
         remove(run.dataset_file)
-    parts = run_step(context, "shards", "packing", sources, open_packing, pipeline.shards.resources)
+    parts = run_step(context, "shards", run.packing, sources, open_packing, pipeline.shards.resources)
     _count_rejected(context, planned)
     if not is_packed:
         wanted = {name for name, _, _ in sources}
@@ -139,10 +139,10 @@ def _count_rejected(context: Context, planned: list[PlannedGroup]) -> None:
     """Groups that were ruled out before packing count as rows of the stage too."""
     rejected = [group for group in planned if group.outcome.verdict != "kept"]
     counts = Counts()
-    counts.add(context.counts["packing"])
+    counts.add(context.counts[context.run.packing.name])
     stamp = Stamp(Pack.name, "", context.job.pipeline.shards.hash())
     counts.count(Pack.unit, [[stamp.decision(group.outcome)] for group in rejected])
-    context.counts["packing"] = counts.to_json()
+    context.counts[context.run.packing.name] = counts.to_json()
 
 
 @dataclass

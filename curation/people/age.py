@@ -14,7 +14,7 @@ from curation.ledger import KEPT, Check, Outcome
 from curation.people.detect import Detect
 from curation.people.face import FaceStage
 from curation.people.person_stage import PersonStage
-from curation.settings.filters import AgeSettings
+from curation.settings.people import AgeSettings
 
 
 class Age(PersonStage):

@@ -3,9 +3,8 @@
 import numpy as np
 
 from curation.errors import ConfigError, one_line
-from curation.models import Models
-from curation.settings.filters import TransformersClassifierSettings
-from curation.torch_device import torch_device
+from curation.models import Models, torch_device
+from curation.settings.people import TransformersClassifierSettings
 
 
 class TransformersClassifier:

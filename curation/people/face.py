@@ -62,19 +62,16 @@ class FaceStage(PersonStage):
     )
 
     def measure_people(self, row: dict[str, Any], wanted: list[int]) -> list[dict[str, Any]]:
-        """Finds the photo's faces, gives each to the person whose head it is, embeds those."""
+        """The face of each wanted person, embedded: the one where the person's head is."""
         photo = self.pixels.rgb(row)
-        theirs = {**own_faces(row), **self._assigned(photo, row)}
-        mine = {person: face for person, face in theirs.items() if person in wanted}
-        found = sorted(mine)
-        embeddings = {}
-        if found:
-            aligned = np.stack([align_face(photo, mine[person].points) for person in found])
-            embeddings = dict(zip(found, self.backends["embed"].embed(aligned), strict=True))
-        return [
-            {"faces": _record(mine[person], embeddings[person]) if person in mine else {"found": False}}
-            for person in wanted
-        ]
+        of_person = {**own_faces(row), **self._assigned(photo, row)}
+        people = [person for person in sorted(of_person) if person in wanted]
+        records: dict[int, dict[str, Any]] = {}
+        if people:
+            aligned = np.stack([align_face(photo, of_person[person].points) for person in people])
+            for person, embedding in zip(people, self.backends["embed"].embed(aligned), strict=True):
+                records[person] = _record(of_person[person], embedding)
+        return [{"faces": records.get(person, {"found": False})} for person in wanted]
 
     def _assigned(self, photo: np.ndarray, row: dict[str, Any]) -> dict[int, Face]:
         """{place: face} of the people whom the detector found."""
@@ -102,7 +99,7 @@ class FaceStage(PersonStage):
 
 
 def _detections(boxes: Any, scores: Any, keypoints: Sequence[Sequence[float] | None]) -> Detections:
-    """What the detector said of a photo, from the columns of its row."""
+    """The detections of a photo, from the columns of its row."""
     joints = [person for person in keypoints if person is not None]
     return Detections(
         np.array(boxes, dtype=np.float32).reshape(-1, 4),

@@ -80,8 +80,8 @@ class FullBody(PersonStage):
         wanted: FullBodyRules = self.settings
         if (row.get("from_face") or [None] * (i + 1))[i] is not None:
             # The box is a guess from the face: nothing below the shoulders was ever seen.
-            whole = wanted.joints or wanted.min_face_heights > 0
-            return [Check("from_face", 0, 1, False)] if whole else []
+            wants_legs = wanted.joints or wanted.min_face_heights > 0
+            return [Check("from_face", 0, 1, False)] if wants_legs else []
         joints = (row["keypoints"] or [None] * (i + 1))[i]
         if joints is not None:
             if not wanted.joints:

@@ -85,9 +85,9 @@ def lone_faces(
     found = []
     for face in faces:
         x, y = (face.box[:2] + face.box[2:]) / 2
-        held = any(x0 <= x <= x1 and y0 <= y <= y1 for x0, y0, x1, y1 in boxes)
+        in_a_box = any(x0 <= x <= x1 and y0 <= y <= y1 for x0, y0, x1, y1 in boxes)
         flat = (face.box[2:] <= face.box[:2]).any()
-        if 0 <= x < width and 0 <= y < height and not held and not flat:
+        if 0 <= x < width and 0 <= y < height and not in_a_box and not flat:
             found.append(face)
     return sorted(found, key=lambda face: (-face.score, *face.box.tolist()))
 
@@ -105,10 +105,10 @@ def head_and_shoulders(face: np.ndarray, width: int, height: int) -> np.ndarray:
 
 def own_faces(row: dict[str, Any]) -> dict[int, Face]:
     """{place of the person: the face that it was derived from} of a row of `people/`."""
-    there = row.get("from_face") or []
+    derived = row.get("from_face") or []
     return {
         i: Face(np.array(face["box"]), np.array(face["points"]).reshape(5, 2), face["score"])
-        for i, face in enumerate(there)
+        for i, face in enumerate(derived)
         if face is not None
     }
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from curation.declared import Threshold
 from curation.people.photo_stage import PhotoStage
-from curation.settings.filters import NsfwSettings
+from curation.settings.people import NsfwSettings
 
 
 class Nsfw(PhotoStage):

@@ -4,10 +4,9 @@ import cv2
 import numpy as np
 
 from curation.errors import ConfigError, one_line
-from curation.models import Models
+from curation.models import Models, torch_device
 from curation.people.protocols import PersonView
 from curation.settings.people import SegformerSettings
-from curation.torch_device import torch_device
 
 
 class SegformerParser:

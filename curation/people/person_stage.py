@@ -55,22 +55,22 @@ class PersonStage(ChainStage):
         if any(row[f"{name}_error"] is not None for name in self.needs):
             return []
         verdicts = row["person_verdicts"] or []
-        there = row[self.requires] or [] if self.requires else verdicts
+        required = row[self.requires] or [] if self.requires else verdicts
         return [
             i
-            for i, (verdict, required) in enumerate(zip(verdicts, there, strict=False))
-            if required is not None and (self._all or verdict == KEPT)
+            for i, (verdict, value) in enumerate(zip(verdicts, required, strict=False))
+            if value is not None and (self._all or verdict == KEPT)
         ]
 
     def missing(self, table: pa.Table) -> list[bool]:
         """Photos with a wanted person that was never measured."""
         rows = table.select([*self._looked_at, self.error_column]).to_pylist()
-        there = _is_there(table[self.fills.names[0]])
+        were_measured = _has_values(table[self.fills.names[0]])
         return [
             (still_in or self._all)
             and row[self.error_column] is None
             and any(i >= len(measured) or not measured[i] for i in self.wanted(row))
-            for row, measured, still_in in zip(rows, there, is_kept(table), strict=True)
+            for row, measured, still_in in zip(rows, were_measured, is_kept(table), strict=True)
         ]
 
     def measure(self, table: pa.Table) -> pa.Table:
@@ -120,9 +120,9 @@ class PersonStage(ChainStage):
         """Rules on every person still in; a photo with an error fails its people."""
         outcomes: list[list[Outcome | None]] = []
         measures = len(self.fills) > 0
-        there = _is_there(table[self.fills.names[0]]) if measures else [[]] * table.num_rows
+        were_measured = _has_values(table[self.fills.names[0]]) if measures else [[]] * table.num_rows
         columns = [name for name in table.column_names if name not in _NOT_RULED_BY]
-        for row, measured in zip(table.select(columns).to_pylist(), there, strict=True):
+        for row, measured in zip(table.select(columns).to_pylist(), were_measured, strict=True):
             ruled: list[Outcome | None] = []
             for i, verdict in enumerate(row["person_verdicts"]):
                 if verdict != KEPT:
@@ -137,7 +137,7 @@ class PersonStage(ChainStage):
         return rule_people(table, self.stamp, outcomes)
 
 
-def _is_there(column: pa.ChunkedArray) -> list[list[bool]]:
+def _has_values(column: pa.ChunkedArray) -> list[list[bool]]:
     """Per row and person: whether the entry is not null; an empty list where the row's list is null."""
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):

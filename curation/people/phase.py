@@ -34,7 +34,7 @@ def run_people(context: Context, photos: list[Fragment]) -> list[Fragment]:
     return run_step(
         context,
         "people",
-        "people",
+        context.run.people,
         [(context.run.photos.path(f), f.after(step_hash), {}) for f in photos],
         open_people,
         people.resources,

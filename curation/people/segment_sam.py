@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 
 from curation.errors import ConfigError
-from curation.models import Models
+from curation.models import Models, torch_device
 from curation.settings.people import SegmentAnythingSettings
-from curation.torch_device import torch_device
 
 # The three published image encoders (segment_anything/build_sam.py).
 ARCHITECTURES: dict[str, dict[str, Any]] = {

@@ -23,9 +23,8 @@ from curation.fingerprint import fingerprint, fingerprint_rows
 from curation.fragments import Fragment, digest
 from curation.ledger import Counts, is_kept
 from curation.meters import CallCounter, StageClock
-from curation.photos.copies import Copies
+from curation.photos.copies import EXACT, Copies, find_copies
 from curation.photos.decoder_process import decoder_of
-from curation.photos.duplicates import EXACT, find_copies
 from curation.photos.heeded import heed
 from curation.photos.measured_on import PLACE, place_name
 from curation.photos.read import Read, without_telling
@@ -86,7 +85,7 @@ def run_photos(context: Context, sample: Sample | None = None) -> list[Fragment]
     screened = run_step(
         context,
         "photos: read",
-        "photos/_screened",
+        context.run.screened,
         [
             (path, Fragment(i, key).after(screened_hash), {"group": g, "wishes": wishes})
             for i, (path, g, key) in enumerate(listed)
@@ -102,7 +101,7 @@ def run_photos(context: Context, sample: Sample | None = None) -> list[Fragment]
     return run_step(
         context,
         "photos: copies",
-        "photos",
+        context.run.photos,
         [(context.run.screened.path(f), f.after(decided_hash), {"copies": copies}) for f in screened],
         open_copies,
         resources,
@@ -261,24 +260,24 @@ def _copies_of(photos: PhaseTable, screened: list[Fragment], settings: Duplicate
                 "row": rows.astype(np.int32),
             }
         )
-    whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]} if parts else {}
+    joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]} if parts else {}
     copies = find_copies(
-        whole["id"],
-        whole["phash"],
-        whole["pixels"],
-        whole["n_bytes"],
+        joined["id"],
+        joined["phash"],
+        joined["pixels"],
+        joined["n_bytes"],
         settings.max_bits if settings.near else None,
     )
     rows = np.flatnonzero(copies.kind)
     originals = copies.original[rows]
-    keys = _keys_of(photos, screened, whole["fragment"][originals], whole["row"][originals])
+    keys = _keys_of(photos, screened, joined["fragment"][originals], joined["row"][originals])
     table = pa.table(
         {
-            "fragment": whole["fragment"][rows],
-            "row": whole["row"][rows],
+            "fragment": joined["fragment"][rows],
+            "row": joined["row"][rows],
             "exact": copies.kind[rows] == EXACT,
             "bits": copies.bits[rows],
-            "original_id": [whole["id"][i].tobytes().hex() for i in originals.tolist()],
+            "original_id": [joined["id"][i].tobytes().hex() for i in originals.tolist()],
             "original_key": keys,
         },
         schema=_COPIES_SCHEMA,

@@ -92,7 +92,6 @@ class Read(Stage):
             "allow_private": source.allow_private,
             "allow_outside": source.allow_outside,
         }
-        self._settings = settings
         self._photos = photos
         self._calls = calls
         self._tombstones = tombstones or ObeyedTombstones()
@@ -107,7 +106,7 @@ class Read(Stage):
     def _is_missing(self, row: dict[str, Any]) -> bool:
         limit = row["undecoded"]
         if _is_unreadable(row):
-            return limit is not None or self._tombstones.has_url(row, self._settings.address_query)
+            return limit is not None or self._tombstones.has_url(row, self.settings.address_query)
         # What was read before it was forgotten is stored no longer; whether it still is, reading tells.
         if limit == FORGOTTEN or self._is_forgotten(row):
             return True
@@ -118,19 +117,19 @@ class Read(Stage):
         if limit == "too_many_bytes":
             return row["n_bytes"] <= self._max_bytes
         if limit == "too_many_pixels":
-            return row["width"] * row["height"] <= self._settings.max_pixels
+            return row["width"] * row["height"] <= self.settings.max_pixels
         return row["photo_id"] is None
 
     @property
     def _max_bytes(self) -> int:
-        return int(self._settings.max_file_mib * 2**20)
+        return int(self.settings.max_file_mib * 2**20)
 
     def _is_forgotten(self, row: dict[str, Any]) -> bool:
-        stones, max_bits = self._tombstones, self._settings.forgotten_max_bits
+        tombstones, max_bits = self._tombstones, self.settings.forgotten_max_bits
         return (
-            stones.has_url(row, self._settings.address_query)
-            or stones.has_photo(row.get("photo_id"))
-            or stones.has_picture(row.get("phash"), max_bits)
+            tombstones.has_url(row, self.settings.address_query)
+            or tombstones.has_photo(row.get("photo_id"))
+            or tombstones.has_picture(row.get("phash"), max_bits)
         )
 
     def measure(self, table: pa.Table) -> pa.Table:
@@ -140,7 +139,7 @@ class Read(Stage):
         return set_columns(table, self.fills, [self._read(row) for row in rows])
 
     def _read(self, row: dict[str, Any]) -> dict[str, Any]:
-        if self._tombstones.has_url(row, self._settings.address_query):
+        if self._tombstones.has_url(row, self.settings.address_query):
             return {"undecoded": FORGOTTEN}
         if _is_unreadable(row):
             return {}
@@ -169,13 +168,13 @@ class Read(Stage):
             return {**found, "undecoded": "too_many_bytes"}
         try:
             header, rgb = self._open(
-                data, _HASH_FROM_PX, self._settings.max_pixels, told_beside(row["metadata"])
+                data, _HASH_FROM_PX, self.settings.max_pixels, told_beside(row["metadata"])
             )
         except UnknownFormatError as error:
             return {**found, "format": str(error), "undecoded": "format"}
         except DecodeError as error:
-            return {**found, **_said(error.header), "read_error": str(error)}
-        found |= _said(header)
+            return {**found, **_header_columns(error.header), "read_error": str(error)}
+        found |= _header_columns(header)
         if rgb is None:
             return {**found, "undecoded": "too_many_pixels"}
         return {**found, "phash": perceptual_hash(rgb)}
@@ -210,7 +209,7 @@ def told_beside(metadata: str | None) -> int:
     return told if told != 1 else told_orientation(record.get(RECORD))
 
 
-def _said(header: Header | None) -> dict[str, Any]:
+def _header_columns(header: Header | None) -> dict[str, Any]:
     if header is None:
         return {}
     names = ("format", "width", "height", "orientation", "frames")

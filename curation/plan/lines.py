@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from curation.run_folder import Run
+
 _COUNTS = (
     ("photos", "photos of the collection"),
     ("people", "people who reach the outfits"),
@@ -33,7 +35,7 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
         f"{_number(plan['object_store']['gets'])} gets{_store_price(plan)}",
         *_machines(plan),
     ]
-    return [*lines, *_warnings(plan), f"plan: {plan['run']}/plan.json"]
+    return [*lines, *_warnings(plan), f"plan: {Run(plan['run']).plan_file}"]
 
 
 def _times(plan: dict[str, Any]) -> list[str]:
@@ -66,12 +68,12 @@ def _machines(plan: dict[str, Any]) -> list[str]:
     lines = []
     for machine in plan["machines"]:
         if machine["hours"] is None:
-            said = f"unknown: the table lacks {', '.join(machine['missing'])}"
+            hours = f"unknown: the table lacks {', '.join(machine['missing'])}"
         else:
-            said = _span(machine["hours"], "h")
+            hours = _span(machine["hours"], "h")
             price = machine["price"]
-            said += "" if price is None else f", {_span(price, plan['currency'])}"
-        lines.append(f"on {machine['name']}: {said}")
+            hours += "" if price is None else f", {_span(price, plan['currency'])}"
+        lines.append(f"on {machine['name']}: {hours}")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""The data of a report as scripts that a page loads on demand.
+"""The data of a report as scripts that a page loads on demand, and the keys that it is searched by.
 
 A page that is opened from disk may not fetch files, but it may run scripts beside it. Each file calls
 `report.put(name, value)` with one JSON value; text of collections is inside JSON strings and nowhere else.
@@ -9,6 +9,7 @@ import re
 from collections.abc import Container
 from typing import Any
 
+from curation.report.subjects import PhotoRow
 from curation.storage import join, list_names, remove, write_bytes
 
 FOLDER = "data"
@@ -73,3 +74,35 @@ def is_ours(folder: str, page: Container[str]) -> bool:
     there = [name for name in list_names(folder) if not name.startswith(".")]
     data = [name for name in list_names(join(folder, FOLDER)) if not name.startswith(".")]
     return all(name in page or name == FOLDER for name in there) and all(map(_OURS.fullmatch, data))
+
+
+PAGE = 4000
+_ID = 16  # digits of a photo_id that are kept: two photos share them once in 2^64
+
+
+class SearchKeys:
+    """Keys of all rows; a person is found by its photo_id, its identity or its group."""
+
+    def __init__(self) -> None:
+        self._keys: set[tuple[str, int]] = set()
+
+    def add(self, row: PhotoRow) -> None:
+        """All keys of a row."""
+        if row.photo_id is not None:
+            self._keys.add((row.photo_id[:_ID], row.number))
+        self._keys.add((row.source_key.lower(), row.number))
+        self._keys.add(((row.file_name or row.source_key).lower(), row.number))
+        for person in row.people:
+            if person.identity is not None:
+                self._keys.add((person.identity, row.number))
+
+    def write(self, files: DataFiles) -> dict[str, Any]:
+        """Files `keys-N` of [keys, rows]; returns {size, id, first}: the first key of each file."""
+        # Scripts compare strings by their UTF-16 units.
+        ordered = sorted(self._keys, key=lambda key: (key[0].encode("utf-16-be", "surrogatepass"), key[1]))
+        first = []
+        for start in range(0, len(ordered), PAGE):
+            page = ordered[start : start + PAGE]
+            first.append(page[0][0])
+            files.put(f"keys-{start // PAGE}", [[key for key, _ in page], [row for _, row in page]])
+        return {"id": _ID, "first": first}

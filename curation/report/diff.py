@@ -10,8 +10,7 @@ from typing import Any
 from curation.ledger import KEPT
 from curation.report.decisions import Words, reason_of, stage_of, verdict_of
 from curation.report.exclusions import excluded_photos
-from curation.report.later_phases import read_later
-from curation.report.subjects import read_rows
+from curation.report.subjects import read_later, read_rows
 from curation.run_folder import Run
 from curation.settings import PipelineSettings
 from curation.status import read_status

@@ -8,9 +8,8 @@ from typing import Any
 from curation.ledger import FAILED, KEPT
 from curation.report.data_files import DataFiles, Pages
 from curation.report.decisions import Short, Words, detail_of, reason_of, stage_of, verdict_of
-from curation.report.later_phases import Group, Pair
 from curation.report.scores import Subject
-from curation.report.subjects import PhotoRow
+from curation.report.subjects import Group, Pair, PhotoRow
 
 # Entries of a data file, not of what is shown at a time: few files are written and copied sooner.
 GROUPS_PAGE = 120

@@ -1,10 +1,10 @@
-"""The rows of a report: every photo with its people, each with all decisions about it.
+"""The rows of a report: photos and people with their decisions, and what the phases behind `identities` said.
 
 Rows keep the order of the run's fragments, and stream: one fragment is in memory.
 """
 
 from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -12,9 +12,93 @@ from curation.columns import list_array
 from curation.funnel import stages_before_people
 from curation.ledger import KEPT
 from curation.report.decisions import Short, Words, short_decisions, stage_of, verdict_of
-from curation.report.later_phases import LaterPhases
 from curation.run_folder import Run
 from curation.run_tables import Numbered
+
+
+@dataclass
+class Later:
+    """A person behind the phase `identities`."""
+
+    decisions: list[Short] = field(default_factory=list)
+    caption: str | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two person_ids, what the judge said of them (None: it could not tell) and its score."""
+
+    a: str
+    b: str
+    same: bool | None
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group that was planned: its people in order, and the shard it lies in (None: in none)."""
+
+    key: str
+    person_ids: list[str]
+    shard: str | None
+
+
+@dataclass
+class LaterPhases:
+    """By person_id, and what is about several people."""
+
+    people: dict[str, Later]
+    pairs: list[Pair]
+    groups: list[Group]
+
+
+def read_later(run: str, words: Words, excluded: Container[str]) -> LaterPhases:
+    """Reads outfits, captions and groups; nothing of photos in `excluded` (photo_ids)."""
+    found = LaterPhases({}, [], [])
+    for table in Run(run).outfits.tables(["decisions", "person_ids", "person_decisions", "pairs"]):
+        _outfits(table, words, excluded, found)
+    for table in Run(run).captions.tables(["person_id", "group", "photo_caption", "decisions"]):
+        decisions = short_decisions(table["decisions"], words)
+        columns = [table[name].to_pylist() for name in ("person_id", "group", "photo_caption")]
+        for person_id, group, caption, ruled in zip(*columns, decisions, strict=True):
+            later = found.people.get(person_id)
+            if later is not None:
+                later.decisions += ruled
+                later.group, later.caption = group, caption
+    _groups(run, words, excluded, found)
+    return found
+
+
+def _outfits(table: pa.Table, words: Words, excluded: Container[str], found: LaterPhases) -> None:
+    of_identity = short_decisions(table["decisions"], words)
+    lists = list_array(table["person_decisions"])
+    of_person = iter(short_decisions(pa.chunked_array([lists.flatten()]), words))
+    for person_ids, ruled in zip(table["person_ids"].to_pylist(), of_identity, strict=True):
+        for person_id in person_ids:
+            decisions = [*ruled, *next(of_person)]
+            if person_id[:64] not in excluded:
+                found.people[person_id] = Later(decisions)
+    for pairs in table["pairs"].to_pylist():
+        for pair in pairs or []:
+            if pair["a"][:64] not in excluded and pair["b"][:64] not in excluded:
+                found.pairs.append(Pair(pair["a"], pair["b"], pair["same"], pair["score"]))
+
+
+def _groups(run: str, words: Words, excluded: Container[str], found: LaterPhases) -> None:
+    table = Run(run).groups(["group", "person_ids", "shard", "verdict", "decisions"])
+    if table is None:
+        return
+    columns = [table[name].to_pylist() for name in ("group", "person_ids", "shard", "verdict")]
+    for key, everyone, shard, verdict, ruled in zip(
+        *columns, short_decisions(table["decisions"], words), strict=True
+    ):
+        person_ids = [person_id for person_id in everyone if person_id[:64] not in excluded]
+        for person_id in person_ids:
+            if person_id in found.people:
+                found.people[person_id].decisions += ruled
+        if person_ids and verdict == KEPT:
+            found.groups.append(Group(key, person_ids, shard))
 
 
 @dataclass(frozen=True)
@@ -75,8 +159,8 @@ def read_rows(run: str, words: Words, later: LaterPhases, excluded: Container[st
             if photo_id in excluded:
                 continue
             ended_early = verdict_of(ruled[-1]) != KEPT and stage_of(ruled[-1]) in early
-            there = [] if ended_early else found
-            yield PhotoRow(number, photo_id, key, name, width, height, ruled, there)
+            shown = [] if ended_early else found
+            yield PhotoRow(number, photo_id, key, name, width, height, ruled, shown)
             number += 1
 
 
@@ -101,11 +185,11 @@ def _people(
     rows: list[list[PersonRow]] = []
     place = 0
     for photo in ids:
-        mine = []
+        of_photo = []
         for person_id in photo or []:
             more = later.people.get(person_id)
             ruled = decisions[place]
-            mine.append(
+            of_photo.append(
                 PersonRow(
                     person_id=person_id,
                     box=boxes[place],
@@ -118,7 +202,7 @@ def _people(
                 )
             )
             place += 1
-        rows.append(mine)
+        rows.append(of_photo)
     return rows
 
 

@@ -7,7 +7,6 @@ Where a truth is given, each point has precision and recall, too.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,14 @@ from curation.identities.phase import Identity
 from curation.outfits.phase import Outfits
 from curation.people.stages import STAGES as PEOPLE
 from curation.photos.screen import Screen
+from curation.report.sweep_counts import (
+    Question,
+    Sweep,
+    sweep_identities,
+    sweep_pairs,
+    sweep_people,
+    sweep_photos,
+)
 from curation.settings import PipelineSettings
 from curation.settings.base import setting_of
 
@@ -28,48 +35,6 @@ _MOST_POINTS = 200
 _LOG_SPAN = 1000.0
 _BELOW = 0.75  # of the threshold: scores below it may have no one, and still be asked about
 _AROUND = 0.2  # of a cosine on either side, where no score tells the range
-
-
-@dataclass(frozen=True)
-class Point:
-    """One value of the threshold. Numbers that cannot be known are None.
-
-    kept        things of the sweep's unit that stay
-    unmeasured  of those, or besides them: what no model was asked about, since an earlier rule was stricter
-    """
-
-    value: float
-    kept: int
-    unmeasured: int = 0
-    precision: float | None = None
-    recall: float | None = None
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """Points of one threshold; `unit` is what is counted, `says` how, `current` what the run had."""
-
-    key: str
-    current: float
-    unit: str
-    says: str
-    seen: int
-    points: list[Point]
-
-
-@dataclass(frozen=True)
-class Question:
-    """What a sweep is about: a run's threshold, its values each with the settings that have it, the truth."""
-
-    run: str
-    key: str
-    current: float
-    settings: Sequence[tuple[float, PipelineSettings]]
-    truth: Truth | None
-
-    def answer(self, unit: str, says: str, seen: int, points: list[Point]) -> Sweep:
-        """The sweep with these points."""
-        return Sweep(self.key, self.current, unit, says, seen, points)
 
 
 Span = Callable[[str], tuple[float, float] | None]
@@ -82,15 +47,9 @@ def sweep(run: str, pipeline: PipelineSettings, wanted: str, truth: Truth | None
     values = _given(key, text, current) if text else _chosen(key, current, span(key))
     asked = Question(run, key, current, _settings(pipeline, wanted, key, values), truth)
     if key == Outfits.pairs.key:
-        from curation.report.sweep_pairs import sweep_pairs
-
         return sweep_pairs(asked)
     if key in keys_of([Identity]):
-        from curation.report.sweep_identities import sweep_identities
-
         return sweep_identities(asked)
-    from curation.report.sweep_rows import sweep_people, sweep_photos
-
     return sweep_photos(asked) if key in keys_of([Screen]) else sweep_people(asked)
 
 
@@ -172,11 +131,6 @@ def _with(pipeline: PipelineSettings, key: str, value: float) -> PipelineSetting
         return PipelineSettings.model_validate(changed)
     except ValidationError:
         return None
-
-
-def share(part: int, whole: int) -> float | None:
-    """part / whole with four digits; None of nothing."""
-    return round(part / whole, 4) if whole else None
 
 
 def sweep_lines(found: Sweep) -> list[str]:

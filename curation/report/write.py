@@ -8,17 +8,14 @@ from typing import Any
 from curation.errors import ConfigError
 from curation.evaluation.truth import read_truth
 from curation.outfits.phase import Outfits
-from curation.report.data_files import DataFiles, Pages, is_ours
+from curation.report.data_files import DataFiles, Pages, SearchKeys, is_ours
 from curation.report.decisions import Words
-from curation.report.distribution import KeptPeople, distribution_entries
 from curation.report.exclusions import excluded_photos
+from curation.report.figures import KeptPeople, distribution_entries, rate_entries
 from curation.report.galleries import Endings, pairs_by_doubt, write_groups, write_pairs
-from curation.report.later_phases import Group, LaterPhases, read_later
 from curation.report.merges import doubts_of_phase, merge_entries, suspected_merges
-from curation.report.rates import rate_entries
 from curation.report.scores import ScoreBook, Subject, score_entries
-from curation.report.search_keys import SearchKeys
-from curation.report.subjects import PhotoRow, read_rows
+from curation.report.subjects import Group, LaterPhases, PhotoRow, read_later, read_rows
 from curation.report.sweep import Sweep, check_sweep, sweep
 from curation.report.thumbnails import Cut, write_thumbnails
 from curation.run_folder import Run

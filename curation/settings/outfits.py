@@ -5,8 +5,24 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from curation.settings.base import Resources, Settings, backend_choice, resource, threshold
-from curation.settings.calibration import CalibrationSettings
 from curation.settings.vlm import TransformersJudgeSettings, VllmJudgeSettings
+
+
+class CalibrationSettings(Settings):
+    """Log-odds of "same" = slope · x + likeness · c + offset, as `persona judge calibrate` fitted them.
+
+    Where x is not above 0, they are 0 at most (`curation/outfits/judge.py`).
+
+    x is the mean of log s − log(1 − s) over the judge's scores s of the pair; c = −log(1.001 − a), 0 to 6.9,
+    with a the similarity of the stored colours (`curation/outfits/appearance_judge.py`). Natural logarithms.
+    """
+
+    of: str = threshold(
+        pattern=r"^[0-9a-f]{16}$", description="model, prompt and layout it was fitted on; refused for others"
+    )
+    slope: float = threshold(gt=0, description="of the judge's log-odds")
+    likeness: float = threshold(0.0, ge=0, description="weight of the likeness of stored colours")
+    offset: float = threshold(description="log-odds of the same outfit where the judge says nothing")
 
 
 class PaperStrategy(Settings):

@@ -11,17 +11,46 @@ from curation.settings.base import (
     resource,
     threshold,
 )
-from curation.settings.filters import AgeSettings, NsfwSettings
+
+
+class TransformersClassifierSettings(Settings):
+    """An image classification model of transformers, as a folder with safetensors."""
+
+    backend: Literal["transformers"] = "transformers"
+    model: str = Field(description="name of a model card")
+    labels: list[str] = Field(
+        min_length=1, description="labels of the model that count; their probabilities are added"
+    )
+    batch_size: int = Field(8, ge=1, le=1024, description="pictures in one call")
+
+
+class NsfwSettings(Settings):
+    """Rejects photos by a score of the whole photo."""
+
+    by: backend_choice("classifier", TransformersClassifierSettings)  # type: ignore[valid-type]
+    max_score: float = threshold(0.3, ge=0, le=1, description="probability of the labels that count")
+
+
+class AgeSettings(Settings):
+    """Rejects every person of an identity of which a photo votes that they are a minor."""
+
+    by: backend_choice("classifier", TransformersClassifierSettings)  # type: ignore[valid-type]
+    margin: float = Field(0.4, ge=0, le=2, description="share of the face's sides by which its box is grown")
+    vote_from: float = threshold(
+        0.3, ge=0, le=1, description="least probability of the labels that count for a vote"
+    )
 
 
 class UltralyticsSettings(Settings):
     """Any weights that `ultralytics.YOLO()` loads; boxes, or boxes with 17 COCO keypoints."""
 
     backend: Literal["ultralytics"] = "ultralytics"
-    model: str
+    model: str = Field(description="name of a model card")
     image_px: int = Field(640, ge=64, le=4096, multiple_of=32, description="longer side for the model")
-    nms_iou: float = Field(0.7, gt=0, le=1)
-    batch_size: int = Field(16, ge=1, le=1024)
+    nms_iou: float = Field(0.7, gt=0, le=1, description="overlap from which two boxes are one person")
+    batch_size: int = Field(
+        16, ge=1, le=1024, description="photos in one call; exported models (not .pt) are asked one by one"
+    )
 
 
 class DetectSettings(Settings):
@@ -29,7 +58,9 @@ class DetectSettings(Settings):
 
     by: backend_choice("detector", UltralyticsSettings)  # type: ignore[valid-type]
     floor: float = Field(0.25, gt=0, le=1, description="detections below are not even stored")
-    min_score: float = threshold(0.25, gt=0, le=1)
+    min_score: float = threshold(
+        0.25, gt=0, le=1, description="people whose detection is below are rejected; not below floor"
+    )
     max_people: int = threshold(12, ge=1, description="photos with more people from min_score on are crowds")
 
 
@@ -47,21 +78,26 @@ class FullBodySettings(Settings):
     and a knee or ankle visible, at most one border cut.
     """
 
-    preset: Literal["any", "paper"] = threshold("any")
+    preset: Literal["any", "paper"] = threshold(
+        "any", description="fills every key that is not set; its name alone is a value of full_body too"
+    )
     min_score: float | None = threshold(None, ge=0, le=1, description="detection score")
     min_box_px: int | None = threshold(None, ge=1, description="longer side of the box")
     min_share: float | None = threshold(None, ge=0, le=1, description="box area / photo area")
-    max_share: float | None = threshold(None, ge=0, le=1)
+    max_share: float | None = threshold(None, ge=0, le=1, description="box area / photo area at most")
     joints: bool | None = threshold(
-        None, description="head, shoulders, hips and a knee or ankle, where there are keypoints"
+        None,
+        description="where there are keypoints: any of nose, eyes, ears; shoulders; hips; a knee or an ankle",
     )
     min_joint_score: float | None = threshold(None, ge=0, le=1, description="a joint is visible from")
     min_face_heights: float | None = threshold(
         None, ge=0, description="without keypoints: box height / face height; knees are at about 7"
     )
-    max_cut_borders: int | None = threshold(None, ge=0, le=4, description="borders the box touches")
+    max_cut_borders: int | None = threshold(
+        None, ge=0, le=4, description="borders that the box touches at most, within 1 % of the side"
+    )
     min_dominance: float | None = threshold(
-        None, ge=0, description="box area / area of the largest other person; 0 is no demand"
+        None, ge=0, description="box area / area of the largest other person still in; 0 is no demand"
     )
 
     @model_validator(mode="before")
@@ -126,7 +162,7 @@ class YunetSettings(Settings):
     """OpenCV's YuNet: box, five points, score."""
 
     backend: Literal["yunet"] = "yunet"
-    model: str
+    model: str = Field(description="name of a model card")
     scales_px: list[int] = Field(
         [320, 640],
         min_length=1,
@@ -149,12 +185,12 @@ class OnnxEmbedderSettings(Settings):
     """Any ArcFace-type ONNX model: a 112 px aligned face in, one vector out."""
 
     backend: Literal["onnx"] = "onnx"
-    model: str
+    model: str = Field(description="name of a model card")
     mean: float = Field(127.5, description="input = (pixel − mean) / scale, pixels 0 to 255")
-    scale: float = Field(127.5, gt=0)
-    colour: Literal["rgb", "bgr"] = "rgb"
+    scale: float = Field(127.5, gt=0, description="the divisor in it")
+    colour: Literal["rgb", "bgr"] = Field("rgb", description="order of the channels of the input")
     flip: bool = Field(True, description="add the embedding of the mirrored face")
-    batch_size: int = Field(32, ge=1, le=4096)
+    batch_size: int = Field(32, ge=1, le=4096, description="faces in one call")
 
 
 class FaceSettings(Settings):
@@ -162,7 +198,7 @@ class FaceSettings(Settings):
 
     find: backend_choice("face_finder", YunetSettings, KeypointsFaceSettings)  # type: ignore[valid-type]
     embed: backend_choice("face_embedder", OnnxEmbedderSettings)  # type: ignore[valid-type]
-    min_score: float = threshold(0.6, ge=0, le=1)
+    min_score: float = threshold(0.6, ge=0, le=1, description="of the face; people below are rejected")
     min_face_px: int = threshold(24, ge=1, description="shorter side of the face box")
 
 
@@ -170,7 +206,7 @@ class SegmentAnythingSettings(Settings):
     """Meta's segment-anything, prompted by boxes."""
 
     backend: Literal["segment_anything"] = "segment_anything"
-    model: str
+    model: str = Field(description="name of a model card")
     architecture: Literal["vit_b", "vit_l", "vit_h"] | dict[str, Any] = Field(
         "vit_h",
         description="or {embed_dim, depth, num_heads, global_attn_indexes, image_px, out_chans}",
@@ -188,7 +224,7 @@ class UltralyticsSamSettings(Settings):
     """SAM, SAM 2 or MobileSAM as `ultralytics.SAM()` loads them."""
 
     backend: Literal["ultralytics_sam"] = "ultralytics_sam"
-    model: str
+    model: str = Field(description="name of a model card")
 
 
 class GrabcutSettings(Settings):
@@ -196,7 +232,7 @@ class GrabcutSettings(Settings):
 
     backend: Literal["grabcut"] = "grabcut"
     side_px: int = Field(160, ge=32, le=2048, description="longer side at which it works")
-    iterations: int = Field(2, ge=1, le=20)
+    iterations: int = Field(2, ge=1, le=20, description="rounds")
 
 
 class SegmentSettings(Settings):
@@ -210,15 +246,15 @@ class SegformerSettings(Settings):
     """A SegFormer of transformers with the 18 ATR labels."""
 
     backend: Literal["segformer"] = "segformer"
-    model: str
-    batch_size: int = Field(8, ge=1, le=256)
+    model: str = Field(description="name of a model card")
+    batch_size: int = Field(8, ge=1, le=256, description="people in one call")
 
 
 class GeometricSettings(Settings):
     """Regions by body proportions: from keypoints where there are any, else face and box."""
 
     backend: Literal["geometric"] = "geometric"
-    min_joint_score: float = Field(0.5, ge=0, le=1)
+    min_joint_score: float = Field(0.5, ge=0, le=1, description="a joint counts from here on")
 
 
 class RegionsSettings(Settings):
@@ -246,13 +282,20 @@ class PeopleSettings(Settings):
     needs a model again.
     """
 
-    measure: Literal["kept", "all"] = "kept"
-    nsfw: NsfwSettings | None = Field(None, description="scores every photo first; None: no photo is")
-    age: AgeSettings | None = Field(None, description="drops minors with all their photos; None: nobody is")
+    measure: Literal["kept", "all"] = Field(
+        "kept",
+        description="kept: models are asked about people whom no earlier stage ruled out; all: everyone",
+    )
+    nsfw: NsfwSettings | None = Field(
+        None, description="scores each photo before people are looked for; unset: no photo is scored"
+    )
+    age: AgeSettings | None = Field(
+        None, description="rejects identities with a vote for a minor; unset: no age is estimated"
+    )
     slice_rows: int = resource(16, ge=1, le=1024, description="photos decoded at a time per worker")
     detect: DetectSettings
     lone_faces: LoneFacesSettings | None = Field(
-        None, description="faces in nobody's box are people too; None: whoever has no box is nobody"
+        None, description="a face outside of every box makes a person too; unset: only boxes make people"
     )
     face: FaceSettings
     full_body: FullBodySettings = FullBodySettings()

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from curation.settings.base import Settings, model_names, resource
+from curation.settings.base import Settings, model_names, path, resource
 from curation.settings.groups import (
     CaptionsSettings,
     SelectionSettings,
@@ -17,7 +17,23 @@ from curation.settings.outfits import OutfitsSettings
 from curation.settings.people import PeopleSettings
 from curation.settings.photos import PhotosSettings
 from curation.settings.source import ModelsSettings, SourceSettings
-from curation.settings.telemetry import TelemetrySettings
+
+
+class TelemetrySettings(Settings):
+    """Nothing here changes a result, and nothing listens or is written unless it is asked for."""
+
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="Prometheus metrics at this port, 0: any free one; None: none"
+    )
+    metrics_host: str = Field("127.0.0.1", min_length=1, description="address that the port is opened at")
+    metrics_file: str | None = path(
+        None,
+        pattern=r"\.prom$",
+        description="the same metrics as a file, for the node exporter's textfile collector",
+    )
+    log_format: Literal["text", "json"] = Field("text", description="json: one object a line")
+    log_every_s: float = Field(15.0, ge=0, description="off a terminal, a line at most so often")
+
 
 _PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/@\s]*:[^/@\s]+@", re.IGNORECASE)
 
@@ -74,22 +90,22 @@ class PipelineSettings(Settings):
     @model_validator(mode="after")
     def _holds_no_secret(self) -> "PipelineSettings":
         """run.yaml, logs and reports repeat settings, so no secret may stand in them."""
-        for path, text in _texts(self.model_dump()):
+        for key, text in _texts(self.model_dump()):
             if _PASSWORD.match(text):
                 raise ValueError(
-                    f"{path}: holds a password; credentials come from the environment or the platform's own "
+                    f"{key}: holds a password; credentials come from the environment or the platform's own "
                     "chain, never from the settings"
                 )
-            if ".server_args" in path and text.split("=")[0] == "--api-key":
-                raise ValueError(f"{path}: --api-key: set $PERSONA_VLM_KEY instead")
+            if ".server_args" in key and text.split("=")[0] == "--api-key":
+                raise ValueError(f"{key}: --api-key: set $PERSONA_VLM_KEY instead")
         return self
 
     @model_validator(mode="after")
     def _keys_agree(self) -> "PipelineSettings":
-        for path, card in model_names(self):
+        for key, card in model_names(self):
             if card not in self.models.cards:
                 known = ", ".join(sorted(self.models.cards)) or "none"
-                raise ValueError(f"{path}: no model card is named '{card}' (models.cards has: {known})")
+                raise ValueError(f"{key}: no model card is named '{card}' (models.cards has: {known})")
         for name in self.photos.screen.formats:
             if name not in ("jpeg", "png", "webp"):
                 raise ValueError(f"photos.screen.formats: '{name}' is not one of jpeg, png, webp")

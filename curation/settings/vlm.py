@@ -1,8 +1,9 @@
 """Settings of a vision-language model as judge of outfits and as captioner: served by vLLM, or in process."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from pydantic.fields import FieldInfo
 
 from curation.settings.base import Settings, resource, threshold
 
@@ -35,7 +36,12 @@ class VlmSettings(Settings):
     )
     in_flight: int = resource(64, ge=1, le=4096, description="requests at a time, of each worker")
     timeout_s: float = resource(120, gt=0, description="a request without an answer by then is sent again")
-    retries: int = resource(3, ge=0, le=20, description="times a request is sent again")
+    retries: int = resource(
+        3,
+        ge=0,
+        le=20,
+        description="times that a request is sent again: no connection, timeout, 5xx, 429, bad answer",
+    )
     reconnect_s: float = resource(
         START_S, ge=0, description="how long a server that does not answer /health is waited for"
     )
@@ -48,14 +54,21 @@ class VlmSettings(Settings):
     batch_size: int = resource(8, ge=1, le=1024, description="transformers: questions in one pass")
 
 
+def _like(name: str, default: Any) -> Any:
+    """A field as VlmSettings has it, with a default."""
+    return FieldInfo.merge_field_infos(VlmSettings.model_fields[name], default=default)
+
+
 class VlmJudgeSettings(VlmSettings):
     """Asks whether two photos show the same full-body appearance."""
 
-    prompt: Literal["outfit-exact", "outfit-brief"]
-    canvas_px: CanvasPx = Field([448, 896])
-    background: Literal["keep", "grey"] = "grey"
-    margin: float = Field(0.0, ge=0, le=2)
-    max_tokens: int = Field(24, ge=1, le=1024)
+    prompt: Literal["outfit-exact", "outfit-brief"] = Field(
+        description="text of the question; outfit-exact may be answered with unclear"
+    )
+    canvas_px: CanvasPx = _like("canvas_px", [448, 896])
+    background: Literal["keep", "grey"] = _like("background", "grey")
+    margin: float = _like("margin", 0.0)
+    max_tokens: int = _like("max_tokens", 24)
     cut: float = threshold(0.5, ge=0, le=1, description="least p(yes) / (p(yes) + p(no)) for 'same'")
     regions: bool = threshold(
         False, description="the strategy `clusters` asks of open pairs region by region too: five questions"
@@ -65,11 +78,11 @@ class VlmJudgeSettings(VlmSettings):
 class VlmCaptionerSettings(VlmSettings):
     """Asks for a sentence on pose, expression, action and surroundings."""
 
-    prompt: Literal["paper-caption", "caption-brief"]
-    canvas_px: CanvasPx = Field([672, 672])
-    background: Literal["keep", "grey"] = "keep"
-    margin: float = Field(0.25, ge=0, le=2)
-    max_tokens: int = Field(160, ge=1, le=1024)
+    prompt: Literal["paper-caption", "caption-brief"] = Field(description="text of the question")
+    canvas_px: CanvasPx = _like("canvas_px", [672, 672])
+    background: Literal["keep", "grey"] = _like("background", "keep")
+    margin: float = _like("margin", 0.25)
+    max_tokens: int = _like("max_tokens", 160)
 
 
 class VllmJudgeSettings(VlmJudgeSettings):

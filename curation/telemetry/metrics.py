@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from curation.errors import ConfigError
 from curation.ledger import FAILED, KEPT, REJECTED, Counts
 from curation.run_folder import code_version
-from curation.settings.telemetry import TelemetrySettings
+from curation.settings.pipeline import TelemetrySettings
 
 STATES = ("running", "finished", "stopped")
 _FILE_EVERY_S = 5.0

@@ -12,9 +12,8 @@ from typing import Any
 from PIL import Image
 
 from curation.errors import ConfigError, one_line
-from curation.models import Model
+from curation.models import Model, torch_device
 from curation.settings.vlm import VlmSettings
-from curation.torch_device import torch_device
 from curation.vlm.asking import MalformedError, Question, Questions, Reply, read_answer, weigh
 from curation.vlm.session import Listener
 

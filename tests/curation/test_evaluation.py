@@ -12,16 +12,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from curation.evaluation.answers import LookedAt, Person
-from curation.evaluation.boxes import match_boxes
-from curation.evaluation.captions import FactReader, captions, forbidden_in
+from curation.evaluation.answers import LookedAt, Person, match_boxes, whose_faces
 from curation.evaluation.detection import near_joints
 from curation.evaluation.evaluate import evaluate, measure_lines
-from curation.evaluation.faces import area, best_threshold, draw_pairs, equal_error, faces, ten_fold_accuracy
-from curation.evaluation.identities import bcubed, pair_counts
+from curation.evaluation.groups import FactReader, captions, forbidden_in
+from curation.evaluation.identities import (
+    area,
+    bcubed,
+    best_threshold,
+    draw_pairs,
+    equal_error,
+    faces,
+    pair_counts,
+    ten_fold_accuracy,
+)
 from curation.evaluation.measure import Measure
 from curation.evaluation.truth import Truth, read_truth
-from curation.evaluation.whose_face import whose_faces
 from curation.people.atr import decode_map, encode_map
 from curation.why import explain, why_lines
 from tests.drawn_people import Drawn, collection, jpeg_of, write_folder

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from curation.errors import ConfigError
 from curation.ledger import Counts
-from curation.settings.telemetry import TelemetrySettings
+from curation.settings.pipeline import TelemetrySettings
 from curation.telemetry.metrics import Metrics
 from curation.telemetry.spans import Spans, spans_of
 from persona import main

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from curation.evaluation.boxes import match_boxes
+from curation.evaluation.answers import match_boxes
 from curation.models import find_models
 from curation.people.atr import REGIONS, encode_map
 from curation.people.face import align_face

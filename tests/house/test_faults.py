@@ -17,8 +17,8 @@ def faults(*words: str) -> tuple[int, dict[str, object], str]:
         [sys.executable, "-m", "tests.faults", *words],
         cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=500,
     )  # fmt: skip
-    said = done.stdout + done.stderr
-    return done.returncode, json.loads(done.stdout.splitlines()[-1]), said
+    printed = done.stdout + done.stderr
+    return done.returncode, json.loads(done.stdout.splitlines()[-1]), printed
 
 
 def test_a_killed_command_tool_and_server_and_a_full_disk_end_in_the_undisturbed_bytes(
@@ -27,9 +27,11 @@ def test_a_killed_command_tool_and_server_and_a_full_disk_end_in_the_undisturbed
     kinds = ["driver", "shard_tools", "vlm_server"]
     if os.geteuid() == 0:
         kinds.append("full_disk")
-    code, found, said = faults("--each", "1", "--minutes", "8", "--folder", str(tmp_path), "--kinds", *kinds)
-    assert code == 0, said
-    assert found["differing"] == [], said
+    code, found, printed = faults(
+        "--each", "1", "--minutes", "8", "--folder", str(tmp_path), "--kinds", *kinds
+    )
+    assert code == 0, printed
+    assert found["differing"] == [], printed
     unavailable = found["unavailable"]
     assert isinstance(unavailable, dict)
     assert found["kills"] == found["identical"] == len(kinds) - len(unavailable)

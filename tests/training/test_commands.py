@@ -143,7 +143,7 @@ def test_what_is_wrong_is_said_in_one_line_before_anything_runs(
 def test_what_is_wrong_in_a_config_is_named_with_its_line(text: str, message: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(text)
-    with pytest.raises(ValueError, match="mine.yaml") as caught:
+    with pytest.raises(ValueError, match=r"mine\.yaml") as caught:
         read_settings(str(file), {})
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.link_cosine import draw_world, figures, group
-from benchmarks.synthetic_faces import Faces
+from benchmarks.synthetic_faces import Faces, draw_weak_faces
 from curation.identities.linking import LinkCosines, LinkEvidence
 from curation.identities.search import Pairs
 from curation.settings.identities import IdentitiesSettings
@@ -46,6 +46,26 @@ def test_a_weak_embedder_keeps_precision_and_half_of_its_recall(weak: list[World
     found = [figures(faces, strangers[:known]) for faces, strangers in weak]
     assert mean(found, "p") >= 0.97
     assert mean(found, "r") >= 0.5
+
+
+def test_the_clusters_say_where_to_link_when_the_curves_cannot() -> None:
+    """By counts of pairs alone this world was linked at .63 where no stranger is known: F .52, not .75."""
+    faces, strangers = draw_world("weak", 1000, 1)
+    best = figures(faces, strangers[:0], **by_hand(0.54, 0.54))
+    for known in (0, 1000):
+        found = figures(faces, strangers[:known])
+        assert found["f"] >= best["f"] - 0.03
+        assert found["p"] >= 0.97
+
+
+def test_of_people_who_were_seen_once_few_are_joined() -> None:
+    """Two strangers who are near each other and to nobody else make a cluster that nothing contradicts."""
+    drawn = draw_weak_faces(np.ones(300, np.int64), 2)
+    faces = Faces(drawn.vectors, drawn.person, np.arange(300))
+    strangers = draw_world("weak", 60, 2)[1]
+    for known in (0, 1000):
+        label = group(faces, strangers[:known], IdentitiesSettings()).label
+        assert len(np.unique(label)) >= 0.9 * len(label)
 
 
 def test_one_pair_of_strangers_more_moves_the_cosine_by_next_to_nothing(weak: list[World]) -> None:

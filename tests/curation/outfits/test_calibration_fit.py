@@ -11,8 +11,8 @@ from curation.judging.fit import (
     precision_at_least,
     reliability,
 )
-from curation.outfits.evidence import Weights
-from curation.settings.calibration import CalibrationSettings
+from curation.outfits.judge import Weights
+from curation.settings.outfits import CalibrationSettings
 
 
 def test_a_cut_between_scores_that_part_in_the_sixth_digit_has_the_precision_that_is_named() -> None:

@@ -13,8 +13,7 @@ from curation.judging.labelled_pairs import read_pairs
 from curation.models import Model
 from curation.outfits.judge_identity import check_calibration, judge_identity, judge_in_words
 from curation.settings import PipelineSettings
-from curation.settings.calibration import CalibrationSettings
-from curation.settings.outfits import ClustersStrategy, PaperStrategy
+from curation.settings.outfits import CalibrationSettings, ClustersStrategy, PaperStrategy
 from tests.drawn_people import Drawn, collection, write_folder
 from tests.drawn_pipeline import curate, persona, rows_of, settings, write_config
 from tests.drawn_questions import JUDGE, TINY

@@ -8,8 +8,7 @@ import pytest
 from curation.outfits.clusters import letters, outfit_clusters
 from curation.outfits.judge import Answer, from_regions
 from curation.outfits.strategy import Ask, Verdicts, paper_protocol
-from curation.settings.calibration import CalibrationSettings
-from curation.settings.outfits import ClustersStrategy, PaperStrategy
+from curation.settings.outfits import CalibrationSettings, ClustersStrategy, PaperStrategy
 from tests.drawn_judge import DrawnPerson, drawn_person, drive, pairs_of
 
 # Fitted on 300 people of other seeds, as `persona judge calibrate` fits.

@@ -10,8 +10,7 @@ import yaml
 from PIL import Image
 
 from curation.errors import ConfigError
-from curation.evaluation.answers import LookedAt, Person
-from curation.evaluation.whose_face import whose_faces
+from curation.evaluation.answers import LookedAt, Person, whose_faces
 from curation.people.lone_faces import head_and_shoulders, lone_faces
 from curation.people.protocols import Face
 from curation.pipeline_file import load_pipeline

@@ -9,8 +9,8 @@ from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from curation.photos.copies import EXACT, NEAR, find_copies
 from curation.photos.decode import decode_rgb
-from curation.photos.duplicates import EXACT, NEAR, find_copies
 from curation.photos.perceptual_hash import pairs_within, perceptual_hash
 from tests.drawn_people import draw, jpeg_of
 

@@ -13,7 +13,7 @@ import pytest
 from curation.errors import ConfigError
 from curation.models import Model
 from curation.people.classify_transformers import TransformersClassifier
-from curation.settings.filters import TransformersClassifierSettings
+from curation.settings.people import TransformersClassifierSettings
 from persona import main
 from tests.drawn_people import HEAD, collection, draw, jpeg_of
 from tests.drawn_pipeline import asked, rows_of, settings, write_config

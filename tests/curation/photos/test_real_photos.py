@@ -1,7 +1,6 @@
 """Real photos through real weights: two public figures, resized copies, a street scene."""
 
 import json
-import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import pytest
 from PIL import Image
 
 from curation.why import explain
-from tests.drawn_pipeline import ROOT, command, environment, persona, rows_of
+from tests.drawn_pipeline import persona, rows_of
 from tests.real_weights import REAL
 
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} with real weights and photos is absent")
@@ -36,12 +35,9 @@ def curate_real(out: Path, *words: str) -> dict[str, Any]:
         with Image.open(REAL / "photos" / BOTH) as photo:
             photo.crop(FACE_OF_BOTH).resize((150, 150)).save(crops / FACE_CROP, quality=92)
     sources = f"source.path=[{REAL / 'photos'}, {assets}, {crops}]"
-    done = subprocess.run(
-        command(
-            "curate", "real-photos", "--set", sources, "--set", f"models.path={REAL / 'models'}",
-            "--out", out, "--engine", "inline", "--quiet", "--json", *words,
-        ),
-        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300,
+    done = persona(
+        "curate", "real-photos", "--set", sources, "--set", f"models.path={REAL / 'models'}",
+        "--out", out, "--engine", "inline", "--quiet", "--json", *words,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout.splitlines()[-1]))

@@ -1,19 +1,22 @@
-"""Sweeps of thresholds on photos and people: the stages decide again from what they stored.
+"""What a threshold would keep at each of its values, from what the run stored.
 
-It is the stages' own code that decides, so a point says what a run with that setting would. People whom a
-looser rule lets through, but whom a later model was never asked about, are counted as unmeasured.
+Rows are decided again by the stages' own code, pairs are cut elsewhere, faces are clustered again.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.columns import list_array
-from curation.evaluation.boxes import match_boxes
+from curation.evaluation.answers import match_boxes, read_answers, who_is_shown, whose_faces
+from curation.evaluation.groups import same_outfit
+from curation.evaluation.identities import pair_counts
 from curation.evaluation.truth import Truth
 from curation.fragments import Fragment
+from curation.identities.assign import assign
 from curation.ledger import FAILED, KEPT, NOT_MEASURED
 from curation.meters import CallCounter
 from curation.models import Model
@@ -21,13 +24,59 @@ from curation.people.chain import ChainContext
 from curation.people.stages import people_stages
 from curation.photos.pixels import Pixels
 from curation.photos.screen import Screen
-from curation.report.sweep import Point, Question, Sweep, share
 from curation.run_folder import Run
 from curation.settings import PipelineSettings
 from curation.stage import Stage
 from curation.storage import read_table
 
 MOST_PHOTOS = 5_000  # decided again for each value; of a larger run a part that is spread evenly
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of the threshold. Numbers that cannot be known are None.
+
+    kept        things of the sweep's unit that stay
+    unmeasured  of those, or besides them: what no model was asked about, since an earlier rule was stricter
+    """
+
+    value: float
+    kept: int
+    unmeasured: int = 0
+    precision: float | None = None
+    recall: float | None = None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Points of one threshold; `unit` is what is counted, `says` how, `current` what the run had."""
+
+    key: str
+    current: float
+    unit: str
+    says: str
+    seen: int
+    points: list[Point]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a sweep is about: a run's threshold, its values each with the settings that have it, the truth."""
+
+    run: str
+    key: str
+    current: float
+    settings: Sequence[tuple[float, PipelineSettings]]
+    truth: Truth | None
+
+    def answer(self, unit: str, says: str, seen: int, points: list[Point]) -> Sweep:
+        """The sweep with these points."""
+        return Sweep(self.key, self.current, unit, says, seen, points)
+
+
+def share(part: int, whole: int) -> float | None:
+    """part / whole with four digits; None of nothing."""
+    return round(part / whole, 4) if whole else None
 
 
 def sweep_people(asked: Question) -> Sweep:
@@ -156,13 +205,73 @@ def _main_kept(truth: Truth, table: pa.Table) -> int:
     """Kept people that are a main person of the truth, by the boxes that fit best."""
     right = 0
     for row in table.select(["photo_id", "boxes", "person_verdicts"]).to_pylist():
-        there = truth.people.get(row["photo_id"], [])
+        people = truth.people.get(row["photo_id"], [])
         boxes = [
             box
             for box, verdict in zip(row["boxes"] or [], row["person_verdicts"], strict=False)
             if verdict == KEPT
         ]
-        true = np.array([person["box"] for person in there]).reshape(-1, 4)
+        true = np.array([person["box"] for person in people]).reshape(-1, 4)
         for match in match_boxes(np.array(boxes).reshape(-1, 4), true):
-            right += match is not None and bool(there[match]["main"])
+            right += match is not None and bool(people[match]["main"])
     return right
+
+
+def sweep_pairs(asked: Question) -> Sweep:
+    """Pairs that the judge would call the same. Another cut would also ask about other pairs: those are
+    not in it. Precision and recall are of the pairs that are one person in one outfit."""
+    pairs = [
+        (pair["a"], pair["b"], pair["score"])
+        for table in Run(asked.run).outfits.tables(["pairs"])
+        for shown in table["pairs"].to_pylist()
+        for pair in shown or []
+        if pair["score"] is not None
+    ]
+    is_same: list[bool] = []
+    if asked.truth is not None:
+        true = who_is_shown(read_answers(asked.run, asked.truth).looked_at)
+        is_same = [same_outfit(true.get(a), true.get(b)) for a, b, _ in pairs]
+    points = []
+    for value, _ in asked.settings:
+        answers = [score >= value for _, _, score in pairs]
+        precision = recall = None
+        if asked.truth is not None:
+            right = sum(yes and same for yes, same in zip(answers, is_same, strict=True))
+            precision, recall = share(right, sum(answers)), share(right, sum(is_same))
+        points.append(Point(value, sum(answers), 0, precision, recall))
+    says = f"pairs that the judge calls the same, of {len(pairs)} that it was asked and could tell"
+    return asked.answer("pairs", says, len(pairs), points)
+
+
+def sweep_identities(asked: Question) -> Sweep:
+    """Identities with two people's photos or more. Precision and recall are those of pairs of people that
+    were put together (docs/operating.md, identity_pairwise_*)."""
+    truth, people = asked.truth, Run(asked.run).people
+    who: dict[str, str | None] = {}
+    if truth is not None:
+        who = whose_faces(read_answers(asked.run, truth).looked_at)
+    points, seen = [], 0
+    for value, changed in asked.settings:
+        least = changed.identities.prototype_cosine
+        found = assign(people, changed.identities, changed.seed)
+        seen = found.num_rows
+        columns = ("person_id", "identity", "prototype_cosine", "attach_cosine")
+        # A face with an attach_cosine was attached to no cluster: it is ruled out, and in no pair.
+        names = [
+            identity if cosine >= least and attached is None else person_id
+            for person_id, identity, cosine, attached in zip(
+                *(found[column].to_pylist() for column in columns), strict=True
+            )
+        ]
+        sizes: dict[str, int] = {}
+        for name in names:
+            sizes[name] = sizes.get(name, 0) + 1
+        kept = sum(size > 1 for size in sizes.values())
+        precision = recall = None
+        if truth is not None:
+            true = [who.get(person_id) for person_id in found["person_id"].to_pylist()]
+            both, in_found, in_true = pair_counts(names, true)
+            precision, recall = share(both, in_found), share(both, in_true)
+        points.append(Point(value, kept, 0, precision, recall))
+    says = f"identities with two photos or more, of {seen} people whose faces were compared"
+    return asked.answer("identities", says, seen, points)

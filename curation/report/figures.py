@@ -1,4 +1,4 @@
-"""What came out, beside the corpus of the Visual Persona paper (arXiv 2503.15406) where it says."""
+"""Figures of a report: rates of the steps, and how what was kept is distributed."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -6,8 +6,64 @@ from typing import Any
 
 import numpy as np
 
-from curation.report.later_phases import Group
 from curation.report.scores import Subject
+from curation.report.subjects import Group
+from curation.run_folder import PHASES, Run
+from curation.settings import PipelineSettings
+
+
+def rate_entries(run: str, pipeline: PipelineSettings) -> list[dict[str, Any]]:
+    """For the page, per folder of a phase that has work.
+
+    rows, fragments; worker_s: seconds of workers on them, over all starts of the run; cpu_s: of their
+    process; rows_per_worker_s; cpu_share: cpu_s / worker_s, above 1 where a worker uses threads.
+    wall_s and busy (share of the workers' time in which they had a fragment) are of the last start, None
+    where it had nothing to do. stages: [{stage, rows, seconds}] of those that tell of themselves: seconds of
+    workers, on rows that a stage measured, or ruled on where it measures nothing.
+    """
+    rates = (Run(run).summary or {}).get("rates", {})
+    entries = []
+    for phase, folders in PHASES.items():
+        wanted = getattr(pipeline, phase).resources.workers
+        for folder in folders:
+            said = Run(run).table(folder).about()
+            if not said:
+                continue
+            rows = sum(entry["rows"] for entry in said)
+            worker_s = sum(entry["seconds"] for entry in said)
+            cpu_s = sum(entry["cpu_seconds"] for entry in said)
+            last = rates.get(folder, {})
+            workers = last.get("workers") or wanted  # a machine may have room for fewer
+            whole = last.get("rows_this_time") == rows and last.get("seconds", 0) > 0
+            wall_s = last.get("seconds") if last.get("rows_this_time") else None
+            entries.append(
+                {
+                    "phase": phase,
+                    "folder": folder,
+                    "rows": rows,
+                    "fragments": len(said),
+                    "workers": workers,
+                    "worker_s": round(worker_s, 3),
+                    "cpu_s": round(cpu_s, 3),
+                    "rows_per_worker_s": round(rows / worker_s, 2) if worker_s else None,
+                    "cpu_share": round(cpu_s / worker_s, 3) if worker_s else None,
+                    "wall_s": wall_s,
+                    "stages": _stages(said),
+                    "busy": round(min(worker_s / (wall_s * workers), 1.0), 3) if whole and wall_s else None,
+                }
+            )
+    return entries
+
+
+def _stages(said: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for entry in said:
+        for stage, times in entry.get("stages", {}).items():
+            whole = found.setdefault(stage, {"stage": stage, "rows": 0, "seconds": 0.0})
+            whole["rows"] += times["rows"]
+            whole["seconds"] += times["seconds"]
+    return [{**whole, "seconds": round(whole["seconds"], 3)} for whole in found.values()]
+
 
 PAPER_PHOTOS = {"2": 30, "3": 18, "4": 12, "5–9": 25, "10+": 15}
 """Per cent of people with so many photos; 580,000 photos of 100,000 people, 5.8 on average."""
