@@ -17,8 +17,7 @@ from curation.outfits.gather import read_people
 from curation.report.exclusions import excluded_photos
 from curation.run_folder import Run
 from curation.storage import write_bytes
-from curation.vlm.person_pictures import COLUMNS, PersonPictures
-from curation.vlm.picture import data_url
+from curation.vlm.pictures import COLUMNS, PersonPictures, data_url
 
 _PAGE = Path(__file__).with_name("audit_sheet.html")
 _MOST_HEIGHT_PX = 448  # of a picture: smaller than a large judge is shown, of the same cut

@@ -10,7 +10,7 @@ import numpy as np
 
 from curation.run_folder import Run
 from curation.settings import PipelineSettings
-from curation.vlm.prompts import REGIONS
+from curation.vlm.asking import REGIONS
 
 _COLUMNS = ["identity", "person_ids", "outfits", "merged", "pairs"]
 _SUSPECTED = 20  # merges that are listed

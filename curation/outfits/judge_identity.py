@@ -18,8 +18,8 @@ def judge_identity(pipeline: PipelineSettings, models: Models) -> str:
     judge = pipeline.outfits.judge
     colours = pipeline.people.appearance.measurement()
     if isinstance(judge, VlmJudgeSettings):
-        from curation.vlm.picture import JPEG_QUALITY, VERSION
-        from curation.vlm.prompts import PROMPTS
+        from curation.vlm.asking import PROMPTS
+        from curation.vlm.pictures import JPEG_QUALITY, VERSION
 
         prompt = PROMPTS[judge.prompt]
         layout = [VERSION, JPEG_QUALITY, judge.canvas_px, judge.background, judge.margin]
