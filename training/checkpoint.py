@@ -27,7 +27,7 @@ import xxhash
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from training.ranks import whole
+from training.ranks import whole_tensor
 
 _NAME = re.compile(r"step-(\d{8})")
 _PLAIN = re.compile(r"[\w.-]+")
@@ -78,7 +78,7 @@ class CheckpointFolder:
             copied[part] = {}
             for name, tensor in named.items():
                 # One by one: there is room for one whole tensor, not for all.
-                gathered = whole(tensor.detach())
+                gathered = whole_tensor(tensor.detach())
                 if self._writes:
                     copied[part][name] = gathered.to("cpu", copy=True).contiguous()
         if self._writes:
@@ -209,7 +209,7 @@ def load_checkpoint(folder: Path, name: str | None = None) -> Checkpoint:
 
     name    where it comes from, if its folder is a copy
     """
-    said = name or str(folder)
+    place = name or str(folder)
     try:
         record = json.loads((folder / _RECORD).read_text())
         step = int(record.pop("step"))
@@ -218,16 +218,16 @@ def load_checkpoint(folder: Path, name: str | None = None) -> Checkpoint:
             raise ValueError(f"names the file {odd!r}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         problem = " ".join(str(error).split()) or type(error).__name__
-        raise CheckpointError(f"{said}/{_RECORD}: {problem}") from None
+        raise CheckpointError(f"{place}/{_RECORD}: {problem}") from None
     tensors = {}
     for name, (n_bytes, checksum) in files.items():
         file, problem = folder / name, "not what was written"
         try:
-            whole = file.is_file() and file.stat().st_size == n_bytes and _checksum(file) == checksum
+            fits = file.is_file() and file.stat().st_size == n_bytes and _checksum(file) == checksum
         except OSError as error:
-            whole, problem = False, error.strerror or str(error)
-        if not whole:
-            raise CheckpointError(f"{said}/{name[:80]}: {problem}: delete {said} to resume from before it")
+            fits, problem = False, error.strerror or str(error)
+        if not fits:
+            raise CheckpointError(f"{place}/{name[:80]}: {problem}: delete {place} to resume from before it")
         tensors[file.stem] = dict(load_file(file))
     return Checkpoint(step, record, tensors)
 

@@ -96,9 +96,9 @@ class ShardBatches:
         return Batch(fields, keys, drawn, torch.from_numpy(loaded.weight))
 
     def _progress(self, loaded: LoadedBatch) -> float:
-        whole = len(self._loader.source)
-        done = loaded.after.consumed if loaded.after.epoch == loaded.epoch else whole
-        return min((loaded.epoch * whole + done) / self._run_samples, 1.0)
+        samples = len(self._loader.source)
+        done = loaded.after.consumed if loaded.after.epoch == loaded.epoch else samples
+        return min((loaded.epoch * samples + done) / self._run_samples, 1.0)
 
 
 def _reconstructed(tensors: dict[str, Tensor], drawn: Tensor, share: float) -> dict[str, Tensor]:

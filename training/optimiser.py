@@ -119,5 +119,5 @@ class Ema:
         """Goes on from these. Raises ValueError where they are of other parameters."""
         if tensors.keys() != self.tensors.keys():
             raise ValueError("the averages are those of other parameters than are trained now")
-        for name, mine in self.tensors.items():
-            mine.copy_(tensors[name])
+        for name, average in self.tensors.items():
+            average.copy_(tensors[name])

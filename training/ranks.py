@@ -62,28 +62,28 @@ class Ranks:
             dist.all_reduce(tensor)
         return tensor
 
-    def anyone(self, mine: Callable[[], bool]) -> Callable[[], bool]:
+    def anyone(self, own: Callable[[], bool]) -> Callable[[], bool]:
         """Starts to ask all ranks; what is returned waits for the answer, which is the same on each.
 
-        It travels from host to host, beside the device's work. Alone, `mine` is asked when the answer is.
+        It travels from host to host, beside the device's work. Alone, `own` is asked when the answer is.
         """
         if self.world == 1:
-            return mine
-        said = torch.tensor([int(mine())])
-        sent = dist.all_reduce(said, dist.ReduceOp.MAX, group=self.hosts, async_op=True)
+            return own
+        asked = torch.tensor([int(own())])
+        sent = dist.all_reduce(asked, dist.ReduceOp.MAX, group=self.hosts, async_op=True)
 
         def answer() -> bool:
             sent.wait()
-            return bool(said.item())
+            return bool(asked.item())
 
         return answer
 
-    def gather(self, mine: Any) -> list[Any]:
+    def gather(self, own: Any) -> list[Any]:
         """Every rank's small object, by rank."""
-        found = [mine] * self.world
+        gathered = [own] * self.world
         if self.world > 1:
-            dist.all_gather_object(found, mine)
-        return found
+            dist.all_gather_object(gathered, own)
+        return gathered
 
 
 @contextmanager
@@ -203,7 +203,7 @@ def as_part_of(part: Tensor, like: Tensor) -> Tensor:
     )
 
 
-def whole(tensor: Tensor) -> Tensor:
+def whole_tensor(tensor: Tensor) -> Tensor:
     """The whole of a sharded tensor, on its device; any other as it is. All ranks call it together."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 

@@ -1,4 +1,4 @@
-"""What bases promise: schedules lead back to the picture, latents are scaled as the VAE states, one base a run."""
+"""What bases promise: schedules lead back to the picture, latents are scaled as the VAE states, one base."""
 
 import pytest
 import torch

@@ -11,8 +11,8 @@ from PIL import Image
 
 from shards.format.atomic_file import write_whole
 from training.evaluation.cases import Case
-from training.evaluation.memory import Memory
 from training.evaluation.results import Results
+from training.evaluation.store import Store
 
 _HEIGHT_PX = 256
 _STYLE = """
@@ -33,7 +33,7 @@ figcaption { font-size: .75rem; line-height: 1.35; color: var(--soft); min-width
 """
 
 
-def write_page(file: Path, results: Results, memory: Memory) -> None:
+def write_page(file: Path, results: Results, store: Store) -> None:
     """Scores with their intervals, then a row of pictures for each person, the reference first."""
     parts = ["<h1>Evaluation</h1>", _table(results), *_absent(results)]
     by_person: dict[str, list[int]] = {}
@@ -42,7 +42,7 @@ def write_page(file: Path, results: Results, memory: Memory) -> None:
     for key, places in by_person.items():
         person = results.cases[places[0]].person
         figures = [_figure(person.cut(), "reference")]
-        figures += [_case(results, place, memory) for place in places]
+        figures += [_case(results, place, store) for place in places]
         parts += [f"<h2>{escape(key)}</h2>", f'<div class="row">{"".join(figures)}</div>']
     body = "\n".join(parts)
     text = (
@@ -75,11 +75,11 @@ def _absent(results: Results) -> Sequence[str]:
     ]
 
 
-def _case(results: Results, place: int, memory: Memory) -> str:
+def _case(results: Results, place: int, store: Store) -> str:
     case: Case = results.cases[place]
     scores = ((name, found[place]) for name, found in results.scores.items())
-    said = "; ".join(f"{name} {'none' if score is None else f'{score:.2f}'}" for name, score in scores)
-    return _figure(memory.picture(case.name), f"{case.prompt} Seed {case.seed}. {said}")
+    told = "; ".join(f"{name} {'none' if score is None else f'{score:.2f}'}" for name, score in scores)
+    return _figure(store.picture(case.name), f"{case.prompt} Seed {case.seed}. {told}")
 
 
 def _figure(picture: np.ndarray, says: str) -> str:
@@ -88,5 +88,7 @@ def _figure(picture: np.ndarray, says: str) -> str:
     sink = io.BytesIO()
     image.resize((width, _HEIGHT_PX), Image.Resampling.LANCZOS).save(sink, "JPEG", quality=85)
     url = "data:image/jpeg;base64," + base64.b64encode(sink.getvalue()).decode()
-    said = escape(says, quote=True)
-    return f'<figure><img src="{url}" alt="{said}" loading="lazy"><figcaption>{said}</figcaption></figure>'
+    caption = escape(says, quote=True)
+    return (
+        f'<figure><img src="{url}" alt="{caption}" loading="lazy"><figcaption>{caption}</figcaption></figure>'
+    )

@@ -15,10 +15,10 @@ from training.evaluation.cases import (
     weights_digest,
 )
 from training.evaluation.embedding_scores import Clip, ClipText, Dino, ImageSimilarity
-from training.evaluation.memory import Memory
 from training.evaluation.page import write_page
 from training.evaluation.results import Results
 from training.evaluation.settings import EvaluationSettings, ScorerSettings, VlmQuestion
+from training.evaluation.store import Store
 from training.evaluation.vlm_scores import VlmScore
 from training.generation.pipeline import PersonaPipeline
 
@@ -41,7 +41,9 @@ def scorers_of(settings: ScorerSettings, faces: Scorer | None) -> dict[str, Call
         if not settings.face:
             raise MissingScorerError("scores.face is off")
         if faces is None:
-            raise MissingScorerError("nobody here finds faces: it takes the command of the whole product")
+            raise MissingScorerError(
+                "no model finds faces here: that takes the command `persona` with its curation part"
+            )
         return faces
 
     def vlm(name: str, says: str, question: VlmQuestion | None) -> Scorer:
@@ -82,7 +84,7 @@ def evaluate(
     faces: Scorer | None,
     say: Say,
 ) -> Results:
-    """Writes OUT/index.html and OUT/results.json, beside what `memory.py` keeps.
+    """Writes OUT/index.html and OUT/results.json, beside what `store.py` keeps.
 
     weights       of the model, a run's folder or a file: pictures are known by what is in it
     pipeline_of   makes the pipeline; called where a picture is missing
@@ -92,15 +94,13 @@ def evaluate(
     people = people_of(dataset, settings.people)
     checkpoints = checkpoints_in(weights / "checkpoints") if weights.is_dir() else []
     cases = cases_of(settings, weights_digest(checkpoints[-1] if checkpoints else weights), people)
-    memory = Memory(out)
-    _generate(
-        settings, [case for case in cases if not memory.has_picture(case.name)], pipeline_of, memory, say
-    )
+    store = Store(out)
+    _generate(settings, [case for case in cases if not store.has_picture(case.name)], pipeline_of, store, say)
     results = Results(cases, settings.resamples)
     for name, make in scorers_of(settings.scores, faces).items():
-        _score(name, make, cases, memory, results, say)
+        _score(name, make, cases, store, results, say)
     results.add_harmonic()
-    write_page(out / "index.html", results, memory)
+    write_page(out / "index.html", results, store)
     (out / "results.json").write_text(json.dumps(results.to_json(), indent=1) + "\n")
     return results
 
@@ -109,7 +109,7 @@ def _generate(
     settings: EvaluationSettings,
     cases: Sequence[Case],
     pipeline_of: PipelineOf,
-    memory: Memory,
+    store: Store,
     say: Say,
 ) -> None:
     """A person's pictures of one prompt in one batch."""
@@ -132,28 +132,28 @@ def _generate(
             sampling=settings.sampling,
         )
         for case, picture in zip(batch, made, strict=True):
-            memory.keep_picture(case.name, picture)
+            store.keep_picture(case.name, picture)
 
 
 def _score(
     name: str,
     make: Callable[[], Scorer],
     cases: Sequence[Case],
-    memory: Memory,
+    store: Store,
     results: Results,
     say: Say,
 ) -> None:
     """Asks a scorer about the cases that it has not answered; one that cannot be had is absent."""
     try:
         scorer = make()
-        missing = [case for case in cases if not memory.has_score(case.name, scorer.key)]
+        missing = [case for case in cases if not store.has_score(case.name, scorer.key)]
         if missing:
             say(f"scoring {len(missing)} pictures: {scorer.says}")
-            pictured = [Pictured(case, memory.picture(case.name)) for case in missing]
+            pictured = [Pictured(case, store.picture(case.name)) for case in missing]
             answers = scorer.score(pictured)
             names = [case.name for case in missing]
-            memory.keep_scores(scorer.key, dict(zip(names, answers, strict=True)))
+            store.keep_scores(scorer.key, dict(zip(names, answers, strict=True)))
     except MissingScorerError as error:
         results.absent[name] = str(error)
         return
-    results.add(scorer.name, scorer.says, [memory.score(case.name, scorer.key) for case in cases])
+    results.add(scorer.name, scorer.says, [store.score(case.name, scorer.key) for case in cases])
