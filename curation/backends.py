@@ -27,14 +27,14 @@ class Backend:
 
 BACKENDS: dict[str, Backend] = {
     "detector.ultralytics": Backend(
-        "curation.people.detect_ultralytics:UltralyticsDetector", "AGPL-3.0", commercial=False
+        "curation.people.ultralytics_backends:UltralyticsDetector", "AGPL-3.0", commercial=False
     ),
     "face_finder.yunet": Backend("curation.people.face_yunet:YunetFaceFinder", "Apache-2.0"),
     "face_finder.keypoints": Backend("curation.people.face_keypoints:KeypointsFaceFinder", "ours"),
     "face_embedder.onnx": Backend("curation.people.face_onnx:OnnxFaceEmbedder", "MIT"),
     "segmenter.segment_anything": Backend("curation.people.segment_sam:SegmentAnything", "Apache-2.0"),
     "segmenter.ultralytics_sam": Backend(
-        "curation.people.segment_ultralytics:UltralyticsSam", "AGPL-3.0", commercial=False
+        "curation.people.ultralytics_backends:UltralyticsSam", "AGPL-3.0", commercial=False
     ),
     "segmenter.grabcut": Backend("curation.people.segment_grabcut:Grabcut", "Apache-2.0"),
     "parser.segformer": Backend("curation.people.parse_segformer:SegformerParser", "Apache-2.0"),

@@ -11,6 +11,8 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from curation.fragments import list_fragments
+from curation.funnel import stages_before_people
+from curation.identities.phase import Identity
 from curation.ledger import KEPT
 from curation.photos.decode import decode_rgb
 from curation.run_folder import Run
@@ -22,7 +24,6 @@ from shards.reading.folder import DatasetFolder
 _HEIGHT_PX = 176
 _WIDEST = 1.5  # a wider photo is cut to this many times its height
 _AROUND = 0.08  # of a person's box, on each side
-_PHOTO_STAGES = ("read", "screen", "copies", "detect")
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def ruled_out(run: Path, each: int) -> list[Shown]:
     columns += ["person_ids", "boxes", "person_verdicts", "person_decisions"]
     for row in sorted(_rows(run, "people", columns), key=lambda row: row["photo_id"] or ""):
         last = row["decisions"][-1]
-        if row["verdict"] != KEPT and last["stage"] in _PHOTO_STAGES:
+        if row["verdict"] != KEPT and last["stage"] in stages_before_people():
             note(last, row, None)
             continue
         for i, person_id in enumerate(row["person_ids"] or []):
@@ -84,7 +85,7 @@ def ruled_out(run: Path, each: int) -> list[Shown]:
                 note(row["person_decisions"][i][-1], row, row["boxes"][i])
     for row in _rows(run, "identities", ["person_id", "verdict", "decisions"]):
         last = row["decisions"][-1]
-        if row["verdict"] != KEPT and last["stage"] == "identity":
+        if row["verdict"] != KEPT and last["stage"] == Identity.name:
             note(last, places[row["person_id"]], places[row["person_id"]]["box"])
     for row in _rows(run, "outfits", ["person_ids", "person_verdicts", "person_decisions"]):
         for i, person_id in enumerate(row["person_ids"]):

@@ -113,7 +113,6 @@ class Select(Stage):
 
     def __init__(self, settings: SelectionSettings, min_photos: int) -> None:
         super().__init__(settings)
-        self._settings = settings
         self._min_photos = min_photos
 
     def decide(self, table: pa.Table) -> pa.Table:
@@ -143,9 +142,9 @@ class Select(Stage):
         # The largest stays of those that are copies of each other, as in the search for copies.
         order = sorted(range(len(people)), key=lambda i: (-round(area[i]), i))
         alone = order
-        if self._settings.near_copies:
+        if self.settings.near_copies:
             alone = self._without_copies(photos, order, people, places, outcomes)
-        most = self._settings.max_group_photos
+        most = self.settings.max_group_photos
         ranked = _most_different(photos, alone, most)
         for one in alone:
             outcomes[places[one]] = Outcome(REJECTED, "group_cap", len(alone), most)
@@ -162,7 +161,7 @@ class Select(Stage):
         outcomes: list[Outcome | None],
     ) -> list[int]:
         """The photos that stay, in their order; the others get their outcome."""
-        settings = self._settings
+        settings = self.settings
         stay: list[int] = []
         taken = np.zeros(len(photos), bool)
         for one in order:
@@ -194,7 +193,7 @@ class Select(Stage):
         self, chosen: dict[str, "_Chosen"], rows: list[dict[str, Any]], outcomes: list[Outcome | None]
     ) -> None:
         """Groups too small by now are given up; then each person's photos are counted."""
-        least, most = self._min_photos, self._settings.max_person_photos
+        least, most = self._min_photos, self.settings.max_person_photos
         of_person: dict[str, list[_Chosen]] = defaultdict(list)
         for group in chosen.values():
             if len(group.ranked) < least:

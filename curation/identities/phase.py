@@ -137,10 +137,6 @@ class Identity(Stage):
         "identities.split_gap",
     )
 
-    def __init__(self, settings: IdentitiesSettings) -> None:
-        super().__init__(settings)
-        self._settings = settings
-
     def decide(self, table: pa.Table) -> pa.Table:
         """Rules on every person still in."""
         columns = ["prototype_cosine", "attach_cosine", "attach_second", "attach_least"]
@@ -158,7 +154,7 @@ class Identity(Stage):
         if best < row["attach_least"]:
             return judged([at_least("unattached", best, row["attach_least"])])
         ahead = best - row["attach_second"]
-        if ahead < self._settings.attach_margin:
+        if ahead < self.settings.attach_margin:
             return judged([self.check("between_identities", ahead)])
         return Outcome(REJECTED, "unattached", detail="its cluster holds another face of the photo")
 

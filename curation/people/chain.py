@@ -63,8 +63,13 @@ class ChainStage(Stage):
             yield from (BROKE_DOWN, NEVER_MEASURED)
 
     @classmethod
+    def settings_in(cls, people: PeopleSettings) -> Settings | None:
+        """Its part of the phase's settings; None where the pipeline does not set that part."""
+        sections = (getattr(people, name) for name in type(people).model_fields)
+        return next((part for part in sections if isinstance(part, cls.settings_type)), None)
+
+    @classmethod
     def of(cls, people: PeopleSettings, chain: ChainContext) -> "ChainStage | None":
         """The stage with its part of the phase's settings; None where the pipeline does not set that part."""
-        sections = (getattr(people, name) for name in type(people).model_fields)
-        settings = next((part for part in sections if isinstance(part, cls.settings_type)), None)
+        settings = cls.settings_in(people)
         return None if settings is None else cls(settings, chain)

@@ -28,6 +28,12 @@ STAGES: tuple[type[Declared], ...] = (
 )
 
 
+def measuring_stages(people: PeopleSettings) -> list[type[ChainStage]]:
+    """The stages of a pipeline that measure, and remember what."""
+    chain = (stage for stage in STAGES if issubclass(stage, ChainStage) and len(stage.fills))
+    return [stage for stage in chain if stage.settings_in(people) is not None]
+
+
 def people_stages(people: PeopleSettings, chain: ChainContext) -> list[ChainStage]:
     """The chain: each stage whose settings the pipeline has; a model is loaded when it is first asked."""
     made = (stage.of(people, chain) for stage in STAGES if issubclass(stage, ChainStage))

@@ -40,13 +40,13 @@ def main(open_photo: OpenPhoto = open_photo) -> int:
         except EOFError:
             return 0
         signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
-        said, pixels = reply(open_photo, data, about_px or None, max_pixels or None, told)
+        answer, pixels = reply(open_photo, data, about_px or None, max_pixels or None, told)
         signal.setitimer(signal.ITIMER_PROF, 0)
         count = 0
         if pixels is not None:
             count = pixels.nbytes
             pixels_place.of(count)[:] = pixels.reshape(-1)
-        words = json.dumps(said).encode()
+        words = json.dumps(answer).encode()
         send(replies, REPLY.pack(len(words), count) + words)
 
 

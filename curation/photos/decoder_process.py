@@ -65,14 +65,14 @@ class DecoderProcess:
     ) -> Opened:
         """See `open_photo`. Raises DecodeError also where the process died of the photo."""
         with self._lock:
-            said, pixels = self._ask(data, about_px, max_pixels, told)
-        if "unknown" in said:
-            raise UnknownFormatError(said["unknown"])
-        header = Header(**said["header"]) if said["header"] else None
-        if "error" in said:
-            raise DecodeError(said["error"], header)
+            answer, pixels = self._ask(data, about_px, max_pixels, told)
+        if "unknown" in answer:
+            raise UnknownFormatError(answer["unknown"])
+        header = Header(**answer["header"]) if answer["header"] else None
+        if "error" in answer:
+            raise DecodeError(answer["error"], header)
         assert header is not None
-        return header, None if pixels is None else pixels.reshape(said["shape"])
+        return header, None if pixels is None else pixels.reshape(answer["shape"])
 
     def close(self) -> None:
         """Ends the process."""
@@ -99,11 +99,11 @@ class DecoderProcess:
                 send(process.stdin, REQUEST.pack(len(data), about_px or 0, max_pixels or 0, told))
                 send(process.stdin, data)
                 words, count = REPLY.unpack(exactly(process.stdout, REPLY.size))
-                said = json.loads(exactly(process.stdout, words))
+                answer = json.loads(exactly(process.stdout, words))
                 found = pixels.of(count).copy() if count else None
                 if count > _KEPT_BYTES:
                     self.close()
-                return said, found
+                return answer, found
             except (ConnectionError, EOFError):
                 code = process.wait()
             except BaseException as error:

@@ -260,24 +260,24 @@ def _copies_of(photos: PhaseTable, screened: list[Fragment], settings: Duplicate
                 "row": rows.astype(np.int32),
             }
         )
-    whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]} if parts else {}
+    joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]} if parts else {}
     copies = find_copies(
-        whole["id"],
-        whole["phash"],
-        whole["pixels"],
-        whole["n_bytes"],
+        joined["id"],
+        joined["phash"],
+        joined["pixels"],
+        joined["n_bytes"],
         settings.max_bits if settings.near else None,
     )
     rows = np.flatnonzero(copies.kind)
     originals = copies.original[rows]
-    keys = _keys_of(photos, screened, whole["fragment"][originals], whole["row"][originals])
+    keys = _keys_of(photos, screened, joined["fragment"][originals], joined["row"][originals])
     table = pa.table(
         {
-            "fragment": whole["fragment"][rows],
-            "row": whole["row"][rows],
+            "fragment": joined["fragment"][rows],
+            "row": joined["row"][rows],
             "exact": copies.kind[rows] == EXACT,
             "bits": copies.bits[rows],
-            "original_id": [whole["id"][i].tobytes().hex() for i in originals.tolist()],
+            "original_id": [joined["id"][i].tobytes().hex() for i in originals.tolist()],
             "original_key": keys,
         },
         schema=_COPIES_SCHEMA,

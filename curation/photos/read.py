@@ -92,7 +92,6 @@ class Read(Stage):
             "allow_private": source.allow_private,
             "allow_outside": source.allow_outside,
         }
-        self._settings = settings
         self._photos = photos
         self._calls = calls
         self._tombstones = tombstones or Tombstones()
@@ -107,7 +106,7 @@ class Read(Stage):
     def _is_missing(self, row: dict[str, Any]) -> bool:
         limit = row["undecoded"]
         if _is_unreadable(row):
-            return limit is not None or self._tombstones.has_url(row, self._settings.address_query)
+            return limit is not None or self._tombstones.has_url(row, self.settings.address_query)
         # What was read before it was forgotten is stored no longer; whether it still is, reading tells.
         if limit == FORGOTTEN or self._is_forgotten(row):
             return True
@@ -118,17 +117,17 @@ class Read(Stage):
         if limit == "too_many_bytes":
             return row["n_bytes"] <= self._max_bytes
         if limit == "too_many_pixels":
-            return row["width"] * row["height"] <= self._settings.max_pixels
+            return row["width"] * row["height"] <= self.settings.max_pixels
         return row["photo_id"] is None
 
     @property
     def _max_bytes(self) -> int:
-        return int(self._settings.max_file_mib * 2**20)
+        return int(self.settings.max_file_mib * 2**20)
 
     def _is_forgotten(self, row: dict[str, Any]) -> bool:
-        tombstones, max_bits = self._tombstones, self._settings.forgotten_max_bits
+        tombstones, max_bits = self._tombstones, self.settings.forgotten_max_bits
         return (
-            tombstones.has_url(row, self._settings.address_query)
+            tombstones.has_url(row, self.settings.address_query)
             or tombstones.has_photo(row.get("photo_id"))
             or tombstones.has_picture(row.get("phash"), max_bits)
         )
@@ -140,7 +139,7 @@ class Read(Stage):
         return set_columns(table, self.fills, [self._read(row) for row in rows])
 
     def _read(self, row: dict[str, Any]) -> dict[str, Any]:
-        if self._tombstones.has_url(row, self._settings.address_query):
+        if self._tombstones.has_url(row, self.settings.address_query):
             return {"undecoded": FORGOTTEN}
         if _is_unreadable(row):
             return {}
@@ -169,7 +168,7 @@ class Read(Stage):
             return {**found, "undecoded": "too_many_bytes"}
         try:
             header, rgb = self._open(
-                data, _HASH_FROM_PX, self._settings.max_pixels, told_beside(row["metadata"])
+                data, _HASH_FROM_PX, self.settings.max_pixels, told_beside(row["metadata"])
             )
         except UnknownFormatError as error:
             return {**found, "format": str(error), "undecoded": "format"}

@@ -41,7 +41,6 @@ class Screen(Stage):
 
     def __init__(self, settings: ScreenSettings) -> None:
         super().__init__(settings)
-        self._settings = settings
         self.opt_outs = OptOuts(settings)
 
     def decide(self, table: pa.Table) -> pa.Table:
@@ -54,7 +53,7 @@ class Screen(Stage):
         return rule_rows(table, self.stamp, outcomes)
 
     def _rule(self, row: dict[str, Any]) -> Outcome:
-        wanted = self._settings
+        wanted: ScreenSettings = self.settings
         if row["undecoded"] == FORGOTTEN:
             return Outcome(REJECTED, FORGOTTEN)
         if row["undecoded"] == OPTED_OUT or self.opt_outs.naming(row):

@@ -53,7 +53,7 @@ def compare(plan: dict[str, Any], run: str) -> dict[str, Any]:
         _row(step["folder"], step["wall_s"], _seconds(status["rates"].get(step["folder"], {})))
         for step in plan["steps"]
     ]
-    whole = all(step is not None and step["real"] is not None for step in steps)
+    did_all = all(step is not None and step["real"] is not None for step in steps)
     started = status.get("startup_s", {})
     spent = status["seconds_this_time"] + started.get("engine", 0.0)
     # A run that was given its server does not wait for it.
@@ -61,7 +61,7 @@ def compare(plan: dict[str, Any], run: str) -> dict[str, Any]:
     without = sum(given.values())
     expected = {name: round(value - without, 1) for name, value in plan["seconds"]["total"].items()}
     name = f"total (not to start: {', '.join(sorted(given))})" if given else "total"
-    total = _row(name, expected, spent if whole else None)
+    total = _row(name, expected, spent if did_all else None)
     return {
         "run": run,
         "plan": plan["run"],

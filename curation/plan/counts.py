@@ -77,12 +77,12 @@ class _Photos:
 
     def expect(self, values: np.ndarray) -> np.ndarray:
         """Draws of the sum of a value over all photos, never below what was seen."""
-        mine = values[self._chosen]
+        chosen = values[self._chosen]
         if not self._count:
             return np.zeros(len(self._behind))
-        rate = self._weights @ mine
-        chance = np.sqrt(self._behind * mine.var()) * self._random.standard_normal(len(rate))
-        return np.asarray(mine.sum() + np.maximum(self._behind * rate + chance, 0))
+        rate = self._weights @ chosen
+        chance = np.sqrt(self._behind * chosen.var()) * self._random.standard_normal(len(rate))
+        return np.asarray(chosen.sum() + np.maximum(self._behind * rate + chance, 0))
 
 
 def _copies(sample: SampleRun, screened: np.ndarray, share: float, random: np.random.Generator) -> np.ndarray:
@@ -96,12 +96,12 @@ def _copies(sample: SampleRun, screened: np.ndarray, share: float, random: np.ra
 def _outfits(
     sample: SampleRun, persons: np.ndarray, settings: OutfitsSettings, random: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    mine = sum(person.photos for person in sample.people)
-    share = min(mine / max(float(np.median(persons)), 1e-9), 1.0)
+    photos = sum(person.photos for person in sample.people)
+    share = min(photos / max(float(np.median(persons)), 1e-9), 1.0)
     sizes = draw_sizes(np.array([person.photos for person in sample.people]), share, len(persons), random)
     found = _yield_of(sample.people, settings, len(persons), random)
     return {
-        name: _grown(observed(sample.people, name), mine, persons, sizes, value_of(found, name), random)
+        name: _grown(observed(sample.people, name), photos, persons, sizes, value_of(found, name), random)
         for name in QUANTITIES
     }
 

@@ -68,12 +68,12 @@ def _machines(plan: dict[str, Any]) -> list[str]:
     lines = []
     for machine in plan["machines"]:
         if machine["hours"] is None:
-            said = f"unknown: the table lacks {', '.join(machine['missing'])}"
+            hours = f"unknown: the table lacks {', '.join(machine['missing'])}"
         else:
-            said = _span(machine["hours"], "h")
+            hours = _span(machine["hours"], "h")
             price = machine["price"]
-            said += "" if price is None else f", {_span(price, plan['currency'])}"
-        lines.append(f"on {machine['name']}: {said}")
+            hours += "" if price is None else f", {_span(price, plan['currency'])}"
+        lines.append(f"on {machine['name']}: {hours}")
     return lines
 
 

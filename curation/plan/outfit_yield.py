@@ -38,8 +38,8 @@ class PaperYield:
         same = [person for person in judged if person.asked > 1 or person.groups]
         self._least = min_photos
         weights = random.poisson(1, (draws, len(judged)))
-        mine = np.array([bool(p.groups) or p.asked > 1 for p in judged], float)
-        self._a = _share(weights @ mine, weights.sum(1))
+        is_judged = np.array([bool(p.groups) or p.asked > 1 for p in judged], float)
+        self._a = _share(weights @ is_judged, weights.sum(1))
         later = random.poisson(1, (draws, len(same)))
         further = later @ np.array([p.photos - 2 for p in same], float)
         kept = np.array([max(sum(p.groups) - 2, 0) for p in same], float)

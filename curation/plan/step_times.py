@@ -55,27 +55,29 @@ def measured_steps(run: str, summary: dict[str, Any]) -> list[MeasuredStep]:
     steps = []
     for phase, folders in PHASES.items():
         for folder in folders:
-            said = Run(run).table(folder).about()
+            fragments = Run(run).table(folder).about()
             rates = summary["rates"][folder]
-            steps.append(_measured(phase, folder, said, rates))
+            steps.append(_measured(phase, folder, fragments, rates))
     return steps
 
 
-def _measured(phase: str, folder: str, said: list[dict[str, Any]], rates: dict[str, Any]) -> MeasuredStep:
+def _measured(
+    phase: str, folder: str, fragments: list[dict[str, Any]], rates: dict[str, Any]
+) -> MeasuredStep:
     workers = max(int(rates["workers"]), 1)
-    busy = makespan([entry["seconds"] for entry in said], workers)
-    rows = sum(entry["rows"] for entry in said)
-    names = list(dict.fromkeys(stage for entry in said for stage in entry["stages"]))
+    busy = makespan([entry["seconds"] for entry in fragments], workers)
+    rows = sum(entry["rows"] for entry in fragments)
+    names = list(dict.fromkeys(stage for entry in fragments for stage in entry["stages"]))
     if names:
-        stages = [_rate(name, [entry["stages"].get(name) for entry in said]) for name in names]
+        stages = [_rate(name, [entry["stages"].get(name) for entry in fragments]) for name in names]
         rest = [
             (entry["rows"], max(entry["seconds"] - sum(t["seconds"] for t in entry["stages"].values()), 0.0))
-            for entry in said
+            for entry in fragments
         ]
         overhead = _plain(FILES, rest)
     else:
         name = main_stage(phase)
-        stages = [_plain(name, [(_asked(entry, name), entry["seconds"]) for entry in said])]
+        stages = [_plain(name, [(_asked(entry, name), entry["seconds"]) for entry in fragments])]
         overhead = _plain(FILES, [])
     start_s = max(rates["seconds"] - busy, 0.0)
     return MeasuredStep(phase, folder, rows, rates["seconds"], workers, start_s, stages, overhead)

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from curation.people.stages import measuring_stages
 from curation.plan.counts import Counts
 from curation.plan.sample_run import SampleRun
 from curation.run_folder import Run
+from curation.settings.people import PeopleSettings
 from curation.storage import filesystem
 
-_MEASURING = 6  # stages that remember what they measured, in a file for each fragment: read to appearance
 _ANSWERS = 256  # of a file
 
 
@@ -45,11 +46,15 @@ def expect_bytes(run: str, sample: SampleRun, counts: Counts) -> dict[str, np.nd
     return {name: bytes_of(folders[name]) * growth * ones for name, growth in grows.items()}
 
 
-def expect_requests(counts: Counts, fragments: int, later: int, shards: int) -> dict[str, np.ndarray]:
+def expect_requests(
+    counts: Counts, people: PeopleSettings, fragments: int, later: int, shards: int
+) -> dict[str, np.ndarray]:
     """{`gets`, `puts`}: draws. `fragments` of photos and people, `later` of identities, `shards`."""
+    # What each of these measured is a file for each fragment; `read` is the one of the phase before.
+    measuring = 1 + len(measuring_stages(people))
     asked, kept = counts.outfits["asked"], counts.packed["kept"]
     photos = counts.photos + counts.passed + 2 * asked + 2 * kept  # read, people; judge, captions and packing
-    puts = fragments * (4 + _MEASURING) + later * 3 + 2 * shards + (asked + kept) / _ANSWERS
+    puts = fragments * (4 + measuring) + later * 3 + 2 * shards + (asked + kept) / _ANSWERS
     return {"gets": photos + 4 * fragments + 4 * later + 3 * shards, "puts": puts}
 
 

@@ -47,7 +47,7 @@ def write_plan(
     )
     in_bytes = expect_bytes(run, sample, counts)
     whole_bytes = sum(in_bytes.values(), start=np.zeros(DRAWS))
-    requests = expect_requests(counts, *_files(sampled, counts, pipeline))
+    requests = expect_requests(counts, pipeline.people, *_files(sampled, counts, pipeline))
     store_price, lacks = to_price(whole_bytes, requests, table.object_store)
     plan = {
         "schema": SCHEMA,

@@ -159,8 +159,8 @@ def read_rows(run: str, words: Words, later: LaterPhases, excluded: Container[st
             if photo_id in excluded:
                 continue
             ended_early = verdict_of(ruled[-1]) != KEPT and stage_of(ruled[-1]) in early
-            there = [] if ended_early else found
-            yield PhotoRow(number, photo_id, key, name, width, height, ruled, there)
+            shown = [] if ended_early else found
+            yield PhotoRow(number, photo_id, key, name, width, height, ruled, shown)
             number += 1
 
 
@@ -185,11 +185,11 @@ def _people(
     rows: list[list[PersonRow]] = []
     place = 0
     for photo in ids:
-        mine = []
+        of_photo = []
         for person_id in photo or []:
             more = later.people.get(person_id)
             ruled = decisions[place]
-            mine.append(
+            of_photo.append(
                 PersonRow(
                     person_id=person_id,
                     box=boxes[place],
@@ -202,7 +202,7 @@ def _people(
                 )
             )
             place += 1
-        rows.append(mine)
+        rows.append(of_photo)
     return rows
 
 

@@ -205,15 +205,15 @@ def _main_kept(truth: Truth, table: pa.Table) -> int:
     """Kept people that are a main person of the truth, by the boxes that fit best."""
     right = 0
     for row in table.select(["photo_id", "boxes", "person_verdicts"]).to_pylist():
-        there = truth.people.get(row["photo_id"], [])
+        people = truth.people.get(row["photo_id"], [])
         boxes = [
             box
             for box, verdict in zip(row["boxes"] or [], row["person_verdicts"], strict=False)
             if verdict == KEPT
         ]
-        true = np.array([person["box"] for person in there]).reshape(-1, 4)
+        true = np.array([person["box"] for person in people]).reshape(-1, 4)
         for match in match_boxes(np.array(boxes).reshape(-1, 4), true):
-            right += match is not None and bool(there[match]["main"])
+            right += match is not None and bool(people[match]["main"])
     return right
 
 
@@ -233,12 +233,12 @@ def sweep_pairs(asked: Question) -> Sweep:
         is_same = [same_outfit(true.get(a), true.get(b)) for a, b, _ in pairs]
     points = []
     for value, _ in asked.settings:
-        said = [score >= value for _, _, score in pairs]
+        answers = [score >= value for _, _, score in pairs]
         precision = recall = None
         if asked.truth is not None:
-            right = sum(yes and same for yes, same in zip(said, is_same, strict=True))
-            precision, recall = share(right, sum(said)), share(right, sum(is_same))
-        points.append(Point(value, sum(said), 0, precision, recall))
+            right = sum(yes and same for yes, same in zip(answers, is_same, strict=True))
+            precision, recall = share(right, sum(answers)), share(right, sum(is_same))
+        points.append(Point(value, sum(answers), 0, precision, recall))
     says = f"pairs that the judge calls the same, of {len(pairs)} that it was asked and could tell"
     return asked.answer("pairs", says, len(pairs), points)
 
@@ -256,7 +256,7 @@ def sweep_identities(asked: Question) -> Sweep:
         found = assign(people, changed.identities, changed.seed)
         seen = found.num_rows
         columns = ("person_id", "identity", "prototype_cosine", "attach_cosine")
-        # Whoever was to be attached and has a cosine to say of it was not: ruled out, so in nobody's pair.
+        # A face with an attach_cosine was attached to no cluster: it is ruled out, and in no pair.
         names = [
             identity if cosine >= least and attached is None else person_id
             for person_id, identity, cosine, attached in zip(

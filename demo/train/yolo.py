@@ -26,7 +26,7 @@ from ultralytics import __version__ as ultralytics_version
 from ultralytics.nn.tasks import PoseModel
 from ultralytics.utils.loss import v8PoseLoss
 
-from curation.people.quiet_ultralytics import quiet_ultralytics
+from curation.people.ultralytics_backends import quiet_ultralytics
 from demo.train.card import write_card
 from demo.train.command import Options, autocast, options
 from demo.train.data import TRAINING_SEED, Photo, photos

@@ -158,3 +158,12 @@ def test_the_table_of_reasons_has_those_of_a_new_filter(tree: Tree) -> None:
         "| `sharpness` | photo | `blurred` | sharpness of the photo: below `people.sharpness.min_variance` |"
     )
     assert line in tree.python("curation.funnel").splitlines()
+
+
+def test_a_stage_is_run_by_itself_on_the_rows_of_a_run(tree: Tree, filtered: Filtered) -> None:
+    (block,) = [block for block in blocks_of(PAGE) if "def reasons(folder)" in block.text]
+    called = "import json, sys\n\nprint(json.dumps(reasons(sys.argv[1])))\n"
+    (tree.root / "alone.py").write_text(f"{block.text}\n\n{called}")
+    found = json.loads(tree.python("alone", filtered.run))
+    assert sum(found.values()) == counts_of(filtered.summary)["appearance"][1]
+    assert set(found) <= {"cropped", "too_small", "large_share", "low_score", "cropped_by_borders"}

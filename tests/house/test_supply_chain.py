@@ -83,7 +83,7 @@ def test_agpl_code_is_imported_by_its_backends_and_the_training_of_the_demos_det
         for file in ([ROOT / part] if part.endswith(".py") else (ROOT / part).rglob("*.py"))
         if re.search(r"^\s*(?:import|from) ultralytics\b", file.read_text(), re.M)
     }
-    assert importing == {"curation/people/quiet_ultralytics.py", "demo/train/yolo.py"}
+    assert importing == {"curation/people/ultralytics_backends.py", "demo/train/yolo.py"}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     with_it = {name for name, needed in project["optional-dependencies"].items() if "ultralytics" in needed}
     assert with_it == {"ultralytics"}

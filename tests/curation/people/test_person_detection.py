@@ -8,9 +8,8 @@ import pytest
 from PIL import Image, UnidentifiedImageError
 
 from curation.errors import ConfigError
-from curation.people.detect_ultralytics import UltralyticsDetector
 from curation.people.protocols import Detections
-from curation.people.quiet_ultralytics import quiet_ultralytics
+from curation.people.ultralytics_backends import UltralyticsDetector, quiet_ultralytics
 from curation.settings.people import UltralyticsSettings
 from tests.real_weights import model_at, photo_at, real_models
 

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from curation.errors import ConfigError
-from curation.people.quiet_ultralytics import quiet_ultralytics
 from curation.people.segment_grabcut import Grabcut
 from curation.people.segment_sam import SegmentAnything, build_sam
-from curation.people.segment_ultralytics import UltralyticsSam
+from curation.people.ultralytics_backends import UltralyticsSam, quiet_ultralytics
 from curation.settings.people import GrabcutSettings, SegmentAnythingSettings, UltralyticsSamSettings
 from tests.real_weights import model_at
 

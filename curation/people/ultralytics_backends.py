@@ -1,14 +1,34 @@
-"""People by ultralytics: any weights that `YOLO()` loads, boxes or pose. AGPL-3.0."""
+"""Detector and segmenters of ultralytics, AGPL-3.0: the only file of the product that imports it."""
 
+import os
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
+from PIL import Image
 
 from curation.errors import ConfigError, one_line
 from curation.models import Models, torch_device
 from curation.people.protocols import Detections
-from curation.people.quiet_ultralytics import quiet_ultralytics
-from curation.settings.people import UltralyticsSettings
+from curation.settings.people import UltralyticsSamSettings, UltralyticsSettings
+
+
+def quiet_ultralytics() -> ModuleType:
+    """The package: offline, without installing anything, and with `PIL.Image.open` as it was.
+
+    Its own `open` looks for a package each time that a file is no picture, and raises
+    ModuleNotFoundError where there is none: then a broken photo would not be told as one.
+    """
+    os.environ.setdefault("YOLO_OFFLINE", "true")
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")
+    os.environ.setdefault("YOLO_VERBOSE", "false")
+    import ultralytics
+    from ultralytics.utils import patches
+
+    if Image.open is getattr(patches, "image_open", None):
+        Image.open = patches._image_open  # what it was when ultralytics was imported, by whomever
+    return ultralytics
+
 
 _PERSON = 0  # in COCO, and in every pose model of ultralytics
 _BATCHED = (".pt", ".yaml")  # exported models have a batch size of their own, mostly 1
@@ -62,3 +82,32 @@ class UltralyticsDetector:
                 )
             )
         return found
+
+
+class UltralyticsSam:
+    """A Segmenter; ultralytics tells the architecture by the file's name (sam_b.pt, mobile_sam.pt)."""
+
+    def __init__(self, settings: UltralyticsSamSettings, models: Models) -> None:
+        self._device = torch_device()
+        path = models[settings.model].path
+        try:
+            self._sam = quiet_ultralytics().SAM(path)
+        except Exception as error:  # an unknown file name, or what torch raises for wrong weights
+            raise ConfigError(f"model {settings.model}: {path}: {one_line(error)}") from None
+
+    def segment(self, photo: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
+        """One call for all boxes of a photo; a mask that the model itself gives no score is blank."""
+        results = self._sam(
+            np.ascontiguousarray(photo[..., ::-1]),
+            bboxes=boxes.astype(np.float32).tolist(),
+            conf=0.0,
+            device=self._device,
+            verbose=False,
+        )
+        masks = [np.zeros((y1 - y0, x1 - x0), bool) for x0, y0, x1, y1 in boxes.tolist()]
+        found = results[0]
+        # Masks at or below `conf` are left out: `cls` says which box each of the others is for.
+        for which, mask in zip(found.boxes.cls.int().tolist(), found.masks.data.cpu().numpy(), strict=True):
+            x0, y0, x1, y1 = boxes[which]
+            masks[which] = mask[y0:y1, x0:x1].astype(bool)
+        return masks
