@@ -285,7 +285,7 @@ def _start(run: str, pipeline: Any, options: argparse.Namespace, commercial: boo
     from curation.backends import check_backends
     from curation.engine import Engine, InlineEngine, Job, RayEngine
     from curation.excluded.opt_out import OptOuts
-    from curation.forgetting.before_run import check_wishes
+    from curation.forgetting.everywhere import check_before_run
     from curation.models import find_models
     from curation.outfits.judge_identity import check_calibration
     from curation.sources.units import list_units
@@ -296,7 +296,7 @@ def _start(run: str, pipeline: Any, options: argparse.Namespace, commercial: boo
     models = find_models(pipeline, commercial)
     check_calibration(pipeline, models)
     OptOuts(pipeline.photos.screen)
-    check_wishes(run, pipeline)
+    check_before_run(run, pipeline)
     list_units(pipeline.source)
     if pipeline.identities.index is not None:
         from curation.identities.extend import open_index

@@ -43,11 +43,11 @@ BACKENDS: dict[str, Backend] = {
         "curation.people.classify_transformers:TransformersClassifier", "Apache-2.0"
     ),
     "judge.appearance": Backend("curation.outfits.appearance_judge:AppearanceJudge", "ours"),
-    "judge.vllm": Backend("curation.vlm.judge:VllmJudge", "Apache-2.0"),
-    "judge.transformers": Backend("curation.vlm.judge:TransformersJudge", "Apache-2.0"),
+    "judge.vllm": Backend("curation.vlm.judge:VlmJudge", "Apache-2.0"),
+    "judge.transformers": Backend("curation.vlm.judge:VlmJudge", "Apache-2.0"),
     "captioner.plain": Backend("curation.captions.captioner:PlainCaptioner", "ours"),
-    "captioner.vllm": Backend("curation.vlm.captioner:VllmCaptioner", "Apache-2.0"),
-    "captioner.transformers": Backend("curation.vlm.captioner:TransformersCaptioner", "Apache-2.0"),
+    "captioner.vllm": Backend("curation.vlm.captioner:VlmCaptioner", "Apache-2.0"),
+    "captioner.transformers": Backend("curation.vlm.captioner:VlmCaptioner", "Apache-2.0"),
 }
 
 

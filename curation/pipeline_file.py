@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from curation.errors import ConfigError
-from curation.excluded.tombstones import store_of_file
+from curation.excluded.tombstone_store import store_of_file
 from curation.settings import PipelineSettings, PipelinesFile
 from edges.settings_reader import (
     SettingsError,

@@ -12,7 +12,7 @@ from typing import Self
 from curation.engine import Endpoint
 from curation.errors import PersonaError
 from curation.settings.vlm import START_S
-from curation.vlm.server import ServerPlan, VllmServer, VllmUnavailableError
+from curation.vlm.server import ServerSpec, VllmServer, VllmUnavailableError
 
 VLLM, IN_PROCESS = "vLLM", "transformers"
 # Judge and captioner are one model behind one server.
@@ -26,7 +26,7 @@ class DemoVlm:
     Leaving the context stops the server.
     """
 
-    def __init__(self, plan: ServerPlan, log: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, plan: ServerSpec, log: Path, say: Callable[[str], None]) -> None:
         self.name = VLLM
         self._server = VllmServer(plan, str(log))
         self._say = say

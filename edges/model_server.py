@@ -30,7 +30,7 @@ class StatusError(OSError):
 
 
 class MalformedResponseError(ValueError):
-    """The response is not what the protocol says; `str()` says how."""
+    """A response that breaks the protocol; `str()` says how."""
 
 
 def base_of(endpoint: str) -> str:

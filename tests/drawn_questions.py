@@ -11,7 +11,7 @@ from curation.meters import CallCounter
 from curation.models import Model
 from curation.people.atr import encode_map
 from curation.settings import PipelineSettings
-from curation.vlm.judge import VllmJudge
+from curation.vlm.judge import VlmJudge
 from tests.drawn_people import BOX, collection, write_folder
 from tests.drawn_pipeline import settings
 
@@ -52,9 +52,7 @@ def pairs_of(people: list[dict[str, Any]], count: int) -> list[tuple[dict[str, A
     return every[:count]
 
 
-def judge_at(
-    url: str, run: Path, model: Model = TINY, calls: Path | None = None, **changes: Any
-) -> VllmJudge:
+def judge_at(url: str, run: Path, model: Model = TINY, calls: Path | None = None, **changes: Any) -> VlmJudge:
     """A judge that asks the server at `url` and remembers in the run folder."""
     pipeline = settings(run / "photos")
     pipeline["models"] = {
@@ -64,6 +62,6 @@ def judge_at(
     validated = PipelineSettings.model_validate(pipeline)
     models = {model.name: model}
     job = Job(str(run), validated, models, None if calls is None else str(calls), {"judge": Endpoint(url)})
-    judge = VllmJudge(validated.outfits.judge, models)
+    judge = VlmJudge(validated.outfits.judge, models)
     judge.join_run(job, "outfits", CallCounter(job.calls))
     return judge

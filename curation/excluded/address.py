@@ -108,7 +108,7 @@ def normal(address: str, with_query: bool) -> str:
 
 
 def without_comment(line: str) -> str:
-    """A line of a list of wishes up to a `#` behind a blank: in an address # begins its fragment."""
+    """A line of a list, up to a `#` behind a blank: in an address # begins its fragment."""
     return re.split(r"\s#", line, maxsplit=1)[0].strip()
 
 

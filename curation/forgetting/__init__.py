@@ -1,1 +1,1 @@
-"""People's wishes: whoever asked to be forgotten leaves every run, dataset and index, and does not return."""
+"""Requests to be forgotten: photos and people are taken out of every run, dataset and index, and kept out."""

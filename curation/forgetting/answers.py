@@ -1,4 +1,4 @@
-"""Takes what a vision-language model said of photos out of the memory of a run (curation/vlm/cache.py).
+"""Takes what a vision-language model said of photos out of the memory of a run (curation/vlm/session.py).
 
 A line there is [hash of the question, answer, p(yes)] and names nobody. So the questions are made again from
 what the run knows of its people. Answers about pairs go where one of the two goes. A caption tells what is
@@ -19,8 +19,8 @@ from curation.run_tables import AnswerFiles
 from curation.settings import PipelineSettings
 from curation.settings.vlm import VlmSettings
 from curation.storage import read_bytes, remove, write_bytes
-from curation.vlm.prompts import REGIONS
-from curation.vlm.question import COLUMNS, Questions
+from curation.vlm.asking import REGIONS, Questions
+from curation.vlm.pictures import COLUMNS
 
 
 def forget_answers(run: Run, pipeline: PipelineSettings | None, leaving: Leaving) -> int:
@@ -62,10 +62,10 @@ def _questions(run: Run, pipeline: PipelineSettings | None, role: str) -> list[Q
     settings: Any = pipeline.outfits.judge if role == "judge" else pipeline.captions.by
     if not isinstance(settings, VlmSettings):
         return []
-    said = run.model(settings.model)
-    if said is None:
+    known = run.model(settings.model)
+    if known is None:
         return []
-    model = Model(settings.model, said["path"], said["sha256"], "")
+    model = Model(settings.model, known["path"], known["sha256"], "")
     prompts = [settings.prompt]  # type: ignore[attr-defined]
     if role == "judge":
         prompts += [f"region-{region}" for region in REGIONS]

@@ -58,7 +58,7 @@ def mount(commands: Any) -> None:
         "--dry-run", action="store_true", help="list each photo that would go, and change nothing"
     )
     forget.add_argument(
-        "--go-on", action="store_true", help="complete a wish that was interrupted, and no more"
+        "--go-on", action="store_true", help="complete a request that was interrupted, and no more"
     )
     forget.add_argument(
         "--break-lock", action="store_true",
@@ -73,12 +73,18 @@ def mount(commands: Any) -> None:
 def _forget(options: argparse.Namespace) -> int:
     from curation.absolute import absolute_path
     from curation.errors import ConfigError
-    from curation.excluded.tombstones import TombstoneStore
-    from curation.forgetting.forget import Signed, complete, forget, require_known, require_nothing_pending
+    from curation.excluded.tombstone_store import TombstoneStore
+    from curation.forgetting.everywhere import (
+        SignedBy,
+        complete,
+        forget,
+        require_known,
+        require_nothing_pending,
+    )
     from curation.forgetting.listing import list_photos
     from curation.forgetting.places import find_places, store_for, stores_of_runs
+    from curation.forgetting.request import read_requests, request_of
     from curation.forgetting.resolve import resolve
-    from curation.forgetting.wish import read_wishes, wish_of
 
     paths = [absolute_path(path) for path in options.places]
     store = TombstoneStore(absolute_path(options.store) if options.store else store_for(paths))
@@ -88,26 +94,26 @@ def _forget(options: argparse.Namespace) -> int:
     if options.go_on:
         done = complete(store, say, break_lock=options.break_lock)
         return 0 if done is None else _tell(done.record, done.left, store.folder, options.json)
-    wish = wish_of(options.photo, options.person, options.url, options.hash)
+    request = request_of(options.photo, options.person, options.url, options.hash)
     if options.file is not None:
-        wish |= read_wishes(options.file)
-    wish = replace(wish, with_query=options.with_query)
-    if not wish:
+        request |= read_requests(options.file)
+    request = replace(request, with_query=options.with_query)
+    if not request:
         raise ConfigError("forget: name --photo, --person, --url, --hash or --from")
     places = find_places(paths)
     if options.dry_run:
         require_nothing_pending(store)
-        meant = resolve(wish, places)
-        photos = list(list_photos(meant, places))
+        resolved = resolve(request, places)
+        photos = list(list_photos(resolved, places))
         print(json.dumps({"photos": photos}) if options.json else "\n".join(_plan(photos)))
         if not options.missing_ok:
-            require_known(wish, meant, places, store)
+            require_known(request, resolved, places, store)
         return 0
-    signed = Signed(options.by or getpass.getuser(), options.why)
+    signed = SignedBy(options.by or getpass.getuser(), options.why)
     obeyed = [TombstoneStore(folder) for folder in stores_of_runs(places)]
     done = forget(
         store,
-        wish,
+        request,
         places,
         signed,
         obeyed=obeyed,
@@ -132,9 +138,9 @@ def _plan(photos: list[dict[str, Any]]) -> list[str]:
         lines.append(f"  {place}")
         for photo in photos:
             if photo["place"] == place:
-                said = [printable(photo["file"]), *(f"in group {group}" for group in photo["groups"])]
-                said += [f"copy of {photo['copy_of'][:12]}…"] if photo["copy_of"] else []
-                lines.append(f"    {', '.join(said)}")
+                facts = [printable(photo["file"]), *(f"in group {group}" for group in photo["groups"])]
+                facts += [f"copy of {photo['copy_of'][:12]}…"] if photo["copy_of"] else []
+                lines.append(f"    {', '.join(facts)}")
     return lines
 
 
@@ -152,11 +158,11 @@ def _tell(record: dict[str, Any], left: list[str], store: str, as_json: bool) ->
         dataset = place.get("dataset")
         if dataset:
             numbers |= {"photos of its dataset": dataset["photos"], "revision": dataset["after"]["revision"]}
-        said = ", ".join(
+        counts = ", ".join(
             f"{value} {name}" if name != "revision" else f"revision {value}"
             for name, value in numbers.items()
         )
-        print(f"  {place['kind']:<8} {place['place']}: {said}")
+        print(f"  {place['kind']:<8} {place['place']}: {counts}")
     looked = record["searched"]
     print(
         f"searched {looked['files']} files, {looked['bytes']} bytes: {looked['left']} still name one of them"

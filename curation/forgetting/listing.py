@@ -1,17 +1,17 @@
-"""What a wish would take, photo by photo: for whoever looks before it is done (`forget --dry-run`)."""
+"""The photos that a request would take out, to be looked at before it is done (`forget --dry-run`)."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from curation.errors import PersonaError
 from curation.forgetting.places import Place
-from curation.forgetting.resolve import PHOTO_DIGITS, Meant, photo_rows
+from curation.forgetting.resolve import PHOTO_DIGITS, ResolvedRequest, photo_rows
 from curation.run_folder import Run
 from shards.format.dataset import DatasetError
 from shards.tools.dataset_rows import DatasetRows
 
 
-def list_photos(meant: Meant, places: Sequence[Place]) -> Iterator[dict[str, Any]]:
+def list_photos(resolved: ResolvedRequest, places: Sequence[Place]) -> Iterator[dict[str, Any]]:
     """{place, file, photo_id, groups, copy_of} of every photo that goes, place by place.
 
     file     its source_key, of a dataset its member
@@ -20,21 +20,21 @@ def list_photos(meant: Meant, places: Sequence[Place]) -> Iterator[dict[str, Any
     """
     for place in places:
         if place.kind == "run":
-            yield from _of_run(place.path, meant)
+            yield from _of_run(place.path, resolved)
         elif place.kind == "dataset":
-            yield from _of_dataset(place.path, meant)
+            yield from _of_dataset(place.path, resolved)
 
 
-def _of_run(run: str, meant: Meant) -> Iterator[dict[str, Any]]:
-    wanted = set(meant.keys.get(run, ()))
+def _of_run(run: str, resolved: ResolvedRequest) -> Iterator[dict[str, Any]]:
+    wanted = set(resolved.keys.get(run, ()))
     found: dict[str, dict[str, Any]] = {}
     for row in photo_rows(run) if wanted else ():
         if row["source_key"] in wanted:
-            told = found.setdefault(row["source_key"], {"photo_id": None, "copy_of": None})
-            told |= {name: row[name] for name in ("photo_id", "copy_of") if row[name] is not None}
-    groups = _groups_of(run, {told["photo_id"] for told in found.values()}) if found else {}
-    for key, told in sorted(found.items()):
-        yield {"place": run, "file": key, **told, "groups": sorted(groups.get(told["photo_id"], ()))}
+            photo = found.setdefault(row["source_key"], {"photo_id": None, "copy_of": None})
+            photo |= {name: row[name] for name in ("photo_id", "copy_of") if row[name] is not None}
+    groups = _groups_of(run, {photo["photo_id"] for photo in found.values()}) if found else {}
+    for key, photo in sorted(found.items()):
+        yield {"place": run, "file": key, **photo, "groups": sorted(groups.get(photo["photo_id"], ()))}
 
 
 def _groups_of(run: str, photos: set[str | None]) -> dict[str | None, set[str]]:
@@ -47,15 +47,15 @@ def _groups_of(run: str, photos: set[str | None]) -> dict[str | None, set[str]]:
     return found
 
 
-def _of_dataset(folder: str, meant: Meant) -> Iterator[dict[str, Any]]:
+def _of_dataset(folder: str, resolved: ResolvedRequest) -> Iterator[dict[str, Any]]:
     try:
         dataset = DatasetRows(folder)
         for number, key in enumerate(dataset.all_keys()):
             for suffix, photo_id in dataset.photo_ids(number).items():
-                if photo_id in meant.photos:
+                if photo_id in resolved.photos:
                     file = f"{key}.{suffix}"
-                    told = {"file": file, "photo_id": photo_id, "copy_of": None, "groups": [key]}
-                    yield {"place": folder, **told}
+                    photo = {"file": file, "photo_id": photo_id, "copy_of": None, "groups": [key]}
+                    yield {"place": folder, **photo}
         dataset.close()
     except DatasetError as error:
         raise PersonaError(str(error)) from None

@@ -7,7 +7,7 @@ from typing import Literal
 
 from curation.absolute import absolute_path
 from curation.errors import ConfigError, PersonaError
-from curation.excluded.tombstones import STORE_VARIABLE, TombstoneStore, store_beside
+from curation.excluded.tombstone_store import STORE_VARIABLE, TombstoneStore, store_beside
 from curation.identities.index import is_index
 from curation.run_folder import Run, is_dataset
 from curation.storage import exists, is_folder, is_local, join, list_names
@@ -53,8 +53,8 @@ def store_for(paths: Sequence[str]) -> str:
     """The store that the command writes: $PERSONA_FORGOTTEN, else that of the first run below these paths,
     else `forgotten` in a folder of runs or beside a place itself.
     """
-    if said := os.environ.get(STORE_VARIABLE):
-        return absolute_path(said)
+    if chosen := os.environ.get(STORE_VARIABLE):
+        return absolute_path(chosen)
     for path in paths:
         for place in sorted(_places(path, _DEPTH)):
             if place.kind == "run":

@@ -1,8 +1,8 @@
 """The record of what was forgotten: who did it, when, why, and what changed; never what was removed.
 
-FOLDER/record.jsonl, a line a wish. Each line holds the hash of the line before it and an HMAC by the key of
-the store, so whoever has the key can tell whether a line was changed, left out or added without it. It does
-not prove to others that nothing else was kept, and it says nothing of disk blocks, backups or copies.
+FOLDER/record.jsonl, a line a request. Each line holds the hash of the line before it and an HMAC by the key
+of the store, so whoever has the key can tell whether a line was changed, left out or added without it. The
+record does not prove to others that nothing else was kept, and covers no disk blocks, backups or copies.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from curation.errors import ConfigError
-from curation.excluded.tombstones import TombstoneKey
+from curation.excluded.tombstone_store import TombstoneKey
 from curation.storage import exists, join, read_bytes, write_bytes
 
 FILE = "record.jsonl"
@@ -49,8 +49,10 @@ def first_broken(entries: list[dict[str, Any]], key: TombstoneKey) -> int | None
     """The number (from 1) of the first entry that the key did not sign as it stands; None: all are whole."""
     previous = ""
     for number, entry in enumerate(entries, 1):
-        said = {name: value for name, value in entry.items() if name != "mac"}
-        if entry.get("previous") != previous or entry.get("mac") != key.digest("record", _canonical(said)):
+        unsigned = {name: value for name, value in entry.items() if name != "mac"}
+        if entry.get("previous") != previous or entry.get("mac") != key.digest(
+            "record", _canonical(unsigned)
+        ):
             return number
         previous = _hash(entry)
     return None

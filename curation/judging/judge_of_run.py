@@ -16,7 +16,7 @@ from curation.outfits.judge import Answer, PairJudge, PersonRow
 from curation.settings import PipelineSettings
 from curation.settings.vlm import VlmJudgeSettings
 from curation.step import Context
-from curation.vlm.person_pictures import PersonPictures
+from curation.vlm.pictures import PersonPictures
 from curation.vlm.serving import Servers
 
 

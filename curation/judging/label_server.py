@@ -21,7 +21,7 @@ from curation.judging.judge_of_run import judge_pictures
 from curation.judging.labelled_pairs import LABELS, LabelFile, Pair, draw_pairs
 from curation.outfits.gather import read_people
 from curation.run_folder import Run
-from curation.vlm.person_pictures import COLUMNS
+from curation.vlm.pictures import COLUMNS
 
 _PAGE = Path(__file__).with_name("label.html")
 _LEAST_HEIGHT_PX = 896  # people see more than a small judge is shown

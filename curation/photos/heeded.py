@@ -10,7 +10,7 @@ from typing import Any
 
 from curation.excluded.address import COLUMNS as ADDRESSES
 from curation.excluded.opt_out import OPTED_OUT, OptOuts
-from curation.excluded.tombstones import stores_of
+from curation.excluded.tombstone_store import stores_of
 from curation.fragments import Fragment, about
 from curation.ledger import is_kept
 from curation.run_tables import PhaseTable

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from curation.declared import Declared, counted
 from curation.engine import Answer, Job, Task, Work
 from curation.errors import ConfigError, PersonaError
-from curation.excluded.tombstones import Tombstones, read_tombstones
+from curation.excluded.tombstone_store import ObeyedTombstones, read_tombstones
 from curation.fingerprint import fingerprint, fingerprint_rows
 from curation.fragments import Fragment, digest
 from curation.ledger import Counts, is_kept
@@ -108,13 +108,13 @@ def run_photos(context: Context, sample: Sample | None = None) -> list[Fragment]
     )
 
 
-def _wishes(job: Job, stones: Tombstones) -> list[str]:
+def _wishes(job: Job, stones: ObeyedTombstones) -> list[str]:
     """Hashes of the opt-out list and of the tombstones, as they are where this runs."""
     file = job.pipeline.photos.screen.opt_out
     return [hashlib.sha256(read_bytes(file)).hexdigest() if file else "", stones.digest()]
 
 
-def tombstones_of(job: Job) -> Tombstones:
+def tombstones_of(job: Job) -> ObeyedTombstones:
     """What must not come back into this run. Raises ConfigError where the list cannot be read."""
     return read_tombstones(job.run, job.pipeline.photos.screen.forgotten)
 

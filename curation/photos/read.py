@@ -12,7 +12,7 @@ from curation.declared import Reason
 from curation.errors import one_line
 from curation.excluded.address import COLUMNS
 from curation.excluded.opt_out import OPTED_OUT, OptOuts
-from curation.excluded.tombstones import Tombstones
+from curation.excluded.tombstone_store import ObeyedTombstones
 from curation.ledger import FAILED, REJECTED, Outcome, failed, kept, rule_rows
 from curation.meters import CallCounter
 from curation.photos.decode import VERSION, DecodeError, Header, OpenPhoto, UnknownFormatError, open_photo
@@ -79,7 +79,7 @@ class Read(Stage):
         source: SourceSettings,
         photos: PhotoBytes,
         calls: CallCounter,
-        tombstones: Tombstones | None = None,
+        tombstones: ObeyedTombstones | None = None,
         opt_outs: OptOuts | None = None,
         open_photo: OpenPhoto = open_photo,
     ) -> None:
@@ -94,7 +94,7 @@ class Read(Stage):
         }
         self._photos = photos
         self._calls = calls
-        self._tombstones = tombstones or Tombstones()
+        self._tombstones = tombstones or ObeyedTombstones()
         self._opt_outs = opt_outs or OptOuts(ScreenSettings())
         self._open = open_photo
 

@@ -142,7 +142,7 @@ class _Folder:
         return beside(texts[".json"], texts[".txt"], self._source, rows)
 
     def _stray(self, path: str) -> dict[str, Any] | None:
-        """What a .json says that lies beside no photo; None where it is no record at all."""
+        """The record in a .json beside no photo; None where it is no record at all."""
         known = self._files[path]
         if known.problem is not None or (known.size or 0) > MAX_TEXT_BYTES:
             return {}

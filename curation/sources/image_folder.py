@@ -161,7 +161,7 @@ class MetadataIndex:
             raise ValueError("none of its rows has a file_name")
 
     def is_torn(self, file: str) -> bool:
-        """Whether a file may name photos that nobody can read there."""
+        """Whether a file may name photos in a part that cannot be read."""
         return file in self.problems and file not in self._others
 
     def rows_of(self, path: str) -> list[tuple[str, bytes]]:

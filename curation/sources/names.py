@@ -1,4 +1,4 @@
-"""What the name of a file says: whether it is a photo or lies beside one, and which records may be its."""
+"""Names of files: of photos, of what lies beside one, and of the records that may be its."""
 
 import posixpath
 from collections.abc import Iterator

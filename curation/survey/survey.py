@@ -1,4 +1,4 @@
-"""Counts what a collection holds and states, without a model, and tells it in lines.
+"""A survey of what a collection holds and states: counted without a model, and shown in lines.
 
 Every row is listed as a run would list it; `look` photos, drawn by the hashes of their keys, are opened for
 format, size and marks of rights. Texts of strangers are counted as they stand.

@@ -1,4 +1,4 @@
-"""Captioners that show a photo to a vision-language model."""
+"""The captioner that shows a photo to a vision-language model, behind a server or in this process."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,15 +8,11 @@ from curation.engine import Job
 from curation.meters import CallCounter
 from curation.models import Models
 from curation.run_folder import Run
-from curation.settings.vlm import (
-    TransformersCaptionerSettings,
-    VllmCaptionerSettings,
-    VlmCaptionerSettings,
-)
-from curation.vlm.cache import AnswerCache
-from curation.vlm.interview import Asker, Interview
-from curation.vlm.question import COLUMNS, Questions
-from curation.vlm.serving import served
+from curation.settings.vlm import VlmCaptionerSettings
+from curation.vlm.asking import Questions
+from curation.vlm.pictures import COLUMNS
+from curation.vlm.serving import asker_of
+from curation.vlm.session import AnswerCache, VlmSession
 
 
 class VlmCaptioner:
@@ -28,41 +24,17 @@ class VlmCaptioner:
     def __init__(self, settings: VlmCaptionerSettings, models: Models) -> None:
         self._settings = settings
         self._model = models[settings.model]
-        self._interview: Interview | None = None
+        self._session: VlmSession | None = None
 
     def join_run(self, job: Job, phase: str, calls: CallCounter) -> None:
         """Finds the photos, the memory and the model of a run."""
         questions = Questions(self._settings, self._model, job.pipeline.source)
+        asker = asker_of("captioner", self._settings, questions, self._model, job)
         cache = AnswerCache(Run(job.run).answers(phase))
-        self._interview = Interview("captions", questions, cache, calls, self._asker(job, questions))
+        self._session = VlmSession("captions", questions, cache, calls, asker)
 
     def caption_each(self, people: Sequence[dict[str, Any]]) -> list[Caption]:
         """One caption a person; all that memory does not know are asked side by side."""
-        assert self._interview is not None, "join_run comes first"
-        replies = self._interview.ask([(person,) for person in people])
+        assert self._session is not None, "join_run comes first"
+        replies = self._session.ask([(person,) for person in people])
         return [Caption(reply.answer, reply.error) for reply in replies]
-
-    def _asker(self, job: Job, questions: Questions) -> Asker:
-        raise NotImplementedError
-
-
-class VllmCaptioner(VlmCaptioner):
-    """Behind a vLLM server."""
-
-    def __init__(self, settings: VllmCaptionerSettings, models: Models) -> None:
-        super().__init__(settings, models)
-
-    def _asker(self, job: Job, questions: Questions) -> Asker:
-        return served("captioner", self._settings, questions, job)
-
-
-class TransformersCaptioner(VlmCaptioner):
-    """In this process."""
-
-    def __init__(self, settings: TransformersCaptionerSettings, models: Models) -> None:
-        super().__init__(settings, models)
-
-    def _asker(self, job: Job, questions: Questions) -> Asker:
-        from curation.vlm.in_process import InProcessVlm
-
-        return InProcessVlm(self._settings, questions, self._model)

@@ -17,9 +17,8 @@ import aiohttp
 from curation.errors import one_line
 from curation.meters import TRAFFIC
 from curation.settings.vlm import VlmSettings
-from curation.vlm.interview import Listener
-from curation.vlm.question import Question, Questions
-from curation.vlm.reply import MalformedError, Reply, read_reply
+from curation.vlm.asking import MalformedError, Question, Questions, Reply, read_reply
+from curation.vlm.session import Listener
 from edges.model_server import (
     MAX_RESPONSE_BYTES,
     authorization,
@@ -36,7 +35,7 @@ _GONE_FOR_S = 5.0  # after giving a server up, it is not even probed for so long
 
 
 class VlmClient:
-    """An Asker behind HTTP. One instance a worker; it remembers since when a server is gone."""
+    """An Asker that sends questions over HTTP. One a worker; it remembers since when the server is silent."""
 
     def __init__(
         self, settings: VlmSettings, questions: Questions, endpoint: str, key: str | None = None
@@ -46,7 +45,7 @@ class VlmClient:
         self._endpoint = base_of(endpoint)
         self._headers = authorization(key)
         self._name = settings.served_name or settings.model
-        self._door = _Door(self._endpoint, settings.reconnect_s)
+        self._health = _ServerHealth(self._endpoint, settings.reconnect_s)
 
     def ask(self, questions: Sequence[Question], listener: Listener) -> list[Reply]:
         """Sends all questions, `in_flight` at a time; replies in their order."""
@@ -54,7 +53,7 @@ class VlmClient:
 
     async def _ask(self, questions: Sequence[Question], listener: Listener) -> list[Reply]:
         limit = asyncio.Semaphore(self._settings.in_flight)
-        self._door.enter()
+        self._health.use_this_loop()
         threads = int(os.environ.get("PERSONA_THREADS", "1")) + 1
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0), headers=self._headers, trust_env=False
@@ -84,8 +83,8 @@ class VlmClient:
             if attempt:
                 TRAFFIC.again()
                 await asyncio.sleep(pause_s(question.key, attempt))
-            if not await self._door.open(session):
-                return Reply(None, error=self._door.message(problem))
+            if not await self._health.answers(session):
+                return Reply(None, error=self._health.message(problem))
             if attempt == 0:
                 listener.asking(question)
             try:
@@ -94,12 +93,12 @@ class VlmClient:
             except TimeoutError:
                 TRAFFIC.ended("timeout")
                 problem = f"no answer in {self._settings.timeout_s:g} s"
-                self._door.knock()
+                self._health.doubt()
                 continue
             except (aiohttp.ClientError, OSError) as error:
                 TRAFFIC.ended("connection")
                 problem = f"connection: {one_line(error)}"
-                self._door.knock()
+                self._health.doubt()
                 continue
             if status == 200:
                 try:
@@ -117,7 +116,7 @@ class VlmClient:
             if not is_transient(status):
                 return Reply(None, error=problem)
             if status >= 500:
-                self._door.knock()
+                self._health.doubt()
         return Reply(None, error=f"{problem} ({attempts} attempts)")
 
     def _body(self, question: Question) -> bytes:
@@ -133,8 +132,8 @@ class VlmClient:
             return response.status, await _read(response)
 
 
-class _Door:
-    """Whether the server is there. Whoever meets trouble knocks; then all wait until it answers."""
+class _ServerHealth:
+    """Whether the server answers. A request that failed puts it in doubt; then all wait until it answers."""
 
     def __init__(self, endpoint: str, reconnect_s: float) -> None:
         self._endpoint = endpoint
@@ -144,15 +143,15 @@ class _Door:
         self._gone_at: float | None = None
         self._turn = asyncio.Lock()
 
-    def enter(self) -> None:
-        """A new event loop begins."""
+    def use_this_loop(self) -> None:
+        """Readies the lock for the event loop that runs now."""
         self._turn = asyncio.Lock()
 
-    def knock(self) -> None:
-        """Something went wrong: the next request asks for a sign of life first."""
+    def doubt(self) -> None:
+        """Notes that a request failed: before the next one the server is asked whether it answers."""
         self._in_doubt = True
 
-    async def open(self, session: aiohttp.ClientSession) -> bool:
+    async def answers(self, session: aiohttp.ClientSession) -> bool:
         """True once the server answers; False when it has been silent for `reconnect_s`."""
         if not self._in_doubt:
             return True
@@ -161,7 +160,7 @@ class _Door:
                 now = time.monotonic()
                 if self._gone_at is not None and now - self._gone_at < _GONE_FOR_S:
                     return False
-                if await self._answers(session):
+                if await self._probe(session):
                     self._in_doubt, self._silent_since, self._gone_at = False, None, None
                     return True
                 now = time.monotonic()
@@ -177,8 +176,8 @@ class _Door:
         before = f" ({problem})" if problem else ""
         return f"no server at {self._endpoint}: silent for more than {self._reconnect_s:g} s{before}"
 
-    async def _answers(self, session: aiohttp.ClientSession) -> bool:
-        """A server without /health is there when it says so."""
+    async def _probe(self, session: aiohttp.ClientSession) -> bool:
+        """Whether the server answers /health; one that has no /health answers too, with 404."""
         try:
             async with session.get(
                 f"{self._endpoint}/health", timeout=aiohttp.ClientTimeout(total=_PROBE_S)

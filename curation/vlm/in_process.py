@@ -14,9 +14,8 @@ from PIL import Image
 from curation.errors import ConfigError, one_line
 from curation.models import Model, torch_device
 from curation.settings.vlm import VlmSettings
-from curation.vlm.interview import Listener
-from curation.vlm.question import Question, Questions
-from curation.vlm.reply import MalformedError, Reply, read_answer, weigh
+from curation.vlm.asking import MalformedError, Question, Questions, Reply, read_answer, weigh
+from curation.vlm.session import Listener
 
 
 class InProcessVlm:
@@ -89,14 +88,14 @@ class InProcessVlm:
         import torch
 
         words = self._questions.prompt.words
-        wholes = [
+        answers = [
             processor.tokenizer(f'{self._questions.prompt.opening}{word}"}}', add_special_tokens=False)[
                 "input_ids"
             ]
             for word in words
         ]
-        parts = next(i for i, ids in enumerate(zip(*wholes, strict=False)) if len(set(ids)) == len(ids))
-        first = torch.tensor(wholes[0][:parts], dtype=torch.long)
+        parts = next(i for i, ids in enumerate(zip(*answers, strict=False)) if len(set(ids)) == len(ids))
+        first = torch.tensor(answers[0][:parts], dtype=torch.long)
         inputs = self._inputs(processor, pictures, "")
         again = first.repeat(len(pictures), 1)
         inputs["input_ids"] = torch.cat([inputs["input_ids"], again], dim=1)
@@ -107,7 +106,7 @@ class InProcessVlm:
             )
         with torch.inference_mode():
             logits = model(**inputs.to(model.device), logits_to_keep=1).logits[:, -1].float()
-        scores = logits[:, [ids[parts] for ids in wholes]].log_softmax(dim=-1).cpu().tolist()
+        scores = logits[:, [ids[parts] for ids in answers]].log_softmax(dim=-1).cpu().tolist()
         yes, no = words.index("yes"), words.index("no")
         return [Reply(words[row.index(max(row))], weigh(row[yes], row[no])) for row in scores]
 

@@ -1,4 +1,4 @@
-"""PairJudges that show both photos to a vision-language model."""
+"""The PairJudge that shows both photos to a vision-language model, behind a server or in this process."""
 
 from collections.abc import Sequence
 
@@ -7,13 +7,11 @@ from curation.meters import CallCounter
 from curation.models import Models
 from curation.outfits.judge import Answer, PersonRow, from_regions
 from curation.run_folder import Run
-from curation.settings.vlm import TransformersJudgeSettings, VllmJudgeSettings, VlmJudgeSettings
-from curation.vlm.cache import AnswerCache
-from curation.vlm.interview import Asker, Interview
-from curation.vlm.prompts import REGIONS
-from curation.vlm.question import COLUMNS, Questions
-from curation.vlm.reply import Reply
-from curation.vlm.serving import served
+from curation.settings.vlm import VlmJudgeSettings
+from curation.vlm.asking import REGIONS, Questions, Reply
+from curation.vlm.pictures import COLUMNS
+from curation.vlm.serving import asker_of
+from curation.vlm.session import AnswerCache, VlmSession
 
 UNCLEAR = "unclear"
 
@@ -27,36 +25,38 @@ class VlmJudge:
     def __init__(self, settings: VlmJudgeSettings, models: Models) -> None:
         self._settings = settings
         self._model = models[settings.model]
-        self._interview: Interview | None = None
-        self._about: dict[str, Interview] = {}
+        self._session: VlmSession | None = None
+        self._about: dict[str, VlmSession] = {}
 
     def join_run(self, job: Job, phase: str, calls: CallCounter) -> None:
         """Finds the photos, the memory and the model of a run."""
         cache = AnswerCache(Run(job.run).answers(phase))
 
-        def interview(settings: VlmJudgeSettings) -> Interview:
+        def session(settings: VlmJudgeSettings) -> VlmSession:
             questions = Questions(settings, self._model, job.pipeline.source)
-            return Interview("outfits", questions, cache, calls, self._asker(job, questions))
+            return VlmSession(
+                "outfits", questions, cache, calls, asker_of("judge", settings, questions, self._model, job)
+            )
 
-        self._interview = interview(self._settings)
+        self._session = session(self._settings)
         if self._settings.regions:
             for region in REGIONS:
-                self._about[region] = interview(
+                self._about[region] = session(
                     self._settings.model_copy(update={"prompt": f"region-{region}"})
                 )
 
     def ask(self, pairs: Sequence[tuple[PersonRow, PersonRow]]) -> list[Answer]:
         """One answer a pair; all pairs that memory does not know are asked side by side."""
-        assert self._interview is not None, "join_run comes first"
-        return [self._answer(reply) for reply in self._interview.ask(pairs)]
+        assert self._session is not None, "join_run comes first"
+        return [self._answer(reply) for reply in self._session.ask(pairs)]
 
     def ask_regions(self, pairs: Sequence[tuple[PersonRow, PersonRow]]) -> list[Answer]:
         """Five questions a pair; without the setting `regions` nothing is asked and nothing is known."""
         if not self._about:
             return [Answer(None, detail="regions are not asked about")] * len(pairs)
-        replies = {region: interview.ask(pairs) for region, interview in self._about.items()}
+        replies = {region: session.ask(pairs) for region, session in self._about.items()}
         return [
-            from_regions({region: self._answer(said[place]) for region, said in replies.items()})
+            from_regions({region: self._answer(of_region[place]) for region, of_region in replies.items()})
             for place in range(len(pairs))
         ]
 
@@ -68,28 +68,3 @@ class VlmJudge:
         if reply.answer == UNCLEAR:
             return Answer(None, reply.p_yes, cut, "says unclear")
         return Answer(reply.p_yes >= cut, reply.p_yes, cut, f"says {reply.answer}")
-
-    def _asker(self, job: Job, questions: Questions) -> Asker:
-        raise NotImplementedError
-
-
-class VllmJudge(VlmJudge):
-    """Behind a vLLM server."""
-
-    def __init__(self, settings: VllmJudgeSettings, models: Models) -> None:
-        super().__init__(settings, models)
-
-    def _asker(self, job: Job, questions: Questions) -> Asker:
-        return served("judge", self._settings, questions, job)
-
-
-class TransformersJudge(VlmJudge):
-    """In this process."""
-
-    def __init__(self, settings: TransformersJudgeSettings, models: Models) -> None:
-        super().__init__(settings, models)
-
-    def _asker(self, job: Job, questions: Questions) -> Asker:
-        from curation.vlm.in_process import InProcessVlm
-
-        return InProcessVlm(self._settings, questions, self._model)

@@ -1,6 +1,7 @@
 """Starts vLLM's OpenAI-compatible server for a model card, waits until it is ready, and stops it cleanly.
 
-The server runs under `keeper.py`, so it never outlives the process that started it, however that ends.
+The server runs under `process_guard.py`, so it never outlives the process that started it, however that
+ends.
 """
 
 import importlib.metadata
@@ -22,19 +23,40 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import PersonaError, one_line
-from curation.vlm import keeper
-from curation.vlm.waiting import EVERY_S, Waiting
+from curation.vlm import process_guard
 from edges.model_server import request
 
+EVERY_S = 60.0
 _GRACE_S = 20.0
 _CPU_CACHE_GIB = 1
-# What the server dies of where this machine cannot run vLLM at all, whatever the model.
+# Errors with which the server ends where this machine cannot run vLLM at all, whatever the model.
 _CANNOT = re.compile(
     r"ImportError|ModuleNotFoundError|Illegal instruction|SIGILL|_OpNamespace|Failed to infer device type"
     r"|Failed to import from vllm\._C|GLIBC|cannot open shared object"
 )
 _ERROR = re.compile(r"((?:\w+\.)*\w*(?:Error|Exception): .+)")
 _NO_CAUSE = ("Engine core initialization failed", "See root cause above", "WorkerProc initialization failed")
+
+
+class Waiting:
+    """A wait for a server, from when it is made. `what` is not there yet, as "vLLM is not ready"."""
+
+    def __init__(
+        self, what: str, limit_s: float, say: Callable[[str], None], every_s: float = EVERY_S
+    ) -> None:
+        self._what, self._limit_s, self._say, self._every_s = what, limit_s, say, every_s
+        self._began = self._told = time.monotonic()
+
+    def is_over(self) -> bool:
+        """Whether the limit is reached; tells `say` how long the wait is, every `every_s`."""
+        now = time.monotonic()
+        waited = now - self._began
+        if waited >= self._limit_s:
+            return True
+        if now - self._told >= self._every_s:
+            self._told = now
+            self._say(f"{self._what} after {waited:.0f} s; waiting up to {self._limit_s:g} s")
+        return False
 
 
 class ServerStartError(PersonaError):
@@ -46,8 +68,8 @@ class VllmUnavailableError(ServerStartError):
 
 
 @dataclass(frozen=True)
-class ServerPlan:
-    """What is served: a model's folder under a name, and how."""
+class ServerSpec:
+    """A model's folder, the name under which it is served, and the server's settings."""
 
     model: str
     name: str
@@ -62,7 +84,7 @@ class VllmServer:
 
     def __init__(
         self,
-        plan: ServerPlan,
+        plan: ServerSpec,
         log: str,
         host: str = "127.0.0.1",
         port: int | None = None,
@@ -73,14 +95,14 @@ class VllmServer:
         self.host = host
         self.port = _free_port(host) if port is None else port
         self.key = key
-        self._keeper: subprocess.Popen[str] | None = None
+        self._guard: subprocess.Popen[str] | None = None
         self.pid: int | None = None
         self._log_start = 0
         self._unwanted = threading.Event()
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """The address at which it answers."""
         return f"http://{self.host}:{self.port}"
 
     def start(self, deadline_s: float, say: Callable[[str], None], tell_every_s: float = EVERY_S) -> None:
@@ -97,8 +119,8 @@ class VllmServer:
             Path(self.log).parent.mkdir(parents=True, exist_ok=True)
             with open(self.log, "ab") as log:
                 self._log_start = log.tell()
-                self._keeper = kept = subprocess.Popen(
-                    [sys.executable, keeper.__file__, str(_GRACE_S), *self._command()],
+                self._guard = guard = subprocess.Popen(
+                    [sys.executable, process_guard.__file__, str(_GRACE_S), *self._command()],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
@@ -106,8 +128,8 @@ class VllmServer:
                     env=self._environment(),
                     start_new_session=True,
                 )
-            assert kept.stdout is not None
-            self.pid = int(kept.stdout.readline())
+            assert guard.stdout is not None
+            self.pid = int(guard.stdout.readline())
         except (OSError, ValueError) as error:
             self.stop()
             raise ServerStartError(f"vLLM: cannot be started: {one_line(error)} (log: {self.log})") from None
@@ -127,25 +149,25 @@ class VllmServer:
 
     def alive(self) -> bool:
         """Whether the server's process runs."""
-        kept = self._keeper
-        return kept is not None and kept.poll() is None
+        guard = self._guard
+        return guard is not None and guard.poll() is None
 
     def stop(self) -> None:
         """Ends the server and all its processes; returns when they are gone. Any thread may call it."""
         self._unwanted.set()
-        kept, self._keeper = self._keeper, None
-        if kept is None:
+        guard, self._guard = self._guard, None
+        if guard is None:
             return
-        for stream in (kept.stdin, kept.stdout):
+        for stream in (guard.stdin, guard.stdout):
             if stream is not None:
                 with suppress(OSError):
                     stream.close()
         try:
-            kept.wait(_GRACE_S + 10)
+            guard.wait(_GRACE_S + 10)
         except subprocess.TimeoutExpired:
-            kept.kill()
-            kept.wait()
-        if self.pid is not None and kept.returncode < 0:  # the keeper itself was killed
+            guard.kill()
+            guard.wait()
+        if self.pid is not None and guard.returncode < 0:  # the guard itself was killed
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
 
@@ -154,7 +176,7 @@ class VllmServer:
         return str(self._died())
 
     def _ready(self) -> bool:
-        """Answers, and is ours: another server may sit on the port."""
+        """Whether the server answers and is ours: another server may have the port."""
         try:
             get_json(f"{self.url}/health", self.key)
             return self.plan.name in models_of(self.url, self.key)
@@ -162,16 +184,16 @@ class VllmServer:
             return False
 
     def _died(self) -> ServerStartError:
-        kept = self._keeper
-        code = None if kept is None else kept.poll()
+        guard = self._guard
+        code = None if guard is None else guard.poll()
         with suppress(OSError), open(self.log, "rb") as log:
             log.seek(self._log_start)
             text = log.read().decode("utf-8", "replace")
-            said = _last_error(text)
-            what = f"vLLM: the server ended (exit code {code}): {said} (log: {self.log})"
+            error = _last_error(text)
+            what = f"vLLM: the server ended (exit code {code}): {error} (log: {self.log})"
             if (
                 code == 128 + signal.SIGILL
-                or _CANNOT.search(said)
+                or _CANNOT.search(error)
                 or re.search(r"SIGILL|exit.?code:? -4\b", text)
             ):
                 return VllmUnavailableError(what)
@@ -249,7 +271,7 @@ def _require_vllm() -> None:
                 raise VllmUnavailableError("vLLM: needs a processor with AVX2, and this one has none")
 
 
-def _context(plan: ServerPlan) -> int:
+def _context(plan: ServerSpec) -> int:
     """As many tokens as wanted, or as the model has been made for."""
     try:
         config = json.loads(Path(plan.model, "config.json").read_text())
@@ -264,8 +286,8 @@ def _last_error(text: str) -> str:
     found = [match[1].strip() for match in _ERROR.finditer(text)]
     causes = [line for line in found if not any(part in line for part in _NO_CAUSE)]
     lines = [line for line in text.splitlines() if line.strip()]
-    said = (causes or found or lines or ["it wrote nothing"])[-1]
-    return " ".join(said.split())[:300]
+    line = (causes or found or lines or ["it wrote nothing"])[-1]
+    return " ".join(line.split())[:300]
 
 
 def _free_port(host: str) -> int:

@@ -16,17 +16,14 @@ from typing import TypeVar
 
 from curation.engine import Endpoint, Job
 from curation.errors import PersonaError, one_line
-from curation.models import Models
+from curation.models import Model, Models
 from curation.run_folder import Run
 from curation.settings import PipelineSettings
 from curation.settings.vlm import VlmSettings
 from curation.step import Context
-from curation.vlm.cache import merge_answers
-from curation.vlm.interview import Asker, Listener
-from curation.vlm.question import Question, Questions
-from curation.vlm.reply import Reply
-from curation.vlm.server import ServerPlan, ServerStartError, VllmServer, models_of
-from curation.vlm.waiting import Waiting
+from curation.vlm.asking import Question, Questions, Reply
+from curation.vlm.server import ServerSpec, ServerStartError, VllmServer, Waiting, models_of
+from curation.vlm.session import Asker, Listener, merge_answers
 from edges.model_server import KEY_VARIABLE, StatusError, base_of
 
 _RESTARTS = 3
@@ -37,8 +34,12 @@ class ServerNeededError(PersonaError):
     """A question must be asked and the worker was given no server. `str()` is the role that asks."""
 
 
-def served(role: str, settings: VlmSettings, questions: Questions, job: Job) -> Asker:
-    """The client of the role's server."""
+def asker_of(role: str, settings: VlmSettings, questions: Questions, model: Model, job: Job) -> Asker:
+    """The model that a role asks: in this process, or behind the role's server."""
+    if settings.backend == "transformers":  # type: ignore[attr-defined]
+        from curation.vlm.in_process import InProcessVlm
+
+        return InProcessVlm(settings, questions, model)
     endpoint = job.endpoints.get(role)
     if endpoint is None:
         return _NoServer(role)
@@ -61,18 +62,18 @@ def vllm_roles(pipeline: PipelineSettings) -> dict[str, VlmSettings]:
     return {role: settings for role, settings in roles.items() if settings.backend == "vllm"}
 
 
-def plan_of(pipeline: PipelineSettings, models: Models, role: str) -> ServerPlan:
+def plan_of(pipeline: PipelineSettings, models: Models, role: str) -> ServerSpec:
     """What must be served for a role. Roles that can share a server have equal plans."""
     plans = {name: _plan(settings, models) for name, settings in vllm_roles(pipeline).items()}
-    mine = plans[role]
+    own = plans[role]
     sharing = [
-        plan for plan in plans.values() if replace(plan, context_tokens=0) == replace(mine, context_tokens=0)
+        plan for plan in plans.values() if replace(plan, context_tokens=0) == replace(own, context_tokens=0)
     ]
-    return replace(mine, context_tokens=max(plan.context_tokens for plan in sharing))
+    return replace(own, context_tokens=max(plan.context_tokens for plan in sharing))
 
 
-def _plan(settings: VlmSettings, models: Models) -> ServerPlan:
-    return ServerPlan(
+def _plan(settings: VlmSettings, models: Models) -> ServerSpec:
+    return ServerSpec(
         model=models[settings.model].path,
         name=settings.served_name or settings.model,
         dtype=settings.dtype,
@@ -87,7 +88,7 @@ class Servers:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._own: _Owned | None = None
+        self._own: _OwnServer | None = None
 
     def run(self, phase: str, step: Callable[[], T]) -> T:
         """Runs a step, and again with a server where it needs one."""
@@ -114,26 +115,26 @@ class Servers:
             key = "outfits.judge.endpoint" if role == "judge" else "captions.by.endpoint"
             require_model(key, endpoint, settings, say)
         else:
-            endpoint = self._owned(plan_of(job.pipeline, job.models, role), settings)
+            endpoint = self._own_server(plan_of(job.pipeline, job.models, role), settings)
         context.job = replace(job, endpoints={**job.endpoints, role: endpoint})
 
-    def _owned(self, plan: ServerPlan, settings: VlmSettings) -> Endpoint:
+    def _own_server(self, plan: ServerSpec, settings: VlmSettings) -> Endpoint:
         if self._own is None or self._own.plan != plan:
             self.close()  # two models rarely fit side by side
             context = self._context
             log = log_of(context.job.run)
             began = time.monotonic()
-            self._own = _Owned(plan, log, context.engine.address, settings.start_s, context.progress.say)
+            self._own = _OwnServer(plan, log, context.engine.address, settings.start_s, context.progress.say)
             waited = context.startup_s.get("vllm", 0.0) + time.monotonic() - began
             context.startup_s["vllm"] = round(waited, 3)
         return self._own.endpoint
 
 
-class _Owned:
+class _OwnServer:
     """A server of our own that is started again when it dies."""
 
     def __init__(
-        self, plan: ServerPlan, log: str, host: str, start_s: float, say: Callable[[str], None]
+        self, plan: ServerSpec, log: str, host: str, start_s: float, say: Callable[[str], None]
     ) -> None:
         self.plan = plan
         self._say = say
@@ -184,10 +185,10 @@ def require_model(key: str, endpoint: Endpoint, settings: VlmSettings, say: Call
     """
     name = settings.served_name or settings.model
     waiting = Waiting(f"{key}: {endpoint.url} does not answer", settings.reconnect_s, say)
-    told = False
+    is_told = False
     while True:
         try:
-            there = models_of(endpoint.url, endpoint.key)
+            names = models_of(endpoint.url, endpoint.key)
             break
         except StatusError as error:
             hint = f"; put its key into ${KEY_VARIABLE}" if error.status in (401, 403) else ""
@@ -198,12 +199,12 @@ def require_model(key: str, endpoint: Endpoint, settings: VlmSettings, say: Call
             problem = f"does not answer: {one_line(error)}"
         if waiting.is_over():
             raise PersonaError(f"{key}: {endpoint.url} {problem} (waited {settings.reconnect_s:g} s)")
-        if not told:
+        if not is_told:
             say(f"{key}: {endpoint.url} {problem}; waiting up to {settings.reconnect_s:g} s")
-            told = True
+            is_told = True
         time.sleep(min(1.0, settings.reconnect_s / 4 + 0.01))
-    if name not in there:
-        listed = ", ".join(there) or "none"
+    if name not in names:
+        listed = ", ".join(names) or "none"
         raise PersonaError(
             f"{key}: {endpoint.url} has no model '{name}', it has: {listed}; "
             "serve it under that name, or set served_name"

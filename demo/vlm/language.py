@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as nnf
 from transformers import PreTrainedTokenizerFast, Qwen2VLForConditionalGeneration
 
-from curation.vlm.prompts import PROMPTS
+from curation.vlm.asking import PROMPTS
 from demo.vlm.architecture import IM_END, IMAGE_PAD, MERGE, TEXT_DIM, TOKEN_PX, VISION_END
 from demo.vlm.pool import FACT_NAMES, JUDGE_CANVAS, SCENE_CANVAS, SLOTS
 from demo.vlm.tower import EMBEDDING, Facts, OutfitReading

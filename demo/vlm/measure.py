@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 
-from curation.vlm.prompts import PROMPTS
+from curation.vlm.asking import PROMPTS
 from demo.vlm.pictures import Pictures
 from demo.vlm.pool import FACT_NAMES, draw_pool
 from demo.world import FACTS

@@ -20,7 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from curation.vlm.picture import jpeg, person_picture
+from curation.vlm.pictures import jpeg, person_picture
 from demo.vlm.architecture import TOKEN_PX
 from demo.world import FACTS, Garment, PersonTruth, PhotoPlan, make_world, render
 from demo.world.outfits import COLOURS, KINDS, PATTERNS

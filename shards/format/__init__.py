@@ -1,1 +1,1 @@
-"""What a dataset is on disk: samples, tars, index, card, tombstones; what a photo's file says of itself."""
+"""What a dataset is on disk: samples, tars, index, card, tombstones; how a photo's file is read."""

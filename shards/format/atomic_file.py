@@ -1,4 +1,4 @@
-"""A file that appears whole or not at all, and knows its length and checksum when it does."""
+"""Files that appear whole or not at all, and whose length and checksum are known when they do."""
 
 import os
 import uuid

@@ -39,7 +39,7 @@ class Member:
 
 
 class ShardWriter:
-    """`add` members in order, then `close`; nobody sees half a shard.
+    """`add` members in order, then `close`; a shard appears whole or not at all.
 
     As a context manager it leaves nothing behind unless it was closed.
     """
@@ -221,7 +221,7 @@ class DatasetWriter:
         self._shard.add(key, members)
 
     def close(self, title: str, about: Mapping[str, Any]) -> None:
-        """Ends the dataset. `about`: what dataset.json says beside the counts."""
+        """Ends the dataset. `about`: keys of dataset.json besides the counts."""
         if self._shard is not None:
             self._end_shard()
         self._await_shard()

@@ -1,4 +1,4 @@
-"""What an encoded photo carries beside its pixels: EXIF, XMP and colour profile, found without decoding it.
+"""EXIF, XMP and colour profile of an encoded photo, found without decoding it.
 
 JPEG keeps them in segments before its first scan, PNG in chunks on either side of its pixels, WebP in chunks
 of RIFF. Pillow finds a PNG's only by decoding it where they do not lie before the pixels, or are not there.
@@ -29,7 +29,7 @@ class Embedded:
 
 
 def embedded_in(data: bytes) -> Embedded:
-    """What lies in a JPEG, PNG or WebP; nothing in other bytes, and nothing of what is broken.
+    """EXIF, XMP and profile of a JPEG, PNG or WebP; none of other bytes, and none that is broken.
 
     A PNG's cICP, gAMA and cHRM are not looked at: writers set the last two to sRGB's by habit.
     """

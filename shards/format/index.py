@@ -239,7 +239,7 @@ class Index:
 
     @cached_property
     def photos(self) -> "Photos":
-        """What the index says of all photos of all samples; kept, 5 bytes a photo and 16 a sample."""
+        """Regions and aspects of all photos; kept in memory, 5 bytes a photo and 16 a sample."""
         hashes, counts, regions, aspects = [], [np.zeros(1, np.int64)], [], []
         for number in range(self._reader.num_record_batches):
             batch = self._batch(number)

@@ -18,7 +18,7 @@ _VALUES = {1: "B", 3: "H", 4: "I"}  # type of a tag: how a value of it is packed
 _IN_XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 
-# The words of exifread, which img2dataset keeps.
+# Names of exifread, which img2dataset keeps.
 _IN_WORDS = {
     "Mirrored horizontal": 2,
     "Rotated 180": 3,
@@ -34,7 +34,7 @@ _HAS_EXIF, _HAS_ALPHA = 0x08, 0x10  # flags of a WebP
 
 
 def orientation_of(data: bytes, record: Any = None) -> int:
-    """EXIF orientation of an encoded photo, 1 to 8; 1 where nothing says it, or nonsense. Decodes nothing.
+    """EXIF orientation of an encoded photo, 1 to 8; 1 where it is not stated, or nonsense. Decodes nothing.
 
     record   what lies beside the photo in its sample. Ours states the orientation; a foreign one may tell
              it of bytes that carry no EXIF (`told_orientation`)
@@ -46,7 +46,7 @@ def orientation_of(data: bytes, record: Any = None) -> int:
 
 
 def told_orientation(record: Any) -> int:
-    """What img2dataset's record tells of a photo that it has encoded anew, 1 to 8; 1 where it tells nothing.
+    """The orientation that img2dataset's record states of a photo that was encoded anew, 1 to 8; 1 for none.
 
     img2dataset (1.47) encodes the pixels as they lay in the file, drops EXIF, and keeps its tags in words as
     JSON under `exif`. Where it left the bytes as they came, the record has no `width`.
@@ -64,7 +64,7 @@ def told_orientation(record: Any) -> int:
 
 
 def stated_orientation(embedded: Embedded, told: int = 1) -> int:
-    """What EXIF says, or XMP where EXIF says nothing, as in Pillow; `told` where there is neither.
+    """The orientation in EXIF, or in XMP where EXIF has none, as in Pillow; `told` where there is neither.
 
     1 where they do not say it, or nonsense: who turned a photo upright may have left that of its record.
     """
@@ -125,7 +125,7 @@ def upright_size(data: bytes, record: Any = None) -> tuple[int, int] | None:
 
 
 def with_orientation(data: bytes, orientation: int) -> bytes:
-    """A JPEG, PNG or WebP that says by EXIF how it is turned upright; its pixels stay as they are.
+    """The photo with an EXIF orientation in its bytes; its pixels stay as they are.
 
     data          as collected; returned as it is where it has EXIF or XMP, or says the same
     orientation   1 to 8

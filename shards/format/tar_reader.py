@@ -1,4 +1,4 @@
-"""Walks a tar and says where each file's bytes lie: v7, USTAR, PAX, star's and GNU's headers, old and new.
+"""Members of a tar and the places of their bytes: v7, USTAR, PAX, star's and GNU's headers, old and new.
 
 Header blocks are as POSIX.1-2001 (pax), the GNU tar manual and star(5) describe them. Nothing is
 unpacked, and no header is trusted: a size that leaves the file or a wrong sum ends the walk with the

@@ -51,7 +51,7 @@ class Batch:
 
 
 class TooManyBrokenError(RuntimeError):
-    """More samples were broken than the loader was told to bear."""
+    """More samples were broken than `max_broken`."""
 
 
 @dataclass
@@ -63,7 +63,7 @@ class Loader:
                  `drop`, `dropped` counts them, and a warning says so where there are any
     threads      that read and decode
     ahead        batches in work besides the one that is used
-    read_ahead   batches beyond these, at least, that the source is told of, if it wants to know
+    read_ahead   batches beyond these, at least, that are announced to the source
     max_broken   samples that may be skipped in an epoch; the next one stops with TooManyBrokenError
     broken       what was wrong, a line for each such sample
     skipped      samples that had not what the source asks for, such as a group too small for a pair
@@ -197,7 +197,7 @@ class Loader:
 
 
 def _look_up(epoch: Epoch, steps: list[Step]) -> list[tuple[Step, np.ndarray]]:
-    """Which samples stand at the places of some steps. The source is told of them."""
+    """Numbers of the samples at the places of some steps, which are announced to the source."""
     if not steps:
         return []
     samples = epoch.numbers(np.concatenate([step.places for step in steps]))
@@ -233,7 +233,7 @@ class _Pass:
             self._warn_of_dropped()
 
     def steps(self) -> Iterator[tuple[Step, np.ndarray]]:
-        """Each with its samples. The source is told of many at a time, at least `read_ahead` in advance."""
+        """Each step with its samples. These are announced to the source, at least `read_ahead` ahead."""
         loader = self._loader
         at_once = max(_LOOK_UP // loader.batch, 1)
         announced: deque[tuple[Step, np.ndarray]] = deque()

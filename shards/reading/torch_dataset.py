@@ -1,4 +1,4 @@
-"""Batches of shards for a torch training: an IterableDataset, and a DataLoader that knows its state.
+"""Batches of shards for a torch training: an IterableDataset, and a DataLoader with its state.
 
 The batches of a rank are those of `loader.Loader`, in its order, for any number of workers: of W workers,
 number w makes batches w, w + W, w + 2W … of the rank, whole ones, and DataLoader hands them out in turn. A
@@ -57,7 +57,7 @@ class WorkerPasses:
         self._following: Any = None
 
     def start(self, worker: int, iteration: int) -> Any:
-        """Where a worker begins: a state, or None where its own copy of the dataset says it.
+        """The state where a worker begins, or None where its own copy of the dataset has it.
 
         iteration  a number that the workers of one iteration have in common; those that persist keep it
         """
@@ -291,7 +291,7 @@ class PinnedMemory:
 
 
 class _ArrayOfTensor(np.ndarray):
-    """An array that knows the tensor whose memory it is; parts of it do not."""
+    """An array with the tensor whose memory it uses; slices of it have none."""
 
     tensor: torch.Tensor | None = None
 

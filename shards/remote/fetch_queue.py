@@ -19,7 +19,7 @@ _AHEAD = 16  # requests at a time for what nobody waits for yet
 
 
 class FetchSink(Protocol):
-    """Where fetched spans are put, besides being given to whoever waits for them."""
+    """Store of fetched spans, besides the threads that wait for them."""
 
     def wants(self, span: Span) -> bool:
         """Whether a span is to be fetched ahead now: False where the sink has it, or another

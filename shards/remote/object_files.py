@@ -237,7 +237,7 @@ class ObjectFiles:
         return self._without_disk
 
     def _pieces(self, file: int, offset: int, length: int) -> list[Span]:
-        """The pieces that hold these bytes; what lies behind the end of the file has none."""
+        """The pieces that hold these bytes; bytes behind the end of the file have none."""
         step, size = self._piece, self._sizes[file]
         return [
             self._span(file, number)

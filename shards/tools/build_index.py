@@ -106,7 +106,7 @@ def _scan(reader: ForwardReader, size: int, name: str, number: int) -> ScannedSh
 
 
 def _place(reader: ForwardReader, entry: Entry, suffix: str, contents: dict[str, bytes]) -> dict[str, Any]:
-    """Where a member lies; keeps its content where the index tells of it."""
+    """The place of a member; keeps its content where the index has facts of it."""
     digest = xxhash.xxh3_128()
     ending = suffix.rpartition(".")[2].lower()
     wanted = ending in ("txt", "json") or is_picture(suffix)

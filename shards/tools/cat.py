@@ -28,7 +28,7 @@ def number_of(dataset: DatasetRows, key: str) -> int | None:
 
 
 def record_of(sample: Sample) -> dict[str, Any]:
-    """What a sample says of itself: its group's record, those of its photos, and its members' bytes."""
+    """The record of a sample's group, those of its photos, and the sizes of its members in bytes."""
     group = _parsed(sample.members.get("json"))
     found: dict[str, Any] = {"key": sample.key, "number": sample.number}
     if group is not None:

@@ -1,4 +1,4 @@
-"""Who is to be named for each photo of a dataset: title, author, address and licence, as CC BY asks.
+"""Credits of the photos of a dataset: title, author, address and licence, as CC BY wants them.
 
 CC BY 4.0, 3(a)(1), wants the creator, the licence and the address of the material named, and earlier versions
 its title. What a record does not state stays empty: it is for people to find out, or to leave the photo out.

@@ -72,7 +72,7 @@ class DatasetRows:
         return {suffix: record_of(records, suffix) for suffix in filter(is_picture, suffixes)}
 
     def photo_ids(self, number: int) -> dict[str, str]:
-        """{suffix of a picture: photo_id} of a sample; pictures are only read where no record tells it."""
+        """{suffix of a picture: photo_id} of a sample; pictures are read only where no record states it."""
         stated = {suffix: photo_id_of(record) for suffix, record in self.photo_records(number).items()}
         known = {suffix: id_ for suffix, id_ in stated.items() if id_ is not None}
         return known if len(known) == len(stated) else photo_ids(self.read(number).members)

@@ -41,7 +41,7 @@ from shards.reading.revisions import Revision, Revisions
 from shards.tools.commands import UsageError, folder_of, progress_of, say
 from shards.tools.copying import write_tombstones
 from shards.tools.dataset_rows import DatasetRows, read_ahead
-from shards.tools.forget_plan import ForgetPlan, IdsToForget, plan_forget, read_request
+from shards.tools.forget_plan import ForgetPlan, IdsToForget, plan_forget, read_ids
 from shards.tools.place_to_change import PlaceToChange, place_to_change
 from shards.tools.side_files import remove_side_files, side_files, stale_line
 
@@ -289,7 +289,7 @@ def run(options: argparse.Namespace) -> int:
     photos = [photo.lower() for photo in options.photo]
     request = IdsToForget(frozenset(options.identity), frozenset(options.key), frozenset(photos))
     if options.file is not None:
-        request = request | read_request(options.file)
+        request = request | read_ids(options.file)
     if options.tombstones is not None:
         request = replace(request, tombstones=DatasetTombstones.read(options.tombstones))
     if options.min_photos < 1:

@@ -46,7 +46,7 @@ class IdsToForget:
         return id_ in ids or (len(self.tombstones) > 0 and self.tombstones.has(kind, id_))
 
 
-def read_request(path: str | Path) -> IdsToForget:
+def read_ids(path: str | Path) -> IdsToForget:
     """Ids of a file: lines `identity:ID`, `key:KEY`, `photo:PHOTO_ID`, or `sha256:PHOTO_ID` as an opt-out
     list has them; `#` begins a comment. Raises DatasetError with the line that is none of these."""
     ids: dict[str, set[str]] = {"identity": set(), "key": set(), "photo": set()}
@@ -88,7 +88,7 @@ class ForgetPlan:
 
 
 def plan_forget(dataset: DatasetRows, request: IdsToForget, min_photos: int) -> ForgetPlan:
-    """Finds the samples that a request changes. Records are read where photos or tombstones are named."""
+    """Finds the samples that a request changes. Records are read only for photos or tombstones."""
     plan = ForgetPlan()
     wants_photos = bool(request.photos) or len(request.tombstones) > 0
     for number, key in enumerate(dataset.all_keys()):

@@ -1,4 +1,4 @@
-"""A dataset that one process at a time changes where it lies: a folder, or a prefix of an object store."""
+"""A dataset in the place where one process at a time may change it: a folder, or a prefix of a store."""
 
 import fcntl
 import json

@@ -40,7 +40,7 @@ class SideFiles:
 
 
 def side_files(folder: str, about: Mapping[str, Any]) -> SideFiles:
-    """What lies beside the shards of a dataset, in a folder or at a URL."""
+    """Files of other programs beside the shards of a dataset, in a folder or at a URL."""
     system, root = fsspec.core.url_to_fs(folder)
     shards = {shard["name"] for shard in about["shards"]}
     found: dict[str, bool] = {}

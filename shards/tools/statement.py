@@ -1,4 +1,4 @@
-"""What a dataset's maker can state of it on one page, for whoever has to decide whether it may be used.
+"""One page of what is known of a dataset's rights, for people who decide whether it may be used.
 
 Everything is of dataset.json, which the run wrote and every tool keeps true; nothing is judged here.
 """

@@ -43,7 +43,7 @@ ENDS_IT = "run persona shards forget again to end it"
 
 @dataclass
 class Report:
-    """What was looked at, and what is wrong with it.
+    """What was checked of a dataset, and the problems found.
 
     stale_side_files   files of other programs that tell of shards which are no more
     """
@@ -57,7 +57,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether all is as it was written, and nothing beside it tells of something else."""
+        """Whether all is as it was written, and no file beside it is stale."""
         return not self.problems and not self.stale_side_files
 
     def to_json(self) -> dict[str, Any]:

@@ -109,3 +109,19 @@ def test_a_name_of_a_stage_out_of_its_place_is_found(line: str, tmp_path: Path) 
     (tmp_path / "curation").mkdir()
     (tmp_path / "curation" / "why.py").write_text(line + "\n")
     assert names_out_of_place(tmp_path, {stage.name for stage in STAGES})
+
+
+def test_every_reason_that_the_code_gives_is_declared() -> None:
+    declared = {each.reason for stage in STAGES for each in stage.all_reasons()}
+    given = {}
+    for file in sorted((ROOT / "curation").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func).split(".")[-1]
+                place = {"failed": 0, "check": 0, "at_least": 0, "at_most": 0, "Check": 0, "Outcome": 1}
+                arguments = node.args[place[called] :][:1] if called in place else []
+                for reason in arguments:
+                    if isinstance(reason, ast.Constant) and isinstance(reason.value, str) and reason.value:
+                        given[reason.value] = f"{file.relative_to(ROOT)}:{node.lineno}"
+    assert len(given) > 20
+    assert {reason: place for reason, place in given.items() if reason not in declared} == {}

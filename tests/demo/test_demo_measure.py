@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from curation.evaluation.measure import Measure
-from curation.evaluation.truth import Truth
+from curation.evaluation.truth import Measure, Truth
 from curation.outfits.judge import Answer
-from curation.vlm.server import ServerPlan, ServerStartError, VllmServer, VllmUnavailableError
+from curation.vlm.server import ServerSpec, ServerStartError, VllmServer, VllmUnavailableError
 from demo.gallery import Picture, Shown
 from demo.judge_pairs import JudgePair, draw_judge_pairs, judged, shares_garment
 from demo.results_page import write_page
@@ -121,7 +120,7 @@ def test_where_vllm_cannot_run_the_same_model_runs_in_process_and_it_is_said_onc
 ) -> None:
     server_that_raises(VllmUnavailableError("vLLM: needs a processor with AVX2"), monkeypatch)
     said: list[str] = []
-    with DemoVlm(ServerPlan("weights", "vlm"), tmp_path / "vllm.log", said.append) as vlm:
+    with DemoVlm(ServerSpec("weights", "vlm"), tmp_path / "vllm.log", said.append) as vlm:
         vlm.begin()
         for _ in range(2):
             assert vlm.settings() == [
@@ -136,6 +135,6 @@ def test_a_server_that_could_run_and_did_not_start_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server_that_raises(ServerStartError("vLLM: not ready after 300 s"), monkeypatch)
-    vlm = DemoVlm(ServerPlan("weights", "vlm"), tmp_path / "vllm.log", lambda text: None)
+    vlm = DemoVlm(ServerSpec("weights", "vlm"), tmp_path / "vllm.log", lambda text: None)
     with vlm, pytest.raises(ServerStartError, match="not ready"):
         vlm.settings()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from curation.pipeline_file import load_pipeline
-from curation.vlm.prompts import PROMPTS
+from curation.vlm.asking import PROMPTS
 from demo.vlm.architecture import build_model
 from demo.vlm.dye import dyed_families
 from demo.vlm.forward import patches_of, see

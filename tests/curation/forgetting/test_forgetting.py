@@ -21,9 +21,9 @@ from curation.engine import Answer, InlineEngine
 from curation.models import Model
 from curation.outfits.gather import read_people
 from curation.run_folder import Run
-from curation.vlm.cache import AnswerCache
-from curation.vlm.question import COLUMNS, Questions
-from curation.vlm.reply import Reply
+from curation.vlm.asking import Questions, Reply
+from curation.vlm.pictures import COLUMNS
+from curation.vlm.session import AnswerCache
 from persona import main
 from shards.tools.dataset_rows import DatasetRows
 from tests.drawn_people import Drawn, collection, draw, jpeg_of

@@ -10,8 +10,8 @@ import pytest
 
 from curation.excluded.address import normal
 from curation.excluded.opt_out import OptOuts
-from curation.excluded.tombstones import Tombstones, TombstoneStore
-from curation.forgetting.wish import read_wishes
+from curation.excluded.tombstone_store import ObeyedTombstones, TombstoneStore
+from curation.forgetting.request import read_requests
 from curation.settings.photos import ScreenSettings
 from curation.settings.source import SourceSettings
 from curation.sources.units import list_units, unit_rows
@@ -92,7 +92,7 @@ def test_an_address_opts_out_and_stays_forgotten_wherever_it_stands_in_a_record(
     listed = OptOuts(ScreenSettings(opt_out=str(tmp_path / "opt-out.txt")))
     store = TombstoneStore(str(tmp_path / "forgotten"))
     store.add([], [], [], named=[WISHED])
-    stones = Tombstones([store.read()])
+    stones = ObeyedTombstones([store.read()])
     [row] = rows_of(tmp_path / "c", kind, RECORDS[way])
     assert listed.naming(row) == {1}
     assert stones.has_url(row, with_query=False)
@@ -129,9 +129,9 @@ def test_a_list_of_wishes_is_read_as_other_systems_write_it(tmp_path: Path) -> N
     assert listed.naming({"source_url": "https://b.invalid/1"}) == {2}
     assert listed.naming({"file_name": "caf\u00e9.jpg"}) == {3}
     path.write_bytes((lines + f"SHA256: {'A' * 64}\r\n").encode())
-    wish = read_wishes(str(path))
-    assert {normal(url, False) for url in wish.urls} == {normal(WISHED, False), "https://b.invalid/1"}
-    assert wish.sent == {"a" * 64}
+    request = read_requests(str(path))
+    assert {normal(url, False) for url in request.urls} == {normal(WISHED, False), "https://b.invalid/1"}
+    assert request.sent == {"a" * 64}
 
 
 def test_a_name_opts_out_every_photo_that_the_collection_calls_so(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from curation.absolute import with_absolute_paths
 from curation.engine import Answer, InlineEngine, Job, Opener, Task
 from curation.errors import ConfigError
-from curation.excluded.tombstones import read_tombstones
+from curation.excluded.tombstone_store import read_tombstones
 from curation.photos.phase import run_photos
 from curation.pipeline_file import load_pipeline
 from curation.settings.base import Resources

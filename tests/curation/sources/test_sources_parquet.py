@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.excluded.tombstones import TombstoneStore
+from curation.excluded.tombstone_store import TombstoneStore
 from curation.settings.source import SourceSettings
 from curation.sources.photo_bytes import PhotoBytes
 from curation.sources.rows import SourceRow

@@ -12,8 +12,7 @@ import pytest
 import yaml
 
 from curation.settings.vlm import START_S, VllmJudgeSettings
-from curation.vlm.server import models_of
-from curation.vlm.waiting import Waiting
+from curation.vlm.server import Waiting, models_of
 from edges.model_server import MalformedResponseError, StatusError, ask, chat_url, request
 from tests.drawn_pipeline import ROOT
 from tests.drawn_questions import judge_at, pairs_of, people_of

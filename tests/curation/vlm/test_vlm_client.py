@@ -18,9 +18,8 @@ import pytest
 from curation.outfits.judge import Answer
 from curation.run_tables import AnswerFiles
 from curation.storage import list_names
-from curation.vlm.cache import AnswerCache, merge_answers
-from curation.vlm.prompts import PROMPTS
-from curation.vlm.reply import MalformedError, Reply, read_reply
+from curation.vlm.asking import PROMPTS, MalformedError, Reply, read_reply
+from curation.vlm.session import AnswerCache, merge_answers
 from tests.drawn_pipeline import (
     ROOT,
     asked,
@@ -515,7 +514,7 @@ def test_a_server_that_does_not_start_is_one_line_with_its_error_and_its_log(
     where = fake_vllm(tmp_path / "path", program)
     start = (
         "import sys\nfrom curation.vlm.server import *\n"
-        "server = VllmServer(ServerPlan(sys.argv[1], 'tiny'), sys.argv[2])\n"
+        "server = VllmServer(ServerSpec(sys.argv[1], 'tiny'), sys.argv[2])\n"
         "try:\n    server.start(2, lambda line: print(line, file=sys.stderr), 0.5)\n"
         "except ServerStartError as error:\n    print(type(error).__name__, error)\n"
     )

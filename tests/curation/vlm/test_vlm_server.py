@@ -21,8 +21,8 @@ from curation.meters import CallCounter
 from curation.models import Model
 from curation.settings import PipelineSettings
 from curation.settings.vlm import START_S
-from curation.vlm.captioner import TransformersCaptioner, VllmCaptioner
-from curation.vlm.judge import TransformersJudge
+from curation.vlm.captioner import VlmCaptioner
+from curation.vlm.judge import VlmJudge
 from tests.drawn_pipeline import ROOT, command, counts_of, curate, environment, rows_of, write_config
 from tests.drawn_pipeline import settings as drawn_settings
 from tests.drawn_questions import judge_at, pairs_of, people_of
@@ -76,7 +76,11 @@ class Serving:
         assert self.process is not None
         for child in psutil.Process(self.process.pid).children(recursive=True):
             words = " ".join(child.cmdline())
-            if os.getpgid(child.pid) == child.pid and "api_server" in words and "keeper.py" not in words:
+            if (
+                os.getpgid(child.pid) == child.pid
+                and "api_server" in words
+                and "process_guard.py" not in words
+            ):
                 return child.pid
         raise AssertionError("vLLM does not run")
 
@@ -187,7 +191,7 @@ def test_both_ways_to_run_the_model_are_as_sure_of_an_answer(
     pairs = pairs_of(people_of(tmp_path / "photos", 12), 40)
     served = judge_at(server.url, tmp_path / "served", tiny, **JUDGE)
     there = served.ask(pairs)
-    here = in_process(TransformersJudge, "outfits", "judge", tiny, tmp_path).ask(pairs)
+    here = in_process(VlmJudge, "outfits", "judge", tiny, tmp_path).ask(pairs)
     assert len({answer.score for answer in here}) > 20
     for a, b in zip(there, here, strict=True):
         assert a.score == pytest.approx(b.score, abs=1e-3)
@@ -213,8 +217,8 @@ def test_a_model_that_ends_no_sentence_gives_failed_captions_and_not_a_hang(
 ) -> None:
     people = people_of(tmp_path / "photos", 6)
     for captioner in (
-        in_process(VllmCaptioner, "captions", "captioner", tiny, tmp_path, server.url),
-        in_process(TransformersCaptioner, "captions", "captioner", tiny, tmp_path),
+        in_process(VlmCaptioner, "captions", "captioner", tiny, tmp_path, server.url),
+        in_process(VlmCaptioner, "captions", "captioner", tiny, tmp_path),
     ):
         captions = captioner.caption_each(people)
         assert len(captions) == 6

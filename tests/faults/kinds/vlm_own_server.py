@@ -47,7 +47,8 @@ def _server_of(run: SmallRun, command: Command) -> psutil.Process | None:
         if log.exists() and "serving at" in log.read_text():
             for process in psutil.Process(command.pid).children(recursive=True):
                 words = process.cmdline()
-                if "vllm.entrypoints.openai.api_server" in words and not any("keeper" in w for w in words):
+                is_guard = any("process_guard" in word for word in words)
+                if "vllm.entrypoints.openai.api_server" in words and not is_guard:
                     return process
         time.sleep(0.005)
     return None

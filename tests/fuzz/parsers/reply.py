@@ -3,11 +3,10 @@
 import json
 from contextlib import suppress
 
-from curation.vlm.prompts import PROMPTS
-from curation.vlm.reply import MalformedError, read_answer, read_reply
+from curation.vlm.asking import PROMPTS, MalformedError, read_answer, read_reply
 from tests.fake_vlm import completion, says
 
-MODULES = ("curation.vlm.reply", "json.decoder", "json.scanner")
+MODULES = ("curation.vlm.asking", "json.decoder", "json.scanner")
 
 
 def seeds() -> list[bytes]:

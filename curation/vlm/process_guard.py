@@ -1,6 +1,6 @@
-"""Runs a server in a process group of its own, and ends that group when whoever wanted it is gone.
+"""Runs a server in a process group of its own, and ends that group when its parent process is gone.
 
-    python keeper.py GRACE_S COMMAND [ARGUMENT...]
+    python process_guard.py GRACE_S COMMAND [ARGUMENT...]
 
 It prints the server's process id, and ends the group when its own standard input closes (its parent
 was killed, or closed it) or on SIGTERM: SIGTERM first, SIGKILL after GRACE_S seconds. It exits with the
@@ -17,13 +17,13 @@ from types import FrameType
 
 
 def main(grace_s: float, command: list[str]) -> int:
-    """Runs the command until it ends or nobody wants it any more."""
-    wanted = threading.Event()
+    """Runs the command until it ends, or its parent process does."""
+    ended = threading.Event()
 
-    def unwanted(number: int = 0, frame: FrameType | None = None) -> None:
-        wanted.set()
+    def end(number: int = 0, frame: FrameType | None = None) -> None:
+        ended.set()
 
-    signal.signal(signal.SIGTERM, unwanted)
+    signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, start_new_session=True)
     with suppress(OSError):
@@ -33,10 +33,10 @@ def main(grace_s: float, command: list[str]) -> int:
         with suppress(OSError):
             while os.read(0, 4096):
                 pass
-        unwanted()
+        end()
 
     threading.Thread(target=until_parent_is_gone, daemon=True).start()
-    while server.poll() is None and not wanted.wait(0.2):
+    while server.poll() is None and not ended.wait(0.2):
         pass
     if server.poll() is None:
         _signal_group(server.pid, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What must not come back, told without telling whom: keyed hashes of photos and addresses, masked pictures.
+"""Tombstones of what must not come back: keyed hashes of photos and addresses, masked hashes of pictures.
 
 Files of a store: FOLDER/tombstones.txt (sorted lines), FOLDER/key (64 hex digits, readable by its owner
 alone; $PERSONA_TOMBSTONE_KEY stands in for it). A line is one of
@@ -112,7 +112,7 @@ class TombstoneList:
         return False
 
 
-class Tombstones:
+class ObeyedTombstones:
     """All that a run obeys: the lists of one store or several, each with a key of its own."""
 
     def __init__(self, lists: Sequence[TombstoneList] = ()) -> None:
@@ -151,9 +151,9 @@ class TombstoneStore:
 
     def key(self, create: bool = False) -> TombstoneKey:
         """The key: of the environment, else of its file. Raises ConfigError where there is none."""
-        said = os.environ.get(KEY_VARIABLE)
-        if said is not None:
-            return TombstoneKey(said.strip().lower(), f"${KEY_VARIABLE}")
+        given = os.environ.get(KEY_VARIABLE)
+        if given is not None:
+            return TombstoneKey(given.strip().lower(), f"${KEY_VARIABLE}")
         path = join(self.folder, KEY_FILE)
         if not exists(path):
             if not create or exists(self.file):
@@ -213,9 +213,9 @@ class TombstoneStore:
 
 def store_of_file(pipeline_file: str) -> str:
     """The store of all pipelines of a file: $PERSONA_FORGOTTEN, else `forgotten` beside the file."""
-    said = os.environ.get(STORE_VARIABLE)
+    given = os.environ.get(STORE_VARIABLE)
     beside = os.path.dirname(os.path.abspath(pipeline_file))
-    return said if said else os.path.join(beside, "forgotten")
+    return given if given else os.path.join(beside, "forgotten")
 
 
 def store_beside(run: str) -> str:
@@ -229,9 +229,9 @@ def stores_of(run: str, chosen: str | None) -> list[TombstoneStore]:
     return [TombstoneStore(folder) for folder in dict.fromkeys((chosen or beside, beside))]
 
 
-def read_tombstones(run: str, chosen: str | None) -> Tombstones:
+def read_tombstones(run: str, chosen: str | None) -> ObeyedTombstones:
     """What must not come back into a run. Raises ConfigError where a list or its key cannot be read."""
-    return Tombstones([store.read() for store in stores_of(run, chosen)])
+    return ObeyedTombstones([store.read() for store in stores_of(run, chosen)])
 
 
 def _first_spelling(address: str) -> str:

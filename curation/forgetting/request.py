@@ -1,4 +1,4 @@
-"""What somebody wishes to be forgotten: photos, people, addresses, files; from options or from a list."""
+"""A request to forget: photos, people, addresses and files, named by options or in a list."""
 
 import hashlib
 from collections.abc import Iterable
@@ -15,8 +15,8 @@ _HASH_FROM_PX = 256  # as the stage `read` decodes a JPEG for its perceptual has
 
 
 @dataclass(frozen=True)
-class Wish:
-    """Sets of what is named.
+class ForgetRequest:
+    """Photos, people and addresses that are to be forgotten, each as a set.
 
     photos    photo_ids, 64 hex digits
     sent      photo_ids of files that somebody has, which need not be anywhere here
@@ -37,8 +37,8 @@ class Wish:
     def __bool__(self) -> bool:
         return bool(self.photos or self.sent or self.people or self.urls or self.pictures)
 
-    def __or__(self, other: "Wish") -> "Wish":
-        return Wish(
+    def __or__(self, other: "ForgetRequest") -> "ForgetRequest":
+        return ForgetRequest(
             self.photos | other.photos,
             self.sent | other.sent,
             self.people | other.people,
@@ -54,21 +54,21 @@ class Wish:
         return {kind: len(things) for kind, things in named.items()}
 
 
-def wish_of(
+def request_of(
     photos: Iterable[str] = (),
     people: Iterable[str] = (),
     urls: Iterable[str] = (),
     files: Iterable[str] = (),
-) -> Wish:
-    """A wish from what the command line names; `files` are photos that somebody sent. Raises ConfigError."""
-    wish = Wish()
+) -> ForgetRequest:
+    """A request from options of the command line; `files`: photos that somebody sent. Raises ConfigError."""
+    request = ForgetRequest()
     for kind, values in (("photo", photos), ("person", people), ("url", urls), ("hash", files)):
         for value in values:
-            wish |= _one(kind, value, f"--{kind} {value[:80]!r}", Path())
-    return wish
+            request |= _one(kind, value, f"--{kind} {value[:80]!r}", Path())
+    return request
 
 
-def read_wishes(path: str) -> Wish:
+def read_requests(path: str) -> ForgetRequest:
     """A list: lines `photo:ID`, `person:ID`, `url:URL`, `hash:FILE` (of a photo, seen from the list),
     `sha256:HEX`, `phash:HEX`; `#` at the start of a line, or after a blank, begins a comment.
 
@@ -78,13 +78,13 @@ def read_wishes(path: str) -> Wish:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--from {path}: {one_line(error)}") from None
-    wish = Wish()
+    request = ForgetRequest()
     for number, line in enumerate(lines, 1):
-        said = line if not line.lstrip().startswith("#") else ""
-        kind, colon, value = without_comment(said).partition(":")
+        text = line if not line.lstrip().startswith("#") else ""
+        kind, colon, value = without_comment(text).partition(":")
         if kind or colon:
-            wish |= _one(kind.strip().lower(), value.strip(), f"--from {path}:{number}", Path(path).parent)
-    return wish
+            request |= _one(kind.strip().lower(), value.strip(), f"--from {path}:{number}", Path(path).parent)
+    return request
 
 
 def picture_hash(data: bytes) -> int | None:
@@ -95,16 +95,16 @@ def picture_hash(data: bytes) -> int | None:
         return None
 
 
-def _one(kind: str, value: str, where: str, beside: Path) -> Wish:
+def _one(kind: str, value: str, where: str, beside: Path) -> ForgetRequest:
     if kind in ("photo", "sha256") and _is_hex(value.lower(), _PHOTO_DIGITS):
         ids = frozenset([value.lower()])
-        return Wish(photos=ids) if kind == "photo" else Wish(sent=ids)
+        return ForgetRequest(photos=ids) if kind == "photo" else ForgetRequest(sent=ids)
     if kind == "phash" and _is_hex(value.lower(), 16):
-        return Wish(pictures=frozenset([int(value, 16)]))
+        return ForgetRequest(pictures=frozenset([int(value, 16)]))
     if kind == "person" and (_is_hex(value, 16) or _is_person_id(value)):
-        return Wish(people=frozenset([value]))
+        return ForgetRequest(people=frozenset([value]))
     if kind == "url" and is_web(value):
-        return Wish(urls=frozenset([value]))
+        return ForgetRequest(urls=frozenset([value]))
     if kind == "hash" and value:
         return _of_file(beside / value, where)
     wanted = {
@@ -112,11 +112,11 @@ def _one(kind: str, value: str, where: str, beside: Path) -> Wish:
         "person": "an identity has 16 hex digits, a person_id is photo_id-N",
         "url": "an address begins with http:// or https://",
     }
-    said = wanted.get(kind, "is none of photo:, person:, url:, hash:, sha256:, phash:")
-    raise ConfigError(f"{where}: {said}")
+    expected = wanted.get(kind, "is none of photo:, person:, url:, hash:, sha256:, phash:")
+    raise ConfigError(f"{where}: {expected}")
 
 
-def _of_file(path: Path, where: str) -> Wish:
+def _of_file(path: Path, where: str) -> ForgetRequest:
     """The bytes and the picture of a photo in a file; of one that cannot be decoded, its bytes alone."""
     try:
         data = path.read_bytes()
@@ -124,7 +124,7 @@ def _of_file(path: Path, where: str) -> Wish:
         raise ConfigError(f"{where}: {error.strerror or error}") from None
     phash = picture_hash(data)
     pictures = frozenset[int]() if phash is None else frozenset([phash])
-    return Wish(sent=frozenset([hashlib.sha256(data).hexdigest()]), pictures=pictures)
+    return ForgetRequest(sent=frozenset([hashlib.sha256(data).hexdigest()]), pictures=pictures)
 
 
 def _is_person_id(text: str) -> bool:

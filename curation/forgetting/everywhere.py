@@ -1,4 +1,4 @@
-"""Forgets photos and people everywhere at once, so that a kill at any moment loses no wish.
+"""Forgets photos and people everywhere at once, so that a kill at any moment loses no request.
 
     1. tombstones         from here on nothing of it can come back
     2. pending.json       what goes, in which places: the only file that names it, as long as the work lasts
@@ -6,7 +6,7 @@
     4. the search         for ids and addresses in all that was touched
     5. record.jsonl       what was done, signed; then pending.json is removed
 
-A call that finds pending.json completes that wish first; no run starts while it is there.
+A call that finds pending.json completes that request first; no run starts while it is there.
 """
 
 import json
@@ -17,16 +17,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from curation.errors import ConfigError, PersonaError
-from curation.excluded.tombstones import TombstoneStore
+from curation.excluded.tombstone_store import TombstoneStore, stores_of
 from curation.forgetting.labels import forget_in_labels
 from curation.forgetting.places import Place
 from curation.forgetting.record import add_entry
-from curation.forgetting.resolve import Meant, resolve
+from curation.forgetting.request import ForgetRequest
+from curation.forgetting.resolve import ResolvedRequest, resolve, unknown
 from curation.forgetting.run_files import Changed, forget_in_dataset, forget_in_run, require_still
 from curation.forgetting.search import Searched, search
-from curation.forgetting.unknown import unknown
-from curation.forgetting.wish import Wish
 from curation.run_folder import Run
+from curation.settings import PipelineSettings
 from curation.storage import exists, join, read_bytes, remove, write_bytes
 
 PENDING = "pending.json"
@@ -35,8 +35,8 @@ _MIN_PHOTOS = 2  # of a group of a dataset that no run is known of
 
 
 @dataclass(frozen=True)
-class Signed:
-    """Who forgets, why (free words; name nobody in them), and when (UTC)."""
+class SignedBy:
+    """Who made a request, why (free words; name nobody in them), and when (UTC)."""
 
     by: str
     why: str = ""
@@ -44,8 +44,8 @@ class Signed:
 
 
 @dataclass(frozen=True)
-class Forgotten:
-    """What was done. `record`: the signed entry; `left`: files in which the search still found something."""
+class ForgetOutcome:
+    """The outcome of a request. `record`: the signed entry; `left`: files that still hold something of it."""
 
     record: dict[str, Any]
     left: list[str]
@@ -53,16 +53,16 @@ class Forgotten:
 
 def forget(
     store: TombstoneStore,
-    wish: Wish,
+    request: ForgetRequest,
     places: list[Place],
-    signed: Signed,
+    signed: SignedBy,
     *,
     obeyed: Sequence[TombstoneStore] = (),
     missing_ok: bool = False,
     break_lock: bool = False,
     say: Callable[[str], None] = lambda line: None,
-) -> Forgotten | None:
-    """Completes what is pending, then does what is wished. None where nothing was pending or wished.
+) -> ForgetOutcome | None:
+    """Completes what is pending, then the request. None where nothing was pending or named.
 
     obeyed      further stores whose tombstones runs here obey: they get the same ones
     missing_ok  ids and addresses that no place knows are no error; they are kept out from now on
@@ -72,28 +72,28 @@ def forget(
     run is working.
     """
     done = complete(store, say, break_lock=break_lock)
-    if not wish:
+    if not request:
         return done
     for place in places:
         if place.kind == "run":
             require_still(place.path)
-    meant = resolve(wish, places)
+    resolved = resolve(request, places)
     if not missing_ok:
-        require_known(wish, meant, places, store)
-    named = () if wish.with_query else wish.urls
-    new = store.add(meant.photos, meant.pictures, meant.urls, named)
+        require_known(request, resolved, places, store)
+    named = () if request.with_query else request.urls
+    new = store.add(resolved.photos, resolved.pictures, resolved.urls, named)
     for other in obeyed:
         if other.folder != store.folder:
-            other.add(meant.photos, meant.pictures, meant.urls, named)
+            other.add(resolved.photos, resolved.pictures, resolved.urls, named)
     pending = {
         "id": secrets.token_hex(8),
         "at": signed.at.isoformat(timespec="seconds"),
         "by": signed.by,
         "why": signed.why,
-        "asked": wish.counts(),
+        "asked": request.counts(),
         "tombstones": new,
         "places": [[place.path, place.kind] for place in places],
-        "meant": meant.to_json(),
+        "meant": resolved.to_json(),
     }
     write_bytes(join(store.folder, PENDING), json.dumps(pending).encode())
     return complete(store, say, break_lock=break_lock)
@@ -101,20 +101,22 @@ def forget(
 
 def complete(
     store: TombstoneStore, say: Callable[[str], None] = lambda line: None, *, break_lock: bool = False
-) -> Forgotten | None:
-    """Does what pending.json says, from wherever it stands. None where there is none."""
+) -> ForgetOutcome | None:
+    """Does the steps of pending.json, from the first on. None where there is none."""
     path = join(store.folder, PENDING)
     if not exists(path):
         return None
     pending = json.loads(read_bytes(path))
-    meant = Meant.from_json(pending["meant"])
+    resolved = ResolvedRequest.from_json(pending["meant"])
     places = [Place(where, kind) for where, kind in pending["places"]]
     touched = []
     for place in places:
         if exists(place.path):
             say(f"{place.kind} {place.path}")
-            touched.append({"place": place.path, "kind": place.kind, **_forget_in(place, meant, break_lock)})
-    looked = search([p.path for p in places if exists(p.path)], meant.photos, meant.urls)
+            touched.append(
+                {"place": place.path, "kind": place.kind, **_forget_in(place, resolved, break_lock)}
+            )
+    looked = search([p.path for p in places if exists(p.path)], resolved.photos, resolved.urls)
     looked.left += sorted(set(_stale_side_files(touched)) - set(looked.left))
     key = store.key()
     record = add_entry(
@@ -122,20 +124,22 @@ def complete(
         key,
         {
             **{name: pending[name] for name in ("id", "at", "by", "why", "asked")},
-            "photos": len(meant.photos),
+            "photos": len(resolved.photos),
             "tombstones_added": pending["tombstones"],
             "tombstones": store.read().digest(),
             "places": touched,
-            "searched": _said(looked),
+            "searched": _counts_of(looked),
         },
     )
     remove(path)
-    return Forgotten(record, looked.left)
+    return ForgetOutcome(record, looked.left)
 
 
-def require_known(wish: Wish, meant: Meant, places: list[Place], store: TombstoneStore) -> None:
-    """Raises PersonaError that names what of a wish is nowhere in these places."""
-    lines = unknown(wish, meant, places, store.read())
+def require_known(
+    request: ForgetRequest, resolved: ResolvedRequest, places: list[Place], store: TombstoneStore
+) -> None:
+    """Raises PersonaError that names what of a request is nowhere in these places."""
+    lines = unknown(request, resolved, places, store.read())
     if lines:
         more = [f"… and {len(lines) - _NAMED} more"] if len(lines) > _NAMED else []
         raise PersonaError(
@@ -151,31 +155,35 @@ def require_known(wish: Wish, meant: Meant, places: list[Place], store: Tombston
 
 
 def require_nothing_pending(store: TombstoneStore) -> None:
-    """Raises ConfigError where a wish was not completed."""
+    """Raises ConfigError where a request was not completed."""
     if exists(join(store.folder, PENDING)):
         raise ConfigError(
-            f"{store.folder}: somebody's wish to be forgotten is not completed: "
+            f"{store.folder}: somebody's request to be forgotten is not completed: "
             f"persona forget --store {store.folder} --go-on"
         )
 
 
-def _forget_in(place: Place, meant: Meant, break_lock: bool) -> dict[str, Any]:
+def _forget_in(place: Place, resolved: ResolvedRequest, break_lock: bool) -> dict[str, Any]:
     if place.kind == "run":
-        keys = meant.keys.get(place.path, [])
-        done: Changed = forget_in_run(place.path, meant.photos, keys, break_lock=break_lock)
-        said: dict[str, Any] = {"rows": done.rows, "rewritten": done.rewritten, "removed": done.removed}
-        return {**said, "dataset": done.dataset} if done.dataset else said
+        keys = resolved.keys.get(place.path, [])
+        changed: Changed = forget_in_run(place.path, resolved.photos, keys, break_lock=break_lock)
+        counts: dict[str, Any] = {
+            "rows": changed.rows,
+            "rewritten": changed.rewritten,
+            "removed": changed.removed,
+        }
+        return {**counts, "dataset": changed.dataset} if changed.dataset else counts
     if place.kind == "dataset":
         dataset = forget_in_dataset(
-            place.path, meant.photos, _MIN_PHOTOS, break_lock=break_lock, only_what_is_there=True
+            place.path, resolved.photos, _MIN_PHOTOS, break_lock=break_lock, only_what_is_there=True
         )
         return {"dataset": dataset}
     if place.kind == "index":
         from curation.identities.forget import forget as forget_in_index
 
-        gone = forget_in_index(place.path, photo_ids=meant.photos)
+        gone = forget_in_index(place.path, photo_ids=resolved.photos)
         return {"faces": gone.faces, "identities": len(gone.identities), "rewritten": gone.files}
-    return {"pairs": forget_in_labels(place.path, meant.photos)}
+    return {"pairs": forget_in_labels(place.path, resolved.photos)}
 
 
 def _stale_side_files(touched: list[dict[str, Any]]) -> Iterator[str]:
@@ -186,5 +194,19 @@ def _stale_side_files(touched: list[dict[str, Any]]) -> Iterator[str]:
             yield join(folder, name)
 
 
-def _said(looked: Searched) -> dict[str, Any]:
+def _counts_of(looked: Searched) -> dict[str, Any]:
     return {"files": looked.files, "bytes": looked.bytes, "left": len(looked.left)}
+
+
+def check_before_run(run: str, pipeline: PipelineSettings) -> None:
+    """Raises ConfigError where the run must not start."""
+    for store in stores_of(run, pipeline.photos.screen.forgotten):
+        require_nothing_pending(store)
+        store.read()
+    revision = (Run(run).dataset or {}).get("revision", 0)
+    if revision:
+        raise ConfigError(
+            f"{Run(run).shards}: is revision {revision} of a dataset that people were taken out of; "
+            "packing it anew would lose the positions of trainings that read it: move it away, then the same "
+            "command packs another"
+        )
