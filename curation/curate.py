@@ -124,7 +124,7 @@ def _commonest_detail(run: str, stage: str, reason: str) -> str:
     for table in Run(run).photos.tables(["decisions"]):
         rows = table["decisions"].to_pylist()
         ruled = (decision for decisions in rows for decision in decisions)
-        said = Counter(d["detail"] for d in ruled if (d["stage"], d["reason"]) == (stage, reason))
-        if said:
-            return str(said.most_common(1)[0][0])
+        details = Counter(d["detail"] for d in ruled if (d["stage"], d["reason"]) == (stage, reason))
+        if details:
+            return str(details.most_common(1)[0][0])
     return ""

@@ -70,9 +70,9 @@ def why_lines(found: dict[str, Any]) -> list[str]:
         lines.append(f"photo {photo['photo_id'] or '(no bytes)'}  {photo['source_key']}{size}")
         lines += [f"  {_line(decision)}" for decision in photo["decisions"]]
         for person in photo["original"]["people"] if photo["original"] else []:
-            told = f"identity {person['identity'] or 'none'}"
-            told += f"  group {person['group']}" if person["group"] else ""
-            lines.append(f"  its original shows person {person['person_id'][-12:]}  {told}")
+            place = f"identity {person['identity'] or 'none'}"
+            place += f"  group {person['group']}" if person["group"] else ""
+            lines.append(f"  its original shows person {person['person_id'][-12:]}  {place}")
         for person in photo["people"]:
             lines.append(f"  person {person['person_id'][-12:]}  box {person['box']}")
             if person["from_face"]:
@@ -118,19 +118,19 @@ def _failed(name: str, decision: dict[str, Any]) -> dict[str, Any]:
 
 def _line(decision: dict[str, Any]) -> str:
     checks = decision["checks"]
-    said = f"{decision['stage']:<11} {decision['verdict']:<8}"
+    line = f"{decision['stage']:<11} {decision['verdict']:<8}"
     if decision["reason"]:
-        said += f" {decision['reason']}"
+        line += f" {decision['reason']}"
     if decision["score"] is not None:
-        said += f" (measured {decision['score']:g}, threshold {decision['threshold']:g})"
+        line += f" (measured {decision['score']:g}, threshold {decision['threshold']:g})"
     elif len(checks) > 1:
         numbers = ", ".join(f"{c['name']} {c['score']:g}/{c['threshold']:g}" for c in checks)
-        said += f" ({numbers})"
+        line += f" ({numbers})"
     if decision["detail"]:
-        said += f" {decision['detail']}"
+        line += f" {decision['detail']}"
     if decision["model"]:
-        said += f"  [{decision['model']}]"
-    return said
+        line += f"  [{decision['model']}]"
+    return line
 
 
 def _photos_named(run: Run, wanted: str) -> list[dict[str, Any]]:

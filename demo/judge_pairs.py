@@ -15,8 +15,7 @@ import numpy as np
 
 from curation.evaluation.answers import read_answers
 from curation.evaluation.groups import same_outfit
-from curation.evaluation.measure import Measure, share
-from curation.evaluation.truth import Truth, read_truth
+from curation.evaluation.truth import Measure, Truth, read_truth, share
 from curation.outfits.gather import read_people
 from curation.outfits.judge import Answer, PairJudge
 

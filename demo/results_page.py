@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.evaluation.evaluate import reached, value_text
-from curation.evaluation.measure import Measure
+from curation.evaluation.truth import Measure
 from demo.gallery import Shown
 from demo.training.short_run import ShortRun
 from demo.training_section import training_section

@@ -13,7 +13,7 @@ from curation.backends import build_backend
 from curation.engine import Endpoint, Job
 from curation.errors import PersonaError
 from curation.evaluation.evaluate import evaluate
-from curation.evaluation.measure import Measure
+from curation.evaluation.truth import Measure
 from curation.meters import CallCounter
 from curation.models import find_models
 from curation.pipeline_file import load_pipeline

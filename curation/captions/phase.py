@@ -122,9 +122,9 @@ def open_captions(job: Job) -> Work:
         outfits = read_table(task.source, ["identity", "verdict", "person_ids", "outfits", "person_verdicts"])
         groups = group_of_person(outfits)
         people = run.gathered.read(task.detail["gathered"], task.index)
-        mine = [groups.get(person_id) for person_id in people["person_id"].to_pylist()]
-        people = people.append_column("group", pa.array(mine, pa.string()))
-        people = people.filter(pa.array([group is not None for group in mine], pa.bool_()))
+        group_of_row = [groups.get(person_id) for person_id in people["person_id"].to_pylist()]
+        people = people.append_column("group", pa.array(group_of_row, pa.string()))
+        people = people.filter(pa.array([group is not None for group in group_of_row], pa.bool_()))
         table = stage(select(people))
         table = table.select(["group", *_KEEP, "diversity", "photo_caption", "verdict", "decisions"])
         return table, counted(STAGES, {stage.unit: table["decisions"].to_pylist()})

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from curation.evaluation.answers import Identified, LookedAt, Photo
-from curation.evaluation.measure import Measure, share
-from curation.evaluation.truth import Truth
+from curation.evaluation.truth import Measure, Truth, share
 from curation.people.atr import REGIONS, decode_map
 from curation.people.boxes import whole_box
 

@@ -6,8 +6,7 @@ from curation.evaluation.answers import read_answers, whose_faces
 from curation.evaluation.detection import copies, detection, followed_copies, pixels
 from curation.evaluation.groups import captions, outfits
 from curation.evaluation.identities import faces, identities, identities_with_copies
-from curation.evaluation.measure import Measure
-from curation.evaluation.truth import read_truth
+from curation.evaluation.truth import Measure, read_truth
 
 
 def evaluate(run: str, truth_folder: str) -> list[Measure]:

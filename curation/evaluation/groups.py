@@ -8,8 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from curation.evaluation.answers import Answers, who_is_shown
-from curation.evaluation.measure import Measure, share
-from curation.evaluation.truth import FACT_NAMES, Facts, Truth
+from curation.evaluation.truth import FACT_NAMES, Facts, Measure, Truth, share
 
 Person = dict[str, Any]
 
@@ -34,10 +33,10 @@ def _judge(answers: Answers, true: dict[str, Person | None]) -> list[Measure]:
     """
     right: Counter[bool] = Counter()
     asked: Counter[bool] = Counter()
-    for a, b, said in answers.pairs:
+    for a, b, given in answers.pairs:
         is_same = same_outfit(true.get(a), true.get(b))
         asked[is_same] += 1
-        right[is_same] += said is is_same
+        right[is_same] += given is is_same
     balanced = None
     if asked[True] and asked[False]:
         balanced = round((right[True] / asked[True] + right[False] / asked[False]) / 2, 5)
@@ -176,7 +175,7 @@ class _Counts:
     forbidden: int = 0
 
 
-def captions(said: dict[str, str], true: dict[str, dict[str, Any] | None], facts: Facts) -> list[Measure]:
+def captions(given: dict[str, str], true: dict[str, dict[str, Any] | None], facts: Facts) -> list[Measure]:
     """caption_facts, caption_coverage, caption_forbidden and caption_FACT of each fact.
 
     said {person_id: caption}; true {person_id: row of people.parquet, or None}: a caption of nobody states
@@ -184,7 +183,7 @@ def captions(said: dict[str, str], true: dict[str, dict[str, Any] | None], facts
     """
     reader = FactReader(facts)
     counts = _Counts()
-    for person_id, caption in said.items():
+    for person_id, caption in given.items():
         person = true.get(person_id) or {}
         stated = reader.read(caption)
         for fact, value in stated:
@@ -195,9 +194,9 @@ def captions(said: dict[str, str], true: dict[str, dict[str, Any] | None], facts
     right, stated_all = (sum(found[fact] for fact in STATED) for found in (counts.right, counts.stated))
     return [
         share("caption_facts", f"stated facts that are right ({', '.join(STATED)})", right, stated_all),
-        share("caption_coverage", f"captions that state {' and '.join(NEEDED)}", counts.covered, len(said)),
+        share("caption_coverage", f"captions that state {' and '.join(NEEDED)}", counts.covered, len(given)),
         Measure(
-            "caption_forbidden", "captions with words about clothes or identity", counts.forbidden, len(said)
+            "caption_forbidden", "captions with words about clothes or identity", counts.forbidden, len(given)
         ),
         *(
             share(f"caption_{fact}", f"stated {fact} that is right", counts.right[fact], counts.stated[fact])

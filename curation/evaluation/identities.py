@@ -13,8 +13,7 @@ from itertools import combinations
 import numpy as np
 
 from curation.evaluation.answers import Identified, LookedAt
-from curation.evaluation.measure import Measure, share
-from curation.evaluation.truth import Truth
+from curation.evaluation.truth import Measure, Truth, share
 
 PAIRS = 2000
 FOLDS = 10
@@ -64,8 +63,8 @@ def draw_pairs(
     photo = np.unique(np.array(photo_of, str), return_inverse=True)[1]
     same: list[tuple[int, int]] = []
     for number in range(len(names)):
-        mine = np.flatnonzero(identity == number).tolist()
-        same += [(i, j) for i, j in combinations(mine, 2) if photo[i] != photo[j]]
+        members = np.flatnonzero(identity == number).tolist()
+        same += [(i, j) for i, j in combinations(members, 2) if photo[i] != photo[j]]
     other: dict[tuple[int, int], None] = {}
     for _ in range(_ROUNDS if len(names) > 1 else 0):
         if len(other) >= count // 2:
@@ -92,9 +91,9 @@ def ten_fold_accuracy(score: np.ndarray, same: np.ndarray) -> float:
         fold[kind] = np.arange(int(kind.sum())) % FOLDS
     found = []
     for number in range(FOLDS):
-        mine = fold == number
-        cut = best_threshold(score[~mine], same[~mine])
-        found.append(float(((score[mine] >= cut) == same[mine]).mean()))
+        members = fold == number
+        cut = best_threshold(score[~members], same[~members])
+        found.append(float(((score[members] >= cut) == same[members]).mean()))
     return float(np.mean(found))
 
 

@@ -1,4 +1,4 @@
-"""The truth folder: what is really on the photos of a collection, as three Parquet files and facts.json.
+"""The truth folder: what is really on the photos of a collection; and a number that was measured against it.
 
 DIR/photos.parquet, people.parquet and outfits.parquet have the schemas below; DIR/facts.json is
 {fact: {value: [phrases that state it in a caption]}}. Whoever draws or labels a collection writes them
@@ -137,3 +137,24 @@ def _facts(folder: str) -> Facts:
     if not isinstance(facts, dict):
         raise ConfigError(f"{file}: must be an object of facts")
     return facts
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One line of the table.
+
+    key    its name in JSON
+    says   what it is, in words
+    value  the number; None where there was nothing to measure
+    count  how many things it was measured on; None where the value is itself a count
+    """
+
+    key: str
+    says: str
+    value: float | int | None
+    count: int | None
+
+
+def share(key: str, says: str, good: float, total: int) -> Measure:
+    """good / total, rounded to 5 digits; None of nothing."""
+    return Measure(key, says, round(good / total, 5) if total else None, total)

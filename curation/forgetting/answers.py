@@ -62,10 +62,10 @@ def _questions(run: Run, pipeline: PipelineSettings | None, role: str) -> list[Q
     settings: Any = pipeline.outfits.judge if role == "judge" else pipeline.captions.by
     if not isinstance(settings, VlmSettings):
         return []
-    said = run.model(settings.model)
-    if said is None:
+    known = run.model(settings.model)
+    if known is None:
         return []
-    model = Model(settings.model, said["path"], said["sha256"], "")
+    model = Model(settings.model, known["path"], known["sha256"], "")
     prompts = [settings.prompt]  # type: ignore[attr-defined]
     if role == "judge":
         prompts += [f"region-{region}" for region in REGIONS]

@@ -189,15 +189,15 @@ def _suspects(rows: FaceRows, grouping: Grouping, names: list[str]) -> pa.Table:
 
 
 def _said(grouping: Grouping) -> str:
-    said = grouping.report()
-    strangers = said["strangers"]
+    counts = grouping.report()
+    strangers = counts["strangers"]
     measured = "link_cosine" if strangers is None else f"{strangers['pairs']} pairs of strangers"
     if strangers is not None and strangers["doubled"]:
         measured += f", {strangers['doubled']} of one person twice on a photo left out"
     return (
-        f"identities: {said['faces']} faces, {said['clusters']} clusters ({said['alone']} of one face, the "
-        f"largest of {said['largest']}), linked from {said['link_cosine']:g} on ({measured}), "
-        f"{said['suspects']} suspected{_lost(grouping.cosines.recall)}"
+        f"identities: {counts['faces']} faces, {counts['clusters']} clusters ({counts['alone']} of one face, "
+        f"the largest of {counts['largest']}), linked from {counts['link_cosine']:g} on ({measured}), "
+        f"{counts['suspects']} suspected{_lost(grouping.cosines.recall)}"
     )
 
 

@@ -69,7 +69,7 @@ def _list(options: argparse.Namespace) -> int:
 
     index = IdentityIndex(options.index)
     sizes = index.sizes()
-    said: dict[str, Any] = {
+    about: dict[str, Any] = {
         "embedder": index.embedder_name,
         "additions": {name: index.day_of(name).isoformat() for name in index.additions()},
         "index_days": index.days,
@@ -91,16 +91,16 @@ def _list(options: argparse.Namespace) -> int:
         ],
     }
     if options.json:
-        print(json.dumps(said))
+        print(json.dumps(about))
         return 0
     print(
-        f"{said['faces']} faces of {said['identities']} identities ({said['of_one_face']} of one face), "
-        f"embedder {said['embedder']}"
+        f"{about['faces']} faces of {about['identities']} identities ({about['of_one_face']} of one face), "
+        f"embedder {about['embedder']}"
     )
-    for name, day in said["additions"].items():
-        old = name in said["expired"]
+    for name, day in about["additions"].items():
+        old = name in about["expired"]
         print(f"  {day}  {name}" + (f"  expired: older than {index.days} days" if old else ""))
-    for merge in said["merges"]:
+    for merge in about["merges"]:
         print(
             f"{merge['id']}  {merge['state']:<8}  {merge['other']} into {merge['into']}  "
             f"cosine {merge['cosine']:g}  by {merge['by']}"

@@ -44,8 +44,8 @@ class Merge:
 
     def put(self, state: State, by: str, note: str | None = None) -> "Merge":
         """The entry in another state."""
-        said = [datetime.now(UTC).isoformat(timespec="seconds"), state, *([] if note is None else [note])]
-        return replace(self, state=state, by=by, log=[*self.log, said])
+        entry = [datetime.now(UTC).isoformat(timespec="seconds"), state, *([] if note is None else [note])]
+        return replace(self, state=state, by=by, log=[*self.log, entry])
 
 
 class Unions:

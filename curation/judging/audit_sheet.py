@@ -114,9 +114,10 @@ def _section(pair: Pair, row: Row, people: _Pictures) -> str:
         for name in (pair["a"], pair["b"])
     )
     asked = [entry for entry in row["pairs"] if {entry["a"], entry["b"]} == {pair["a"], pair["b"]}]
-    said = "".join(f"<li>{_text(_said(entry, pair['a']))}</li>" for entry in asked)
+    entries = "".join(f"<li>{_text(_said(entry, pair['a']))}</li>" for entry in asked)
     return (
-        f'<section><h3>{_text(verdict)}</h3>\n<div class="photos">{figures}</div>\n<ul>{said}</ul></section>'
+        f'<section><h3>{_text(verdict)}</h3>\n<div class="photos">{figures}</div>\n'
+        f"<ul>{entries}</ul></section>"
     )
 
 
@@ -129,10 +130,10 @@ def _ruling(decisions: Sequence[Row] | None) -> str:
     if not decisions:
         return "no decision"
     last = decisions[-1]
-    held = "" if last["score"] is None else f"score {last['score']:g}"
-    if held and last["threshold"] is not None:
-        held += f" (threshold {last['threshold']:g})"
-    return "; ".join(part for part in (last["verdict"], last["reason"], held, last["detail"]) if part)
+    score = "" if last["score"] is None else f"score {last['score']:g}"
+    if score and last["threshold"] is not None:
+        score += f" (threshold {last['threshold']:g})"
+    return "; ".join(part for part in (last["verdict"], last["reason"], score, last["detail"]) if part)
 
 
 def _said(asked: Row, left: str) -> str:

@@ -167,11 +167,11 @@ def _fit(
             f"{source}: needs pairs of both kinds that the run's judge can answer "
             f"({len(good)} usable of {len(pairs)}, {int(same.sum())} of them same)"
         )
-    said = np.array([(log_odds_of(first[i]) + log_odds_of(second[i])) / 2 for i in good])
+    answered = np.array([(log_odds_of(first[i]) + log_odds_of(second[i])) / 2 for i in good])
     colours = np.array([alike[i] for i in good])
-    calibration = fit_calibration(said, colours, same, of)
-    fair = held_out(said, colours, same, [people[i] for i in good], of)
-    log_odds = decided(said, colours, calibration) if fair is None else fair
+    calibration = fit_calibration(answered, colours, same, of)
+    fair = held_out(answered, colours, same, [people[i] for i in good], of)
+    log_odds = decided(answered, colours, calibration) if fair is None else fair
     chance = 1 / (1 + np.exp(-np.clip(log_odds, -60, 60)))
     bins = reliability(chance, same)
     # As `logit` takes `accept`: within 1e-6 of 0 and 1; rounded down, so that no pair is just below its cut.
@@ -233,12 +233,12 @@ def _named(judge: dict[str, Any]) -> str:
     """A judge in words: its model, prompt and layout where it has them."""
     if judge["model"] is None:
         return str(judge["backend"])
-    said = f"{judge['model']} ({judge['backend']})"
+    text = f"{judge['model']} ({judge['backend']})"
     if judge["layout"] is not None:
         width, height = judge["layout"]["canvas_px"]
         layout = f"{width}x{height} px, background {judge['layout']['background']}"
-        said += f", prompt {judge['prompt']}, {layout}, margin {judge['layout']['margin']}"
-    return said
+        text += f", prompt {judge['prompt']}, {layout}, margin {judge['layout']['margin']}"
+    return text
 
 
 def _figures(result: dict[str, Any], of: str) -> str:

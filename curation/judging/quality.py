@@ -49,16 +49,16 @@ def outfit_quality(run: str, audit: int = 0, seed: int = 0) -> dict[str, Any]:
         for row in table.to_pylist():
             photos += len(row["person_ids"])
             merged += sum(row["merged"] or [])
-            said = _answers(row["pairs"] or [])
+            by_pair = _answers(row["pairs"] or [])
             calls += questions_asked(row["pairs"] or [], pipeline)
             outfit = dict(zip(row["person_ids"], row["outfits"], strict=True))
-            for pair, answers in said.items():
+            for pair, answers in by_pair.items():
                 if len(answers) > 1:
                     both += 1
                     flips += len(set(answers.values())) > 1
                 into = kept if _together(outfit, *pair) else refused
                 into.append({"identity": row["identity"], "a": pair[0], "b": pair[1]})
-            yes = {pair: all(answers.values()) for pair, answers in said.items()}
+            yes = {pair: all(answers.values()) for pair, answers in by_pair.items()}
             found = _triangles(yes)
             closed, violated = closed + found[0], violated + found[1]
             groups = Counter(letter for letter in row["outfits"] if letter is not None)
@@ -107,12 +107,12 @@ def quality_lines(found: dict[str, Any]) -> list[str]:
 
 def _answers(pairs: list[dict[str, Any]]) -> dict[tuple[str, str], dict[tuple[str, str], bool]]:
     """{pair, ids ascending: {pair as shown: whether the judge said the same}}; no answer does not count."""
-    said: dict[tuple[str, str], dict[tuple[str, str], bool]] = {}
+    by_pair: dict[tuple[str, str], dict[tuple[str, str], bool]] = {}
     for pair in pairs:
         if pair["same"] is not None and not pair["by_regions"]:
             a, b = pair["a"], pair["b"]
-            said.setdefault((min(a, b), max(a, b)), {})[a, b] = pair["same"]
-    return said
+            by_pair.setdefault((min(a, b), max(a, b)), {})[a, b] = pair["same"]
+    return by_pair
 
 
 def _triangles(yes: dict[tuple[str, str], bool]) -> tuple[int, int]:

@@ -114,7 +114,7 @@ class Weights:
     def __init__(self, calibration: CalibrationSettings | None) -> None:
         self._calibration = calibration
 
-    def of_pair(self, said: float, alike: float) -> float:
+    def of_pair(self, log_odds: float, alike: float) -> float:
         """Log-odds from the mean of the judge's own and the similarity of stored colours.
 
         alike  0 to 1; NaN where the photos share no region: unknown, so never the same
@@ -122,10 +122,10 @@ class Weights:
         Colours alone never accept: where the judge does not lean to yes, the result does not either.
         """
         if self._calibration is None:
-            return said
+            return log_odds
         calibration = self._calibration
-        weighed = calibration.slope * said + calibration.likeness * closeness(alike) + calibration.offset
-        return weighed if said > 0 else min(weighed, 0.0)
+        weighed = calibration.slope * log_odds + calibration.likeness * closeness(alike) + calibration.offset
+        return weighed if log_odds > 0 else min(weighed, 0.0)
 
     def at_most(self, alike: float) -> float:
         """Log-odds if the judge were as sure as it can be."""

@@ -53,9 +53,9 @@ def check_calibration(pipeline: PipelineSettings, models: Models) -> None:
     strategy = pipeline.outfits.strategy
     if not isinstance(strategy, ClustersStrategy) or strategy.calibration is None:
         return
-    mine = judge_identity(pipeline, models)
-    if strategy.calibration.of != mine:
+    own = judge_identity(pipeline, models)
+    if strategy.calibration.of != own:
         raise ConfigError(
             f"outfits.strategy.calibration.of: {strategy.calibration.of} is of another judge: model, prompt "
-            f"and layout of this pipeline are {mine}; fit it anew with `persona judge calibrate`"
+            f"and layout of this pipeline are {own}; fit it anew with `persona judge calibrate`"
         )

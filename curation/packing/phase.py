@@ -5,13 +5,11 @@ dataset, and nothing else; packing/fragment-* (the index of each shard, committe
 packing/groups.parquet (what became of every group).
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -22,15 +20,12 @@ from curation.fingerprint import fingerprint
 from curation.fragments import Fragment, digest
 from curation.ledger import DECISIONS, Counts, Stamp, failed, kept
 from curation.meters import CallCounter
+from curation.packing.group import build_group
 from curation.packing.plan import Pack, PlannedGroup, groups_of, people_of_groups, plan_shards
 from curation.packing.provenance import PlaceOf, funnel, telling_settings
-from curation.packing.smaller import smaller
-from curation.people.atr import decode_map
-from curation.people.boxes import whole_box
 from curation.run_folder import Run
 from curation.run_tables import PhaseTable
 from curation.settings import PipelineSettings
-from curation.settings.groups import ShardsSettings
 from curation.sources.photo_bytes import PhotoBytes
 from curation.step import Context, run_step, work_of
 from curation.storage import join, list_names, read_table, remove, write_bytes
@@ -40,8 +35,7 @@ from shards.format.contents import Census
 from shards.format.dataset import dataset_bytes, shard_name
 from shards.format.dataset_writer import IndexedShard
 from shards.format.index import INDEX_SCHEMA, IndexWriter
-from shards.format.orientation import with_orientation
-from shards.format.sample import Group, PhotoMember, members_of
+from shards.format.sample import members_of
 
 VERSION = 4
 # The rows of the index that a shard adds, after them the groups that could not be packed: key and error.
@@ -131,8 +125,8 @@ def _forget_parts_without_tar(context: Context, sources: list[tuple[str, Fragmen
 
 def _opt_out(context: Context) -> dict[str, Any] | None:
     """Hash and number of lines of the opt-out list, and how many matched; None where there is no list."""
-    said = context.run.opt_out
-    return None if said is None else {name: said[name] for name in ("sha256", "lines", "matched")}
+    about = context.run.opt_out
+    return None if about is None else {name: about[name] for name in ("sha256", "lines", "matched")}
 
 
 def _count_rejected(context: Context, planned: list[PlannedGroup]) -> None:
@@ -157,9 +151,9 @@ class _Totals:
         """Rows of the index, shard by shard."""
         for part in parts:
             table = read_table(packing.path(part))
-            said = json.loads(table.schema.metadata[_ENTRY])
-            self.shards.append(said["entry"])
-            self.census.licences.update(said["licences"])
+            about = json.loads(table.schema.metadata[_ENTRY])
+            self.shards.append(about["entry"])
+            self.census.licences.update(about["licences"])
             broken = table.filter(pc.is_valid(table["error"]))
             self.errors |= dict(zip(broken["key"].to_pylist(), broken["error"].to_pylist(), strict=True))
             packed = table.filter(pc.is_null(table["error"])).select(INDEX_SCHEMA.names)
@@ -265,9 +259,9 @@ def open_packing(job: Job) -> Work:
         counts = Counts()
         counts.count(Pack.unit, decisions)
         rows = [*written.rows.to_pylist(), *broken]
-        said = json.dumps({"entry": written.entry, "licences": dict(census.licences)}, sort_keys=True)
+        about = json.dumps({"entry": written.entry, "licences": dict(census.licences)}, sort_keys=True)
         part = pa.Table.from_pylist(rows, schema=_PART_SCHEMA)
-        return part.replace_schema_metadata({_ENTRY: said}), counts
+        return part.replace_schema_metadata({_ENTRY: about}), counts
 
     return work_of(transform, CallCounter(job.calls))
 
@@ -282,60 +276,3 @@ def _planned_people(run: Run, task: Task) -> Iterator[tuple[str, list[dict[str, 
         for key in keys:
             rows = people.take([place[person_id] for person_id in captions[key]]).to_pylist()
             yield key, [{**row, **captions[key][row["person_id"]]} for row in rows]
-
-
-def build_group(
-    key: str, people: list[dict[str, Any]], photos: PhotoBytes, settings: ShardsSettings
-) -> Group:
-    """A sample of a group's people. Raises ValueError where a photo is no longer the one judged."""
-    members = []
-    for person in people:
-        data = photos.read(person)
-        if hashlib.sha256(data).hexdigest() != person["photo_id"]:
-            raise ValueError(f"{person['source_key']} has changed since it was read")
-        labels = np.zeros((person["height"], person["width"]), np.uint8)
-        x0, y0, x1, y1 = whole_box(np.array(person["box"]), person["width"], person["height"])
-        labels[y0:y1, x0:x1] = decode_map(person["labels"])
-        data = with_orientation(data, person["orientation"])
-        photo = PhotoMember(data, person["format"], photo_record(person), labels)
-        if settings.max_side_px is not None:
-            photo = smaller(photo, settings.max_side_px, settings.jpeg_quality)
-        members.append(photo)
-    identity, _, outfit = key.rpartition("-")
-    apart = [person["diversity"] for person in people if person["diversity"] is not None]
-    record = {
-        "group": key,
-        "identity": identity,
-        "outfit": outfit,
-        "diversity": round(sum(apart) / len(apart), 4) if apart else None,
-    }
-    return Group(key, record, members)
-
-
-def photo_record(person: dict[str, Any]) -> dict[str, Any]:
-    """What a shard says of a photo: no embedding, and no place of this machine."""
-    face = person["face"]
-    carried = ["source_url", "page_url", "author", "licence", "consent", "collection", "subject_hint"]
-    return {
-        "photo_id": person["photo_id"],
-        "person_id": person["person_id"],
-        "file_name": person["file_name"],
-        "width": person["width"],
-        "height": person["height"],
-        "orientation": person["orientation"],
-        "box": _rounded(person["box"]),
-        "box_score": round(person["box_score"], 4),
-        "keypoints": _rounded(person["keypoints"]),
-        "face_box": _rounded(face["box"]),
-        "face_points": _rounded(face["points"]),
-        "face_score": round(face["score"], 4),
-        "regions": person["regions"],
-        "caption": person["photo_caption"],
-        "source_caption": person["caption"],
-        "diversity": person["diversity"],
-        **{name: person[name] for name in carried},
-    }
-
-
-def _rounded(values: list[float] | None) -> list[float] | None:
-    return None if values is None else [round(value, 2) for value in values]

@@ -70,10 +70,10 @@ def _report(options: argparse.Namespace) -> int:
         return 0
     for swept in found.sweeps:
         print("\n".join([*sweep_lines(swept), ""]))
-    said = f"{found.photos} photos, {found.thumbnails} thumbnails, {found.bytes / 2**20:.1f} MiB"
+    text = f"{found.photos} photos, {found.thumbnails} thumbnails, {found.bytes / 2**20:.1f} MiB"
     if found.excluded:
-        said += f", {found.excluded} photos left out (opted out or forgotten)"
-    print(f"{said}, {time.monotonic() - began:.1f} s", file=sys.stderr)
+        text += f", {found.excluded} photos left out (opted out or forgotten)"
+    print(f"{text}, {time.monotonic() - began:.1f} s", file=sys.stderr)
     print(found.page)
     return 0
 

@@ -98,8 +98,8 @@ def diff_lines(found: dict[str, Any]) -> list[str]:
     if found["stages"]:
         lines += ["", "stage: kept of in"]
     for stage, values in found["stages"].items():
-        said = ["–" if value is None else f"{value['kept']} of {value['in']}" for value in values]
-        lines.append(f"  {stage:<12} {said[0]} → {said[1]}")
+        shares = ["–" if value is None else f"{value['kept']} of {value['in']}" for value in values]
+        lines.append(f"  {stage:<12} {shares[0]} → {shares[1]}")
     lines += ["", f"{found['same']} people and photos ended the same"]
     for move in found["moved"]:
         lines.append(f"  {move['count']:>7}  {move['from']} → {move['to']}   such as {move['examples'][0]}")

@@ -58,10 +58,10 @@ def _ruled_out(table: pa.Table) -> Iterator[str]:
 
 
 def _forgotten(run: str) -> DatasetTombstones:
-    said = (Run(run).dataset or {}).get("tombstones")
-    if not isinstance(said, dict):
+    tombstones = (Run(run).dataset or {}).get("tombstones")
+    if not isinstance(tombstones, dict):
         return DatasetTombstones()
-    lines = read_bytes(join(Run(run).shards, str(said["name"]))).decode().splitlines()
+    lines = read_bytes(join(Run(run).shards, str(tombstones["name"]))).decode().splitlines()
     return DatasetTombstones(line for line in lines if line and not line.startswith("#"))
 
 

@@ -26,12 +26,12 @@ def rate_entries(run: str, pipeline: PipelineSettings) -> list[dict[str, Any]]:
     for phase, folders in PHASES.items():
         wanted = getattr(pipeline, phase).resources.workers
         for folder in folders:
-            said = Run(run).table(folder).about()
-            if not said:
+            footers = Run(run).table(folder).about()
+            if not footers:
                 continue
-            rows = sum(entry["rows"] for entry in said)
-            worker_s = sum(entry["seconds"] for entry in said)
-            cpu_s = sum(entry["cpu_seconds"] for entry in said)
+            rows = sum(entry["rows"] for entry in footers)
+            worker_s = sum(entry["seconds"] for entry in footers)
+            cpu_s = sum(entry["cpu_seconds"] for entry in footers)
             last = rates.get(folder, {})
             workers = last.get("workers") or wanted  # a machine may have room for fewer
             whole = last.get("rows_this_time") == rows and last.get("seconds", 0) > 0
@@ -41,23 +41,23 @@ def rate_entries(run: str, pipeline: PipelineSettings) -> list[dict[str, Any]]:
                     "phase": phase,
                     "folder": folder,
                     "rows": rows,
-                    "fragments": len(said),
+                    "fragments": len(footers),
                     "workers": workers,
                     "worker_s": round(worker_s, 3),
                     "cpu_s": round(cpu_s, 3),
                     "rows_per_worker_s": round(rows / worker_s, 2) if worker_s else None,
                     "cpu_share": round(cpu_s / worker_s, 3) if worker_s else None,
                     "wall_s": wall_s,
-                    "stages": _stages(said),
+                    "stages": _stages(footers),
                     "busy": round(min(worker_s / (wall_s * workers), 1.0), 3) if whole and wall_s else None,
                 }
             )
     return entries
 
 
-def _stages(said: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _stages(footers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    for entry in said:
+    for entry in footers:
         for stage, times in entry.get("stages", {}).items():
             whole = found.setdefault(stage, {"stage": stage, "rows": 0, "seconds": 0.0})
             whole["rows"] += times["rows"]

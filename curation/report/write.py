@@ -12,8 +12,15 @@ from curation.report.data_files import DataFiles, Pages, SearchKeys, is_ours
 from curation.report.decisions import Words
 from curation.report.exclusions import excluded_photos
 from curation.report.figures import KeptPeople, distribution_entries, rate_entries
-from curation.report.galleries import Endings, pairs_by_doubt, write_groups, write_pairs
-from curation.report.merges import doubts_of_phase, merge_entries, suspected_merges
+from curation.report.galleries import (
+    Endings,
+    doubts_of_phase,
+    merge_entries,
+    pairs_by_doubt,
+    suspected_merges,
+    write_groups,
+    write_pairs,
+)
 from curation.report.scores import ScoreBook, Subject, score_entries
 from curation.report.subjects import Group, LaterPhases, PhotoRow, read_later, read_rows
 from curation.report.sweep import Sweep, check_sweep, sweep
@@ -189,12 +196,12 @@ def _overview(
     }
 
 
-def _opt_out(said: dict[str, Any] | None) -> dict[str, Any] | None:
+def _opt_out(opt_out: dict[str, Any] | None) -> dict[str, Any] | None:
     """Of the list no more than numbers of lines: a report is handed on, and a list is about people."""
-    if said is None:
+    if opt_out is None:
         return None
-    missed = [entry["line"] for entry in said["missed"][:_MISSED_LINES]]
-    return {"lines": said["lines"], "matched": said["matched"], "missed": missed}
+    missed = [entry["line"] for entry in opt_out["missed"][:_MISSED_LINES]]
+    return {"lines": opt_out["lines"], "matched": opt_out["matched"], "missed": missed}
 
 
 def _measures(run: str, truth: str | None) -> list[list[Any]]:

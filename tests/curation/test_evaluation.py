@@ -26,8 +26,7 @@ from curation.evaluation.identities import (
     pair_counts,
     ten_fold_accuracy,
 )
-from curation.evaluation.measure import Measure
-from curation.evaluation.truth import Truth, read_truth
+from curation.evaluation.truth import Measure, Truth, read_truth
 from curation.people.atr import decode_map, encode_map
 from curation.why import explain, why_lines
 from tests.drawn_people import Drawn, collection, jpeg_of, write_folder

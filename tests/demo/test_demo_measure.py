@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from curation.evaluation.measure import Measure
-from curation.evaluation.truth import Truth
+from curation.evaluation.truth import Measure, Truth
 from curation.outfits.judge import Answer
 from curation.vlm.server import ServerSpec, ServerStartError, VllmServer, VllmUnavailableError
 from demo.gallery import Picture, Shown

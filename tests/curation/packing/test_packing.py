@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from curation.ledger import kept
+from curation.packing.group import smaller
 from curation.packing.plan import PlannedGroup, plan_shards
-from curation.packing.smaller import smaller
 from curation.settings.groups import ShardsSettings
 from shards.format.sample import PhotoMember
 

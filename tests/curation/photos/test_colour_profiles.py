@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from curation.packing.smaller import smaller
+from curation.packing.group import smaller
 from curation.photos.decode import decode_rgb
 from shards.format.sample import PhotoMember
 from shards.reading.decode import decode_photo

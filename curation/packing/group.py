@@ -1,0 +1,110 @@
+"""A group as a sample of the dataset: photos with records and label maps, smaller where settings say so."""
+
+import hashlib
+import io
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from curation.people.atr import decode_map
+from curation.people.boxes import whole_box
+from curation.photos.decode import decode_rgb
+from curation.settings.groups import ShardsSettings
+from curation.sources.photo_bytes import PhotoBytes
+from shards.format.orientation import with_orientation
+from shards.format.sample import Group, PhotoMember
+
+_COORDINATES = {"box": 2, "face_box": 2, "face_points": 2, "keypoints": 3}  # numbers a point
+
+
+def build_group(
+    key: str, people: list[dict[str, Any]], photos: PhotoBytes, settings: ShardsSettings
+) -> Group:
+    """A sample of a group's people. Raises ValueError where a photo is no longer the one judged."""
+    members = []
+    for person in people:
+        data = photos.read(person)
+        if hashlib.sha256(data).hexdigest() != person["photo_id"]:
+            raise ValueError(f"{person['source_key']} has changed since it was read")
+        labels = np.zeros((person["height"], person["width"]), np.uint8)
+        x0, y0, x1, y1 = whole_box(np.array(person["box"]), person["width"], person["height"])
+        labels[y0:y1, x0:x1] = decode_map(person["labels"])
+        data = with_orientation(data, person["orientation"])
+        photo = PhotoMember(data, person["format"], photo_record(person), labels)
+        if settings.max_side_px is not None:
+            photo = smaller(photo, settings.max_side_px, settings.jpeg_quality)
+        members.append(photo)
+    identity, _, outfit = key.rpartition("-")
+    apart = [person["diversity"] for person in people if person["diversity"] is not None]
+    record = {
+        "group": key,
+        "identity": identity,
+        "outfit": outfit,
+        "diversity": round(sum(apart) / len(apart), 4) if apart else None,
+    }
+    return Group(key, record, members)
+
+
+def photo_record(person: dict[str, Any]) -> dict[str, Any]:
+    """What a shard says of a photo: no embedding, and no place of this machine."""
+    face = person["face"]
+    carried = ["source_url", "page_url", "author", "licence", "consent", "collection", "subject_hint"]
+    return {
+        "photo_id": person["photo_id"],
+        "person_id": person["person_id"],
+        "file_name": person["file_name"],
+        "width": person["width"],
+        "height": person["height"],
+        "orientation": person["orientation"],
+        "box": _rounded(person["box"]),
+        "box_score": round(person["box_score"], 4),
+        "keypoints": _rounded(person["keypoints"]),
+        "face_box": _rounded(face["box"]),
+        "face_points": _rounded(face["points"]),
+        "face_score": round(face["score"], 4),
+        "regions": person["regions"],
+        "caption": person["photo_caption"],
+        "source_caption": person["caption"],
+        "diversity": person["diversity"],
+        **{name: person[name] for name in carried},
+    }
+
+
+def _rounded(values: list[float] | None) -> list[float] | None:
+    return None if values is None else [round(value, 2) for value in values]
+
+
+def smaller(photo: PhotoMember, max_side_px: int, jpeg_quality: int) -> PhotoMember:
+    """The photo with its longer side at most so many px, upright, as a JPEG; the same one if it is.
+
+    The record's coordinates are those of the new photo and `resized_from` is the old [width, height];
+    photo_id stays the hash of what was collected. Raises OSError or ValueError for a broken photo.
+    """
+    width, height = photo.record["width"], photo.record["height"]
+    scale = max_side_px / max(width, height)
+    if scale >= 1:
+        return photo
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    pixels = cv2.resize(decode_rgb(photo.data), size, interpolation=cv2.INTER_AREA)
+    sink = io.BytesIO()
+    Image.fromarray(pixels).save(sink, format="JPEG", quality=jpeg_quality)
+    labels = cv2.resize(photo.labels, size, interpolation=cv2.INTER_NEAREST)
+    factors = (size[0] / width, size[1] / height)
+    record = {**photo.record, "width": size[0], "height": size[1], "orientation": 1}
+    record["resized_from"] = [width, height]
+    for name, numbers in _COORDINATES.items():
+        record[name] = _scaled(record[name], factors, numbers)
+    return replace(photo, data=sink.getvalue(), format="jpeg", record=record, labels=np.asarray(labels))
+
+
+def _scaled(values: list[float] | None, factors: tuple[float, float], numbers: int) -> Any:
+    """x and y of each point scaled; a third number of a point, its score, stays."""
+    if values is None:
+        return None
+    return [
+        round(value * factors[place % numbers], 2) if place % numbers < 2 else value
+        for place, value in enumerate(values)
+    ]
