@@ -16,8 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from training.bases.sdxl_parts import TEXT_TOKENS, SdxlSettings, build_unet, sdxl_vae
 from training.generation.sampler import Conditions, SamplingSettings, initial_noise, sample_latents
-from training.models.constant_attention import constant_conditions
-from training.models.identity_attention import install_identity_attention
+from training.models.identity_attention import constant_conditions, install_identity_attention
 from training.recipes import recipe_of
 from training.start import read_settings
 

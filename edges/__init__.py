@@ -1,1 +1,1 @@
-"""Where every part of persona meets the outside: command lines and model servers. Imports no other part."""
+"""Where every part of persona meets the outside: command lines, settings, model servers. Imports no other."""

@@ -13,10 +13,9 @@ from typing import Any
 from tests.drawn_training import DrawnBatches, built, tiny
 from training.batch import Batch
 from training.loop import Training
-from training.loop_settings import LoopSettings
-from training.ranks import Ranks, join_ranks
+from training.ranks import Ranks, StopSignals, join_ranks
 from training.recipes import ip_adapter, visual_persona  # noqa: F401  imported once, before forking
-from training.stop_signals import StopSignals
+from training.step import LoopSettings
 
 OPTIMISER = {"lr": 1e-3, "warmup_steps": 3, "schedule": "cosine"}
 

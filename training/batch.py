@@ -1,4 +1,4 @@
-"""A batch as the loop and the recipes know it, and where batches come from."""
+"""A batch as the loop and the recipes know it, where batches come from, and batches of noise for checks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -94,3 +94,19 @@ def check_fields(wanted: Sequence[Field], batch: Batch) -> None:
                 f"the field {field.name} is {found.dtype} {list(found.shape)}, the recipe needs "
                 f"{field.dtype} {[len(batch), *field.shape]}"
             )
+
+
+def random_batch(fields: Sequence[Field], samples: int, *, seed: int = 0) -> Batch:
+    """Pictures and numbers of uniform noise, ids of 0 to 2, everything visible."""
+    generator = torch.Generator().manual_seed(seed)
+    made = {}
+    for field in fields:
+        shape = (samples, *field.shape)
+        if field.dtype == torch.bool:
+            made[field.name] = torch.ones(shape, dtype=torch.bool)
+        elif field.dtype.is_floating_point:
+            made[field.name] = torch.rand(shape, generator=generator).to(field.dtype)
+        else:
+            highest = 256 if field.dtype == torch.uint8 else 3
+            made[field.name] = torch.randint(0, highest, shape, generator=generator, dtype=field.dtype)
+    return Batch.of(made, [f"noise-{number}" for number in range(samples)], seed=seed, epoch=0)

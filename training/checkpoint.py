@@ -27,7 +27,7 @@ import xxhash
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from training.sharding import whole
+from training.ranks import whole
 
 _NAME = re.compile(r"step-(\d{8})")
 _PLAIN = re.compile(r"[\w.-]+")

@@ -66,11 +66,10 @@ def _train_here(options: argparse.Namespace) -> int:
     from shards.format.dataset import DatasetError
     from shards.reading.loader import TooManyBrokenError
     from training.checkpoint import CheckpointError
-    from training.ranks import join_ranks
+    from training.ranks import StopSignals, join_ranks
     from training.settings import check_recipe, chosen_config
     from training.start import named_configs, prepare, read_settings
-    from training.step_record import NonFiniteError
-    from training.stop_signals import StopSignals
+    from training.step import NonFiniteError
 
     with join_ranks() as ranks:
         try:

@@ -1,55 +1,192 @@
-"""The data of a run from its settings: datasets, sizes, latents or pictures, loaders; checked on the way."""
+"""The data of a run from its settings: datasets, sizes, latents or pictures, batches for the loop."""
 
 import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+import numpy as np
+import torch
+from pydantic import Field as Setting
+from pydantic import model_validator
+from torch import Tensor
 
+from shards.format.contents import REGION_NAMES, bits_of
+from shards.format.dataset import DatasetError
+from shards.format.members import IMAGE_SUFFIXES
 from shards.reading.buckets import BucketedPairs, Size, sizes_around
 from shards.reading.folder import DatasetFolder
+from shards.reading.loader import Batch as LoadedBatch
 from shards.reading.loader import Loader
 from shards.reading.pairs import Pairs
 from shards.reading.photo_batches import BatchMemory
 from shards.reading.steps import Position
-from shards.reading.torch_dataset import PinnedMemory
-from training.batch import Batch
-from training.latents import sizes_text, statement_of
-from training.pair_fields import PairFields, members_for
+from shards.reading.torch_dataset import PinnedMemory, as_tensor
+from training.batch import Batch, Field
+from training.latents import MEMBER, STATED, sizes_text, statement_of
+from training.pair_fields import RECONSTRUCTED, PairFields, members_for
+from training.randomness import Purpose, streams, uniform
 from training.ranks import Ranks
 from training.recipes.recipe import Recipe
 from training.settings import Settings
-from training.shard_batches import ShardBatches, check_dataset, no_reconstruction
+
+
+def no_reconstruction(progress: float) -> float:
+    """References are other photos than targets, always."""
+    return 0.0
+
+
+class ShardBatches:
+    """The loop's `Batches` from a Loader whose decoder is `PairFields`.
+
+    run_samples       of all ranks, to the end of the training: what `progress` is measured by
+    reconstruction    share of samples that are their own reference, by a progress of 0 to 1
+
+    Which sample reconstructs is drawn for the sample, and the progress of a batch is its place in the
+    order: both are the same for any number of ranks, and after a resume.
+    """
+
+    def __init__(
+        self,
+        loader: Loader,
+        *,
+        run_samples: int,
+        reconstruction: Callable[[float], float] = no_reconstruction,
+    ) -> None:
+        if run_samples < 1:
+            raise ValueError(f"a run of {run_samples} samples trains nothing")
+        self._loader, self._run_samples, self._reconstruction = loader, run_samples, reconstruction
+        self._coming: Iterator[LoadedBatch] | None = None
+
+    def __iter__(self) -> "ShardBatches":
+        return self
+
+    def __next__(self) -> Batch:
+        """The next batch. Raises DatasetError, one line, where an epoch has none."""
+        if self._coming is None:
+            self._coming = self._loader.endless()
+        loaded = next(self._coming, None)
+        if loaded is None:
+            loader = self._loader
+            raise DatasetError(
+                f"an epoch of {len(loader.source)} samples has no whole step of {loader.world} ranks × "
+                f"{loader.batch} samples"
+            )
+        return self._batch(loaded)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position behind the last batch that was handed out."""
+        return self._loader.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there. Raises ValueError for the state of another dataset."""
+        self._loader.load_state_dict(state)
+        self._coming = None
+
+    def _batch(self, loaded: LoadedBatch) -> Batch:
+        # A slot whose sample could not be read has no key; its weight is 0.
+        numbers = loaded.samples.tolist()
+        keys = [
+            key if key is not None else f"sample {number}"
+            for key, number in zip(loaded.arrays["keys"], numbers, strict=True)
+        ]
+        drawn = streams(loaded.after.seed, loaded.epoch, keys)
+        tensors = {name: as_tensor(array) for name, array in loaded.arrays.items() if name != "keys"}
+        fields = _reconstructed(tensors, drawn, self._reconstruction(self._progress(loaded)))
+        return Batch(fields, keys, drawn, torch.from_numpy(loaded.weight))
+
+    def _progress(self, loaded: LoadedBatch) -> float:
+        whole = len(self._loader.source)
+        done = loaded.after.consumed if loaded.after.epoch == loaded.epoch else whole
+        return min((loaded.epoch * whole + done) / self._run_samples, 1.0)
+
+
+def _reconstructed(tensors: dict[str, Tensor], drawn: Tensor, share: float) -> dict[str, Tensor]:
+    """The fields, with the target as the reference of a share of samples, where the decoder has made it."""
+    fields = {name: tensor for name, tensor in tensors.items() if not name.startswith(RECONSTRUCTED)}
+    made = tensors.keys() - fields.keys()
+    if not made or not share:
+        return fields
+    own = uniform(drawn, Purpose.RECONSTRUCTION)[:, 0] < share
+    for name in made:
+        reference = name.removeprefix(RECONSTRUCTED)
+        shape = (-1, *[1] * (tensors[name].ndim - 1))
+        fields[reference] = torch.where(own.view(shape), tensors[name], tensors[reference])
+    return fields
+
+
+def check_dataset(
+    dataset: DatasetFolder,
+    fields: Sequence[Field],
+    *,
+    batch: int,
+    world: int,
+    regions: Sequence[str] = (),
+) -> None:
+    """Raises ValueError, one line, where a dataset cannot serve a recipe; reads the index alone.
+
+    It must hold the members that the fields are made from, groups with two photos that show the regions,
+    and a step's samples.
+    """
+    if len(dataset) < batch * world:
+        raise ValueError(
+            f"the dataset has {len(dataset)} samples; a step of {world} ranks × {batch} needs {batch * world}"
+        )
+    members = members_for(fields)
+    for member in sorted({*members.reference, *members.target} - {*IMAGE_SUFFIXES}):
+        _check_member(dataset, member)
+    unknown = [name for name in regions if name not in REGION_NAMES]
+    if unknown:
+        raise ValueError(f"data.regions: there is no region {unknown[0]!r}: {', '.join(REGION_NAMES)}")
+    photos = dataset.index.photos
+    fit = np.concatenate([[0], np.cumsum(photos.regions & bits_of(regions) == bits_of(regions))])
+    if not (np.diff(fit[photos.starts]) > 1).any():
+        shown = f" that show {', '.join(regions)}" if regions else ""
+        raise ValueError(f"no group of the dataset has two photos{shown}: there are no pairs to train on")
+
+
+def _check_member(dataset: DatasetFolder, member: str) -> None:
+    """By the first sample; latents by dataset.json, for photos that could not be read have none."""
+    suffixes = {place.suffix for place in dataset.index.members(0)}
+    if member == MEMBER and STATED in dataset.about:
+        return
+    if f"000.{member}" not in suffixes:
+        raise ValueError(
+            f"the dataset's samples have no 000.{member}, which the recipe's fields are made from: "
+            f"sample {dataset.index.key(0)} has {', '.join(sorted(suffixes))}"
+        )
+
 
 _LOG = logging.getLogger(__name__)
-_Side = Annotated[int, Field(ge=32, multiple_of=32)]
-_Size = Annotated[tuple[_Side, _Side], Field(strict=False)]
+_Side = Annotated[int, Setting(ge=32, multiple_of=32)]
+_Size = Annotated[tuple[_Side, _Side], Setting(strict=False)]
+_Buckets = Annotated[tuple[_Size, ...], Setting(strict=False, min_length=1)]
 
 
 class DataSettings(Settings):
     """What is read, and how."""
 
-    height_px: int = Field(1024, ge=64, multiple_of=64)
-    width_px: int = Field(1024, ge=64, multiple_of=64)
-    buckets: Literal["one", "area"] | Annotated[tuple[_Size, ...], Field(strict=False, min_length=1)] = Field(
+    height_px: int = Setting(1024, ge=64, multiple_of=64, description="of targets; see buckets")
+    width_px: int = Setting(1024, ge=64, multiple_of=64, description="of targets; see buckets")
+    buckets: Literal["one", "area"] | _Buckets = Setting(
         "one",
         description="one: all targets have height_px and width_px; area: sizes of about that area, in steps "
         "of 64 px, by the photo's proportions; or the sizes, [[height, width], …]",
     )
-    bucket_run: int = Field(64, ge=1, description="samples in a row of one size; a multiple of batch")
-    latents: Literal["auto", "always", "never"] = Field(
+    bucket_run: int = Setting(64, ge=1, description="samples in a row of one size; a multiple of batch")
+    latents: Literal["auto", "always", "never"] = Setting(
         "auto", description="auto: of the dataset where it has them at these sizes, else photos are encoded"
     )
-    batch: int = Field(8, ge=1, description="samples of one rank in one batch")
-    tail: Literal["pad", "drop"] = Field(
+    batch: int = Setting(8, ge=1, description="samples of one rank in one batch")
+    tail: Literal["pad", "drop"] = Setting(
         "pad", description="what fills no batch at an epoch's end: is filled up at weight 0, or left out"
     )
-    regions: list[str] = Field(default_factory=list, description="that both photos of a pair must show")
-    threads: int = Field(2, ge=1, description="that read and decode, of each rank")
-    ahead: int = Field(2, ge=1, description="batches in work besides the one in use")
-    seed: int = Field(0, ge=0)
-    max_broken: int = Field(100, ge=0, description="samples of an epoch that may be unreadable")
-    validation_batches: int = Field(4, ge=1, description="of each rank")
+    regions: list[str] = Setting(default_factory=list, description="that both photos of a pair must show")
+    threads: int = Setting(2, ge=1, description="that read and decode, of each rank")
+    ahead: int = Setting(2, ge=1, description="batches in work besides the one in use")
+    seed: int = Setting(0, ge=0, description="of the order, of what is drawn and of new weights")
+    max_broken: int = Setting(100, ge=0, description="samples of an epoch that may be unreadable")
+    validation_batches: int = Setting(4, ge=1, description="of each rank")
 
     @model_validator(mode="after")
     def _runs_hold_batches(self) -> "DataSettings":

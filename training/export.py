@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from training.batch import random_batch
 from training.checkpoint import Checkpoint, CheckpointError, checkpoints_in, load_checkpoint, place_of
-from training.random_batch import random_batch
 from training.recipes import recipe_of
 from training.recipes.recipe import Recipe
 from training.released_layout import LayoutError

@@ -4,20 +4,33 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from training.batch import Batch, Batches
 from training.checkpoint import Checkpoint, CheckpointError, CheckpointFolder, load_checkpoint, place_of
-from training.loop_settings import LoopSettings
-from training.metrics import JsonLines, Metrics, Together
+from training.metrics import JsonLines, Metrics, TensorBoard, Together, WeightsAndBiases
 from training.optimiser import learning_rate
 from training.ranks import Ranks
 from training.rates import Rates
 from training.recipes.recipe import Recipe
-from training.step import Step
-from training.step_record import StepRecord
-from training.validation import validation_loss
-from training.weights_and_biases import WeightsAndBiases
+from training.step import LoopSettings, Step, StepRecord
+
+
+@torch.no_grad()
+def validation_loss(module: nn.Module, batches: Sequence[Batch], ranks: Ranks) -> Tensor:
+    """Weighted mean over the batches of all ranks, a scalar on the device; nothing is dropped.
+
+    Timesteps and noise belong to the samples' streams. So the batches are made once, with one seed and
+    one epoch, and two losses differ by the weights alone.
+    """
+    sums = torch.zeros(2, device=ranks.device)
+    for batch in batches:
+        moved = batch.to(ranks.device)
+        losses = module(moved.fields, moved.streams, drop=False)
+        sums += torch.stack([(losses * moved.weight).sum(), moved.weight.sum()])
+    total = ranks.sum(sums)
+    return total[0] / total[1].clamp(min=1e-6)
 
 
 class Training:
@@ -104,8 +117,6 @@ class Training:
         return self.step
 
     def _open_metrics(self) -> Metrics:
-        from training.tensorboard import TensorBoard  # here: it takes a second to import
-
         first = self.step + 1
         places: list[Metrics] = [
             JsonLines(self._folder / "metrics.jsonl", first),

@@ -1,9 +1,10 @@
-"""Where metrics go: a line of JSON a step, which a resumed run continues without a seam, and others."""
+"""Where metrics go: lines of JSON, which a resumed run continues without a seam, and others for people."""
 
 import json
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from shards.format.atomic_file import write_whole
 
@@ -64,3 +65,52 @@ def _whole_lines(path: Path) -> list[str]:
     if not path.exists():
         return []
     return [line for line in path.read_text().split("\n")[:-1] if line]
+
+
+class TensorBoard:
+    """Event files in a folder. What a killed run wrote of steps from `first_step` on is hidden."""
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # it takes a second to import
+
+        self._writer = SummaryWriter(str(folder), purge_step=first_step, flush_secs=20)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Each value is a curve of its name."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Writes what is left."""
+        self._writer.close()
+
+
+def check_wandb() -> None:
+    """Raises ValueError, one line, where the package is missing."""
+    if find_spec("wandb") is None:
+        raise ValueError("loop.wandb: needs the package wandb: pip install wandb")
+
+
+class WeightsAndBiases:
+    """One run of a project; its name is the training's folder, and a resumed training goes on with it.
+
+    project    that the run belongs to
+    name       of the run, unique in the project
+    config     settings of the training, as JSON holds them
+    """
+
+    def __init__(self, project: str, name: str, config: Mapping[str, Any]) -> None:
+        import wandb
+
+        run_id = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
+        self._run = wandb.init(
+            project=project, name=name, id=run_id, resume="allow", config=dict(config), save_code=False
+        )
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Each value is a curve of its name. Of steps that it has already, it keeps the first."""
+        self._run.log(dict(values), step=step)
+
+    def close(self) -> None:
+        """Sends what is left."""
+        self._run.finish()

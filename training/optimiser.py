@@ -1,4 +1,4 @@
-"""AdamW, its learning rate over the steps, and its state by parameter name."""
+"""AdamW, its learning rate over the steps, its state by parameter name, and moving averages of weights."""
 
 import math
 from collections.abc import Mapping
@@ -17,16 +17,18 @@ _STATE = ("step", "exp_avg", "exp_avg_sq")
 class OptimiserSettings(Settings):
     """AdamW; gradients are clipped by their norm over all parameters."""
 
-    lr: float = Field(1e-4, gt=0)
-    betas: Numbers = Field((0.9, 0.999), min_length=2, max_length=2)
-    eps: float = Field(1e-8, gt=0)
+    lr: float = Field(1e-4, gt=0, description="learning rate, behind the warm-up")
+    betas: Numbers = Field((0.9, 0.999), min_length=2, max_length=2, description="of the two moments")
+    eps: float = Field(1e-8, gt=0, description="added to the root of the second moment")
     weight_decay: float = Field(1e-2, ge=0, description="of matrices; biases, norms and queries have none")
-    clip_norm: float = Field(1.0, gt=0)
+    clip_norm: float = Field(1.0, gt=0, description="of the gradient over all parameters, at most")
     eight_bit: bool = Field(
         False, description="moments of matrices in 8 bits: a quarter of the memory, slower"
     )
-    warmup_steps: int = Field(500, ge=0)
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_steps: int = Field(500, ge=0, description="in which the learning rate rises to lr")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="of the learning rate, behind the warm-up"
+    )
     last_lr_share: float = Field(0.0, ge=0, le=1, description="of lr, at the end of linear or cosine")
 
 
@@ -93,3 +95,29 @@ def _moments(optimiser: torch.optim.Optimizer, parameter: nn.Parameter) -> tuple
     if isinstance(optimiser, AdamW8bit):
         return optimiser.moments(parameter)
     return tuple(optimiser.state[parameter][part] for part in _STATE)
+
+
+class Ema:
+    """Averages beside the parameters, in float32 on their device.
+
+    The decay grows as (1 + n) / (10 + n) up to `decay`, so that the random start is soon forgotten.
+    """
+
+    def __init__(self, trained: Mapping[str, nn.Parameter], decay: float) -> None:
+        self._decay = decay
+        self._parameters = list(trained.values())
+        self.tensors = {name: p.detach().float().clone() for name, p in trained.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """After step 0, 1, …"""
+        decay = min(self._decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.tensors.values()), [p.detach() for p in self._parameters], 1 - decay)
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Goes on from these. Raises ValueError where they are of other parameters."""
+        if tensors.keys() != self.tensors.keys():
+            raise ValueError("the averages are those of other parameters than are trained now")
+        for name, mine in self.tensors.items():
+            mine.copy_(tensors[name])

@@ -1,6 +1,7 @@
 """A run from its settings: recipe, data and loop, checked before anything is built."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,32 @@ import torch
 from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
-from training.compilation import compile_blocks
 from training.data import DataSettings, RunData, open_data
 from training.generation.validation_pictures import PictureSettings, ValidationPictures
 from training.loop import Training
-from training.loop_settings import LoopSettings
 from training.memory import MemoryPlan, predict_memory
+from training.metrics import check_wandb
 from training.ranks import Ranks
 from training.recipes import recipe_of
 from training.recipes.recipe import Recipe
 from training.settings import Settings, named_files, read_config
-from training.weights_and_biases import check_wandb
+from training.step import LoopSettings
+
+# Variants of one kind of block: its widths times the aspect buckets of the data.
+_VARIANTS = 128
+
+
+def compile_blocks(blocks: Iterable[nn.Module], backend: str = "inductor") -> None:
+    """Compiles each block in place; module paths stay as they are.
+
+    Shapes are static: each bucket is compiled once, when its first batch comes. A block that cannot be
+    compiled whole is an error, not a slow run.
+    """
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)
+    for block in blocks:
+        block.compile(fullgraph=True, dynamic=False, backend=backend)
 
 
 class RunSettings(Settings):

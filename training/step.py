@@ -1,24 +1,137 @@
-"""One optimiser step over all ranks. It reads nothing back from the device."""
+"""One optimiser step over all ranks, its settings, and the record of what steps have given.
 
+A step reads nothing back from the device: reading a number makes the host wait for it. So losses and gradient
+norms stay there until `StepRecord.read`, which fetches all of them at once. A step that was not finite is
+found then, and its sample is named: no checkpoint is written between a bad step and its discovery, because
+one is read before each.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from training.batch import Batch
-from training.ema import Ema
-from training.loop_settings import LoopSettings
 from training.optimiser import (
+    Ema,
+    OptimiserSettings,
     learning_rate,
     load_optimiser_tensors,
     make_optimiser,
     optimiser_tensors,
     set_learning_rate,
 )
-from training.ranks import Ranks
-from training.sharding import as_part_of, hand_gradients, is_sharded, own_part, part_of, shard
-from training.step_record import StepRecord
+from training.ranks import Ranks, as_part_of, hand_gradients, is_sharded, own_part, part_of, shard
+from training.settings import Settings
+
+
+class LoopSettings(Settings):
+    """How long, how often, and in which precision."""
+
+    steps: int = Field(ge=1, description="optimiser steps of the whole run, resumed parts included")
+    accumulate: int = Field(1, ge=1, description="batches of each rank in one step")
+    precision: Literal["bf16", "fp32"] = Field("bf16", description="bf16: autocast; frozen parts lie in bf16")
+    shard: bool | None = Field(
+        None, description="what is trained over the ranks (FSDP2); none: where it is above 2e9 parameters"
+    )
+    optimiser: OptimiserSettings = OptimiserSettings()
+    ema_decay: float = Field(0.9999, ge=0, lt=1, description="of the moving averages of what is trained")
+    read_every: int = Field(50, ge=1, description="steps between two reads of what lies on the device")
+    checkpoints: str | None = Field(None, description="folder or URL, instead of checkpoints/ of the run")
+    checkpoint_every: int = Field(1000, ge=1, description="steps")
+    keep_checkpoints: int = Field(3, ge=1, description="of the last ones")
+    keep_every: int | None = Field(None, ge=1, description="steps; checkpoints of their multiples stay")
+    validate_every: int = Field(1000, ge=1, description="steps")
+    wandb: str | None = Field(
+        None, min_length=1, description="project of Weights & Biases; none: nothing sent"
+    )
+    pictures_every: int | None = Field(None, ge=1, description="steps; grids of held-out people, or none")
+
+    @property
+    def frozen_dtype(self) -> torch.dtype:
+        """Of what is not trained."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or gradient was NaN or infinite; `str()` is one line that names step and samples."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Of one step over all ranks: weighted mean loss, norm of the gradient before it was clipped."""
+
+    step: int
+    loss: float
+    grad_norm: float
+
+
+@dataclass
+class _Row:
+    step: int
+    keys: list[str]
+    losses: list[Tensor]
+    counts: list[Tensor]  # whether a sample counts
+    share: Tensor
+    norm: Tensor
+
+
+class StepRecord:
+    """`begin` a step, `add` its micro-batches, `end` it; `read` what has gathered."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self._rows: list[_Row] = []
+
+    def begin(self, step: int) -> None:
+        """Of all ranks."""
+        zero = torch.zeros((), device=self._ranks.device)
+        self._rows.append(_Row(step, [], [], [], zero, zero))
+
+    def add(self, keys: Sequence[str], losses: Tensor, weight: Tensor, share: Tensor) -> None:
+        """Float [B] losses and weights; `share`: this micro-batch's part of the step's mean loss."""
+        row = self._rows[-1]
+        row.keys += keys
+        row.losses.append(losses.detach())
+        row.counts.append(weight > 0)
+        row.share = row.share + share.detach()
+
+    def end(self, norm: Tensor) -> None:
+        """A scalar: the norm of the gradient, the same on every rank."""
+        self._rows[-1].norm = norm.detach()
+
+    def read(self) -> list[StepResult]:
+        """The steps since the last read; all ranks read together. Raises NonFiniteError on every rank."""
+        rows, self._rows = self._rows, []
+        if not rows:
+            return []
+        shares = self._ranks.sum(torch.stack([row.share for row in rows]))
+        norms = torch.stack([row.norm.to(shares.device, torch.float32) for row in rows])
+        results = [
+            StepResult(row.step, loss, norm)
+            for row, (loss, norm) in zip(rows, torch.stack([shares, norms], 1).tolist(), strict=True)
+        ]
+        for row, result in zip(rows, results, strict=True):
+            if not (math.isfinite(result.loss) and math.isfinite(result.grad_norm)):
+                raise NonFiniteError(self._why(row, result))
+        return results
+
+    def _why(self, row: _Row, result: StepResult) -> str:
+        finite = torch.isfinite(torch.cat(row.losses)) | ~torch.cat(row.counts)
+        bad = [key for key, fine in zip(row.keys, finite.tolist(), strict=True) if not fine]
+        named = [key for keys in self._ranks.gather(bad) for key in keys]
+        if named:
+            return f"step {row.step}: the loss of {', '.join(named)} is not finite; the run stops here"
+        everyone = [key for keys in self._ranks.gather(row.keys) for key in keys]
+        return (
+            f"step {row.step}: the gradient's norm is {result.grad_norm} though each loss is finite; "
+            f"its samples: {', '.join(everyone)}"
+        )
 
 
 class Step:

@@ -119,19 +119,20 @@ def _says(info: FieldInfo, of: str) -> str:
 def _default(settings: type[BaseModel], name: str, info: FieldInfo) -> str:
     presets = _PRESETS.get(settings, {})
     if info.default is None and any(name in rules.model_fields_set for rules in presets.values()):
-        return ", ".join(f"{preset}: {_shown(getattr(rules, name))}" for preset, rules in presets.items())
+        return ", ".join(f"{preset}: {shown(getattr(rules, name))}" for preset, rules in presets.items())
     if info.default_factory is not None:
         return "none"
-    return "required" if info.default is PydanticUndefined else _shown(info.default)
+    return "required" if info.default is PydanticUndefined else shown(info.default)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as a table has it."""
     if value is None or value in ("", [], {}):
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
-        return ", ".join(map(_shown, value))
+        return ", ".join(map(shown, value))
     return (
         f"{value:.10g}"
         if isinstance(value, float)
@@ -154,9 +155,9 @@ def _values(info: FieldInfo) -> str:
     }
     texts = []
     if "ge" in bounds and "le" in bounds:
-        texts.append(f"{_shown(bounds.pop('ge'))} to {_shown(bounds.pop('le'))}")
+        texts.append(f"{shown(bounds.pop('ge'))} to {shown(bounds.pop('le'))}")
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}
-    texts += [f"{signs[name]} {_shown(bounds[name])}" for name in signs if name in bounds]
+    texts += [f"{signs[name]} {shown(bounds[name])}" for name in signs if name in bounds]
     return ", ".join(texts)
 
 

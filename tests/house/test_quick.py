@@ -15,7 +15,7 @@ from tests.house.quick import files_near
     [
         ("curation/photos/decoder_process.py", "curation/photos/test_decoder_process.py", "curation/photos/"),
         ("shards/tools/verify.py", "shards/tools/test_verify.py", "shards/tools/"),
-        ("training/ema.py", "training/test_ema.py", "training/"),
+        ("training/optimiser.py", "training/test_ema.py", "training/"),
         ("tests/training/test_data.py", "training/test_data.py", ""),
     ],
 )

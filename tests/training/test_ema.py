@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from training.ema import Ema
+from training.optimiser import Ema
 
 
 def test_an_average_forgets_its_start_and_then_moves_slowly() -> None:

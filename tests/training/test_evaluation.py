@@ -24,9 +24,8 @@ from transformers import (
 from persona import main
 from tests.drawn_pairs import write_people
 from tests.train_tiny import training
-from training.evaluation.bootstrap import bootstrap
-from training.evaluation.face_scores import FaceSimilarity
-from training.evaluation.results import harmonic
+from training.evaluation.embedding_scores import FaceSimilarity
+from training.evaluation.results import bootstrap, harmonic
 from training.evaluation.run import evaluate
 from training.evaluation.settings import EvaluationSettings, VlmQuestion
 from training.evaluation.vlm_scores import score_of
@@ -277,7 +276,7 @@ def test_a_picture_that_fails_one_of_both_questions_has_a_harmonic_mean_of_zero(
         (["demo", "--checkpoint", "/nowhere"], "/nowhere"),
         (["demo", "--checkpoint", "{run}", "--set", "people=99"], "12 people, the evaluation wants 99"),
         (["demo", "--checkpoint", "{run}", "--set", "seeds=[1,1]"], "prompts and seeds must each differ"),
-        (["demo", "--checkpoint", "{run}", "--set", "height=3"], "did you mean height_px"),
+        (["demo", "--checkpoint", "{run}", "--set", "height=3"], "did you mean 'height_px'"),
     ],
 )
 def test_what_is_wrong_is_one_line(

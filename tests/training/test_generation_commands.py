@@ -13,7 +13,7 @@ from persona import main
 from tests.drawn_foreign import write_img2dataset
 from tests.drawn_pairs import write_people
 from tests.drawn_training import SETTINGS
-from training.generation.grid import picture_grid
+from training.generation.validation_pictures import picture_grid
 
 KEY = f"{3:016x}-a"
 

@@ -18,13 +18,12 @@ from tests.tiny_processes import ended, free_port, start
 from tests.train_tiny import training
 from training.batch import Batch
 from training.checkpoint import CheckpointError, checkpoints_in, load_checkpoint
-from training.flops import step_flops
 from training.loop import Training
-from training.loop_settings import LoopSettings
 from training.optimiser import OptimiserSettings, learning_rate
 from training.ranks import Ranks
+from training.rates import step_flops
 from training.recipes import CATALOGUE
-from training.step_record import NonFiniteError
+from training.step import LoopSettings, NonFiniteError
 
 STEPS = 14
 

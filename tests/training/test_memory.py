@@ -7,13 +7,10 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from tests.drawn_training import built, tiny
-from training.loop_settings import LoopSettings
-from training.measured_memory import peak_memory
-from training.memory import MemoryPlan, predict_memory
-from training.random_batch import random_batch
+from training.batch import random_batch
+from training.memory import MemoryPlan, peak_memory, predict_memory
 from training.ranks import Ranks
-from training.step import Step
-from training.step_record import StepRecord
+from training.step import LoopSettings, Step, StepRecord
 
 PX = 128
 

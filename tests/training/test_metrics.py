@@ -7,8 +7,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from tests.train_tiny import training
+from training.metrics import check_wandb
 from training.ranks import Ranks
-from training.weights_and_biases import check_wandb
 
 
 def test_tensorboard_has_the_curves_of_metrics_jsonl_also_after_a_resume(tmp_path: Path) -> None:
@@ -28,6 +28,6 @@ def test_tensorboard_has_the_curves_of_metrics_jsonl_also_after_a_resume(tmp_pat
 
 def test_wandb_that_is_not_installed_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.setattr("training.weights_and_biases.find_spec", lambda name: None)
+    monkeypatch.setattr("training.metrics.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"loop\.wandb: needs the package wandb: pip install wandb"):
         check_wandb()

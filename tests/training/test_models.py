@@ -8,13 +8,13 @@ from PIL import Image
 
 from shards.format.contents import REGION_NAMES
 from tests.drawn_training import DECODER, DINO, built, samples, tiny
-from training.compilation import compile_blocks
 from training.models.identity_attention import cross_attentions, set_identity_scale
 from training.models.local_weights import WeightsError
 from training.models.region_crops import MEAN, STD, Normalise, cut_regions
 from training.models.region_decoder import DecoderSettings, RegionDecoder
 from training.models.region_encoder import DinoSettings, RegionEncoder
 from training.recipes import recipe_of
+from training.start import compile_blocks
 
 
 @pytest.fixture(scope="module")

@@ -171,7 +171,7 @@ def test_what_it_cannot_do_is_refused_with_its_cause(place: Path) -> None:
 def test_any_recipe_stands_on_any_base(recipe: str, method: dict[str, object], place: Path) -> None:
     code = (
         "import json, sys, torch; from training.recipes import recipe_of\n"
-        "from training.random_batch import random_batch\n"
+        "from training.batch import random_batch\n"
         "recipe = recipe_of(sys.argv[1], json.loads(sys.argv[2])); module = recipe.build(torch.float32)\n"
         "batch = random_batch(recipe.fields(64, 64), 2); losses = module(batch.fields, batch.streams)\n"
         "losses.mean().backward(); print(json.dumps(losses.tolist()))\n"

@@ -20,10 +20,12 @@ from training.bases.sdxl_parts import (
 )
 from training.batch import Field
 from training.captions import Tokenise
-from training.models.constant_attention import constant_conditions
-from training.models.identity_attention import install_identity_attention, set_identity_scale
-from training.models.local_weights import cast
-from training.models.own_precision import own_precision
+from training.models.identity_attention import (
+    constant_conditions,
+    install_identity_attention,
+    set_identity_scale,
+)
+from training.models.local_weights import cast, own_precision
 
 
 class SdxlDenoising(DenoisingSettings):

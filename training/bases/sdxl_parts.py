@@ -13,8 +13,13 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from training.bases.vae import DiffusersVae
 from training.captions import HashedWords, Tokenise
-from training.models.local_weights import WeightsError, freeze, from_folder, same_random_weights
-from training.models.own_precision import own_precision
+from training.models.local_weights import (
+    WeightsError,
+    freeze,
+    from_folder,
+    own_precision,
+    same_random_weights,
+)
 from training.settings import Settings, Sizes
 
 TEXT_TOKENS = 77
@@ -23,13 +28,13 @@ TEXT_TOKENS = 77
 class TextSettings(Settings):
     """One CLIP text encoder. Defaults: CLIP-L."""
 
-    width: int = Field(768, ge=1)
-    depth: int = Field(12, ge=1)
-    heads: int = Field(12, ge=1)
-    mlp_width: int = Field(3072, ge=1)
-    activation: str = "quick_gelu"
-    projection: int = Field(768, ge=1)
-    vocabulary: int = Field(49408, ge=3)
+    width: int = Field(768, ge=1, description="of a token")
+    depth: int = Field(12, ge=1, description="layers")
+    heads: int = Field(12, ge=1, description="of attention")
+    mlp_width: int = Field(3072, ge=1, description="inside of an MLP")
+    activation: str = Field("quick_gelu", description="of MLPs, as transformers names it")
+    projection: int = Field(768, ge=1, description="width of the pooled vector")
+    vocabulary: int = Field(49408, ge=3, description="ids of tokens are below it")
 
 
 class SdxlSettings(Settings):
@@ -37,20 +42,22 @@ class SdxlSettings(Settings):
 
     folder: str | None = Field(None, description="a local diffusers folder; None: random weights")
     vae_folder: str | None = Field(None, description="another VAE, such as madebyollin/sdxl-vae-fp16-fix")
-    channels: Sizes = (320, 640, 1280)
-    transformer_depths: Sizes = (0, 2, 10)  # 0: a block of convolutions only
-    head_width: int = Field(64, ge=1)
-    layers_per_block: int = Field(2, ge=1)
-    norm_groups: int = Field(32, ge=1)
+    channels: Sizes = Field((320, 640, 1280), description="of the UNet's blocks")
+    transformer_depths: Sizes = Field(
+        (0, 2, 10), description="layers of the transformers in each block; 0: convolutions only"
+    )
+    head_width: int = Field(64, ge=1, description="channels of one head of attention")
+    layers_per_block: int = Field(2, ge=1, description="of the UNet")
+    norm_groups: int = Field(32, ge=1, description="of group normalisation")
     time_id_width: int = Field(256, ge=1, description="embedding of one of the six size numbers")
     text: TextSettings = TextSettings()
     text_2: TextSettings = TextSettings(
         width=1280, depth=32, heads=20, mlp_width=5120, activation="gelu", projection=1280
     )
-    vae_channels: Sizes = (128, 256, 512, 512)
-    vae_layers: int = Field(2, ge=1)
-    latent_channels: int = Field(4, ge=1)
-    latent_scale: float = Field(0.13025, gt=0)
+    vae_channels: Sizes = Field((128, 256, 512, 512), description="of the VAE's four blocks")
+    vae_layers: int = Field(2, ge=1, description="of each block of the VAE")
+    latent_channels: int = Field(4, ge=1, description="of a latent")
+    latent_scale: float = Field(0.13025, gt=0, description="latents are multiplied by it for the UNet")
 
     @model_validator(mode="after")
     def _blocks_fit(self) -> "SdxlSettings":

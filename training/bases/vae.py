@@ -10,8 +10,13 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from training.models.local_weights import WeightsError, freeze, from_folder, same_random_weights
-from training.models.own_precision import own_precision
+from training.models.local_weights import (
+    WeightsError,
+    freeze,
+    from_folder,
+    own_precision,
+    same_random_weights,
+)
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"  # as diffusers names them
 _RANDOM = "random weights"

@@ -1,9 +1,12 @@
-"""Cases: one person, one prompt, one seed; and a name for each by all that its picture depends on."""
+"""Cases: one person, one prompt, one seed; a name for each by all that its picture depends on; and what a
+score of them is, to everything that is not one."""
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -82,3 +85,32 @@ def weights_digest(place: Path) -> str:
     file = place if place.is_file() else place / "checkpoint.json"
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Pictured:
+    """A case and its picture, uint8 [h, w, 3] RGB."""
+
+    case: Case
+    picture: np.ndarray
+
+
+class Scorer(Protocol):
+    """One kind of score; higher is better.
+
+    name    in results, as clip_t
+    says    for people
+    key     changes with the model and all else that a score depends on: remembered scores have it
+    """
+
+    name: str
+    says: str
+    key: str
+
+    def score(self, pictured: Sequence[Pictured]) -> list[float | None]:
+        """One a picture; None where there is no answer, as where no face was found."""
+        ...
+
+
+class MissingScorerError(ValueError):
+    """A model that is asked for and cannot be had; `str()` is one line that names it."""

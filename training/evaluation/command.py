@@ -38,7 +38,7 @@ def mount_evaluate(commands: Any, faces_of: FacesOf | None) -> None:
 
 def _evaluate(options: argparse.Namespace, faces_of: FacesOf | None) -> int:
     from edges.settings_reader import assignments
-    from training.evaluation.face_scores import FaceSimilarity
+    from training.evaluation.embedding_scores import FaceSimilarity
     from training.evaluation.run import evaluate
     from training.evaluation.settings import read_evaluation
     from training.generation.command import pipeline_of

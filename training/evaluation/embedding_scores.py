@@ -1,6 +1,7 @@
-"""Cosines of embeddings: CLIP-T, CLIP-I and DINO, from local folders of transformers' models."""
+"""Cosines of embeddings: CLIP-T, CLIP-I and DINO from local folders, faces by whoever parses photos."""
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from training.evaluation.scorer import MissingScorerError, Pictured
+from training.evaluation.cases import MissingScorerError, Pictured
 
 _BATCH = 16
 
@@ -148,3 +149,38 @@ def _tensor(found: Any) -> Tensor:
 
 def _cosines(a: Tensor, b: Tensor) -> list[float | None]:
     return [float(x) for x in torch.nn.functional.cosine_similarity(a.float(), b.float())]
+
+
+EmbedFaces = Callable[[Sequence[Path]], list[np.ndarray | None]]
+"""Files → float32 [n] of length 1 for the largest person's face of each; None where none is found."""
+
+
+class FaceSimilarity:
+    """Cosine of the two faces; None where either picture shows none.
+
+    embed   of files, because detection begins with a file
+    key     of the models behind it
+    """
+
+    name, says = "face", "face, picture with reference"
+
+    def __init__(self, embed: EmbedFaces, key: str) -> None:
+        self._embed, self.key = embed, f"face {key}"
+
+    def score(self, pictured: Sequence[Pictured]) -> list[float | None]:
+        """−1 to 1."""
+        people = {one.case.person.digest: one.case.person.reference.photo for one in pictured}
+        found = self._faces([*people.values(), *(one.picture for one in pictured)])
+        references = dict(zip(people, found, strict=False))
+        scores: list[float | None] = []
+        for one, made in zip(pictured, found[len(people) :], strict=True):
+            reference = references[one.case.person.digest]
+            scores.append(None if made is None or reference is None else float(reference @ made))
+        return scores
+
+    def _faces(self, pictures: list[np.ndarray]) -> list[np.ndarray | None]:
+        with tempfile.TemporaryDirectory(prefix="persona-faces-") as folder:
+            files = [Path(folder) / f"{number:05d}.png" for number in range(len(pictures))]
+            for file, picture in zip(files, pictures, strict=True):
+                Image.fromarray(picture).save(file)
+            return self._embed(files)

@@ -1,11 +1,38 @@
-"""What an evaluation found: each score with its interval, and each case with its scores."""
+"""What an evaluation found: each score with its interval, and each case with its scores.
 
-from collections.abc import Sequence
+Intervals are of people, resampled: pictures of one person are not independent of one another.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from training.evaluation.bootstrap import Interval, bootstrap
+import numpy as np
+
 from training.evaluation.cases import Case
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Mean over people (each the mean over their pictures), 95 % interval of it, and how many of each."""
+
+    mean: float
+    low: float
+    high: float
+    people: int
+    pictures: int
+
+
+def bootstrap(scores: Mapping[str, Sequence[float]], resamples: int, seed: int = 0) -> Interval:
+    """{person: scores of their pictures} → the percentile interval (Efron 1979). People without a score
+    do not count. Raises ValueError where nobody has one."""
+    means = np.array([np.mean(found) for found in scores.values() if len(found)])
+    if not len(means):
+        raise ValueError("nothing was scored")
+    drawn = np.random.default_rng(seed).integers(len(means), size=(resamples, len(means)))
+    low, high = np.percentile(means[drawn].mean(axis=1), [2.5, 97.5])
+    pictures = sum(len(found) for found in scores.values())
+    return Interval(float(means.mean()), float(low), float(high), len(means), pictures)
 
 
 @dataclass(frozen=True)

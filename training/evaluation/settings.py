@@ -9,15 +9,13 @@ from training.settings import Settings, read_config
 
 
 class VlmQuestion(Settings):
-    """One question to a vision-language model about a picture.
+    """One question to a vision-language model about a picture."""
 
-    text      `{prompt}` stands for the picture's prompt
-    answer    score: a whole number of 0 to 10; yes_no: 10 for yes, 0 for no
-    """
-
-    text: str
-    pictures: tuple[Literal["reference", "generated"], ...] = Field(strict=False, min_length=1)
-    answer: Literal["score", "yes_no"] = "score"
+    text: str = Field(description="the question; `{prompt}` stands for the picture's prompt")
+    pictures: tuple[Literal["reference", "generated"], ...] = Field(
+        strict=False, min_length=1, description="that are shown, in this order"
+    )
+    answer: Literal["score", "yes_no"] = Field("score", description="0 to 10, or 10 for yes and 0 for no")
     side_px: int = Field(512, ge=16, description="a picture is sent with at most so many px along a side")
 
 
@@ -41,12 +39,12 @@ class VlmSettings(Settings):
     """An OpenAI-compatible server that answers questions of identity and of text."""
 
     endpoint: str = Field(description="as http://127.0.0.1:8000; with /v1 behind it too")
-    model: str
+    model: str = Field(description="as the server names it")
     identity: VlmQuestion | None = IDENTITY
     text: VlmQuestion | None = TEXT
-    max_tokens: int = Field(8, ge=1)
+    max_tokens: int = Field(8, ge=1, description="of an answer")
     requests: int = Field(8, ge=1, description="in flight at a time")
-    timeout_s: float = Field(120, gt=0)
+    timeout_s: float = Field(120, gt=0, description="of one question")
     retries: int = Field(3, ge=0, le=20, description="times a question is sent again")
 
 
@@ -56,18 +54,20 @@ class ScorerSettings(Settings):
     clip: str | None = Field(None, description="CLIPModel with its tokenizer: CLIP-T and CLIP-I")
     dino: str | None = Field(None, description="DINOv2")
     face: bool = Field(False, description="the face embedder of the pipeline that parses photos")
-    vlm: VlmSettings | None = None
+    vlm: VlmSettings | None = Field(None, description="a server that judges identity and text")
 
 
 class EvaluationSettings(Settings):
     """One evaluation. Equal settings on equal weights and people give equal pictures."""
 
-    prompts: tuple[str, ...] = Field(strict=False, min_length=1)
+    prompts: tuple[str, ...] = Field(strict=False, min_length=1, description="each for each person")
     people: int = Field(16, ge=1, description="the first so many samples of the dataset")
-    seeds: tuple[int, ...] = Field((0,), strict=False, min_length=1)
-    regions: tuple[str, ...] = Field(("head", "torso", "legs", "shoes"), strict=False, min_length=1)
-    height_px: int = Field(1024, ge=32)
-    width_px: int = Field(1024, ge=32)
+    seeds: tuple[int, ...] = Field((0,), strict=False, min_length=1, description="a picture for each")
+    regions: tuple[str, ...] = Field(
+        ("head", "torso", "legs", "shoes"), strict=False, min_length=1, description="of the reference"
+    )
+    height_px: int = Field(1024, ge=32, description="of pictures")
+    width_px: int = Field(1024, ge=32, description="of pictures")
     sampling: SamplingSettings = SamplingSettings()
     scores: ScorerSettings = ScorerSettings()
     resamples: int = Field(2000, ge=100, description="of people, for the confidence intervals")

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from edges.model_server import KEY_VARIABLE, ask, chat_url
-from training.evaluation.scorer import MissingScorerError, Pictured
+from training.evaluation.cases import MissingScorerError, Pictured
 from training.evaluation.settings import VlmQuestion, VlmSettings
 
 _NUMBER = re.compile(r"\b(10|\d)\b")

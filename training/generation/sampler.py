@@ -19,7 +19,7 @@ from training.settings import Settings
 class SamplingSettings(Settings):
     """The defaults are those of the paper's inference code; it takes guidance 8 for stories."""
 
-    steps: int = Field(50, ge=1, le=1000)
+    steps: int = Field(50, ge=1, le=1000, description="of denoising")
     guidance: float = Field(12.0, ge=1, description="1: none, and half of the work")
     identity_scale: float = Field(0.7, ge=0, description="of identity attention; 1 in training")
 

@@ -1,7 +1,11 @@
-"""Pretrained parts: from a local folder, or built from settings with random weights."""
+"""Frozen parts: from a local folder, or built from settings with random weights; and their precision.
+
+They compute in their own dtype, whatever the loop casts automatically around them: autocast makes float32 of
+norms and of what follows them, which costs memory and time and gains nothing for weights that do not move.
+"""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +50,10 @@ def freeze(module: nn.Module) -> nn.Module:
 def cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     """The module in another dtype, in place. (diffusers' own `to` warns of parts that it has none of.)"""
     return nn.Module.to(module, dtype)
+
+
+def own_precision(device: torch.device, own: bool = True) -> AbstractContextManager[object]:
+    """No autocast inside, where `own`; otherwise whatever is outside. `meta` knows no autocast."""
+    if not own or device.type == "meta":
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)

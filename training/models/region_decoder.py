@@ -16,13 +16,13 @@ from training.settings import Settings
 class DecoderSettings(Settings):
     """Sizes; the defaults are those of the released model (522.9M parameters without `pos_embed`)."""
 
-    regions: int = Field(5, ge=1, le=64)
+    regions: int = Field(5, ge=1, le=64, description="of a body; there are five")
     queries: int = Field(256, ge=1, description="tokens of one region")
     width: int = Field(2048, ge=1, description="of a token; the UNet's cross-attention width")
     feature_width: int = Field(1536, ge=1, description="of an image feature")
-    depth: int = Field(8, ge=1)
-    heads: int = Field(8, ge=1)
-    mlp_width: int = Field(8192, ge=1)
+    depth: int = Field(8, ge=1, description="layers")
+    heads: int = Field(8, ge=1, description="of attention")
+    mlp_width: int = Field(8192, ge=1, description="inside of an MLP")
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "DecoderSettings":

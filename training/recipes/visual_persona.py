@@ -19,8 +19,7 @@ from training.bases.base import Base
 from training.batch import Field
 from training.models.region_decoder import DecoderSettings, RegionDecoder
 from training.models.region_encoder import DinoSettings, RegionEncoder
-from training.recipes.condition_dropout import NO_DROPOUT, DropoutSettings, keep_conditions, keep_regions
-from training.recipes.recipe import Recipe
+from training.recipes.recipe import NO_DROPOUT, DropoutSettings, Recipe, keep_conditions, keep_regions
 from training.released_layout import copy_exactly
 from training.settings import Settings
 
@@ -28,7 +27,9 @@ from training.settings import Settings
 class VisualPersonaSettings(Settings):
     """All that the method depends on; the sizes default to the released model's."""
 
-    stage: Literal["shared_queries", "region_queries"] = "region_queries"
+    stage: Literal["shared_queries", "region_queries"] = Setting(
+        "region_queries", description="shared_queries: the first stage; region_queries: the second"
+    )
     dino: DinoSettings = DinoSettings()
     decoder: DecoderSettings = DecoderSettings()
     dropout: DropoutSettings = DropoutSettings()

@@ -17,8 +17,7 @@ from edges.model_server import MalformedResponseError, StatusError, ask, chat_ur
 from tests.drawn_pipeline import ROOT
 from tests.drawn_questions import judge_at, pairs_of, people_of
 from tests.fake_vlm import FakeVlm, Response, completion, serving
-from training.evaluation.cases import Case, Person
-from training.evaluation.scorer import Pictured
+from training.evaluation.cases import Case, Person, Pictured
 from training.evaluation.settings import VlmQuestion, VlmSettings
 from training.evaluation.vlm_scores import VlmScore
 from training.generation.references import LabelledPhoto

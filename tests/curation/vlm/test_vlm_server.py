@@ -27,8 +27,7 @@ from tests.drawn_pipeline import ROOT, command, counts_of, curate, environment, 
 from tests.drawn_pipeline import settings as drawn_settings
 from tests.drawn_questions import judge_at, pairs_of, people_of
 from tests.drawn_vlm import write_vlm
-from training.evaluation.cases import Case, Person
-from training.evaluation.scorer import MissingScorerError, Pictured
+from training.evaluation.cases import Case, MissingScorerError, Person, Pictured
 from training.evaluation.settings import VlmQuestion, VlmSettings
 from training.evaluation.vlm_scores import VlmScore
 from training.generation.references import LabelledPhoto
