@@ -17,9 +17,9 @@ from curation.outfits.gather import read_people
 from curation.run_folder import Run
 from curation.run_tables import AnswerFiles
 from curation.settings import PipelineSettings
-from curation.settings.vlm import VlmSettings
+from curation.settings.vlm import JUDGED_REGIONS, VlmSettings
 from curation.storage import read_bytes, remove, write_bytes
-from curation.vlm.asking import REGIONS, Questions
+from curation.vlm.asking import Questions
 from curation.vlm.pictures import COLUMNS
 
 
@@ -68,7 +68,7 @@ def _questions(run: Run, pipeline: PipelineSettings | None, role: str) -> list[Q
     model = Model(settings.model, known["path"], known["sha256"], "")
     prompts = [settings.prompt]  # type: ignore[attr-defined]
     if role == "judge":
-        prompts += [f"region-{region}" for region in REGIONS]
+        prompts += [f"region-{region}" for region in JUDGED_REGIONS]
     asked = [settings.model_copy(update={"prompt": prompt}) for prompt in prompts]
     return [Questions(found, model, pipeline.source) for found in asked]
 

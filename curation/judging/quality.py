@@ -10,7 +10,7 @@ import numpy as np
 
 from curation.run_folder import Run
 from curation.settings import PipelineSettings
-from curation.vlm.asking import REGIONS
+from curation.settings.vlm import JUDGED_REGIONS
 
 _COLUMNS = ["identity", "person_ids", "outfits", "merged", "pairs"]
 _SUSPECTED = 20  # merges that are listed
@@ -21,7 +21,7 @@ def questions_asked(pairs: list[dict[str, Any]], pipeline: PipelineSettings) -> 
 
     A pair asked region by region takes one a region; none where `regions` is not set, and nothing was sent.
     """
-    by_regions = 0 if getattr(pipeline.outfits.judge, "regions", None) is False else len(REGIONS)
+    by_regions = 0 if getattr(pipeline.outfits.judge, "regions", None) is False else len(JUDGED_REGIONS)
     return sum(by_regions if pair["by_regions"] else 1 for pair in pairs)
 
 

@@ -1,4 +1,4 @@
-"""`persona plan` on the command line."""
+"""`persona plan` on the command line, and a plan as a table for people."""
 
 import argparse
 import json
@@ -42,7 +42,6 @@ def _plan(options: argparse.Namespace, start: Start) -> int:
     from curation.absolute import absolute_path
     from curation.errors import ConfigError
     from curation.plan.compare import compare, comparison_lines, read_plan
-    from curation.plan.lines import plan_lines
     from curation.run_folder import run_at
 
     folder = absolute_path(options.out or os.path.join("runs", f"{options.pipeline}-plan"))
@@ -83,3 +82,120 @@ def _made(options: argparse.Namespace, folder: str, start: Start) -> dict[str, A
         return write_plan(folder, summary, job.pipeline, engine, table, options.seed)
     finally:
         engine.close()
+
+
+_COUNTS = (
+    ("photos", "photos of the collection"),
+    ("people", "people who reach the outfits"),
+    ("identities", "identities"),
+    ("groups", "groups: one person in one outfit"),
+    ("photos_kept", "photos in groups"),
+    ("pairs", "pairs of photos in groups"),
+    ("judge_calls", "questions to the judge"),
+)
+_WIDE = 1.0  # bounds that are further apart than the number itself are not worth much
+
+
+def plan_lines(plan: dict[str, Any]) -> list[str]:
+    """Counts, hours of every stage, bytes, other machines."""
+    from curation.run_folder import Run
+
+    sample = plan["sample"]
+    lines = [
+        f"plan of {plan['pipeline']}: {sample['photos']} photos were run in {sample['seconds']:.0f} s",
+        "",
+        "what comes out (90 % bounds)",
+        *(_count(plan[key], says) for key, says in _COUNTS),
+        "",
+        *_times(plan),
+        "",
+        f"on this machine {_span(plan['hours'], 'h')}, of these to start "
+        f"{sum(plan['seconds']['startup'].values()):.0f} s",
+        f"GPU-hours {_span(plan['gpu_hours'], '')}, core-hours {_span(plan['core_hours'], '')}",
+        f"run folder {_size(plan['bytes']['total'])}, of these shards {_size(plan['bytes']['shards'])}",
+        f"an object store: {_number(plan['object_store']['puts'])} puts, "
+        f"{_number(plan['object_store']['gets'])} gets{_store_price(plan)}",
+        *_machines(plan),
+    ]
+    return [*lines, *_warnings(plan), f"plan: {Run(plan['run']).plan_file}"]
+
+
+def _times(plan: dict[str, Any]) -> list[str]:
+    rows = [("phase", "stage", "rows", "s a row", "first use s", "of workers", "workers", "clock")]
+    for step in plan["steps"]:
+        for place, stage in enumerate(step["stages"]):
+            shared = (str(step["workers"]), _clock(step["wall_s"]["expected"])) if place == 0 else ("", "")
+            rows.append(
+                (
+                    step["phase"],
+                    stage["stage"],
+                    _number(stage["rows"]),
+                    f"{stage['seconds_per_row']:.4f}",
+                    f"{stage['first_use_s']:.1f}",
+                    _clock(stage["worker_hours"]["expected"] * 3600),
+                    *shared,
+                )
+            )
+    widths = [max(len(row[i]) for row in rows) for i in range(8)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _machines(plan: dict[str, Any]) -> list[str]:
+    lines = []
+    for machine in plan["machines"]:
+        if machine["hours"] is None:
+            hours = f"unknown: the table lacks {', '.join(machine['missing'])}"
+        else:
+            hours = _span(machine["hours"], "h")
+            price = machine["price"]
+            hours += "" if price is None else f", {_span(price, plan['currency'])}"
+        lines.append(f"on {machine['name']}: {hours}")
+    return lines
+
+
+def _warnings(plan: dict[str, Any]) -> list[str]:
+    wide = [
+        says
+        for key, says in _COUNTS
+        if plan[key]["high"] - plan[key]["low"] > _WIDE * max(plan[key]["expected"], 1)
+    ]
+    if not wide:
+        return []
+    return [f"the sample says little about: {', '.join(wide)}; a larger --photos says more"]
+
+
+def _store_price(plan: dict[str, Any]) -> str:
+    price = plan["object_store"]["price"]
+    return "" if price is None else f", {_span(price, plan['currency'])} with a month of storage"
+
+
+def _count(found: dict[str, float], says: str) -> str:
+    return f"  {found['expected']:>12,.0f}  {found['low']:,.0f} to {found['high']:,.0f}  {says}"
+
+
+def _span(found: dict[str, float], unit: str) -> str:
+    text = f"{found['expected']:.3g} ({found['low']:.3g} to {found['high']:.3g})"
+    return f"{text} {unit}".strip()
+
+
+def _number(found: dict[str, float]) -> str:
+    return f"{found['expected']:,.0f}"
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 600:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 3600:.2f} h"
+
+
+def _size(found: dict[str, float]) -> str:
+    for unit, divisor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20)):
+        if found["expected"] >= divisor:
+            return f"{found['expected'] / divisor:.1f} {unit}"
+    return f"{found['expected']:,.0f} bytes"

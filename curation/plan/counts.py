@@ -28,6 +28,30 @@ from curation.plan.outfit_yield import (
 from curation.plan.sample_run import BEFORE_COPIES, SampleRun
 from curation.settings.outfits import OutfitsSettings, PaperStrategy
 
+DRAWS = 1000
+_LOW, _HIGH = 5, 95  # percentiles
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A number that is expected: the median of draws; `low` and `high` bound the middle 90 % of them."""
+
+    expected: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, draws: np.ndarray | float) -> "Expected":
+        """From draws, or from a number that is known."""
+        values = np.atleast_1d(np.asarray(draws, float))
+        low, middle, high = np.percentile(values, [_LOW, 50, _HIGH])
+        return cls(float(middle), float(low), float(high))
+
+    def to_json(self, digits: int = 0) -> dict[str, float]:
+        """Rounded: whole numbers for digits = 0."""
+        values = {"expected": self.expected, "low": self.low, "high": self.high}
+        return {key: round(value, digits) if digits else round(value) for key, value in values.items()}
+
 
 @dataclass(frozen=True)
 class Counts:

@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from curation.errors import ConfigError
-from curation.plan.expected import Expected
+from curation.plan.counts import Expected
 from curation.plan.step_times import ExpectedStep
 from curation.settings.base import Settings
 

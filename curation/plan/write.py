@@ -11,8 +11,7 @@ from curation.engine import Engine
 from curation.outfits.phase import Outfit, Outfits
 from curation.packing.plan import Pack
 from curation.photos.sample import Sampled
-from curation.plan.counts import Counts, expect_counts
-from curation.plan.expected import DRAWS, Expected
+from curation.plan.counts import DRAWS, Counts, Expected, expect_counts
 from curation.plan.machines import MachineTable, plan_machine
 from curation.plan.sample_run import VERDICTS, SampleRun, read_sample_run
 from curation.plan.step_times import FILES, ExpectedStep, MeasuredStep, expect_step, measured_steps

@@ -14,7 +14,7 @@ from typing import Any
 
 from curation.models import Model
 from curation.settings.source import SourceSettings
-from curation.settings.vlm import VlmSettings
+from curation.settings.vlm import JUDGED_REGIONS, VlmSettings
 from curation.vlm.pictures import JPEG_QUALITY, VERSION, Person, PersonPictures, data_url
 from edges.model_server import MalformedResponseError, text_of
 
@@ -49,13 +49,6 @@ class Prompt:
         return f'{{"{self.key}":"'
 
 
-REGIONS = {
-    "upper": "the garment on the upper body",
-    "lower": "the garment on the legs, or the skirt of a dress",
-    "shoes": "the shoes",
-    "headwear": "what is worn on the head",
-    "outer": "the outermost layer, such as a jacket or a coat",
-}
 """Name of a region → the piece of clothing that the prompt `region-NAME` asks about."""
 
 
@@ -74,7 +67,7 @@ def _region_prompt(name: str, what: str) -> Prompt:
 PROMPTS = {
     prompt.name: prompt
     for prompt in (
-        *(_region_prompt(name, what) for name, what in REGIONS.items()),
+        *(_region_prompt(name, what) for name, what in JUDGED_REGIONS.items()),
         Prompt(
             "outfit-exact",
             "Two photos of one person follow. Decide whether the full-body appearance is exactly the same: "

@@ -7,8 +7,8 @@ from curation.meters import CallCounter
 from curation.models import Models
 from curation.outfits.judge import Answer, PersonRow, from_regions
 from curation.run_folder import Run
-from curation.settings.vlm import VlmJudgeSettings
-from curation.vlm.asking import REGIONS, Questions, Reply
+from curation.settings.vlm import JUDGED_REGIONS, VlmJudgeSettings
+from curation.vlm.asking import Questions, Reply
 from curation.vlm.pictures import COLUMNS
 from curation.vlm.serving import asker_of
 from curation.vlm.session import AnswerCache, VlmSession
@@ -40,7 +40,7 @@ class VlmJudge:
 
         self._session = session(self._settings)
         if self._settings.regions:
-            for region in REGIONS:
+            for region in JUDGED_REGIONS:
                 self._about[region] = session(
                     self._settings.model_copy(update={"prompt": f"region-{region}"})
                 )

@@ -12,7 +12,7 @@ import pytest
 from curation.photos.sample import Sample
 from curation.plan.cluster_sizes import draw_sizes
 from curation.plan.compare import compare
-from curation.plan.expected import Expected
+from curation.plan.counts import Expected
 from curation.plan.machines import read_table
 from curation.plan.outfit_yield import JudgedPerson, PartitionYield
 from curation.plan.step_times import makespan

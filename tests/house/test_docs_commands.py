@@ -145,8 +145,8 @@ def test_settings_in_the_docs_are_accepted_when_they_are_laid_over_a_pipeline(
 
 
 def _laid_over(below: Any, above: Any) -> Any:
-    if not isinstance(below, dict) or not isinstance(above, dict):
-        return above
+    if not isinstance(below, dict) or not isinstance(above, dict) or "backend" in above:
+        return above  # another backend has other keys
     return {**below, **{name: _laid_over(below.get(name), value) for name, value in above.items()}}
 
 
