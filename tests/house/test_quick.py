@@ -13,10 +13,10 @@ from tests.house.quick import files_near
 @pytest.mark.parametrize(
     ("changed", "first", "also"),
     [
-        ("curation/photos/decoder_process.py", "curation/photos/test_decoder_process.py", "curation/photos/"),
-        ("shards/tools/verify.py", "shards/tools/test_verify.py", "shards/tools/"),
-        ("training/optimiser.py", "training/test_ema.py", "training/"),
-        ("tests/training/test_data.py", "training/test_data.py", ""),
+        ("curation/photos/lamp.py", "curation/photos/test_lamp_and_shade.py", "curation/photos/"),
+        ("shards/tools/lamp.py", "shards/tools/test_lamp.py", "shards/tools/"),
+        ("training/lamp.py", "training/test_lamp.py", "training/"),
+        ("tests/training/test_lamp.py", "training/test_lamp.py", ""),
     ],
 )
 def test_tests_of_a_changed_file_come_first_and_its_package_follows(
