@@ -17,7 +17,7 @@ Goes = Callable[[dict[str, Any]], bool]
 
 
 class RowFilter:
-    """Tells which rows are of forgotten photos, by photo_id or by their place in a collection (source_key)."""
+    """Tells which rows are of forgotten photos, by photo_id or by their place in the collection."""
 
     def __init__(self, photos: Iterable[str], keys: Iterable[str]) -> None:
         self.photos, self.keys = frozenset(photos), frozenset(keys)
