@@ -39,7 +39,7 @@ from benchmarks.identity_peers import PEERS, run_peer  # noqa: E402
 from benchmarks.kept_results import KeptResults, code_hash  # noqa: E402
 from benchmarks.process_cost import cost_of  # noqa: E402
 from benchmarks.synthetic_faces import Faces, draw_faces  # noqa: E402
-from curation.engine import InlineEngine, Job  # noqa: E402
+from curation.engine import InlineEngine  # noqa: E402
 from curation.evaluation.identities import bcubed, pair_counts  # noqa: E402
 from curation.identities.assign import face_set  # noqa: E402
 from curation.identities.extend import extend, start_of  # noqa: E402
@@ -50,7 +50,6 @@ from curation.identities.index import FORMAT, IdentityIndex  # noqa: E402
 from curation.identities.vectors import Vectors, write_vectors  # noqa: E402
 from curation.settings.identities import IdentitiesSettings  # noqa: E402
 
-NO_PIPELINE: Any = None
 BASE, TIMES = 2000, 10  # distractors
 COLLECTIONS, IN_COLLECTIONS = 5, 10_000  # faces at most
 PLANNED = 10_000_000
@@ -237,7 +236,7 @@ def group(
     """Ours, with the settings of the benchmark."""
     none = np.full(len(photo), -1)
     faces = FaceSet(vectors, photo, none, none + 1, np.ones(len(photo), bool), strangers)
-    return group_faces(InlineEngine(), Job(folder, NO_PIPELINE, {}), folder, faces, settings(merge_cosine))
+    return group_faces(InlineEngine(), folder, faces, settings(merge_cosine))
 
 
 def settings(merge_cosine: float) -> IdentitiesSettings:
@@ -380,7 +379,7 @@ def index_part(
         start, fresh = start_of(given, index)
         known_faces = face_set(everyone, vectors, collector.strangers)
         grouping = group_faces(
-            InlineEngine(), Job(folder, NO_PIPELINE, {}), folder, known_faces,
+            InlineEngine(), folder, known_faces,
             settings(options.merge_cosine), start, fresh,
         )  # fmt: skip
         names = extend(index, everyone, vectors, given, start, grouping, 0, strangers)

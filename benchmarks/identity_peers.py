@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
 
 from benchmarks.peer_environment import peer_python
-from curation.engine import InlineEngine, Job
+from curation.engine import InlineEngine
 from curation.evaluation.identities import pair_counts
 from curation.identities.search import Pairs, find_pairs
 from curation.identities.vectors import Vectors
@@ -48,8 +48,7 @@ def run_peer(name: str, folder: str, person: np.ndarray, python: str | None) -> 
     pairs = None
     if name in ("components", "chinese-whispers", "dbscan"):
         settings = SearchSettings(exact_faces=20_000)
-        job = Job(folder, None, {})  # type: ignore[arg-type]  # the search asks nothing of a pipeline
-        pairs = find_pairs(InlineEngine(), job, folder, vectors, min(CUTS), settings, Resources())
+        pairs = find_pairs(InlineEngine(), folder, vectors, min(CUTS), settings, Resources())
     search_s = time.process_time() - cpu
     cpu = time.process_time()
     if name in ("dbscan", "hdbscan"):

@@ -21,12 +21,11 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.identities import scores  # noqa: E402
 from benchmarks.synthetic_faces import Faces, draw_faces, draw_weak_faces  # noqa: E402
-from curation.engine import InlineEngine, Job  # noqa: E402
+from curation.engine import InlineEngine  # noqa: E402
 from curation.identities.grouping import FaceSet, Grouping, group_faces  # noqa: E402
 from curation.identities.vectors import write_vectors  # noqa: E402
 from curation.settings.identities import IdentitiesSettings  # noqa: E402
 
-NO_PIPELINE: Any = None
 STRANGERS = 1500  # people with one face beside each world, whose pairs are the strangers that are known
 KNOWN = (0, 99, 100, 1000, 10_000)
 FIXED = np.arange(26, 72, 4) / 100
@@ -105,7 +104,7 @@ def group(faces: Faces, known: np.ndarray, settings: IdentitiesSettings) -> Grou
         vectors = write_vectors(folder, iter([faces.vectors]), *faces.vectors.shape)
         seeds = np.ones(len(none), bool)
         given = FaceSet(vectors, faces.photo, none, none + 1, seeds, known)
-        return group_faces(InlineEngine(), Job(folder, NO_PIPELINE, {}), folder, given, settings)
+        return group_faces(InlineEngine(), folder, given, settings)
 
 
 def _mean(rows: list[dict[str, float]]) -> dict[str, float]:

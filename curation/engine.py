@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from curation.errors import PersonaError, one_line
 from curation.models import Models
@@ -54,6 +54,7 @@ class Task:
 Answer = dict[str, Any]
 Work = Callable[[Task], Answer]
 Opener = Callable[[Job], Work]
+T = TypeVar("T")
 
 
 class Engine(Protocol):
@@ -61,12 +62,15 @@ class Engine(Protocol):
 
     name: str
     address: str
-    """Of this machine, as its workers reach it."""
+    """Address under which workers reach this machine."""
     start_s: float
     """Seconds that it took to start."""
 
-    def map(self, opener: Opener, job: Job, tasks: Sequence[Task], resources: Resources) -> Iterator[Answer]:
-        """Answers of `opener(job)` on every task. Raises PersonaError when it cannot go on."""
+    def map(
+        self, opener: Callable[[T], Work], job: T, tasks: Sequence[Task], resources: Resources
+    ) -> Iterator[Answer]:
+        """Answers of `opener(job)` on every task; `job` is whatever the workers must know, None where that is
+        nothing. Raises PersonaError when it cannot go on."""
         ...
 
     def workers(self, resources: Resources, tasks: int) -> int:
@@ -85,7 +89,9 @@ class InlineEngine:
     address = "127.0.0.1"
     start_s = 0.0
 
-    def map(self, opener: Opener, job: Job, tasks: Sequence[Task], resources: Resources) -> Iterator[Answer]:
+    def map(
+        self, opener: Callable[[T], Work], job: T, tasks: Sequence[Task], resources: Resources
+    ) -> Iterator[Answer]:
         """One task after the other."""
         if not tasks:
             return
@@ -141,7 +147,9 @@ class RayEngine:
         if not self._local:
             self.address = str(ray.util.get_node_ip_address())
 
-    def map(self, opener: Opener, job: Job, tasks: Sequence[Task], resources: Resources) -> Iterator[Answer]:
+    def map(
+        self, opener: Callable[[T], Work], job: T, tasks: Sequence[Task], resources: Resources
+    ) -> Iterator[Answer]:
         """Tasks go to whichever actor is free; a task that loses its actor goes to another."""
         if not tasks:
             return
@@ -209,7 +217,7 @@ class RayEngine:
         return places
 
     def _drain(
-        self, opener: Opener, job: Job, tasks: Sequence[Task], resources: Resources
+        self, opener: Callable[[T], Work], job: T, tasks: Sequence[Task], resources: Resources
     ) -> Iterator[Answer]:
         ray = self._ray
         waiting = deque(tasks)
@@ -285,7 +293,7 @@ class _Worker:
         limit_threads(threads)
         self._work: Work | None = None
 
-    def open(self, opener: Opener, job: Job) -> None:
+    def open(self, opener: Callable[[T], Work], job: T) -> None:
         """Gets ready for a step; what the step before held is let go first."""
         self._work = None
         self._work = opener(job)

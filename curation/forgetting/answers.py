@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import permutations
 from typing import Any
 
-from curation.forgetting.run_rows import Leaving
+from curation.forgetting.run_rows import RowFilter
 from curation.models import Model
 from curation.outfits.gather import read_people
 from curation.run_folder import Run
@@ -23,18 +23,18 @@ from curation.vlm.asking import Questions
 from curation.vlm.pictures import COLUMNS
 
 
-def forget_answers(run: Run, pipeline: PipelineSettings | None, leaving: Leaving) -> int:
+def forget_answers(run: Run, pipeline: PipelineSettings | None, forgotten: RowFilter) -> int:
     """Returns how many files of answers were written anew or removed."""
     of_judge, of_captioner = run.answers("outfits"), run.answers("captions")
     if not of_judge.names() and not of_captioner.names():
         return 0
     people = read_people(run.folder, COLUMNS)
-    if not any(map(leaving.person, people)):
+    if not any(map(forgotten.person, people)):
         return 0
     changed = 0
     judge = _questions(run, pipeline, "judge")
     if judge:
-        pairs = list(_pairs(run, leaving))
+        pairs = list(_pairs(run, forgotten))
         asked = {
             questions.about((people[a], people[b])).key
             for pair in pairs
@@ -49,7 +49,7 @@ def forget_answers(run: Run, pipeline: PipelineSettings | None, leaving: Leaving
     staying = {
         questions.about((person,)).key
         for name, person in people.items()
-        if not leaving.person(name)
+        if not forgotten.person(name)
         for questions in captioner
     }
     return changed + _keep(of_captioner, lambda key: key in staying)
@@ -73,11 +73,11 @@ def _questions(run: Run, pipeline: PipelineSettings | None, role: str) -> list[Q
     return [Questions(found, model, pipeline.source) for found in asked]
 
 
-def _pairs(run: Run, leaving: Leaving) -> Iterator[tuple[str, str]]:
+def _pairs(run: Run, forgotten: RowFilter) -> Iterator[tuple[str, str]]:
     """Every pair that a photo which goes could have been asked in: with all of its identity."""
     for row in run.outfits.rows(["person_ids"]):
         ids = row["person_ids"]
-        for a in filter(leaving.person, ids):
+        for a in filter(forgotten.person, ids):
             yield from ((a, b) for b in ids if b != a)
 
 

@@ -8,7 +8,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from curation.errors import ConfigError
-from curation.forgetting.run_rows import Leaving
+from curation.forgetting.run_rows import RowFilter
 from curation.storage import read_bytes, write_bytes, write_table
 
 _COLUMNS = ("a", "b", "same")
@@ -30,9 +30,9 @@ def forget_in_labels(path: str, photos: set[str]) -> int:
         raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
     if not set(_COLUMNS) <= set(table.column_names):
         raise ConfigError(f"{path}: is no file of labelled pairs (columns a, b, same)")
-    leaving = Leaving(photos, ())
+    forgotten = RowFilter(photos, ())
     stays = [
-        not (leaving.person(str(a)) or leaving.person(str(b)))
+        not (forgotten.person(str(a)) or forgotten.person(str(b)))
         for a, b in zip(table["a"].to_pylist(), table["b"].to_pylist(), strict=True)
     ]
     if all(stays):

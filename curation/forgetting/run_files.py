@@ -22,7 +22,7 @@ from curation.errors import ConfigError, PersonaError
 from curation.fingerprint import fingerprint
 from curation.forgetting.answers import forget_answers
 from curation.forgetting.run_rows import (
-    Leaving,
+    RowFilter,
     counts_without,
     stays,
     without_members,
@@ -52,7 +52,7 @@ from curation.storage import (
 from shards.format.atomic_file import is_temporary
 
 _MIN_PHOTOS = 2  # of a group, where a run's settings cannot be read
-Edit = Callable[[pa.Table, Leaving], tuple[pa.Table, Counts] | None]
+Edit = Callable[[pa.Table, RowFilter], tuple[pa.Table, Counts] | None]
 
 
 @dataclass
@@ -82,12 +82,12 @@ def forget_in_run(run: str, photos: set[str], keys: list[str], *, break_lock: bo
 
     break_lock   takes over the lock that a dead process left on the run's dataset in a store
     """
-    return _RunFolder(run, Leaving(photos, keys), break_lock).forget()
+    return _RunFolder(run, RowFilter(photos, keys), break_lock).forget()
 
 
 class _RunFolder:
-    def __init__(self, run: str, leaving: Leaving, break_lock: bool) -> None:
-        self._run, self._leaving, self._break_lock = Run(run), leaving, break_lock
+    def __init__(self, run: str, forgotten: RowFilter, break_lock: bool) -> None:
+        self._run, self._forgotten, self._break_lock = Run(run), forgotten, break_lock
         self._done = Changed()
         self._pipeline: PipelineSettings | None = None
         self._min_photos = _MIN_PHOTOS
@@ -96,14 +96,14 @@ class _RunFolder:
             self._min_photos = self._pipeline.outfits.min_photos
 
     def forget(self) -> Changed:
-        if not self._leaving.keys and not self._is_only_packed():
+        if not self._forgotten.keys and not self._is_only_packed():
             return self._done
         run = self._run
         _remove_temporaries(run.folder)
         self._dataset()
         self._folder(run.report)
         self._folder(run.search)
-        self._done.rewritten += forget_answers(run, self._pipeline, self._leaving)
+        self._done.rewritten += forget_answers(run, self._pipeline, self._forgotten)
         self._packing()
         self._fragments(run.captions, without_rows)
         self._fragments(run.outfits, without_members)
@@ -142,7 +142,7 @@ class _RunFolder:
     def _packed(self, only_what_is_there: bool) -> None:
         self._done.dataset = forget_in_dataset(
             self._run.shards,
-            self._leaving.photos,
+            self._forgotten.photos,
             self._min_photos,
             break_lock=self._break_lock,
             only_what_is_there=only_what_is_there,
@@ -157,13 +157,13 @@ class _RunFolder:
         touched = {
             row["group"]
             for row in groups.select(["group", "person_ids"]).to_pylist()
-            if any(map(self._leaving.person, row["person_ids"]))
+            if any(map(self._forgotten.person, row["person_ids"]))
         }
         for part in self._run.packing.paths():
             if touched & set(read_table(part, ["key"])["key"].to_pylist()):
                 remove(part)
                 self._done.removed += 1
-        changed = without_members(groups, self._leaving)
+        changed = without_members(groups, self._forgotten)
         if changed is None:
             return
         self._run.not_packed()
@@ -186,20 +186,20 @@ class _RunFolder:
     def _fragments(self, fragments: PhaseTable, edit: Edit) -> None:
         for path in fragments.paths():
             table = read_table(path)
-            changed = edit(table, self._leaving)
+            changed = edit(table, self._forgotten)
             if changed is None:
                 continue
             rest, gone = changed
-            said = about(path)
-            said |= {"rows": rest.num_rows, "counts": counts_without(said["counts"], gone)}
-            commit(path, rest, said)
+            footer = about(path)
+            footer |= {"rows": rest.num_rows, "counts": counts_without(footer["counts"], gone)}
+            commit(path, rest, footer)
             self._note(table, rest)
 
     def _tables(self, paths: Iterable[str]) -> None:
         """Tables without counts."""
         for path in paths:
             table = read_table(path)
-            mask = stays(table, self._leaving)
+            mask = stays(table, self._forgotten)
             if not all(mask):
                 rest = table.filter(pa.array(mask))
                 write_table(path, rest)
@@ -211,7 +211,7 @@ class _RunFolder:
         for path in files.paths():
             table = read_table(path)
             measured_on = table["measured_on"].to_pylist()
-            mask = [not self._leaving.measured(name) for name in measured_on]
+            mask = [not self._forgotten.measured(name) for name in measured_on]
             if not all(mask):
                 keys = [photo_and_key(name)[1] for name, stay in zip(measured_on, mask, strict=True) if stay]
                 self._move(path, table, mask, files.beside(path, fingerprint(keys)))
@@ -226,7 +226,7 @@ class _RunFolder:
             table = read_table(path)
             ids = table["photo_id"].to_pylist() if "photo_id" in table.column_names else [None] * len(table)
             mask = [
-                on not in places and photo_id not in self._leaving.photos
+                on not in places and photo_id not in self._forgotten.photos
                 for on, photo_id in zip(table["measured_on"].to_pylist(), ids, strict=True)
             ]
             if not all(mask):
@@ -242,7 +242,7 @@ class _RunFolder:
         renamed: dict[str, str] = {}
         for path in listings:
             for group in _row_groups(path):
-                mask = stays(group, self._leaving)
+                mask = stays(group, self._forgotten)
                 if all(mask):
                     continue
                 keys = group["source_key"].to_pylist()
@@ -254,7 +254,7 @@ class _RunFolder:
 
     def _listing(self, path: str) -> None:
         groups = list(_row_groups(path))
-        masks = [stays(group, self._leaving) for group in groups]
+        masks = [stays(group, self._forgotten) for group in groups]
         if all(all(mask) for mask in masks):
             return
         sink = io.BytesIO()
@@ -360,8 +360,8 @@ def forget_in_dataset(
 
 def _state(folder: str) -> dict[str, Any]:
     data = read_bytes(join(folder, "dataset.json"))
-    said = json.loads(data)
-    return {"revision": said.get("revision", 0), "sha256": hashlib.sha256(data).hexdigest()}
+    dataset = json.loads(data)
+    return {"revision": dataset.get("revision", 0), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def _row_groups(path: str) -> Iterator[pa.Table]:

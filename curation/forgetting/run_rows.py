@@ -16,8 +16,8 @@ _NAME = re.compile(r"\b([0-9a-f]{10,64})(?:-\d+)?\b")
 Goes = Callable[[dict[str, Any]], bool]
 
 
-class Leaving:
-    """Which rows go: those of photos, by photo_id or by their place in the collection (source_key)."""
+class RowFilter:
+    """Tells which rows are of forgotten photos, by photo_id or by their place in the collection."""
 
     def __init__(self, photos: Iterable[str], keys: Iterable[str]) -> None:
         self.photos, self.keys = frozenset(photos), frozenset(keys)
@@ -55,19 +55,19 @@ _DECIDED = ("decisions", "person_decisions")
 _LOOKED_AT = ("photo_id", "source_key", "person_id", "person_a", "person_b", "a", "b")
 
 
-def stays(table: pa.Table, leaving: Leaving) -> list[bool]:
+def stays(table: pa.Table, forgotten: RowFilter) -> list[bool]:
     """Per row: whether it has nothing to do with who leaves."""
     columns = [name for name in _LOOKED_AT if name in table.column_names]
-    return [not leaving.row(row) for row in table.select(columns).to_pylist()]
+    return [not forgotten.row(row) for row in table.select(columns).to_pylist()]
 
 
-def without_rows(table: pa.Table, leaving: Leaving) -> tuple[pa.Table, Counts] | None:
+def without_rows(table: pa.Table, forgotten: RowFilter) -> tuple[pa.Table, Counts] | None:
     """The table without rows that go, and what was decided about them; None where nothing changes.
 
     What was decided about those who stay no longer names those who go.
     """
-    mask = stays(table, leaving)
-    rest = _without_names(table.filter(pa.array(mask)), leaving)
+    mask = stays(table, forgotten)
+    rest = _without_names(table.filter(pa.array(mask)), forgotten)
     if all(mask) and rest.equals(table):
         return None
     gone = Counts()
@@ -80,26 +80,26 @@ def without_rows(table: pa.Table, leaving: Leaving) -> tuple[pa.Table, Counts] |
     return rest, gone
 
 
-def _without_names(table: pa.Table, leaving: Leaving) -> pa.Table:
+def _without_names(table: pa.Table, forgotten: RowFilter) -> pa.Table:
     for name in _DECIDED:
         if name in table.column_names:
             values = table[name].to_pylist()
-            if sum(_unname(decisions, leaving) for decisions in values):
+            if sum(_unname(decisions, forgotten) for decisions in values):
                 table = put_column(table, name, pa.array(values, table.schema.field(name).type))
     return table
 
 
-def _unname(decisions: Any, leaving: Leaving) -> int:
+def _unname(decisions: Any, forgotten: RowFilter) -> int:
     """Changes details in decisions, or in lists of them; how many there were to change."""
     if isinstance(decisions, list):
-        return sum(_unname(inner, leaving) for inner in decisions)
+        return sum(_unname(inner, forgotten) for inner in decisions)
     if not decisions or not decisions["detail"]:
         return 0
-    before, decisions["detail"] = decisions["detail"], leaving.unnamed(decisions["detail"])
+    before, decisions["detail"] = decisions["detail"], forgotten.unnamed(decisions["detail"])
     return int(decisions["detail"] != before)
 
 
-def without_members(table: pa.Table, leaving: Leaving) -> tuple[pa.Table, Counts] | None:
+def without_members(table: pa.Table, forgotten: RowFilter) -> tuple[pa.Table, Counts] | None:
     """Rows of identities or groups without the people who go, as `without_rows`; an empty row goes too.
 
     Lists of a row that are as long as `person_ids` are cut alike; `pairs` loses whatever names one of them.
@@ -107,8 +107,8 @@ def without_members(table: pa.Table, leaving: Leaving) -> tuple[pa.Table, Counts
     rows, gone, changed = [], Counts(), False
     for row in table.to_pylist():
         ids = row["person_ids"]
-        keep = [place for place, person in enumerate(ids) if not leaving.person(person)]
-        changed |= sum(_unname(row.get(name), leaving) for name in _DECIDED) > 0
+        keep = [place for place, person in enumerate(ids) if not forgotten.person(person)]
+        changed |= sum(_unname(row.get(name), forgotten) for name in _DECIDED) > 0
         if len(keep) == len(ids):
             rows.append(row)
             continue
@@ -123,7 +123,7 @@ def without_members(table: pa.Table, leaving: Leaving) -> tuple[pa.Table, Counts
             continue
         for name, value in row.items():
             if name == "pairs":
-                row[name] = [pair for pair in value or [] if not leaving.row(pair)]
+                row[name] = [pair for pair in value or [] if not forgotten.row(pair)]
             elif isinstance(value, list) and len(value) == len(ids) and name != "decisions":
                 row[name] = [value[place] for place in keep]
         rows.append(row)

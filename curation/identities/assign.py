@@ -2,12 +2,11 @@
 
 import tempfile
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from curation.engine import Engine, InlineEngine, Job
+from curation.engine import Engine, InlineEngine
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
 from curation.identities.collect import collect_faces
@@ -65,15 +64,13 @@ class Assignment:
 def assign(people: PhaseTable, settings: IdentitiesSettings, seed: int) -> pa.Table:
     """The `ASSIGNED` of a table `people` under other settings, in this process; no index, nothing kept."""
     with tempfile.TemporaryDirectory(prefix="persona-") as scratch:
-        job: Any = Job(scratch, None, {})  # type: ignore[arg-type]  # the search asks nothing of a pipeline
         where = join(scratch, "search")
         fragments = people.fragments()
-        return assign_with(InlineEngine(), job, where, people, fragments, settings, seed, None).assigned
+        return assign_with(InlineEngine(), where, people, fragments, settings, seed, None).assigned
 
 
 def assign_with(
     engine: Engine,
-    job: Job,
     search: str,
     table: PhaseTable,
     people: list[Fragment],
@@ -99,7 +96,7 @@ def assign_with(
         faces = face_set(rows, vectors, collector.strangers)
         given = [known.get(person_id) for person_id in rows.person_id]
         start, fresh = (None, None) if index is None else start_of(given, index)
-        grouping = group_faces(engine, job, search, faces, settings, start, fresh)
+        grouping = group_faces(engine, search, faces, settings, start, fresh)
         if index is None or start is None:
             names = born(rows.person_id, grouping.label, seed)
         else:

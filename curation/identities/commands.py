@@ -109,7 +109,6 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _propose(options: argparse.Namespace) -> int:
-    from curation.engine import Job
     from curation.errors import ConfigError
     from curation.identities.index import IdentityIndex
     from curation.identities.joining import propose_merges
@@ -117,8 +116,7 @@ def _propose(options: argparse.Namespace) -> int:
     if not -1 <= options.merge_cosine <= 1:
         raise ConfigError(f"--merge-cosine {options.merge_cosine:g}: must be between -1 and 1")
     index = IdentityIndex(options.index)
-    job = Job(options.index, None, {})  # type: ignore[arg-type]  # the search asks nothing of a pipeline
-    new = propose_merges(index, options.merge_cosine, job)
+    new = propose_merges(index, options.merge_cosine)
     print(json.dumps({"new": new}) if options.json else f"{new} new proposals")
     return 0
 

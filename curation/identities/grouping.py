@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from curation.engine import Engine, Job
+from curation.engine import Engine
 from curation.identities.attach import Attached, attach
 from curation.identities.cluster import Start, agglomerate
 from curation.identities.control import SplitGaps, Suspect, near_misses, part_clusters, prototype_cosines
@@ -164,7 +164,6 @@ class _Linked:
 
 def group_faces(
     engine: Engine,
-    job: Job,
     folder: str,
     faces: FaceSet,
     settings: IdentitiesSettings,
@@ -181,7 +180,7 @@ def group_faces(
     if settings.false_links is not None and len(faces.photos) > 1:
         evidence = LinkEvidence(faces.strangers, faces.vectors, faces.photos)
         floor = evidence.floor()  # nothing is joined below, and what joins lies well above
-    pairs = find_pairs(engine, job, folder, faces.vectors, floor, settings.search, settings.resources, fresh)
+    pairs = find_pairs(engine, folder, faces.vectors, floor, settings.search, settings.resources, fresh)
     hints = faces.hints if settings.hints == "separate" else None
     fixed = None if start is None else start.frozen
     gaps = SplitGaps(settings.split_gap, settings.split_gap_headwear, faces.headwear)

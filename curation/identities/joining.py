@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from curation.engine import InlineEngine, Job
+from curation.engine import InlineEngine
 from curation.errors import ConfigError
 from curation.identities.exact_cosines import mean_cosine, sum_of
 from curation.identities.faces import PHOTO_ID_DIGITS, Collector
@@ -81,7 +81,7 @@ def _parted(merges: Merges, entry: Merge, chosen: set[str]) -> str | None:
     return None
 
 
-def propose_merges(index: IdentityIndex, merge_cosine: float, job: Job) -> int:
+def propose_merges(index: IdentityIndex, merge_cosine: float) -> int:
     """Proposes joins of two identities whose mean cosine over all pairs reaches `merge_cosine`.
 
     All of them up to `search.exact_faces` (50,000) identities; above, those that the search by cells finds.
@@ -115,7 +115,6 @@ def propose_merges(index: IdentityIndex, merge_cosine: float, job: Job) -> int:
         # Means are shorter than 1 before they are made units, so none that matters is nearer than this.
         found = find_pairs(
             InlineEngine(),
-            job,
             join(folder, "means"),
             prototypes,
             merge_cosine - _GRID,

@@ -59,7 +59,6 @@ def run_identities(context: Context, people: list[Fragment]) -> list[Fragment]:
 
         found = assign_with(
             context.engine,
-            context.job,
             run.search,
             run.people,
             people,

@@ -20,7 +20,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from curation.engine import Answer, Engine, Job, Task, Work
+from curation.engine import Answer, Engine, Task, Work
 from curation.identities.vectors import Vectors
 from curation.settings.base import Resources
 from curation.settings.identities import SearchSettings
@@ -55,7 +55,6 @@ class Pairs:
 
 def find_pairs(
     engine: Engine,
-    job: Job,
     folder: str,
     vectors: Vectors,
     floor: float,
@@ -75,10 +74,10 @@ def find_pairs(
         compared = vectors.count if fresh is None else int(fresh.sum())
         tiles = -(-compared // _TILE)
         tasks = [_task(i, folder, "tile", detail) for i in range(tiles)]
-        list(engine.map(open_tiles, job, tasks, resources))
+        list(engine.map(open_tiles, None, tasks, resources))
     else:
-        tasks = _plan_cells(engine, job, folder, vectors, settings, resources, detail)
-        list(engine.map(open_cells, job, tasks, resources))
+        tasks = _plan_cells(engine, folder, vectors, settings, resources, detail)
+        list(engine.map(open_cells, None, tasks, resources))
     return _collect(join(folder, f"pairs-{task.index:06d}.npz") for task in tasks)
 
 
@@ -86,7 +85,7 @@ def _task(index: int, folder: str, kind: str, detail: dict[str, Any]) -> Task:
     return Task(index, folder, join(folder, f"pairs-{index:06d}.npz"), {**detail, "kind": kind})
 
 
-def open_tiles(job: Job) -> Work:
+def open_tiles(job: None) -> Work:
     """Work: a tile of faces is compared with itself and with every later one; only fresh ones make tiles."""
 
     def work(task: Task) -> Answer:
@@ -131,7 +130,6 @@ def _in_tile(
 
 def _plan_cells(
     engine: Engine,
-    job: Job,
     folder: str,
     vectors: Vectors,
     settings: SearchSettings,
@@ -156,7 +154,7 @@ def _plan_cells(
     del sample
     how = {**detail, "probes": min(settings.probes, cells), "reduced": basis is not None}
     assigning = [Task(i, folder, join(folder, f"cells-{i:06d}.npy"), how) for i in range(vectors.shards())]
-    list(engine.map(open_assigning, job, assigning, resources))
+    list(engine.map(open_assigning, None, assigning, resources))
     near = np.concatenate([_load(task.target) for task in assigning])
     total = cells * settings.tables
     faces = np.repeat(np.arange(len(near), dtype=np.int32), near.shape[1])
@@ -191,7 +189,7 @@ def _projected(rows: np.ndarray, basis: np.ndarray | None) -> np.ndarray:
     return np.ascontiguousarray(short / np.maximum(np.linalg.norm(short, axis=1, keepdims=True), 1e-12))
 
 
-def open_assigning(job: Job) -> Work:
+def open_assigning(job: None) -> Work:
     """Work: a shard of embeddings is projected, and each face gets its nearest cells."""
 
     def work(task: Task) -> Answer:
@@ -214,7 +212,7 @@ def open_assigning(job: Job) -> Work:
     return work
 
 
-def open_cells(job: Job) -> Work:
+def open_cells(job: None) -> Work:
     """Work: all faces that share one of the task's cells are compared."""
 
     def work(task: Task) -> Answer:

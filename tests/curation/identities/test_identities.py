@@ -1,13 +1,13 @@
 """Identities: linked by more than a threshold, told apart inside a photo, in any order the same."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from curation.engine import Answer, InlineEngine, Job, Opener, Task
+from curation.engine import Answer, InlineEngine, T, Task, Work
 from curation.identities.control import prototype_cosines
 from curation.identities.exact_cosines import on_grid
 from curation.identities.false_match import measured_tail
@@ -21,7 +21,6 @@ from curation.settings.identities import IdentitiesSettings, SearchSettings
 SETTINGS = IdentitiesSettings(
     neighbours=8, link_cosine=0.5, merge_cosine=0.5, prototype_cosine=0.5, false_links=None
 )
-NO_PIPELINE: Any = None
 
 
 def faces(seed: int, people: int, each: int, noise: float, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
@@ -52,7 +51,6 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = str(folder / "faces")
-        self.job = Job(str(folder), NO_PIPELINE, {})
 
     def write(self, vectors: np.ndarray) -> Vectors:
         return write_vectors(self.folder, iter([vectors]), len(vectors), vectors.shape[1])
@@ -69,7 +67,6 @@ class Store:
         count = len(vectors)
         return group_faces(
             InlineEngine(),
-            self.job,
             self.folder,
             FaceSet(
                 self.write(vectors),
@@ -112,7 +109,7 @@ def test_cells_find_nearly_all_pairs_that_comparing_all_finds_and_no_others(stor
 
     def pairs(exact_faces: int) -> set[tuple[int, int]]:
         settings = SearchSettings(exact_faces=exact_faces, cell_faces=64)
-        found = find_pairs(InlineEngine(), store.job, store.folder, written, 0.6, settings, Resources())
+        found = find_pairs(InlineEngine(), store.folder, written, 0.6, settings, Resources())
         assert (found.left < found.right).all()
         return set(zip(found.left.tolist(), found.right.tolist(), strict=True))
 
@@ -128,7 +125,9 @@ class CountingEngine(InlineEngine):
 
     tasks = 0
 
-    def map(self, opener: Opener, job: Job, tasks: Sequence[Task], resources: Resources) -> Iterator[Answer]:
+    def map(
+        self, opener: Callable[[T], Work], job: T, tasks: Sequence[Task], resources: Resources
+    ) -> Iterator[Answer]:
         self.tasks += len(tasks)
         return super().map(opener, job, tasks, resources)
 
@@ -148,7 +147,7 @@ def test_pairs_with_newcomers_are_those_of_all_pairs_that_hold_one(
     fresh[np.random.default_rng(0).permutation(len(vectors))[:newcomers]] = True
 
     def pairs(engine: CountingEngine, fresh: np.ndarray | None) -> list[tuple[int, int, float]]:
-        found = find_pairs(engine, store.job, store.folder, written, 0.8, settings, Resources(), fresh)
+        found = find_pairs(engine, store.folder, written, 0.8, settings, Resources(), fresh)
         columns = (found.left.tolist(), found.right.tolist(), found.cosine.tolist())
         return list(zip(*columns, strict=True))
 
@@ -163,9 +162,7 @@ def test_pairs_with_newcomers_are_those_of_all_pairs_that_hold_one(
 def test_cells_are_searched_where_so_few_vectors_differ_that_most_cells_stay_empty(store: Store) -> None:
     vectors = np.repeat(np.eye(3, dtype=np.float32), 1400, axis=0)
     settings = SearchSettings(exact_faces=1, cell_faces=16, probes=1, tables=1)
-    found = find_pairs(
-        InlineEngine(), store.job, store.folder, store.write(vectors), 0.5, settings, Resources()
-    )
+    found = find_pairs(InlineEngine(), store.folder, store.write(vectors), 0.5, settings, Resources())
     assert len(found) == 3 * 1400 * 1399 // 2
 
 
@@ -213,7 +210,7 @@ def test_one_sided_neighbours_without_shared_ones_are_not_linked(store: Store) -
     hub = np.array([1.0, 0, 0, 0, 0, 0])
     spokes = np.eye(6)[1:] * np.array([0.6, 0.62, 0.64, 0.66, 0.68])[:, None]
     written = store.write(units(np.concatenate([hub[None], spokes + hub * 1.0])))
-    pairs = find_pairs(InlineEngine(), store.job, store.folder, written, 0.6, SearchSettings(), Resources())
+    pairs = find_pairs(InlineEngine(), store.folder, written, 0.6, SearchSettings(), Resources())
 
     def edges(min_shared: int) -> int:
         settings = with_settings(neighbours=2, link_cosine=0.6, min_shared=min_shared)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.engine import InlineEngine, Job
+from curation.engine import InlineEngine
 from curation.evaluation.identities import pair_counts
 from curation.fragments import Fragment
 from curation.identities.assign import assign_with
@@ -25,7 +25,6 @@ from tests.drawn_pipeline import curate, persona, rows_of, write_config
 from tests.drawn_pipeline import settings as drawn_settings
 
 SETTINGS = IdentitiesSettings(link_cosine=0.5, merge_cosine=0.5, false_links=None)
-NO_PIPELINE: Any = None
 FOUND = {"stage": "face", "verdict": "kept"}
 
 
@@ -92,7 +91,7 @@ def curate_faces(
     """{person_id: identity} of a collection."""
     people = write_people(folder / name / "people", vectors, faces)
     found = assign_with(
-        InlineEngine(), Job(str(folder), NO_PIPELINE, {}), str(folder / name / "search"),
+        InlineEngine(), str(folder / name / "search"),
         Run(str(folder / name)).people, people, SETTINGS, 0, index,
     )  # fmt: skip
     assert not (folder / name / "search").exists()
@@ -195,9 +194,8 @@ def test_propose_finds_alike_identities_and_repeats_none(tmp_path: Path) -> None
         # Each pair comes alone, and a face of its own is far from what is there.
         people = write_people(tmp_path / f"{number}/people", vectors, [2 * number, 2 * number + 1])
         strict = SETTINGS.model_copy(update={"link_cosine": 0.99, "merge_cosine": 0.99})
-        job = Job(str(tmp_path), NO_PIPELINE, {})
         scratch, source = str(tmp_path / "search"), Run(str(tmp_path / f"{number}")).people
-        assign_with(InlineEngine(), job, scratch, source, people, strict, 0, index)
+        assign_with(InlineEngine(), scratch, source, people, strict, 0, index)
     assert len(index.sizes()) == 3
     where = str(tmp_path / "index")
     assert main(["identities", "propose", where, "--merge-cosine", "0.9"]) == 0
@@ -340,7 +338,7 @@ def test_an_index_knows_the_strangers_of_all_its_collections_and_counts_them_onc
         folder = tmp_path / f"{number}"
         people = write_couples(folder / "people", vectors[number])
         return assign_with(
-            InlineEngine(), Job(str(folder), NO_PIPELINE, {}), str(folder / "search"),
+            InlineEngine(), str(folder / "search"),
             Run(str(folder)).people, people, settings, 0, index,
         ).says  # fmt: skip
 
@@ -361,7 +359,7 @@ def test_a_cosine_that_costs_most_of_a_persons_pairs_is_said(tmp_path: Path, lin
     )
     fragments = write_couples(tmp_path / "people", faces)
     says = assign_with(
-        InlineEngine(), Job(str(tmp_path), NO_PIPELINE, {}), str(tmp_path / "search"),
+        InlineEngine(), str(tmp_path / "search"),
         Run(str(tmp_path)).people, fragments, settings, 0, None,
     ).says  # fmt: skip
     assert ("expect people in several identities" in says) == (link_cosine == 0.9)

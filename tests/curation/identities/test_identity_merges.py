@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from curation.engine import Job
 from curation.identities.faces import Collector, FaceRows
 from curation.identities.joining import propose_merges
 from persona import main
-from tests.curation.identities.test_identity_index import NO_PIPELINE, curate_faces, new_index, person_id
+from tests.curation.identities.test_identity_index import curate_faces, new_index, person_id
 
 
 def directions(*degrees: tuple[float, float]) -> np.ndarray:
@@ -61,7 +60,7 @@ def test_a_join_that_a_person_reverted_is_not_made_again_by_a_run_under_another_
 
 
 def test_a_join_that_a_person_reverted_is_not_proposed_again_under_another_name(parted: Parted) -> None:
-    propose_merges(parted.index, 0.0, Job(str(parted.folder), NO_PIPELINE, {}))
+    propose_merges(parted.index, 0.0)
     assert parted.states() == ["accepted", "reverted"]
 
 

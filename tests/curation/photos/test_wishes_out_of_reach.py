@@ -1,13 +1,13 @@
 """Wishes that a machine cannot read stop the run: they must not look like wishes that nobody has."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from curation.absolute import with_absolute_paths
-from curation.engine import Answer, InlineEngine, Job, Opener, Task
+from curation.engine import Answer, InlineEngine, Job, T, Task, Work
 from curation.errors import ConfigError
 from curation.excluded.tombstone_store import read_tombstones
 from curation.photos.phase import run_photos
@@ -36,7 +36,9 @@ class OtherNode(InlineEngine):
     def __init__(self, hidden: Path) -> None:
         self._hidden = hidden
 
-    def map(self, opener: Opener, job: Job, tasks: Sequence[Task], resources: Resources) -> Iterator[Answer]:
+    def map(
+        self, opener: Callable[[T], Work], job: T, tasks: Sequence[Task], resources: Resources
+    ) -> Iterator[Answer]:
         away = self._hidden.rename(self._hidden.with_name("away"))
         try:
             yield from list(super().map(opener, job, tasks, resources))
