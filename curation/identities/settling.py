@@ -30,6 +30,8 @@ _FURTHEST = 10  # steps down at once: what lies far below was not open to the cl
 _ROUNDS = 12  # no collection that we drew needed more than eight
 _LEFT_APART = 2.0  # ours: with 1.5, 1,000 drawn faces lose .03 of pairwise F; with 2.5, .02 of precision
 _CHANCE = 0.3  # ours: of the deviation of a count, what says nothing; of some hundred pairs more than NEARLY
+_PRIOR_SHARE = 0.5  # ours: of few faces, what embedders show on average counts as much as the curves
+_EXPECTED = 1.0  # pair of strangers that may lie above a first cosine
 _HIGHEST = 0.95
 
 
@@ -50,8 +52,9 @@ def settle(
     group     cosines → (int [n]: the cluster of each face, anything)
     """
     counted = _Counted(cosines, pairs, may_join, blocks)
-    # Of few faces too little is known to begin low: all would be one cluster, which contradicts nothing.
-    begin = 0 if len(blocks) > FEW else int(np.ceil((SAME_MEAN - cosines.inside) / _STEP))
+    # Of few faces the curves know little. Too low, all would be one cluster, which contradicts nothing; too
+    # high, each face would be alone, and each pair of one person would speak against its own cosine.
+    begin = 0 if len(blocks) > FEW else int(np.ceil((_first(cosines, len(blocks)) - cosines.inside) / _STEP))
     step = max(begin, 0, counted.lowest)
     tried: set[int] = set()
     while True:
@@ -64,6 +67,13 @@ def settle(
         if better == step or len(tried) == _ROUNDS:
             return at, made
         step = better
+
+
+def _first(cosines: LinkCosines, faces: int) -> float:
+    """The first cosine of few faces: half of the way to the prior's, and no higher than strangers reach."""
+    way = cosines.inside + _PRIOR_SHARE * (SAME_MEAN - cosines.inside)
+    assert cosines.curve is not None
+    return min(way, cosines.curve.threshold(_EXPECTED / (faces * (faces - 1) / 2)))
 
 
 class _Counted:
