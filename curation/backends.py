@@ -6,6 +6,7 @@ name it here, or name it in pipelines.yaml as `backend: package.module:Class`.
 
 import importlib
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Protocol, runtime_checkable
 
 from curation.engine import Job
@@ -18,23 +19,27 @@ from curation.settings.base import chosen_backends
 
 @dataclass(frozen=True)
 class Backend:
-    """Where a backend's class is, and the licence of the code that it runs."""
+    """Where a backend's class is, and the licence of the code that it runs.
+
+    extra  of persona that installs what it imports, and the name of that package; None: in `curation`
+    """
 
     target: str
     licence: str
     commercial: bool = True
+    extra: str | None = None
 
 
 BACKENDS: dict[str, Backend] = {
     "detector.ultralytics": Backend(
-        "curation.people.ultralytics_backends:UltralyticsDetector", "AGPL-3.0", commercial=False
+        "curation.people.ultralytics_backends:UltralyticsDetector", "AGPL-3.0", False, "ultralytics"
     ),
     "face_finder.yunet": Backend("curation.people.face_yunet:YunetFaceFinder", "Apache-2.0"),
     "face_finder.keypoints": Backend("curation.people.face_keypoints:KeypointsFaceFinder", "ours"),
     "face_embedder.onnx": Backend("curation.people.face_onnx:OnnxFaceEmbedder", "MIT"),
     "segmenter.segment_anything": Backend("curation.people.segment_sam:SegmentAnything", "Apache-2.0"),
     "segmenter.ultralytics_sam": Backend(
-        "curation.people.ultralytics_backends:UltralyticsSam", "AGPL-3.0", commercial=False
+        "curation.people.ultralytics_backends:UltralyticsSam", "AGPL-3.0", False, "ultralytics"
     ),
     "segmenter.grabcut": Backend("curation.people.segment_grabcut:Grabcut", "Apache-2.0"),
     "parser.segformer": Backend("curation.people.parse_segformer:SegformerParser", "Apache-2.0"),
@@ -60,9 +65,15 @@ def check_backends(pipeline: PipelineSettings, commercial: bool) -> None:
         name = settings.backend
         if ":" in name:
             _import(name)
-        elif commercial and not BACKENDS[f"{kind}.{name}"].commercial:
-            licence = BACKENDS[f"{kind}.{name}"].licence
-            raise ConfigError(f"--commercial: {path}: the backend {name} is under {licence}")
+            continue
+        backend = BACKENDS[f"{kind}.{name}"]
+        if commercial and not backend.commercial:
+            raise ConfigError(f"--commercial: {path}: the backend {name} is under {backend.licence}")
+        if backend.extra is not None and find_spec(backend.extra) is None:
+            raise ConfigError(
+                f"{path}: the backend {name} needs the package {backend.extra}: "
+                f"pip install 'persona[{backend.extra}]'"
+            )
 
 
 @runtime_checkable

@@ -37,6 +37,10 @@ def read_yaml(text: str, file: str) -> tuple[Any, Lines]:
         return yaml.safe_load(text), lines
     except RecursionError:
         raise SettingsError(f"{file}: is nested without end") from None
+    except SettingsError:
+        raise
+    except ValueError as error:  # of a value: a date that there is not, a number without end
+        raise SettingsError(f"{file}: not valid YAML: {str(error)[:120]}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{file}:{mark.line + 1}" if mark else file
@@ -45,15 +49,16 @@ def read_yaml(text: str, file: str) -> tuple[Any, Lines]:
 
 def assignments(words: Sequence[str]) -> dict[str, Any]:
     """{path: value} of the words `path.to.key=value` of `--set`, values being YAML. Raises SettingsError."""
-    found = {}
+    found: dict[str, Any] = {}
     for word in words:
         path, equals, text = word.partition("=")
         if not equals or not all(path.split(".")):
             raise SettingsError(f"--set {word}: must be path.to.key=value")
+        found.pop(path, None)  # said twice: the last word counts, in its place
         try:
             found[path] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise SettingsError(f"--set {word}: the value is not valid YAML") from None
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise SettingsError(f"--set {word[:80]}: the value is not valid YAML") from None
     return found
 
 
@@ -154,8 +159,10 @@ def _line(
     shown = _dotted(keys)
     says = problem["msg"].removeprefix("Value error, ")
     says = says[0].lower() + says[1:] if says[:5] in ("Input", "Value") else says
+    is_rule = fault == "value_error" and isinstance(problem["input"], Mapping)  # between keys of a section
     if keys:
         is_set = any(shown == key or shown.startswith(key + ".") for key in changed)
+        is_set = is_set or (is_rule and any(key.startswith(shown + ".") for key in changed))
     else:  # a rule between keys: its message begins with the one that is wrong
         is_set = any(says.startswith(key) for key in changed)
     where = "--set" if is_set else _place(file, lines, (*below, *keys))
@@ -170,6 +177,8 @@ def _line(
         if given is None:
             return f"{where}: {shown}.backend: is required; one of {', '.join(tags)}"
         return f"{where}: {shown}.backend: '{given}' is not one of {', '.join(tags)}{near(str(given), tags)}"
+    if is_rule and keys:
+        return f"{where}: {shown}: {says}"
     return f"{where}: {shown}: {problem['input']!r}: {says}" if keys else f"{where}: {says}"
 
 

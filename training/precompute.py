@@ -131,7 +131,7 @@ def precompute(
             f"{source.row(0)['key']} has {', '.join(place['suffix'] for place in source.row(0)['members'])}"
         )
     numbers = np.arange(len(source), dtype=np.int64)
-    stated = statement.model_dump(mode="json")
+    stated = statement.stated()
     kept = {str(name): source.about[name] for name in ("revision", "history") if name in source.about}
     copy = Copy(
         [source],

@@ -304,7 +304,8 @@ class _RunFolder:
         dataset = self._run.dataset or {}
         return {
             "stages": stages,
-            **funnel_ends(stages),
+            # What `retry` took away is not there any more: its earlier counts say nothing.
+            **funnel_ends([entry for entry in stages if entry["stage"] in now]),
             **{name: dataset.get(name, 0) for name in ("groups", "photos", "bytes")},
             "shards": len(dataset.get("shards", [])),
         }

@@ -4,7 +4,7 @@ An edge needs at least the cosine that joins two clusters (a mean that reaches i
 mutual among the k nearest or to share neighbours, and never joins two faces of one photo.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -197,7 +197,9 @@ def group_faces(
     if evidence is None or settings.false_links is None:
         _, made = linked(cosines)
     else:
-        cosines = evidence.weigh(pairs, faces.photos, faces.blocks, fresh, evidence.floor(), settings)
+        cosines = evidence.weigh(pairs, faces.photos, faces.blocks, fresh, floor, settings)
+        # A lone face is held against clusters down to _BELOW under the cosine: these pairs must be there.
+        cosines = replace(cosines, lowest=max(cosines.lowest, round(floor + _BELOW, 4)))
         may = may_join(pairs, faces.photos, faces.hints, faces.seeds, settings)
         cosines, made = settle(cosines, pairs, may, faces.blocks, settings.false_links, linked)
     label = made.attached.label

@@ -42,7 +42,7 @@ def outfit_clusters(
     """Judges one person.
 
     ids           person_ids of the photos, ascending; for `why`
-    alike         float [n, n], 0 to 1, NaN where unknown (`outfits/similarity.py`)
+    alike         float [n, n], 0 to 1, NaN where unknown (`outfits/appearance_judge.py`)
     asks_regions  whether the judge keeps `JudgesRegions`
 
     The result depends on the photos and the answers alone, not on the order in which photos arrived.

@@ -32,5 +32,10 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
         for name, below in value.items():
             if name not in _UNTOLD:
                 yield from _leaves(f"{path}.{name}", below)
-    elif value is not None:
+    elif value is not None and not (isinstance(value, str) and _names_a_place(value)):
         yield path, value
+
+
+def _names_a_place(value: str) -> bool:
+    """Whether a text is a place all the same: a filter's author may have missed `path()`."""
+    return "://" in value or "\\" in value or value.startswith(("/", "~", "./", "../"))

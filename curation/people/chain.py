@@ -65,8 +65,10 @@ class ChainStage(Stage):
     @classmethod
     def settings_in(cls, people: PeopleSettings) -> Settings | None:
         """Its part of the phase's settings; None where the pipeline does not set that part."""
+        if cls.settings_type is None:
+            raise TypeError(f"stage {cls.name}: sets no settings_type")
         sections = (getattr(people, name) for name in type(people).model_fields)
-        return next((part for part in sections if isinstance(part, cls.settings_type)), None)
+        return next((part for part in sections if type(part) is cls.settings_type), None)
 
     @classmethod
     def of(cls, people: PeopleSettings, chain: ChainContext) -> "ChainStage | None":

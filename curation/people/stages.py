@@ -1,5 +1,7 @@
 """The stages of the phase `people`, in the order in which a photo and its people meet them."""
 
+from collections.abc import Sequence
+
 from curation.declared import Declared
 from curation.people.age import Age
 from curation.people.appearance import Appearance
@@ -9,6 +11,7 @@ from curation.people.face import FaceStage
 from curation.people.full_body import FullBody
 from curation.people.lone_faces import DetectWithFaces
 from curation.people.nsfw import Nsfw
+from curation.people.photo_stage import PhotoStage
 from curation.people.regions import Regions
 from curation.people.segment import Segment
 from curation.people.someone_left import SomeoneLeft
@@ -36,5 +39,15 @@ def measuring_stages(people: PeopleSettings) -> list[type[ChainStage]]:
 
 def people_stages(people: PeopleSettings, chain: ChainContext) -> list[ChainStage]:
     """The chain: each stage whose settings the pipeline has; a model is loaded when it is first asked."""
-    made = (stage.of(people, chain) for stage in STAGES if issubclass(stage, ChainStage))
+    stages = [stage for stage in STAGES if issubclass(stage, ChainStage)]
+    refuse_late_photo_stages(stages)
+    made = (stage.of(people, chain) for stage in stages)
     return [stage for stage in made if stage is not None]
+
+
+def refuse_late_photo_stages(stages: Sequence[type[ChainStage]]) -> None:
+    """Raises TypeError for a `PhotoStage` behind detection: its photos go out, their people would stay in."""
+    detection = stages.index(DetectWithFaces)
+    late = [stage.name for stage in stages[detection:] if issubclass(stage, PhotoStage)]
+    if late:
+        raise TypeError(f"stage {late[0]}: a PhotoStage must stand before detection in STAGES")

@@ -53,8 +53,7 @@ def train_shortly(shards: Path, out: Path, seconds: float, say: Say) -> ShortRun
     import torch
 
     from training.export import adapter_of, last_checkpoint
-    from training.generation.sampler import SamplingSettings
-    from training.generation.validation_pictures import PictureSettings, ValidationPictures
+    from training.generation.validation_pictures import PictureSampling, PictureSettings, ValidationPictures
     from training.ranks import Ranks
     from training.start import prepare, read_settings
 
@@ -78,7 +77,7 @@ def train_shortly(shards: Path, out: Path, seconds: float, say: Say) -> ShortRun
     took = time.monotonic() - began
     averages = adapter_of(last_checkpoint(out / "run"), averaged=True)
     training.recipe.load_adapter(training.module, averages)
-    sampling = SamplingSettings(steps=20, guidance=2.0, identity_scale=1.0)
+    sampling = PictureSampling(steps=20, guidance=2.0)
     shown = PictureSettings(people=_SHOWN, sampling=sampling)
     pictures = ValidationPictures(training.recipe, training.validation[0], out / "pictures", shown)
     grid = pictures(training.module, steps)

@@ -86,6 +86,11 @@ class Loader:
     skipped: int = 0
     dropped: int = 0
 
+    def __post_init__(self) -> None:
+        """Raises TypeError for a source that lacks what `Source` brings."""
+        if not isinstance(self.source, Source):
+            raise TypeError(f"{type(self.source).__name__}: must derive from shards.reading.source.Source")
+
     def state_dict(self) -> dict[str, Any]:
         """The position behind the last batch that was handed out, as plain numbers."""
         return self.state_at(self.position)

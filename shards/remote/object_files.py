@@ -90,7 +90,7 @@ class MemoryCache:
 
 
 class PieceCache(Protocol):
-    """Keeps pieces by name: disk_cache.py, memory_cache.py."""
+    """Keeps pieces by name: `DiskCache`, or in memory."""
 
     @property
     def writable(self) -> bool:

@@ -1,6 +1,7 @@
 """pipelines.yaml is validated whole before anything starts; every mistake is one line with its key."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from curation.errors import ConfigError
 from curation.pipeline_file import json_schema, load_pipeline
 from curation.settings import PipelineSettings
 from curation.settings.base import Settings, backend_choice, path, threshold
-from curation.settings.people import FullBodySettings, UltralyticsSamSettings
+from curation.settings.people import FullBodySettings, UltralyticsSamSettings, UltralyticsSettings
+from edges.settings_reader import SettingsError, assignments, read_yaml
 from tests.drawn_pipeline import ROOT, persona, settings
 
 
@@ -207,6 +209,35 @@ def test_commercial_checks_every_slot_for_a_backend_also_one_that_was_added_toda
     check_backends(pipeline, commercial=False)
     with pytest.raises(ConfigError, match=r"--commercial: another\.by: .* under AGPL-3\.0"):
         check_backends(pipeline, commercial=True)
+
+
+def test_a_backend_whose_package_is_absent_is_named_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pipeline = PipelineSettings.model_validate(settings("photos"))
+    by = UltralyticsSettings(model="pose")
+    detect = pipeline.people.detect.model_copy(update={"by": by})
+    people = pipeline.people.model_copy(update={"detect": detect})
+    pipeline = pipeline.model_copy(update={"people": people})
+    check_backends(pipeline, commercial=False)
+    monkeypatch.setitem(sys.modules, "ultralytics", None)  # as where it is not installed
+    with pytest.raises(ConfigError, match=r"people\.detect\.by: .* pip install 'persona\[ultralytics\]'"):
+        check_backends(pipeline, commercial=False)
+
+
+@pytest.mark.parametrize("text", ["2024-13-45", "!!int x", "[" * 3000, "[1"])
+def test_a_value_that_is_no_yaml_is_one_line(text: str) -> None:
+    with pytest.raises(SettingsError, match="not valid YAML") as caught:
+        assignments([f"a.b={text}"])
+    assert len(str(caught.value)) < 160
+    if len(text) < 100:
+        with pytest.raises(SettingsError, match="not valid YAML"):
+            read_yaml(f"a: {text}", "pipelines.yaml")
+
+
+def test_of_a_key_that_is_set_twice_the_last_word_counts_in_its_place() -> None:
+    found = assignments(["a.b=1", "a.c=2", "a.b=3"])
+    assert list(found.items()) == [("a.c", 2), ("a.b", 3)]
 
 
 def test_commercial_refuses_models_whose_licence_forbids_it() -> None:

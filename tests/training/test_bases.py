@@ -1,5 +1,7 @@
 """What bases promise: schedules lead back to the picture, latents are scaled as the VAE states, one base."""
 
+import json
+
 import pytest
 import torch
 from diffusers import AutoencoderKL
@@ -7,7 +9,9 @@ from diffusers import AutoencoderKL
 from tests.drawn_training import SDXL, tiny
 from training.bases import BASES, base_class
 from training.bases.schedules import TIMESTEPS, FlowSchedule, NoiseSchedule
+from training.bases.sdxl import Sdxl
 from training.bases.vae import DiffusersVae
+from training.generation.validation_pictures import PictureSettings
 from training.latents import LatentStatement, statement_of
 from training.randomness import streams
 from training.recipes import recipe_of
@@ -83,3 +87,43 @@ def test_a_recipe_stands_on_one_base(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", BASES)
 def test_the_catalogue_names_bases_by_their_names(name: str) -> None:
     assert base_class(name).name == name
+
+
+def test_a_folder_that_states_no_sizes_has_those_that_diffusers_takes(tmp_path) -> None:
+    (tmp_path / "config.json").write_text('{"scaling_factor": 0.5}')
+    found = DiffusersVae.of_folder(tmp_path)
+    assert (found.factor, found.channels, found.scale_and_shift()) == (1, 4, (0.5, 0.0))
+
+
+def test_sizes_of_sdxl_in_a_folder_are_those_of_its_configs(tmp_path) -> None:
+    for name, config in (
+        ("unet", {"block_out_channels": [8, 8]}),
+        ("vae", {"scaling_factor": 0.13, "block_out_channels": [8, 8, 8], "latent_channels": 8}),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+    base = recipe_of("ip_adapter", {"sdxl": {"folder": str(tmp_path)}}).base
+    assert (base.vae.factor, base.vae.channels, base.size_step_px) == (4, 8, 8)
+
+
+def test_a_statement_of_the_usual_vae_is_what_it_was_before_others_were_known() -> None:
+    known = {"vae": "sdxl", "sha256": "0" * 64, "scaling_factor": 0.13, "channels": 4, "sizes": [[64, 64]]}
+    usual, other = (
+        LatentStatement.model_validate(known | more).stated() for more in ({}, {"factor": 16, "shift": 0.1})
+    )
+    assert usual.keys() == known.keys() | {"precision", "dtype", "moments"}
+    assert (other["factor"], other["shift"]) == (16, 0.1)
+
+
+def test_pictures_of_a_base_without_scales_of_identity_are_refused_before_the_first_step() -> None:
+    recipe = recipe_of("ip_adapter", {})
+    recipe.base.check_identity_scale(0.7)
+    assert PictureSettings.model_validate({"sampling": {"steps": 10}}).sampling.identity_scale == 1
+    with pytest.raises(ValueError, match="knows none but 1"):
+        _Unscaled(recipe.base.settings, recipe.base.denoising).check_identity_scale(0.7)
+
+
+class _Unscaled(Sdxl):
+    """A base whose network has no scale of identity."""
+
+    scales_identity = False

@@ -102,6 +102,10 @@ def test_the_second_stage_starts_from_a_checkpoint_or_a_published_file(dataset: 
         (["--set", "recipe=visual_person"], "unknown recipe 'visual_person'; did you mean visual_persona?"),
         (["--set", "data.regions=[hat]"], "data.regions: there is no region 'hat': full_body, head"),
         (["--set", "data.bucket_run=5", "--set", "data.buckets=area"], "5 must be a multiple of batch 2"),
+        (
+            ["--set", "data.batch=3", "--set", "data.buckets=area"],
+            "--set: data: bucket_run 64 must be",
+        ),
         (["--set", "data.batch=[1"], "--set data.batch=[1: the value is not valid YAML"),
         (["--recipe", "ip_adapter"], "is a config of the recipe visual_persona, not of ip_adapter"),
         (["--config", "demo"], "two configs are named"),

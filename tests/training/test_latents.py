@@ -117,8 +117,6 @@ def test_the_dataset_says_which_vae_made_its_latents_and_how(latents: Path, caps
         "vae": "random weights",
         "sha256": "",
         "scaling_factor": 0.13025,
-        "shift": 0.0,
-        "factor": 8,
         "channels": 4,
         "sizes": [list(size) for size in SIZES],
         "precision": "fp32",

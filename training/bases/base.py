@@ -40,12 +40,19 @@ class Base(ABC):
     settings    of the class `kind`, under the base's name in `method`
     denoising   of the class `denoising_kind`, under `denoising`
     vae         where its latents come from
+    scales_identity   whether its `Denoiser.generating` knows scales of the identity other than 1
     """
 
     name: ClassVar[str]
     kind: ClassVar[type[Settings]]
     denoising_kind: ClassVar[type[DenoisingSettings]] = DenoisingSettings
     vae: Vae
+    scales_identity: ClassVar[bool] = False
+
+    def check_identity_scale(self, scale: float) -> None:
+        """Raises ValueError, one line, for a scale that it cannot generate with."""
+        if scale != 1 and not self.scales_identity:
+            raise ValueError(f"identity_scale {scale}: the base {self.name} knows none but 1")
 
     def __init__(self, settings: Any, denoising: Any) -> None:
         self.settings, self.denoising = settings, denoising
@@ -169,8 +176,7 @@ class Denoiser(nn.Module, ABC):
         identity_scale   how much identity counts; 1 in training
         cache            whether what depends on text and identity alone may be computed once
         """
-        if identity_scale != 1:
-            raise ValueError(f"identity_scale {identity_scale}: the base {self.base.name} knows none but 1")
+        self.base.check_identity_scale(identity_scale)
         yield
 
     def forward(

@@ -17,6 +17,7 @@ from training.bases.sdxl_parts import (
     build_unet,
     sdxl_tokeniser,
     sdxl_vae,
+    unet_blocks,
 )
 from training.batch import Field
 from training.captions import Tokenise
@@ -39,6 +40,7 @@ class Sdxl(Base):
     """The base."""
 
     name, kind, denoising_kind = "sdxl", SdxlSettings, SdxlDenoising
+    scales_identity = True
 
     def __init__(self, settings: SdxlSettings, denoising: SdxlDenoising) -> None:
         super().__init__(settings, denoising)
@@ -47,7 +49,7 @@ class Sdxl(Base):
     @property
     def size_step_px(self) -> int:
         """The UNet halves its latents by each of its blocks but the last."""
-        return int(self.vae.factor * 2 ** (len(self.settings.channels) - 1))
+        return int(self.vae.factor * 2 ** (unet_blocks(self.settings) - 1))
 
     @property
     def token_width(self) -> int | None:

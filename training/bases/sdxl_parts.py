@@ -1,5 +1,6 @@
 """The parts of Stable Diffusion XL from a folder or from sizes: UNet, text encoders, tokenizers, VAE."""
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -78,8 +79,11 @@ class SdxlSettings(Settings):
 def sdxl_vae(settings: SdxlSettings) -> DiffusersVae:
     """Of the folder for VAEs, else of the base's folder, else with random weights."""
     folder = None if settings.folder is None else Path(settings.folder) / "vae"
+    folder = folder if settings.vae_folder is None else Path(settings.vae_folder)
+    if folder is not None and (folder / "config.json").is_file():
+        return DiffusersVae.of_folder(folder)
     return DiffusersVae(
-        folder if settings.vae_folder is None else Path(settings.vae_folder),
+        folder,
         {
             "block_out_channels": settings.vae_channels,
             "layers_per_block": settings.vae_layers,
@@ -88,6 +92,17 @@ def sdxl_vae(settings: SdxlSettings) -> DiffusersVae:
             "scaling_factor": settings.latent_scale,
         },
     )
+
+
+def unet_blocks(settings: SdxlSettings) -> int:
+    """How often the UNet halves its latents, and once. Raises WeightsError for a folder that does not say."""
+    if settings.folder is None:
+        return len(settings.channels)
+    config = Path(settings.folder) / "unet" / "config.json"
+    try:
+        return len(json.loads(config.read_text())["block_out_channels"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise WeightsError(f"{config}: no config of a UNet with block_out_channels") from None
 
 
 def sdxl_tokeniser(settings: SdxlSettings) -> Tokenise:

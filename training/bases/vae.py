@@ -149,7 +149,8 @@ def _config(folder: Path) -> dict[str, Any]:
         float(stated["scaling_factor"])
     except (OSError, ValueError, KeyError, TypeError):
         raise WeightsError(f"{folder}: no config.json with a scaling_factor: not a VAE's folder") from None
-    return dict(stated)
+    # What diffusers' AutoencoderKL has where its config.json does not say.
+    return {"block_out_channels": (64,), "latent_channels": 4, **stated}
 
 
 def _load(folder: str, **options: Any) -> nn.Module:

@@ -10,7 +10,7 @@ from typing import Any
 from edges.command_line import add_command, refusing
 
 FacesOf = Callable[[argparse.Namespace], tuple[Any, str]]
-"""Options → (an `EmbedFaces` of face_scores.py, a key of the models behind it)."""
+"""Options → (an `EmbedFaces` of embedding_scores.py, a key of the models behind it)."""
 
 
 def mount_evaluate(commands: Any, faces_of: FacesOf | None) -> None:

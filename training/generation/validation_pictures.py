@@ -43,11 +43,19 @@ def picture_grid(columns: Sequence[np.ndarray], *, height_px: int = 192) -> Imag
     return grid
 
 
+class PictureSampling(SamplingSettings):
+    """Sampling as a training is: all of the identity, and little guidance."""
+
+    steps: int = Field(25, ge=1, le=1000, description="of denoising")
+    guidance: float = Field(5.0, ge=1, description="1: none, and half of the work")
+    identity_scale: float = Field(1.0, ge=0, description="of identity attention")
+
+
 class PictureSettings(Settings):
     """Of grids that a training writes."""
 
     people: int = Field(4, ge=1, description="rows, from the first batch of held-out people")
-    sampling: SamplingSettings = SamplingSettings(steps=25, guidance=5.0, identity_scale=1.0)
+    sampling: PictureSampling = PictureSampling()
 
 
 class ValidationPictures:
@@ -55,9 +63,12 @@ class ValidationPictures:
 
     batch    of held-out people, as the recipe reads it
     folder   None writes nothing: all ranks make pictures, because a sharded model needs all, and one writes
+
+    Raises ValueError, one line, for an identity_scale that the recipe's base does not know.
     """
 
     def __init__(self, recipe: Recipe, batch: Batch, folder: Path | None, settings: PictureSettings) -> None:
+        recipe.base.check_identity_scale(settings.sampling.identity_scale)
         self._recipe, self._folder, self._settings = recipe, folder, settings
         self._batch = batch
         self._vae: nn.Module | None = None

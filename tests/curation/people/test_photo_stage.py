@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from curation.people.chain import ChainStage
+from curation.people.nsfw import Nsfw
+from curation.people.stages import STAGES, refuse_late_photo_stages
 from tests.drawn_people import collection, write_folder
 from tests.drawn_pipeline import asked, counts_of, curate, rows_of, settings, write_config
 
@@ -53,3 +56,10 @@ def test_a_moved_threshold_of_a_filter_asks_it_about_no_photo_again(config: Path
     moved = counts_of(curate(config, run, "--set", "people.nsfw.max_score=0.4", calls=tmp_path / "second"))
     assert [stage for stage, _ in asked(tmp_path / "second") if stage == "nsfw"] == []
     assert moved["nsfw"] == (12, 0, before["nsfw"][1], before["nsfw"][3])
+
+
+def test_a_stage_of_photos_stands_before_detection_since_its_people_would_stay_in() -> None:
+    stages = [stage for stage in STAGES if issubclass(stage, ChainStage)]
+    refuse_late_photo_stages(stages)
+    with pytest.raises(TypeError, match="stage nsfw: a PhotoStage must stand before detection"):
+        refuse_late_photo_stages([*stages[1:], Nsfw])

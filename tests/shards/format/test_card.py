@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 import persona
+from curation.packing.provenance import telling_settings
+from curation.settings import PipelineSettings
 from shards.format.dataset import dataset_checksum
 from shards.tools.verify import verify
 from tests.drawn_people import collection, write_folder
@@ -120,6 +122,19 @@ def test_no_place_of_this_machine_is_in_the_card(run: Path) -> None:
         text = (run / "shards" / name).read_text()
         assert str(run.parent) not in text, name
         assert "/tmp/" not in text, name
+
+
+def test_a_place_that_a_setting_holds_without_saying_so_is_not_told(run: Path) -> None:
+    pipeline = PipelineSettings.model_validate(settings(run.parent / "photos"))
+    by = pipeline.people.segment.by
+    for place in ("/data/words.txt", "~/words.txt", "s3://words/of-us.txt", "C:\\words.txt"):
+        held = pipeline.people.segment.model_copy(update={"by": by.model_copy(update={"model": place})})
+        people = pipeline.people.model_copy(update={"segment": held})
+        told = telling_settings(pipeline.model_copy(update={"people": people}))
+        assert place not in told.values()
+    named = pipeline.people.segment.model_copy(update={"by": by.model_copy(update={"model": "owner/name"})})
+    people = pipeline.people.model_copy(update={"segment": named})
+    assert "owner/name" in telling_settings(pipeline.model_copy(update={"people": people})).values()
 
 
 def test_a_photo_that_leaves_no_group_is_still_counted_when_it_comes_later(run: Path, tmp_path: Path) -> None:
