@@ -70,6 +70,7 @@ promises: $(READY)
 # The tables of keys in docs/pipelines.md, from the settings.
 reference: $(READY)
 	$(BIN)/python -m tests.house.reference
+	$(BIN)/python -m tests.house.training_reference
 
 # A bill of materials as CycloneDX JSON.
 sbom: $(READY)
