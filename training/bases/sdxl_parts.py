@@ -95,10 +95,11 @@ def sdxl_vae(settings: SdxlSettings) -> DiffusersVae:
 
 
 def unet_blocks(settings: SdxlSettings) -> int:
-    """How often the UNet halves its latents, and once. Raises WeightsError for a folder that does not say."""
-    if settings.folder is None:
+    """Blocks of the UNet: those of the folder's config; of a folder without one, which cannot be loaded, and
+    of random weights those of the settings. Raises WeightsError for a config that does not say."""
+    config = None if settings.folder is None else Path(settings.folder) / "unet" / "config.json"
+    if config is None or not config.is_file():
         return len(settings.channels)
-    config = Path(settings.folder) / "unet" / "config.json"
     try:
         return len(json.loads(config.read_text())["block_out_channels"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -143,9 +144,17 @@ def test_the_cache_keeps_to_its_limit_and_every_sample_is_still_right(
     expected = DatasetFolder(str(local))
     for number in np.random.default_rng(0).permutation(SAMPLES)[:60].tolist():
         assert dataset.read(number) == expected.read(number)
-        kept = sum(path.stat().st_size for path in (tmp_path / "small").rglob("*") if path.is_file())
-        assert kept <= 7 * MIB + 64
+        assert bytes_below(tmp_path / "small") <= 7 * MIB + 64
     dataset.close()
+
+
+def bytes_below(folder: Path) -> int:
+    """Of all files; one that its writer renames meanwhile is not counted under the old name."""
+    found = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            found += path.stat().st_size if path.is_file() else 0
+    return found
 
 
 def test_a_torn_piece_is_fetched_again(
