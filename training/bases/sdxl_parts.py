@@ -79,11 +79,8 @@ class SdxlSettings(Settings):
 def sdxl_vae(settings: SdxlSettings) -> DiffusersVae:
     """Of the folder for VAEs, else of the base's folder, else with random weights."""
     folder = None if settings.folder is None else Path(settings.folder) / "vae"
-    folder = folder if settings.vae_folder is None else Path(settings.vae_folder)
-    if folder is not None and (folder / "config.json").is_file():
-        return DiffusersVae.of_folder(folder)
     return DiffusersVae(
-        folder,
+        folder if settings.vae_folder is None else Path(settings.vae_folder),
         {
             "block_out_channels": settings.vae_channels,
             "layers_per_block": settings.vae_layers,

@@ -18,6 +18,7 @@ from training.models.local_weights import (
     same_random_weights,
 )
 
+_CONFIG = "config.json"
 _WEIGHTS = "diffusion_pytorch_model.safetensors"  # as diffusers names them
 _RANDOM = "random weights"
 
@@ -72,11 +73,15 @@ class DiffusersVae:
 
     folder   that holds one; None: random weights, which are a function of the sizes alone, so that latents
              that were made with them can be used again
-    sizes    arguments of AutoencoderKL; with a folder only block_out_channels and latent_channels are read
+    sizes    arguments of AutoencoderKL; a folder's own config.json counts where there is one
+
+    Raises WeightsError for a config.json that is none of a VAE.
     """
 
     def __init__(self, folder: Path | None, sizes: Mapping[str, Any]) -> None:
-        self._folder, self._sizes = folder, dict(sizes)
+        self._folder = folder
+        stated = folder is not None and (folder / _CONFIG).is_file()
+        self._sizes = _config(folder) if folder and stated else dict(sizes)
 
     @classmethod
     def of_folder(cls, folder: Path) -> "DiffusersVae":
@@ -145,7 +150,7 @@ class DiffusersVae:
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        stated = json.loads((folder / "config.json").read_text())
+        stated = json.loads((folder / _CONFIG).read_text())
         float(stated["scaling_factor"])
     except (OSError, ValueError, KeyError, TypeError):
         raise WeightsError(f"{folder}: no config.json with a scaling_factor: not a VAE's folder") from None
