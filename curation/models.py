@@ -68,7 +68,9 @@ def find_models(pipeline: PipelineSettings, commercial: bool = False, pull: str 
     }
     if missing and pull is not None:
         looked = ", ".join(str(folder) for folder in folders)
-        named = ", ".join(f"{missing[name]} ('{name}')" for name in reversed(missing))
+        named = ", ".join(
+            f"{pipeline.models.cards[name].file} of {missing[name]}" for name in reversed(missing)
+        )
         raise ConfigError(f"weights not found in {looked}: {named}; `{pull}` fetches them")
     found: Models = {}
     for path, name in model_names(pipeline):
