@@ -2,7 +2,7 @@
 photos that say of themselves that they may not be used, decided.
 
 The last line is JSON: {files, pixel_equal, secrets_found, rights, rights_right}. Exit code 1 where a pixel
-moved, a secret was found, a view turned, a file grew, a second time would change it, or a mark was not obeyed.
+moved, a secret was found, a view turned, a file grew, a second time would change it, a mark was not obeyed.
 """
 
 import argparse

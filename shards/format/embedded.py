@@ -14,8 +14,9 @@ _MAX_TEXT_BYTES = 2**20  # of EXIF or XMP that is packed
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _BEGIN, _END, _SCAN = 0xD8, 0xD9, 0xDA
 _WITHOUT_LENGTH = frozenset([0x00, 0x01, *range(0xD0, 0xD9)])
-# What ends entropy-coded data: 0xFF there is followed by 0, or by a restart's number.
-_NEXT_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
+# What ends entropy-coded data: 0xFF there is followed by 0, or by a restart's number. A pattern that begins
+# with `\xff+` is searched for without memchr: 15 times slower.
+_NEXT_MARKER = re.compile(rb"\xff\xff*[^\x00\xd0-\xd7\xff]")
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 _MORE_XMP, _PHOTOSHOP = b"http://ns.adobe.com/xmp/extension/\0", b"Photoshop 3.0\0"
 _IIM_RESOURCE = b"\x04\x04"
