@@ -7,7 +7,7 @@ mediapipe/modules/pose_landmark). The files lie in the wheel of mediapipe, which
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -217,7 +217,9 @@ class BlazePose:
 class _Network:
     """A file of LiteRT whose answers are told by their shapes."""
 
-    def __init__(self, name: str, models: Models, side_px: int, answers: dict[str, tuple[int, ...]]) -> None:
+    def __init__(
+        self, name: str, models: Models, side_px: int, answers: Mapping[str, tuple[int, ...]]
+    ) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
         path = models[name].path

@@ -259,9 +259,7 @@ def test_a_permissive_pipeline_passes_the_check_of_licences_and_says_where_they_
     assert "ultralytics" not in checked["backends"].values()
     cards = load_pipeline(str(ROOT / "pipelines.yaml"), name).models.cards
     assert set(checked["licences"]) == set(cards)
-    for card in cards.values():
-        assert card.licence_source
-        assert card.trained_on
+    assert all(one.licence_source and one.trained_on for one in cards.values())
 
 
 @pytest.mark.parametrize("name", ["real-photos", "visual-persona-500k", "every-outfit"])
