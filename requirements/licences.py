@@ -55,8 +55,8 @@ _TRAINING = """### Where their licences are stated, and what they were trained o
 
 `--commercial` goes by the licence of the weights. What the pictures were licensed for that they were trained
 on is another question, and most makers do not answer it. What we know of them, with the doubts that we have
-found, stands in the cards (`licence_source`, `trained_on`). No parser of clothes is known to us whose weights permit
-commercial use; the permissive pipelines draw regions by joints.
+found, stands in the cards (`licence_source`, `trained_on`). No parser of clothes is known to us whose
+weights permit commercial use; the permissive pipelines draw regions by joints.
 
 | card | licence stated in | trained on |
 |---|---|---|"""
