@@ -190,6 +190,8 @@ class HubFiles:
             raise later or FetchError(f"{self._name}: HTTP {status}") from None
         except httpx2.HTTPError as error:
             raise Later(f"{self._name}: {error or type(error).__name__}") from None
+        except (RuntimeError, ConnectionError, TimeoutError) as error:  # what hf_xet raises
+            raise Later(f"{self._name}: {' '.join(str(error).split())[:200]}") from None
         except errors.HFValidationError as error:
             raise FetchError(f"{self._name}: {' '.join(str(error).split())[:200]}") from None
 
@@ -228,8 +230,7 @@ def _counting(tell: Tell) -> Any:
     class Counting(tqdm):
         def __init__(self, *words: Any, **options: Any) -> None:
             super().__init__(*words, **{**options, "disable": True})
-            if self.initial:
-                tell(int(self.initial))
+            tell(int(options.get("initial") or 0))
 
         def update(self, n: float | None = 1) -> None:
             tell(int(n or 0))
