@@ -72,6 +72,9 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     _engine_options(curate)
     _allow_empty(curate)
     curate.add_argument("--commercial", action="store_true", help="refuse licences that forbid it")
+    curate.add_argument(
+        "--check", action="store_true", help="settings, backends and licences only: no weights are looked for"
+    )
 
     retry = add_command(
         commands,
@@ -252,8 +255,33 @@ def _curate(options: argparse.Namespace) -> int:
     from curation.pipeline_file import load_pipeline
 
     pipeline = load_pipeline(options.config, options.pipeline, options.overrides)
+    if options.check:
+        return _check(pipeline, options)
     run = options.out or os.path.join("runs", options.pipeline)
     return _run(run, options.pipeline, pipeline, options, options.commercial)
+
+
+def _check(pipeline: Any, options: argparse.Namespace) -> int:
+    """Says what a run would ask, after all checks that need neither weights nor photos."""
+    from curation.backends import check_backends
+    from curation.models import check_licences
+    from curation.settings.base import chosen_backends, model_names
+
+    check_backends(pipeline, options.commercial)
+    if options.commercial:
+        check_licences(pipeline)
+    cards = {name: pipeline.models.cards[name].licence for _, name in model_names(pipeline)}
+    backends = {key: chosen.backend for key, _, chosen in chosen_backends(pipeline)}
+    if options.json:
+        print(json.dumps({"pipeline": options.pipeline, "backends": backends, "licences": cards}))
+        return 0
+    permit = ", whose licences permit commercial use" if options.commercial else ""
+    print(f"{options.pipeline}: settings are right; {len(backends)} backends, {len(cards)} models{permit}")
+    for key, backend in backends.items():
+        print(f"  {key:<22} {backend}")
+    for name, licence in cards.items():
+        print(f"  model {name:<16} {licence}")
+    return 0
 
 
 def _retry(options: argparse.Namespace) -> int:
