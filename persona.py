@@ -4,7 +4,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from edges.command_line import Parser, add_command, refused
@@ -444,7 +445,8 @@ def _models_pull(options: argparse.Namespace) -> int:
         check_backends(pipeline, commercial=True)
         check_licences(pipeline)
     progress = Progress() if options.quiet else Bar() if sys.stderr.isatty() else Lines()
-    cards = pull(pipeline, options.config, options.to, progress)
+    with _stopped_at_once(progress.end):
+        cards = pull(pipeline, options.config, options.to, progress)
     for card in cards:
         if card.fault is not None:
             refused(printable(f"{card.name}: {card.fault}"))
@@ -453,6 +455,23 @@ def _models_pull(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([asdict(card) for card in cards]))
     return 1 if any(card.fault for card in cards) else 0
+
+
+@contextmanager
+def _stopped_at_once(last: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C ends the process: threads that download would be waited for, and a kill does no harm."""
+    import signal
+
+    def stop(*_: object) -> None:
+        last()
+        print("persona: interrupted; the same command goes on from here", file=sys.stderr, flush=True)
+        os._exit(130)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _pull_command(options: argparse.Namespace) -> str:

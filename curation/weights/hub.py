@@ -194,6 +194,8 @@ class HubFiles:
             raise Later(f"{self._name}: {' '.join(str(error).split())[:200]}") from None
         except errors.HFValidationError as error:
             raise FetchError(f"{self._name}: {' '.join(str(error).split())[:200]}") from None
+        except (ValueError, TypeError, KeyError):  # of a proxy's page, or of something else at HF_ENDPOINT
+            raise FetchError(f"{self._name}: what answers is no hub; see HF_ENDPOINT and the proxy") from None
 
     def _unreached(self, error: BaseException) -> Exception:
         from huggingface_hub import constants, errors

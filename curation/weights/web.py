@@ -166,6 +166,10 @@ class Download:
             )
         if urlsplit(self._url).scheme == "https" and urlsplit(answer.url).scheme != "https":
             raise FetchError(f"{self._name}: leads to {plain_address(answer.url)}, which is not encrypted")
+        if answer.headers.get("Content-Type", "").lower().startswith("text/html"):
+            raise FetchError(
+                f"{self._name}: is a web page and no file of weights (a page for people, a login)"
+            )
         if status == 200:
             self._begin(answer)
             start = 0

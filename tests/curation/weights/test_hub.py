@@ -146,6 +146,15 @@ def test_what_a_hub_does_not_have_is_one_line(
     assert said in lines[0]
 
 
+def test_what_answers_and_is_no_hub_is_one_line(hub: Hub, tmp_path: Path) -> None:
+    hub.serve(
+        "/api/models/makers/model", b"<html>please log in</html>", headers={"Content-Type": "text/html"}
+    )
+    code, (said,), files = fetched(tmp_path, "hf://makers/model/model.safetensors")
+    assert (code, files) == (1, {})
+    assert "what answers is no hub; see HF_ENDPOINT and the proxy" in said
+
+
 def test_a_hub_that_is_busy_is_asked_again(hub: Hub, tmp_path: Path) -> None:
     about = "/api/models/makers/model"
     hub.faults[about] = Served(b"", refusals=[(503, {}), (429, {"Retry-After": "1"})])

@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -81,6 +82,28 @@ def test_a_pull_killed_at_random_moments_and_repeated_ends_in_the_same_files(
     (tmp_path / "models.lock").unlink()
     assert pull(config, tmp_path / "undisturbed", alone=True).returncode == 0
     assert ((tmp_path / "models.lock").read_bytes(), files_of(tmp_path / "undisturbed")) == (pinned, whole)
+
+
+def test_a_pull_that_is_interrupted_ends_at_once_in_one_line_and_goes_on_later(
+    hub: Hub, tmp_path: Path
+) -> None:
+    source = hub.serve("/one", BIG, slow_s=10)
+    config = write_cards(tmp_path / "cards.yaml", web=card(source, "web.bin"))
+    process = started(config, tmp_path / "weights")
+    until = time.monotonic() + 60
+    while not hub.gets("/one") and time.monotonic() < until:
+        time.sleep(0.05)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert time.monotonic() - began < 5
+    assert (process.returncode, said.splitlines()[-1]) == (
+        130,
+        "persona: interrupted; the same command goes on from here",
+    )
+    hub.serve("/one", BIG)
+    assert pull(config, tmp_path / "weights").returncode == 0
+    assert files_of(tmp_path / "weights") == {"web.bin": BIG}
 
 
 def test_two_pulls_into_one_folder_wait_for_each_other_and_fetch_once(hub: Hub, tmp_path: Path) -> None:

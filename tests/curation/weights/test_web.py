@@ -113,6 +113,7 @@ def test_a_server_that_goes_on_with_another_file_is_found_out_by_the_hash_and_as
         ({"refusals": [(302, {"Location": "ftp://a.example/b"})] * 9}, "No connection adapters were found"),
         ({"length": len(WEIGHTS) + 500}, "bytes before the end"),
         ({"length": 1000}, f"has the sha256 {sha256(WEIGHTS[:1000])}, not {sha256(WEIGHTS)}"),
+        ({"headers": {"Content-Type": "text/html; charset=utf-8"}}, "is a web page and no file of weights"),
         ({"cuts": [1_000_000, *[0] * 9]}, "the connection was cut "),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -198,7 +199,7 @@ def test_without_room_for_what_servers_announce_nothing_is_fetched(
     )
     done = pull(config, tmp_path / "weights")
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
-    assert "0.01 GiB are to be fetched, and 0.00 GiB are free" in done.stderr
+    assert "5.7 MiB are to be fetched, and 2.9 MiB are free" in done.stderr
     assert web.gets("/one") == web.gets("/two") == []
 
 
@@ -245,7 +246,7 @@ def test_off_a_terminal_a_pull_says_how_much_there_is(web: Web, tmp_path: Path) 
         two=card(web.serve("/two", OTHER, head=False), "two.bin"),
     )
     done = persona("models", "pull", "drawn", "--config", config, "--to", tmp_path / "weights")
-    assert done.stderr == "to fetch: 0.00 GiB and 1 of unknown size\n"
+    assert done.stderr == "to fetch: 2.9 MiB and 1 of unknown size\n"
     assert [line.split()[:3] for line in done.stdout.splitlines()] == [
         ["one", "pulled", "pinned"],
         ["two", "pulled", "pinned"],
