@@ -114,7 +114,7 @@ def test_a_run_blurs_who_is_beside_the_person_of_the_group_also_where_nobody_mea
                 np.asarray(Image.open(io.BytesIO(each[key][suffix])), int) for each in (plain, made)
             )
             x0, y0, x1, y1 = HEAD
-            assert np.abs(before - after)[y0:y1, x0:x1].mean() < 4  # encoded anew, and no more
+            assert np.abs(before - after)[y0:y1, x0:x1].mean() < 10  # encoded anew, and no more
             x0, y0, x1, _ = BESIDE
             head = (slice(y0, y0 + 32), slice(x0, x1))
             assert after[head].std() <= before[head].std()
