@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -121,16 +122,18 @@ def check_dataset(
     *,
     batch: int,
     world: int,
+    tail: Literal["pad", "drop"] = "pad",
     regions: Sequence[str] = (),
 ) -> None:
     """Raises ValueError, one line, where a dataset cannot serve a recipe; reads the index alone.
 
     It must hold the members that the fields are made from, groups with two photos that show the regions,
-    and a step's samples.
+    and a step's samples, where what fills no step is left out.
     """
-    if len(dataset) < batch * world:
+    if len(dataset) < (batch * world if tail == "drop" else 1):
         raise ValueError(
             f"the dataset has {len(dataset)} samples; a step of {world} ranks × {batch} needs {batch * world}"
+            " (data.batch sets how many; data.tail=pad fills a step up)"
         )
     members = members_for(fields)
     for member in sorted({*members.reference, *members.target} - {*IMAGE_SUFFIXES}):
@@ -185,6 +188,9 @@ class DataSettings(Settings):
     threads: int = Setting(2, ge=1, description="that read and decode, of each rank")
     ahead: int = Setting(2, ge=1, description="batches in work besides the one in use")
     seed: int = Setting(0, ge=0, description="of the order, of what is drawn and of new weights")
+    leave_out: str | None = Setting(
+        None, description="a text file with a sample's key a line, # begins a comment; they count for nothing"
+    )
     max_broken: int = Setting(100, ge=0, description="samples of an epoch that may be unreadable")
     validation_batches: int = Setting(4, ge=1, description="of each rank")
 
@@ -209,6 +215,7 @@ class RunData:
     """The datasets of a run, opened and checked.
 
     recipe       as it was given, or reading latents where the datasets have them
+    left_out     keys of samples that count for nothing
     """
 
     recipe: Recipe
@@ -216,6 +223,7 @@ class RunData:
     ranks: Ranks
     trained: DatasetFolder
     held_out: DatasetFolder | None
+    left_out: frozenset[str] = frozenset()
 
     def batches(self, run_samples: int) -> ShardBatches:
         """This rank's, without an end. `run_samples`: of all ranks, to the end of the training."""
@@ -234,10 +242,8 @@ class RunData:
         settings, recipe, ranks = self.settings, self.recipe, self.ranks
         memory = PinnedMemory() if ranks.device.type == "cuda" else BatchMemory()
         tokenise = recipe.base.tokeniser()
-        decoders = [
-            PairFields(recipe.fields(*size), tokenise, size, reconstruct=reconstruct, memory=memory)
-            for size in settings.sizes
-        ]
+        made = {"reconstruct": reconstruct, "left_out": self.left_out, "memory": memory}
+        decoders = [PairFields(recipe.fields(*size), tokenise, size, **made) for size in settings.sizes]
         members = members_for(recipe.fields(*settings.sizes[0]), reconstruct=reconstruct)
         asked: dict[str, Any] = {"regions": settings.regions, "members": members}
         source = (
@@ -264,10 +270,22 @@ def open_data(
     for folder in folders.values():
         check_dataset(
             folder, recipe.fields(*settings.sizes[0]), batch=settings.batch, world=ranks.world,
-            regions=settings.regions,
+            tail=settings.tail, regions=settings.regions,
         )  # fmt: skip
     held_out = folders[validation] if validation is not None else None
-    return RunData(recipe, settings, ranks, folders[shards], held_out)
+    return RunData(recipe, settings, ranks, folders[shards], held_out, _left_out(settings.leave_out))
+
+
+def _left_out(file: str | None) -> frozenset[str]:
+    """Keys in a file. Raises ValueError where it cannot be read."""
+    if file is None:
+        return frozenset()
+    try:
+        lines = Path(file).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"data.leave_out: {file}: {str(error).splitlines()[0]}") from None
+    keys = (line.partition("#")[0].strip() for line in lines)
+    return frozenset(key for key in keys if key)
 
 
 def _serve_latents(folders: dict[str, DatasetFolder], recipe: Recipe, settings: DataSettings) -> bool:

@@ -13,7 +13,7 @@ more. Names of fields and what they hold:
     person           share of the person's pixels in each latent pixel of the target
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from shards.reading.buckets import Size
 from shards.reading.decode import Box, Cut, decode_photo, place
 from shards.reading.pairs import Pair
 from shards.reading.photo_batches import BatchMemory, Memory, picture_of
+from shards.reading.source import SkippedSampleError
 from training.batch import Field
 from training.captions import Tokenise
 from training.latents import MEMBER, unpack_latent
@@ -85,6 +86,7 @@ class PairFields:
     size            height and width, px
     tokenise        of captions; a photo without one has the empty caption
     reconstruct     whether the target as reference is made too (fields `target_as_…`)
+    left_out        keys of samples that are skipped
     reference_px    the reference's body is decoded with at most so many px along its longer side
     """
 
@@ -95,6 +97,7 @@ class PairFields:
         size: Size,
         *,
         reconstruct: bool = False,
+        left_out: Container[str] = (),
         reference_px: int = 1536,
         memory: Memory | None = None,
     ) -> None:
@@ -106,6 +109,7 @@ class PairFields:
                 own = self._fields[name]
                 self._fields[f"{RECONSTRUCTED}{name}"] = Field(name, own.shape, own.dtype)
         self._tokenise, self._size, self._reference_px = tokenise, size, reference_px
+        self._left_out = left_out
         self._memory = memory or BatchMemory()
         cv2.setNumThreads(1)  # the loader has threads enough
 
@@ -122,7 +126,10 @@ class PairFields:
         return arrays
 
     def decode(self, sample: Pair, arrays: dict[str, Any], slot: int) -> None:
-        """Fills a slot. Raises ValueError or OSError where a photo is broken."""
+        """Fills a slot. Raises ValueError or OSError where a photo is broken, SkippedSampleError for what is
+        left out."""
+        if sample.key in self._left_out:
+            raise SkippedSampleError(f"{sample.key} is left out")
         arrays["keys"][slot] = sample.key
         target = _Photo(sample.members, sample.target)
         for prefix in self._references:

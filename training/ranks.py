@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -103,8 +103,10 @@ def join_ranks(timeout_s: float = 600) -> Iterator[Ranks]:
         return
     dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(seconds=timeout_s))
     try:
-        # A group of its own: answers must not stand in line with gradients.
-        yield Ranks(rank, world, device, dist.new_group(backend="gloo"))
+        # A group of its own: answers must not stand in line with gradients. A new group has torch's half an
+        # hour as its limit, whatever the first one has.
+        hosts = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
+        yield Ranks(rank, world, device, hosts)
     finally:
         dist.destroy_process_group()
 
@@ -174,6 +176,23 @@ def shard(module: nn.Module, blocks: Sequence[nn.Module], ranks: Ranks) -> nn.Mo
             fully_shard(block, mesh=mesh, ignored_params=frozen)
     fully_shard(module, mesh=mesh, ignored_params=frozen)
     return module
+
+
+@contextmanager
+def gathered(module: nn.Module) -> Iterator[None]:
+    """Inside, a sharded module is whole on every rank, and any part of it can be used without another: it
+    takes the memory of all its parameters. Any other module is as it is. All ranks enter and leave together.
+    """
+    parts = [part for part in module.modules() if isinstance(part, FSDPModule)]
+    for part in parts:
+        part.set_reshard_after_forward(False, recurse=False)
+        part.unshard()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.reshard()
+            part.set_reshard_after_forward(part is not module, recurse=False)
 
 
 def own_part(parameter: nn.Parameter) -> nn.Parameter:

@@ -123,6 +123,23 @@ def test_any_ranks_and_threads_read_the_same_samples_with_the_same_draws(dataset
     assert begun + consumed(resumed, 4) == one
 
 
+def test_a_sample_that_is_left_out_counts_for_nothing_and_moves_no_other(
+    dataset: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "keys.txt"
+    file.write_text(f"# not finite\n{3:016x}-a  # twice\n\n{5:016x}-a\n")
+    both = []
+    for leave_out in (None, str(file)):
+        settings = DataSettings(height_px=64, width_px=64, batch=4, leave_out=leave_out)
+        data = open_data(settings, tiny("visual_persona"), Ranks(), str(dataset))
+        batches = data.batches(1000)
+        read = [next(batches) for _ in range(3)]
+        both.append([(key, w) for b in read for key, w in zip(b.keys, b.weight.tolist(), strict=True)])
+    left = {f"{number:016x}-a" for number in (3, 5)}
+    assert {key for key, _ in both[0]} - {key for key, weight in both[1] if weight} == left
+    assert [pair for pair in both[0] if pair[0] not in left] == [pair for pair in both[1] if pair[1]]
+
+
 SIZES = ((64, 64), (64, 96), (96, 64))
 
 
@@ -246,7 +263,7 @@ def test_a_dataset_that_cannot_serve_is_refused_in_one_line(
     folder = DatasetFolder(str(write_dataset(tmp_path / "shards", groups)))
     fields = tiny("visual_persona").fields(TARGET_PX, TARGET_PX)
     with pytest.raises(ValueError, match=message) as caught:
-        check_dataset(folder, fields, batch=4, world=2)
+        check_dataset(folder, fields, batch=4, world=2, tail="drop")
     assert "\n" not in str(caught.value)
     check_dataset(DatasetFolder(str(dataset)), fields, batch=4, world=2)
 
