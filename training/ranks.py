@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
+from time import monotonic
 from types import FrameType
 from typing import Any
 
@@ -112,15 +113,18 @@ def join_ranks(timeout_s: float = 600) -> Iterator[Ranks]:
 
 
 class StopSignals:
-    """While it is entered, the first of these signals is noted; a second one does what it always does.
+    """While it is entered, the first of these signals is noted; a later one does what it always does.
 
-    To be entered in the main thread, as Python's signals ask for.
+    One that follows within `same_s` is the same telling: a scheduler may signal a launcher, which signals its
+    ranks, and the ranks besides. To be entered in the main thread, as Python's signals ask for.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-    def __init__(self) -> None:
+    def __init__(self, same_s: float = 5.0) -> None:
+        self._same_s = same_s
         self._name: str | None = None
+        self._first = 0.0
         self._before: dict[int, Any] = {}
 
     @property
@@ -140,8 +144,11 @@ class StopSignals:
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._name = signal.Signals(number).name
-        self._restore()
+        if self._name is None:
+            self._name, self._first = signal.Signals(number).name, monotonic()
+        elif monotonic() - self._first >= self._same_s:
+            self._restore()
+            os.kill(os.getpid(), number)
 
     def _restore(self) -> None:
         for number, before in self._before.items():

@@ -34,7 +34,7 @@ def lines(folder: Path) -> list[dict[str, float]]:
 
 
 def curve(folder: Path) -> list[tuple[float, float, float]]:
-    return [(line["step"], line["loss"], line["grad_norm"]) for line in lines(folder)]
+    return [(line["step"], line["loss"], line["grad_norm"]) for line in lines(folder) if "loss" in line]
 
 
 def same_tensors(first: Path, second: Path) -> bool:
