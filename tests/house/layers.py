@@ -23,6 +23,8 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("run_tables.py", "core"),
     ("run_folder.py", "core"),
     ("models.py", "core"),
+    ("weights/__init__.py", "core"),
+    ("weights/lock.py", "core"),
     ("ray_address.py", "core"),
     ("engine.py", "core"),
     ("stage.py", "core"),
@@ -73,6 +75,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("judging/*", "tools"),
     ("forgetting/*", "tools"),
     ("survey/*", "tools"),
+    ("weights/*", "tools"),
 )
 PHASES = ("photos", "people", "identities", "outfits", "captions", "packing")
 """A phase imports nothing of a later one."""
