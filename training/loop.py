@@ -35,7 +35,7 @@ def validation_loss(module: nn.Module, batches: Sequence[Batch], ranks: Ranks) -
     sums = torch.zeros(2, device=ranks.device)
     for batch in batches:
         moved = batch.to(ranks.device)
-        losses = module(moved.fields, moved.streams, drop=False)
+        losses = module(moved.fields, moved.streams, drop=False, **moved.counts)
         sums += torch.stack([(losses * moved.weight).sum(), moved.weight.sum()])
     total = ranks.sum(sums)
     return total[0] / total[1].clamp(min=1e-6)

@@ -43,7 +43,7 @@ def step_flops(module: nn.Module, batch: Batch) -> tuple[int, int]:
     meta = torch.device("meta")
     shapes, example = on_meta(module), batch.to(meta)
     with FlopCounterMode(display=False) as forward:
-        loss = shapes(example.fields, example.streams).mean()
+        loss = shapes(example.fields, example.streams, **example.counts).mean()
     with FlopCounterMode(display=False) as backward:
         loss.backward()
     return forward.get_total_flops(), backward.get_total_flops()
@@ -108,7 +108,8 @@ class Rates:
         self._steps += 1
         known = len(self._examples)
         for batch in batches:
-            shapes = tuple(tuple(tensor.shape) for tensor in batch.fields.values())
+            sizes = [tuple(tensor.shape) for tensor in batch.fields.values()]
+            shapes = (*sizes, tuple(batch.counts.values()))
             if shapes not in self._examples:
                 self._examples[shapes] = batch.to(torch.device("meta"))
             self._seen[shapes] += len(batch)

@@ -21,7 +21,7 @@ from training.generation.validation_pictures import PictureSettings, ValidationP
 from training.loop import Training
 from training.memory import MemoryPlan, predict_memory
 from training.metrics import check_wandb
-from training.ranks import Ranks
+from training.ranks import Ranks, is_sharded
 from training.recipes import recipe_of
 from training.recipes.recipe import Recipe
 from training.settings import Settings, named_files, read_config
@@ -51,6 +51,9 @@ class RunSettings(Settings):
     loop: LoopSettings
     pictures: PictureSettings = PictureSettings()
     compile: bool = True
+    channels_last: bool = Field(
+        False, description="weights of convolutions lie with their channels last; not where they are sharded"
+    )
     start_from: str | None = Field(
         None,
         description="to begin with: averages of a run or checkpoint (folder or URL), adapter.safetensors, "
@@ -95,6 +98,10 @@ class Prepared:
         batches = self.data.batches(loop.steps * loop.accumulate * settings.data.batch * ranks.world)
         held_out = self.data.validation()
         module = self.module.to(ranks.device)
+        if settings.channels_last:
+            if is_sharded(module, loop.shard, ranks):
+                raise ValueError("channels_last: sharded weights lie as they are (loop.shard)")
+            module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if settings.compile:
             compile_blocks(recipe.blocks(module))
         pictures = None

@@ -184,7 +184,7 @@ class Step:
         for place, batch in enumerate(moved):
             with ranks.averaging(self._model, last=place == len(moved) - 1):
                 with self.autocast():
-                    losses = self._model(batch.fields, batch.streams)
+                    losses = self._model(batch.fields, batch.streams, **batch.counts)
                 share = torch.where(batch.weight > 0, losses * batch.weight, 0).sum() / total
                 (share * ranks.world).backward()
             record.add(batch.keys, losses, batch.weight)

@@ -57,10 +57,13 @@ def build_dino(settings: DinoSettings) -> nn.Module:
 class RegionEncoder(nn.Module):
     """Crops of regions and which are there → patch features, without gradients."""
 
+    of_nothing: Tensor | None
+
     def __init__(self, settings: DinoSettings, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.settings = settings
         self.normalise = Normalise()
+        self.register_buffer("of_nothing", None, persistent=False)
         self.dino = cast(build_dino(settings), dtype)
 
     @torch.no_grad()
@@ -74,9 +77,14 @@ class RegionEncoder(nn.Module):
             features = self.dino(pixel_values=pixels).last_hidden_state[:, 1:]
         return features.unflatten(0, visible.shape)
 
+    def nothing(self) -> Tensor:
+        """[1, patches, width]: the features of the zero image, which are computed once."""
+        if self.of_nothing is None:
+            side, device = self.settings.crop_px, self.normalise.mean.device
+            crop = torch.zeros(1, 1, side, side, 3, dtype=torch.uint8, device=device)
+            self.of_nothing = self(crop, torch.zeros(1, 1, dtype=torch.bool, device=device))[0]
+        return self.of_nothing
+
     def of_nobody(self, regions: int) -> Tensor:
-        """[1, regions, patches, width]: the features of the zero image, computed for one crop."""
-        side, device = self.settings.crop_px, self.normalise.mean.device
-        crop = torch.zeros(1, 1, side, side, 3, dtype=torch.uint8, device=device)
-        nothing = torch.zeros(1, 1, dtype=torch.bool, device=device)
-        return self(crop, nothing).expand(-1, regions, -1, -1)
+        """[1, regions, patches, width]: the features of missing regions."""
+        return self.nothing().expand(regions, -1, -1)[None]
