@@ -204,7 +204,7 @@ def test_reconstructions_fall_to_none_and_no_photo_is_decoded_that_is_not_used(
     monkeypatch.setattr("training.pair_fields.decode_photo", counted)
     batches = batches_of(recipe, dataset, 12, run_samples=12 * 8)
     made = [next(batches) for _ in range(8)]
-    # Of each pair a reference and a target, whether these are two photos or one; three batches are read ahead.
+    # Of each pair a reference and a target, two photos or one; three batches are read ahead.
     assert 8 * 24 <= len(decoded) <= 11 * 24
     plain = batches_of(tiny("visual_persona"), dataset, 12)
     shares = []

@@ -118,8 +118,8 @@ def regions_there(dropout: DropoutSettings, visible: Tensor, streams: Tensor) ->
 
 
 # Batches differ in how many regions they show, and compiled layers are made anew for each number: so numbers
-# are rounded up to tenths of a batch.
-_PARTS = 10
+# are rounded up to sixteenths of a batch.
+_PARTS = 16
 
 
 class VisualPersona(Recipe):
