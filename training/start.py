@@ -101,7 +101,7 @@ class Prepared:
         if settings.channels_last:
             if is_sharded(module, loop.shard, ranks):
                 raise ValueError("channels_last: sharded weights lie as they are (loop.shard)")
-            module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            module = module.to(memory_format=torch.channels_last)
         if settings.compile:
             compile_blocks(recipe.blocks(module))
         pictures = None
