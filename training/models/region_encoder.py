@@ -77,14 +77,15 @@ class RegionEncoder(nn.Module):
             features = self.dino(pixel_values=pixels).last_hidden_state[:, 1:]
         return features.unflatten(0, visible.shape)
 
-    def nothing(self) -> Tensor:
-        """[1, patches, width]: the features of the zero image, which are computed once."""
-        if self.of_nothing is None:
-            side, device = self.settings.crop_px, self.normalise.mean.device
-            crop = torch.zeros(1, 1, side, side, 3, dtype=torch.uint8, device=device)
-            self.of_nothing = self(crop, torch.zeros(1, 1, dtype=torch.bool, device=device))[0]
-        return self.of_nothing
-
     def of_nobody(self, regions: int) -> Tensor:
-        """[1, regions, patches, width]: the features of missing regions."""
-        return self.nothing().expand(regions, -1, -1)[None]
+        """[1, regions, patches, width]: the features of the zero image, computed for one crop."""
+        side, device = self.settings.crop_px, self.normalise.mean.device
+        crop = torch.zeros(1, 1, side, side, 3, dtype=torch.uint8, device=device)
+        nothing = torch.zeros(1, 1, dtype=torch.bool, device=device)
+        return self(crop, nothing).expand(-1, regions, -1, -1)
+
+    def nothing(self) -> Tensor:
+        """[1, patches, width]: the same of one region, which a training computes once and keeps."""
+        if self.of_nothing is None:
+            self.of_nothing = self.of_nobody(1)[0]
+        return self.of_nothing
