@@ -17,7 +17,7 @@ from PIL import Image
 from curation.models import Model
 from curation.people.face import align_face
 from curation.people.face_onnx import OnnxFaceEmbedder
-from curation.people.face_yunet import YunetFaceFinder
+from curation.people.face_opencv import YunetFaceFinder
 from curation.people.protocols import Detections, Face
 from curation.settings.people import OnnxEmbedderSettings, YunetSettings
 
