@@ -3,9 +3,9 @@
 For a strong and a weak embedder (benchmarks/synthetic_faces.py), from 60 faces on, with 0 to 10,000 pairs of
 strangers known: the cosine that is measured, pairwise F, precision and recall with it, and the best F that
 any fixed cosine has with a precision of 0.97, told by the truth and averaged over the same worlds. Up to 500
-faces, sixteen worlds are drawn of a size, eight of 1,000 faces, four of 2,000, two of more. The rule's numbers
-were chosen on the worlds of seeds 0 to 15; those that are drawn here begin at --seed. Prints a table and,
-last, one line of JSON.
+faces, sixteen worlds are drawn of a size, eight of 1,000 faces, four of 2,000, two of more. The rule's
+numbers were chosen on the worlds of seeds 0 to 15; those that are drawn here begin at --seed. Prints a table
+and, last, one line of JSON.
 """
 
 import argparse
@@ -43,7 +43,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=100, help="of the first world of each size")
     options = parser.parse_args()
     print("embedder  faces  best fixed: cosine F P; then for each number of known strangers: cosine F P R")
-    print(json.dumps({f"{e} {n}": measure(e, n, options.seed) for e in options.embedders for n in options.faces}))
+    every = [(embedder, faces) for embedder in options.embedders for faces in options.faces]
+    print(json.dumps({f"{e} {n}": measure(e, n, options.seed) for e, n in every}))
     return 0
 
 

@@ -12,8 +12,8 @@ is looked for where
 is largest, and they are grouped there, until the cosine stays; then the next lower one is tried, as long as
 its own clusters ask for none higher. No label is needed and no curve is assumed.
 
-What endangers a face is the strangers who are near that one face, and a mixed cluster costs the right pairs of
-its faces. A fixed price for each wrong pair (two for one, as it was) took no account of either: among more
+What endangers a face is the strangers who are near that one face, and a mixed cluster costs the right pairs
+of its faces. A fixed price for each wrong pair (two for one, as it was) took no account of either: among more
 people a face has fewer right pairs above the cosine, so the same price asked for ever fewer strangers a face
 and parted people whom nobody stood between. Where few people are seen twice, strangers that happen to be near
 make clusters of two that nothing contradicts; the curves of curation/identities/linking.py say how far down
