@@ -4,7 +4,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from edges.command_line import Parser, add_command, refused
@@ -71,6 +72,9 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     _engine_options(curate)
     _allow_empty(curate)
     curate.add_argument("--commercial", action="store_true", help="refuse licences that forbid it")
+    curate.add_argument(
+        "--check", action="store_true", help="settings, backends and licences only: no weights are looked for"
+    )
 
     retry = add_command(
         commands,
@@ -147,6 +151,19 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     listing.add_argument("pipeline")
     _config_options(listing)
     listing.add_argument("--json", action="store_true")
+    pulling = add_command(
+        actions,
+        "pull",
+        _models_pull,
+        "fetch the weights that a pipeline names, prove and pin them; goes on where it stopped",
+        "persona models pull real-photos --to weights",
+    )
+    pulling.add_argument("pipeline")
+    _config_options(pulling)
+    pulling.add_argument("--to", metavar="DIR", help="default models.path, $PERSONA_MODELS or the cache")
+    pulling.add_argument("--commercial", action="store_true", help="refuse licences that forbid it")
+    pulling.add_argument("--quiet", action="store_true", help="no progress")
+    pulling.add_argument("--json", action="store_true")
 
     serve = add_command(
         commands,
@@ -238,8 +255,33 @@ def _curate(options: argparse.Namespace) -> int:
     from curation.pipeline_file import load_pipeline
 
     pipeline = load_pipeline(options.config, options.pipeline, options.overrides)
+    if options.check:
+        return _check(pipeline, options)
     run = options.out or os.path.join("runs", options.pipeline)
     return _run(run, options.pipeline, pipeline, options, options.commercial)
+
+
+def _check(pipeline: Any, options: argparse.Namespace) -> int:
+    """Says what a run would ask, after all checks that need neither weights nor photos."""
+    from curation.backends import check_backends
+    from curation.models import check_licences
+    from curation.settings.base import chosen_backends, model_names
+
+    check_backends(pipeline, options.commercial)
+    if options.commercial:
+        check_licences(pipeline)
+    cards = {name: pipeline.models.cards[name].licence for _, name in model_names(pipeline)}
+    backends = {key: chosen.backend for key, _, chosen in chosen_backends(pipeline)}
+    if options.json:
+        print(json.dumps({"pipeline": options.pipeline, "backends": backends, "licences": cards}))
+        return 0
+    permit = ", whose licences permit commercial use" if options.commercial else ""
+    print(f"{options.pipeline}: settings are right; {len(backends)} backends, {len(cards)} models{permit}")
+    for key, backend in backends.items():
+        print(f"  {key:<22} {backend}")
+    for name, licence in cards.items():
+        print(f"  model {name:<16} {licence}")
+    return 0
 
 
 def _retry(options: argparse.Namespace) -> int:
@@ -248,6 +290,7 @@ def _retry(options: argparse.Namespace) -> int:
 
     run = run_at(options.folder)
     name, pipeline = Run(run).pipeline()
+    options.pipeline = name
     forgotten = forget_failures(run)
     if not options.quiet and options.log_format != "json":
         print(f"{forgotten} failed measurements are taken up again", file=sys.stderr)
@@ -293,7 +336,7 @@ def _start(run: str, pipeline: Any, options: argparse.Namespace, commercial: boo
     # Workers have working directories of their own.
     run, pipeline = absolute_path(run), with_absolute_paths(_with_telemetry(pipeline, options))
     check_backends(pipeline, commercial)
-    models = find_models(pipeline, commercial)
+    models = find_models(pipeline, commercial, _pull_command(options))
     check_calibration(pipeline, models)
     OptOuts(pipeline.photos.screen)
     check_before_run(run, pipeline)
@@ -381,11 +424,67 @@ def _models_list(options: argparse.Namespace) -> int:
     for row in rows:
         if options.json:
             continue
-        where = row["path"] or f"{row['file']} not found; get it from {row['source']}"
-        print(f"{row['name']:<20} {row['licence']:<18} {where}")
+        where = row["path"] or f"{row['file']} from {row['source']}"
+        print(f"{row['name']:<20} {row['state']:<8} {row['licence']:<18} {where}")
     if options.json:
         print(json.dumps(rows))
     return 0 if all(row["path"] for row in rows) else 1
+
+
+def _models_pull(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from curation.backends import check_backends
+    from curation.errors import printable
+    from curation.models import check_licences
+    from curation.pipeline_file import load_pipeline
+    from curation.weights.pull import Bar, Lines, Progress, pull
+
+    pipeline = load_pipeline(options.config, options.pipeline, options.overrides)
+    if options.commercial:
+        check_backends(pipeline, commercial=True)
+        check_licences(pipeline)
+    progress = Progress() if options.quiet else Bar() if sys.stderr.isatty() else Lines()
+    with _stopped_at_once(progress.end):
+        cards = pull(pipeline, options.config, options.to, progress)
+    for card in cards:
+        if card.fault is not None:
+            refused(printable(f"{card.name}: {card.fault}"))
+        elif not options.json:
+            print(f"{card.name:<20} {card.state:<8} {'pinned' if card.pinned else '':<7} {card.path}")
+    if options.json:
+        print(json.dumps([asdict(card) for card in cards]))
+    return 1 if any(card.fault for card in cards) else 0
+
+
+@contextmanager
+def _stopped_at_once(last: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C ends the process: threads that download would be waited for, and a kill does no harm."""
+    import signal
+
+    def stop(*_: object) -> None:
+        last()
+        print("persona: interrupted; the same command goes on from here", file=sys.stderr, flush=True)
+        os._exit(130)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _pull_command(options: argparse.Namespace) -> str:
+    """The command that fetches the weights that this one misses."""
+    import shlex
+
+    words = ["persona", "models", "pull", options.pipeline]
+    config = getattr(options, "config", "pipelines.yaml")
+    if config != "pipelines.yaml":
+        words += ["--config", config]
+    for override in getattr(options, "overrides", []):
+        words += ["--set", override] if override.startswith("models.") or ".model=" in override else []
+    return shlex.join(words)
 
 
 def _serve_vlm(options: argparse.Namespace) -> int:
