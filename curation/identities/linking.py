@@ -188,8 +188,8 @@ class LinkEvidence:
             inside = min(inside, between)
         strangers = compared * best.strangers.rate(at)
         # Less than one pair of strangers is none.
-        right = best.pairs * best.same.rate(at)
-        outnumbered = np.flatnonzero(strangers > np.maximum(right * cost * _OUTNUMBERED, 1.0))
+        of_one = best.pairs * best.same.rate(at)
+        outnumbered = np.flatnonzero(strangers > np.maximum(of_one * cost * _OUTNUMBERED, 1.0))
         lowest = float(at[outnumbered[-1]]) + _STEP if len(outnumbered) else floor
         lowest = max(lowest - (between - inside), floor, least)
         return LinkCosines(inside, between, round(lowest, 4), best.strangers, best.same)
