@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from curation.columns import put_column
+from curation.columns import list_array, put_column
 
 Verdict = Literal["kept", "rejected", "failed"]
 KEPT: Verdict = "kept"
@@ -143,17 +143,10 @@ def rule_rows(table: pa.Table, stamp: Stamp, outcomes: Sequence[Outcome | None])
     return put_column(table, "decisions", pa.array(decisions, DECISIONS))
 
 
-def rule_people(table: pa.Table, stamp: Stamp, outcomes: Sequence[Sequence[Outcome | None]]) -> pa.Table:
-    """`rule_rows` for the people of each photo: columns `person_verdicts`, `person_decisions`."""
-    verdicts = table["person_verdicts"].to_pylist()
-    decisions = table["person_decisions"].to_pylist()
-    for row, people in enumerate(outcomes):
-        for person, outcome in enumerate(people):
-            if outcome is not None:
-                verdicts[row][person] = outcome.verdict
-                decisions[row][person] = [*decisions[row][person], stamp.decision(outcome)]
-    table = put_column(table, "person_verdicts", pa.array(verdicts, pa.list_(pa.string())))
-    return put_column(table, "person_decisions", pa.array(decisions, pa.list_(DECISIONS)))
+def last_decisions(table: pa.Table) -> pa.StructArray:
+    """Per row: its last decision, of the `DECISION` type. Every row has one."""
+    lists = list_array(table["decisions"])
+    return lists.values.take(pa.array(lists.offsets.to_numpy()[1:] - 1))
 
 
 def is_kept(table: pa.Table) -> list[bool]:

@@ -23,7 +23,7 @@ from curation.models import Model, used_models
 from curation.run_folder import Run
 from curation.settings.groups import CaptionsSettings
 from curation.stage import Stage, set_columns
-from curation.step import Context, run_step, work_of
+from curation.step import Context, Made, run_step, work_of
 from curation.storage import read_table
 
 VERSION = 2
@@ -118,7 +118,7 @@ def open_captions(job: Job) -> Work:
     select = Select(job.pipeline.selection, job.pipeline.outfits.min_photos)
     stage = Captions(settings, captioner, calls, list(used_models(settings, job.models).values()))
 
-    def transform(task: Task) -> tuple[pa.Table, Counts]:
+    def transform(task: Task) -> Made:
         outfits = read_table(task.source, ["identity", "verdict", "person_ids", "outfits", "person_verdicts"])
         groups = group_of_person(outfits)
         people = run.gathered.read(task.detail["gathered"], task.index)

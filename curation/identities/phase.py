@@ -21,7 +21,7 @@ from curation.run_tables import PhaseTable
 from curation.settings.identities import IdentitiesSettings
 from curation.settings.people import AgeSettings
 from curation.stage import Stage
-from curation.step import Context, run_step, work_of
+from curation.step import Context, Made, run_step, work_of
 from curation.storage import read_table
 
 VERSION = 8
@@ -192,7 +192,7 @@ def open_identities(job: Job) -> Work:
     stage, run = Identity(job.pipeline.identities), Run(job.run)
     age = job.pipeline.people.age
 
-    def transform(task: Task) -> tuple[pa.Table, Counts]:
+    def transform(task: Task) -> Made:
         assigned = run.assigned.rows_of(task.detail["key"], task.index)
         who: dict[str, dict[str, Any]] = {row["person_id"]: row for row in assigned}
         table = persons(read_table(task.source, PERSON_SOURCE), who)

@@ -26,7 +26,7 @@ from curation.outfits.strategy import Strategy, Verdicts, judge_side_by_side, pa
 from curation.run_folder import Run
 from curation.settings.outfits import OutfitsSettings, PaperStrategy
 from curation.stage import Stage
-from curation.step import Context, run_step, work_of
+from curation.step import Context, Made, run_step, work_of
 
 VERSION = 4
 # What the judge was shown, in this order, and what it said.
@@ -184,7 +184,7 @@ def open_outfits(job: Job) -> Work:
     weights = list(used_models(settings, job.models).values())
     stage = Outfits(settings, judge, job.pipeline.seed, calls, weights)
 
-    def transform(task: Task) -> tuple[pa.Table, Counts]:
+    def transform(task: Task) -> Made:
         people = run.gathered.read(task.source, task.index)
         table = stage(by_identity(people, stage.columns))
         photos = [person for row in table["person_decisions"].to_pylist() for person in row]
