@@ -1,4 +1,4 @@
-"""Columns of tables: setting one, joining them by a key, lists in one piece, an array of strings to look for."""
+"""Columns of tables: setting and joining them, lists in one piece, an array of strings to look for."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,9 +26,8 @@ def put_rows(table: pa.Table, places: Sequence[int], rows: pa.Table) -> pa.Table
 
 
 def join_rows(table: pa.Table, other: pa.Table, key: str) -> pa.Table:
-    """The table with the columns of `other` that it lacks: of the row whose `key` is the same, each there once.
-
-    Null where there is no such row.
+    """The table with the columns of `other` that it lacks, of the one row there that has the same `key`; null
+    where there is none.
     """
     import pyarrow.compute as pc
 

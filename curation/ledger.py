@@ -219,3 +219,15 @@ class Counts:
             }
             for stage, counter in self.stages.items()
         }
+
+
+def counts_again(counts: dict[str, Any], decisions: Iterable[Sequence[dict[str, Any]]]) -> dict[str, Any]:
+    """The `counts` that `to_json` wrote, counted anew from the decisions of the rows that are there now."""
+    found = Counts()
+    for stage, entry in counts.items():
+        found.stages[stage], found.units[stage] = Counter(), entry["unit"]
+    for row in decisions:
+        for decision in row:
+            if decision["stage"] in counts:
+                found.count(counts[decision["stage"]]["unit"], [[decision]])
+    return found.to_json()

@@ -102,13 +102,15 @@ class Run:
 
     @cached_property
     def people(self) -> PhaseTable:
-        """A row a person found, in the order of their photos: the column source_key names it in `people_photos`."""
+        """A row a person found, in the order of their photos, which `source_key` names in `people_photos`."""
         return self.table("people")
 
     @cached_property
     def people_photos(self) -> SecondTable:
         """A row a photo, as the phase `people` left it; committed by the fragments of `people`."""
-        return SecondTable("people/_photos", self._at("people", "_photos"), "source_key", None, self._at("people"))
+        return SecondTable(
+            "people/_photos", self._at("people", "_photos"), "source_key", None, self._at("people")
+        )
 
     def photos_with_people(
         self, of_photo: Sequence[str], of_person: Sequence[str]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from curation.columns import join_rows
 from curation.errors import ConfigError
 from curation.fragments import Fragment, about, drop_stale, list_fragments
 from curation.storage import (
@@ -33,9 +34,9 @@ class PhaseTable:
     name    of the folder inside the run, as summary.json has it
     folder  path or URL
     key     the column that names a row
-    beside  a second table of the same step: each of its fragments is written before the one of the same name here,
-            which commits both; a file there that has none of its name here counts for nothing. A row here names
-            its row there by the column `beside.key`, and rows stand in the order of theirs
+    beside  a second table of the same step. A fragment there is written before the one of its name here, which
+            commits both; without that one it counts for nothing. A row here names its row there by the column
+            `beside.key`, and rows stand in the order of those
     """
 
     name: str
@@ -135,8 +136,8 @@ class Numbered:
 
     def values(self) -> Iterator["pa.Table"]:
         """Tables in order."""
-        for _, table in self.items():
-            yield table
+        for fragment in self._fragments.values():
+            yield self._table.read(fragment, self._columns)
 
 
 def read_known(path: str, columns: Sequence[str]) -> "pa.Table":

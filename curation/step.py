@@ -61,8 +61,10 @@ class Context:
 
 @dataclass(frozen=True)
 class Made:
-    """What became of a task: its rows, what was ruled on them, and the rows of the table beside, where the step
-    commits two. `rows`: how many came in, where they are not as many."""
+    """What became of a task: its rows, what was ruled, and the rows of the table beside, of a step that has two.
+
+    rows  how many came in; None: as many as `table` has
+    """
 
     table: pa.Table
     counts: Counts

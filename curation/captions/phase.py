@@ -17,7 +17,7 @@ from curation.engine import Job, Task, Work
 from curation.errors import PersonaError, one_line
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
-from curation.ledger import KEPT, Counts, Outcome, failed, is_kept, kept, rule_rows
+from curation.ledger import KEPT, Outcome, failed, is_kept, kept, rule_rows
 from curation.meters import CallCounter
 from curation.models import Model, used_models
 from curation.run_folder import Run
@@ -127,7 +127,7 @@ def open_captions(job: Job) -> Work:
         people = people.filter(pa.array([group is not None for group in group_of_row], pa.bool_()))
         table = stage(select(people))
         table = table.select(["group", *_KEEP, "diversity", "photo_caption", "verdict", "decisions"])
-        return table, counted(STAGES, {stage.unit: table["decisions"].to_pylist()})
+        return Made(table, counted(STAGES, {stage.unit: table["decisions"].to_pylist()}))
 
     return work_of(transform, calls)
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
 
+from curation.columns import join_rows
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment, digest
 from curation.ledger import is_kept
@@ -25,7 +26,7 @@ from curation.step import Context
 from curation.storage import write_table
 from shards.format.stated import CARRIED
 
-VERSION = 2
+VERSION = 3
 _FLUSH_BYTES = 8 * 2**20  # rows are handed on in lots of this size
 _PART_BYTES = 16 * 2**20  # a scratch file is about this large
 _OPEN_FILES = 400
@@ -46,16 +47,17 @@ _FROM_PHOTO = [
     "height",
     "orientation",
 ]
-_FROM_PEOPLE = {
-    "boxes": "box",
-    "box_scores": "box_score",
-    "keypoints": "keypoints",
-    "faces": "face",
-    "masks": "mask",
-    "labels": "labels",
-    "regions": "regions",
-    "appearance": "appearance",
-}
+_FROM_PEOPLE = [
+    "person_id",
+    "box",
+    "box_score",
+    "keypoints",
+    "face",
+    "mask",
+    "labels",
+    "regions",
+    "appearance",
+]
 
 
 def gather(context: Context, people: list[Fragment], identities: list[Fragment]) -> tuple[str, int]:
@@ -119,35 +121,12 @@ def _kept(
 ) -> Iterator[pa.Table]:
     by_index = {fragment.index: fragment for fragment in identities}
     for fragment in people:
-        decided = run.identities.read(
-            by_index[fragment.index],
-            ["source_key", "person_index", "person_id", "identity", "verdict"],
-        )
-        decided = decided.filter(pa.array(is_kept(decided), pa.bool_()))
-        if decided.num_rows == 0:
-            continue
-        photos = run.people.read(fragment, [*_FROM_PHOTO, *_FROM_PEOPLE])
-        place = {key: row for row, key in enumerate(photos["source_key"].to_pylist())}
-        at = [place[key] for key in decided["source_key"].to_pylist()]
-        nth = decided["person_index"].to_pylist()
-        table = photos.select(_FROM_PHOTO).take(at)
-        for plural, singular in _FROM_PEOPLE.items():
-            column = photos[plural].combine_chunks()
-            table = table.append_column(singular, _pick(column, at, nth))
-        bucket = (np.searchsorted(codes, _codes(decided)) // rows).astype(np.int32)
-        yield (
-            table.append_column("person_id", decided["person_id"])
-            .append_column("identity", decided["identity"])
-            .append_column("bucket", pa.array(bucket))
-        )
-
-
-def _pick(column: Any, rows: list[int], items: list[int]) -> pa.Array:
-    """items[k] of the list in row rows[k]."""
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    offsets = column.offsets.to_numpy()
-    return column.values.take(pa.array(offsets[rows] + np.array(items), pa.int64()))
+        decided = run.identities.read(by_index[fragment.index], ["person_id", "identity", "verdict"])
+        decided = decided.filter(pa.array(is_kept(decided), pa.bool_())).drop_columns(["verdict"])
+        if decided.num_rows:
+            table = join_rows(decided, run.people.joined(fragment, _FROM_PEOPLE, _FROM_PHOTO), "person_id")
+            bucket = (np.searchsorted(codes, _codes(decided)) // rows).astype(np.int32)
+            yield table.append_column("bucket", pa.array(bucket))
 
 
 def _scatter(tables: Iterator[pa.Table], rows: int, buckets: int, scratch: Path) -> list[Path]:

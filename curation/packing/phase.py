@@ -261,7 +261,7 @@ def open_packing(job: Job) -> Work:
         rows = [*written.rows.to_pylist(), *broken]
         about = json.dumps({"entry": written.entry, "licences": dict(census.licences)}, sort_keys=True)
         part = pa.Table.from_pylist(rows, schema=_PART_SCHEMA)
-        return part.replace_schema_metadata({_ENTRY: about}), counts
+        return Made(part.replace_schema_metadata({_ENTRY: about}), counts)
 
     return work_of(transform, CallCounter(job.calls))
 

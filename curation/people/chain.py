@@ -1,4 +1,4 @@
-"""The stages of the phase `people`: what they share, how one is made from the phase's settings, how rows are ruled."""
+"""Bases of the stages of the phase `people`: what they share, how one is made, how rows are ruled on."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -93,7 +93,7 @@ class RowStage(ChainStage):
     """
 
     def checks(self, row: dict[str, Any]) -> list[Check]:
-        """The numbers of a measured row beside their settings; it holds no decisions, maps and descriptors."""
+        """The numbers of a measured row beside their settings; it has no decisions, maps and descriptors."""
         return [self.check(each.reason, round(row[each.column], 4)) for each in self.thresholds]
 
     def ruling(self, row: dict[str, Any]) -> Outcome:

@@ -57,7 +57,7 @@ OF_PHOTO = ("photo_id", "uri", "offset", "length", "row", "orientation", "width"
 
 
 class Detect(ChainStage):
-    """The step from photos to people: `measure` finds them, `people` makes rows of them, `rule` rules on both.
+    """The step from photos to people: `measure` finds them, `people` makes them rows, `rule` rules on both.
 
     person_id = photo_id + "-" + place in the list, best score first.
     """
@@ -159,10 +159,12 @@ class Detect(ChainStage):
         return photos.drop_columns(["found"]).append_column("people", counts), people
 
     def rule(self, photos: pa.Table, people: pa.Table) -> tuple[pa.Table, pa.Table]:
-        """Rules on photos with nobody or a crowd, and on everyone of `people` whose photo is still in; the others
-        are left out."""
+        """Rules on photos with nobody or a crowd, and on the people of photos that are still in; the others are
+        left out."""
         checks: dict[str, list[Check]] = {
-            key: [] for key, still_in in zip(photos["source_key"].to_pylist(), is_kept(photos), strict=True) if still_in
+            key: []
+            for key, still_in in zip(photos["source_key"].to_pylist(), is_kept(photos), strict=True)
+            if still_in
         }
         people = people.filter(pc.is_in(people["source_key"], pa.array(list(checks), pa.string())))
         seen = [name for name in ("source_key", "box_score", "from_face") if name in people.column_names]

@@ -66,7 +66,10 @@ class FaceStage(PersonStage):
     ) -> list[dict[str, Any]]:
         """The face of each wanted person, embedded: the one where the person's head is."""
         own = {person["person_index"]: own_face(person) for person in everyone}
-        faces = {**own, **self._assigned(photo, [person for person in everyone if own[person["person_index"]] is None])}
+        faces = {
+            **own,
+            **self._assigned(photo, [person for person in everyone if own[person["person_index"]] is None]),
+        }
         found = [faces[person["person_index"]] for person in wanted]
         aligned = [align_face(photo, face.points) for face in found if face is not None]
         embeddings = iter(self.backends["embed"].embed(np.stack(aligned)) if aligned else ())

@@ -103,14 +103,17 @@ class FullBody(PersonStage):
 
 
 def _largest_others(people: pa.Table) -> list[float]:
-    """For each person the largest box, in square px, of the others still in on the photo; 0 where there is none."""
+    """For each person the area, px², of the largest box of the others still in on the photo; 0: of nobody."""
     rows = people.select(["source_key", "box"]).to_pylist()
     areas = [_area(row["box"]) if kept else 0.0 for row, kept in zip(rows, is_kept(people), strict=True)]
     of_photo: dict[str, list[float]] = {}
     for row, area in zip(rows, areas, strict=True):
         of_photo.setdefault(row["source_key"], [0.0]).append(area)
     two = {key: sorted(found)[-2:] for key, found in of_photo.items()}
-    return [two[row["source_key"]][0 if area == two[row["source_key"]][1] else 1] for row, area in zip(rows, areas, strict=True)]
+    return [
+        two[row["source_key"]][0 if area == two[row["source_key"]][1] else 1]
+        for row, area in zip(rows, areas, strict=True)
+    ]
 
 
 def _area(box: list[float]) -> float:

@@ -103,7 +103,9 @@ class PhotoParser:
 
     def _person(self, photo: Row, people: list[Row], file: Path) -> ParsedPerson:
         rows = (photo, *people)
-        errors = [row[name] for row in rows for name in row if name.endswith("_error") and row[name] is not None]
+        errors = [
+            row[name] for row in rows for name in row if name.endswith("_error") and row[name] is not None
+        ]
         if photo["undecoded"] is not None:
             errors.append(f"{photo['undecoded'].replace('_', ' ')}: over a limit of photos.screen")
         if errors:

@@ -1,5 +1,6 @@
 """A stage of the phase `people` that measures people, a row each, and rules on them."""
 
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, ClassVar
 
@@ -19,7 +20,7 @@ Person = dict[str, Any]
 class PersonStage(RowStage):
     """Measures people, those of a photo together, and rules on each by its thresholds.
 
-    `fills` are columns of one value a person, the first of them null where a person was never measured, and the
+    `fills` are columns of one value a person, the first of them null where one was never measured, and the
     string column `NAME_error`. A subclass writes `measure_people`; and `checks`, or `ruling`, where its
     thresholds name no columns.
     """
@@ -54,7 +55,7 @@ class PersonStage(RowStage):
             wanted &= np.array(table[self.requires].is_valid(), bool)
         return list(wanted.tolist())
 
-    def complete(self, table: pa.Table, missing: list[bool]) -> pa.Table:
+    def complete(self, table: pa.Table, missing: Sequence[bool]) -> pa.Table:
         """Measures with the others of each photo in sight."""
         return self.measure(table)
 

@@ -1,7 +1,7 @@
 """The phase `people`: all its stages fused over a fragment; each photo is decoded once.
 
-Tables of the run: `people_photos` (one row a photo) and `people` (one row a person), a fragment of both committed
-as one; and what each model measured, by its own hash.
+Tables of the run: `people_photos` (one row a photo) and `people` (one row a person), a fragment of both
+committed as one; and what each model measured, by its own hash.
 """
 
 import pyarrow as pa

@@ -54,7 +54,9 @@ class Regions(PersonStage):
     def decide(self, table: pa.Table) -> pa.Table:
         """Rejects people of whom too few regions are visible; fills `regions`, their names, for all."""
         visible = [
-            None if shares is None else [name for name, share in zip(REGIONS, shares, strict=True) if self._is_seen(share)]
+            None
+            if shares is None
+            else [name for name, share in zip(REGIONS, shares, strict=True) if self._is_seen(share)]
             for shares in table["region_shares"].to_pylist()
         ]
         return super().decide(put_column(table, "regions", pa.array(visible, pa.list_(pa.string()))))

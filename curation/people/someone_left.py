@@ -45,7 +45,8 @@ class SomeoneLeft(ChainStage):
             ends.setdefault(key, []).append(decision)
         keys = photos["source_key"].to_pylist()
         outcomes = [
-            _ruling(ends[key]) if still_in else None for key, still_in in zip(keys, is_kept(photos), strict=True)
+            _ruling(ends[key]) if still_in else None
+            for key, still_in in zip(keys, is_kept(photos), strict=True)
         ]
         return rule_rows(photos, self.stamp, outcomes)
 

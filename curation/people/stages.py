@@ -68,7 +68,8 @@ class PeopleChain:
         made = [stage for stage in (stage.of(people, chain) for stage in stages) if stage is not None]
         (at,) = (place for place, stage in enumerate(made) if isinstance(stage, Detect))
         detect, left = made[at], made[-1]
-        assert isinstance(detect, Detect) and isinstance(left, SomeoneLeft)
+        assert isinstance(detect, Detect)
+        assert isinstance(left, SomeoneLeft)
         return cls(made[: at + 1], detect, made[at + 1 : -1], left)
 
     @property
@@ -85,18 +86,28 @@ class PeopleChain:
         clock  notes how long the two steps take
         """
         clock = clock or StageClock()
-        photos = run(self.on_photos, photos)
+        photos, people = self.detect.people(run(self.on_photos, photos))
         with clock.working(self.detect.name, 0):
-            photos, people = self.detect.rule(*self.detect.people(photos))
+            photos, people = self.detect.rule(photos, people)
         people = run(self.on_people, people)
         with clock.working(self.left.name, photos.num_rows):
             photos = self.left.rule(photos, people)
         return photos, people.drop_columns(OF_PHOTO)
 
+    def decide(self, photos: pa.Table, people: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """(photos, people) ruled anew: the photos as they came in, the people with their `OF_PHOTO`, both with
+        what was measured. People of photos that are out now are left out."""
+        for stage in self.on_photos:
+            photos = stage.decide(photos)
+        photos, people = self.detect.rule(photos, people)
+        for stage in self.on_people:
+            people = stage.decide(people)
+        return self.left.rule(photos, people), people
+
 
 def refuse_misplaced(stages: Sequence[type[ChainStage]]) -> None:
-    """Raises TypeError for a `PhotoStage` behind detection, whose photos go out and their people would stay in, and
-    for a `PersonStage` before it."""
+    """Raises TypeError for a `PhotoStage` behind detection, since the people of its photos would stay in, and for
+    a `PersonStage` before it."""
     detection = stages.index(DetectWithFaces)
     for place, stage in enumerate(stages):
         if issubclass(stage, PhotoStage) and place > detection:
