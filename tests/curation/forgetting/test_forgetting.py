@@ -157,15 +157,20 @@ def test_nothing_that_was_written_tells_of_a_forgotten_photo_and_all_else_is_who
     traces += [bytes.fromhex(world.photo_id), *pieces(gone.jpeg)]
     before = written(world.run)
     assert all(trace in before for trace in traces if trace != traces[5])
-    untouched = rows_of(world.run / "people", ["photo_id", "person_decisions"])
+    photos, people = world.run / "people" / "_photos", world.run / "people"
+    untouched = rows_of(photos, ["photo_id", "people"]), rows_of(people, ["person_id", "decisions"])
     assert persona("forget", world.folder / "runs", "--photo", world.photo_id, "--why", "request 1") == 0
     assert "0 still name one of them" in capsys.readouterr().out
     everything = written(world.folder / "runs") + written(world.folder / "index")
     assert [trace for trace in traces if trace in everything] == []
     assert verify(world.run / "shards") == 0
-    left = rows_of(world.run / "people", ["photo_id", "person_decisions"])
-    copy = next(row["photo_id"] for row in untouched if not row["person_decisions"])  # it goes as well
-    assert left == [row for row in untouched if row["photo_id"] not in (world.photo_id, copy)]
+    copy = next(row["photo_id"] for row in untouched[0] if row["people"] is None)  # it goes as well
+    assert rows_of(photos, ["photo_id", "people"]) == [
+        row for row in untouched[0] if row["photo_id"] not in (world.photo_id, copy)
+    ]
+    assert rows_of(people, ["person_id", "decisions"]) == [
+        row for row in untouched[1] if not row["person_id"].startswith(world.photo_id)
+    ]
     summary = json.loads((world.run / "summary.json").read_text())
     for stage in summary["stages"]:
         assert stage["in"] == stage["kept"] + stage["rejected"] + stage["failed"]

@@ -43,7 +43,7 @@ def test_a_photo_that_a_filter_breaks_down_on_is_failed_and_never_let_in(
     assert (into, rejected) == (12, 0)
     assert 0 < failed < 12
     assert counts["detect"][0] == kept == 12 - failed
-    last = [row["decisions"][-1] for row in rows_of(tmp_path / "run" / "people", ["decisions"])]
+    last = [row["decisions"][-1] for row in rows_of(tmp_path / "run" / "people" / "_photos", ["decisions"])]
     broken = [decision for decision in last if decision["verdict"] == "failed"]
     assert {(each["stage"], each["reason"]) for each in broken} == {("nsfw", "error")}
     assert all("odd pictures are too much" in each["detail"] for each in broken)

@@ -154,7 +154,9 @@ def test_rows_of_the_barriers_name_the_file_that_they_come_from(few: list[Drawn]
     folder = write_folder(tmp_path / "photos", few)
     curate(write_config(tmp_path / "p.yaml", settings(folder)), tmp_path / "run")
     names = {photo.name for photo in few}
-    assert {row["file_name"] for row in rows_of(tmp_path / "run" / "people", ["file_name"])} == names
+    assert {
+        row["file_name"] for row in rows_of(tmp_path / "run" / "people" / "_photos", ["file_name"])
+    } == names
     assert {row["file_name"] for row in rows_of(tmp_path / "run" / "identities", ["file_name"])} == names
 
 
