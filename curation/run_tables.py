@@ -34,7 +34,7 @@ class PhaseTable:
     name    of the folder inside the run, as summary.json has it
     folder  path or URL
     key     the column that names a row
-    beside  a second table of the same step. A fragment there is written before the one of its name here, which
+    beside  a second table of the same step. A fragment there is written before that of its name here, which
             commits both; without that one it counts for nothing. A row here names its row there by the column
             `beside.key`, and rows stand in the order of those
     """

@@ -61,7 +61,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Made:
-    """What became of a task: its rows, what was ruled, and the rows of the table beside, of a step that has two.
+    """What became of a task: its rows, what was ruled, and the rows of the table beside, where there is one.
 
     rows  how many came in; None: as many as `table` has
     """

@@ -138,7 +138,7 @@ def rows_of(folder: Path, columns: list[str] | None = None) -> list[dict[str, An
 
 
 def photos_with_people(run: Path) -> dict[str, dict[str, Any]]:
-    """{file name: the row of a photo as the phase `people` left it, with its rows of `people/` as `people`}."""
+    """{file name: the row of a photo as the phase `people` left it, with its rows of `people/`}."""
     found = {row["source_key"]: {**row, "people": []} for row in rows_of(run / "people" / "_photos")}
     for row in rows_of(run / "people"):
         found[row["source_key"]]["people"].append(row)

@@ -159,8 +159,7 @@ class Detect(ChainStage):
         return photos.drop_columns(["found"]).append_column("people", counts), people
 
     def rule(self, photos: pa.Table, people: pa.Table) -> tuple[pa.Table, pa.Table]:
-        """Rules on photos with nobody or a crowd, and on the people of photos that are still in; the others are
-        left out."""
+        """Rules on photos with nobody or a crowd, and on people of photos still in; leaves out the others."""
         checks: dict[str, list[Check]] = {
             key: []
             for key, still_in in zip(photos["source_key"].to_pylist(), is_kept(photos), strict=True)

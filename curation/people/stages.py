@@ -95,8 +95,8 @@ class PeopleChain:
         return photos, people.drop_columns(OF_PHOTO)
 
     def decide(self, photos: pa.Table, people: pa.Table) -> tuple[pa.Table, pa.Table]:
-        """(photos, people) ruled anew: the photos as they came in, the people with their `OF_PHOTO`, both with
-        what was measured. People of photos that are out now are left out."""
+        """(photos, people) ruled anew: photos as they came in, measured, and people with their `OF_PHOTO`.
+        Leaves out people whose photo is out now."""
         for stage in self.on_photos:
             photos = stage.decide(photos)
         photos, people = self.detect.rule(photos, people)
@@ -106,8 +106,8 @@ class PeopleChain:
 
 
 def refuse_misplaced(stages: Sequence[type[ChainStage]]) -> None:
-    """Raises TypeError for a `PhotoStage` behind detection, since the people of its photos would stay in, and for
-    a `PersonStage` before it."""
+    """Raises TypeError for a `PhotoStage` behind detection, since its photos' people would stay in, and for a
+    `PersonStage` before it."""
     detection = stages.index(DetectWithFaces)
     for place, stage in enumerate(stages):
         if issubclass(stage, PhotoStage) and place > detection:

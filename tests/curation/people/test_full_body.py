@@ -198,8 +198,8 @@ def test_the_paper_asks_for_one_dominant_person() -> None:
 def test_people_already_ruled_out_are_no_rivals_and_get_no_second_decision() -> None:
     ghost = person(box=(0.0, 0.0, 600.0, 1000.0), verdict="rejected")
     ruled = stage(PAPER)(table_of([person(seen=ALL_JOINTS), ghost]))
-    assert ruled["person_verdicts"].to_pylist() == [["kept", "rejected"]]
-    assert [len(given) for given in ruled["person_decisions"].to_pylist()[0]] == [1, 0]
+    assert ruled["verdict"].to_pylist() == ["kept", "rejected"]
+    assert [len(given) for given in ruled["decisions"].to_pylist()] == [1, 0]
 
 
 @pytest.mark.parametrize(
