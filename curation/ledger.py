@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 
 from curation.columns import list_array, put_column
@@ -134,13 +135,25 @@ def rule_rows(table: pa.Table, stamp: Stamp, outcomes: Sequence[Outcome | None])
     Columns `verdict` (string) and `decisions` (DECISIONS) are read and replaced; absent ones start
     as kept and empty.
     """
-    verdicts, decisions = _standing(table)
-    for row, outcome in enumerate(outcomes):
-        if outcome is not None:
-            verdicts[row] = outcome.verdict
-            decisions[row] = [*decisions[row], stamp.decision(outcome)]
+    verdicts, lists = _standing(table)
+    rows = [row for row, outcome in enumerate(outcomes) if outcome is not None]
+    given = [outcome for outcome in outcomes if outcome is not None]
+    for row, outcome in zip(rows, given, strict=True):
+        verdicts[row] = outcome.verdict
+    # What was decided before stays as it is: only what is new becomes an object on its way.
+    fresh = pa.array([stamp.decision(outcome) for outcome in given], DECISION)
+    ends = lists.offsets.to_numpy()
+    values = pa.concat_arrays([lists.values.cast(DECISION), fresh])
+    order = np.insert(
+        np.arange(ends[0], ends[-1]), ends[1:][rows] - ends[0], len(lists.values) + np.arange(len(rows))
+    )
+    more = np.zeros(len(ends), np.int32)
+    more[np.array(rows, np.intp) + 1] = 1
+    decisions = pa.ListArray.from_arrays(
+        pa.array(ends - ends[0] + np.cumsum(more), pa.int32()), values.take(order)
+    )
     table = put_column(table, "verdict", pa.array(verdicts, pa.string()))
-    return put_column(table, "decisions", pa.array(decisions, DECISIONS))
+    return put_column(table, "decisions", decisions.cast(DECISIONS))
 
 
 def last_decisions(table: pa.Table) -> pa.StructArray:
@@ -156,10 +169,11 @@ def is_kept(table: pa.Table) -> list[bool]:
     return [verdict == KEPT for verdict in table["verdict"].to_pylist()]
 
 
-def _standing(table: pa.Table) -> tuple[list[str], list[list[dict[str, Any]]]]:
+def _standing(table: pa.Table) -> tuple[list[str], pa.ListArray]:
+    """Verdicts and decisions as they are."""
     if "verdict" not in table.column_names:
-        return [KEPT] * table.num_rows, [[] for _ in range(table.num_rows)]
-    return table["verdict"].to_pylist(), table["decisions"].to_pylist()
+        return [KEPT] * table.num_rows, pa.array([[]] * table.num_rows, DECISIONS)
+    return table["verdict"].to_pylist(), list_array(table["decisions"])
 
 
 def plural(unit: str) -> str:
