@@ -126,8 +126,9 @@ class Measurements:
 
 
 class FragmentRun:
-    """Runs stages over one fragment, slice by slice, so that few photos are open at once. Models are asked
-    only about rows that `missing` names; `save` remembers what they said.
+    """Runs stages over one fragment, or over slices of it, so that few photos are open at once.
+
+    Models are asked only about rows that `missing` names; `save` remembers what they said.
 
     source_keys  of the fragment's photos
     clock        notes how long each stage takes
@@ -136,12 +137,16 @@ class FragmentRun:
     def __init__(self, measurements: Measurements, source_keys: Sequence[str], clock: StageClock) -> None:
         self._measurements, self._source_keys, self._clock = measurements, source_keys, clock
         self._known: dict[str, _Known] = {}
+        self.lacks = False
+        """Whether a run that measures nothing met a row that is to be measured."""
 
-    def run(self, stages: Sequence[Stage], table: pa.Table, row_ids: Sequence[str]) -> pa.Table:
-        """Measures and decides a slice; `row_ids` say what each of its rows is measured on."""
+    def run(
+        self, stages: Sequence[Stage], table: pa.Table, row_ids: Sequence[str], measures: bool = True
+    ) -> pa.Table:
+        """Measures and decides; `row_ids` say what each row is measured on."""
         for stage in stages:
             if len(stage.fills):
-                table = self._measured(stage, table, row_ids)
+                table = self._measured(stage, table, row_ids, measures)
             with self._clock.working(stage.name, 0 if len(stage.fills) else table.num_rows):
                 table = stage.decide(table)
         return table
@@ -151,12 +156,15 @@ class FragmentRun:
         for known in self._known.values():
             known.save()
 
-    def _measured(self, stage: Stage, table: pa.Table, row_ids: Sequence[str]) -> pa.Table:
+    def _measured(self, stage: Stage, table: pa.Table, row_ids: Sequence[str], measures: bool) -> pa.Table:
         if stage.name not in self._known:
             self._known[stage.name] = _Known(stage, self._measurements.path(stage, self._source_keys))
         known = self._known[stage.name]
         table = known.fill(table, row_ids)
         missing = stage.missing(table)
+        if not measures:
+            self.lacks |= any(missing)
+            return table
         if any(missing):
             with self._clock.working(stage.name, sum(missing)):
                 table = stage.complete(table, missing)

@@ -54,13 +54,19 @@ def open_people(job: Job) -> Work:
     def transform(task: Task) -> Made:
         table = read_table(task.source)
         fragment = FragmentRun(measurements, table["source_key"].to_pylist(), clock)
-        slices = []
-        for start in range(0, max(table.num_rows, 1), slice_rows):
-            part = table.slice(start, slice_rows)
-            slices.append(chain(part, lambda stages, rows: fragment.run(stages, rows, _names(rows)), clock))
-            pixels.close()
-        fragment.save()
-        photos, people = (pa.concat_tables(tables).combine_chunks() for tables in zip(*slices, strict=True))
+
+        def ruled(part: pa.Table, measures: bool) -> tuple[pa.Table, pa.Table]:
+            return chain(part, lambda stages, rows: fragment.run(stages, rows, _names(rows), measures), clock)
+
+        made = [ruled(table, measures=False)]
+        if fragment.lacks:
+            clock.take()  # that ruling does not stand
+            made = []
+            for start in range(0, table.num_rows, slice_rows):
+                made.append(ruled(table.slice(start, slice_rows), measures=True))
+                pixels.close()
+            fragment.save()
+        photos, people = (pa.concat_tables(tables).combine_chunks() for tables in zip(*made, strict=True))
         decisions = {"photo": photos["decisions"].to_pylist(), "person": people["decisions"].to_pylist()}
         return Made(people, counted(STAGES, decisions), photos, photos.num_rows)
 
