@@ -17,7 +17,6 @@ from curation.run_tables import (
     Listings,
     MeasuredRows,
     PhaseTable,
-    SecondTable,
     read_known,
 )
 from curation.storage import (
@@ -106,11 +105,10 @@ class Run:
         return self.table("people")
 
     @cached_property
-    def people_photos(self) -> SecondTable:
+    def people_photos(self) -> PhaseTable:
         """A row a photo, as the phase `people` left it; committed by the fragments of `people`."""
-        return SecondTable(
-            "people/_photos", self._at("people", "_photos"), "source_key", None, self._at("people")
-        )
+        folder = self._at("people")
+        return PhaseTable("people/_photos", join(folder, "_photos"), "source_key", first=folder)
 
     def photos_with_people(
         self, of_photo: Sequence[str], of_person: Sequence[str]

@@ -37,16 +37,18 @@ class PhaseTable:
     beside  a second table of the same step. A fragment there is written before that of its name here, which
             commits both; without that one it counts for nothing. A row here names its row there by the column
             `beside.key`, and rows stand in the order of those
+    first   of such a second table the folder whose fragments commit it
     """
 
     name: str
     folder: str
     key: str
-    beside: "SecondTable | None" = None
+    beside: "PhaseTable | None" = None
+    first: str = ""
 
     def fragments(self) -> list[Fragment]:
         """The committed fragments, by index."""
-        return list_fragments(self.folder)
+        return list_fragments(self.first or self.folder)
 
     def keep_only(self, expected: Sequence[Fragment]) -> set[Fragment]:
         """Removes all other fragments, and what was never committed; returns the committed ones."""
@@ -68,8 +70,15 @@ class PhaseTable:
         return [about(path) for path in self.paths()]
 
     def read(self, fragment: Fragment, columns: Sequence[str]) -> "pa.Table":
-        """Those of the columns that a fragment has; an older run lacks some. Raises ConfigError."""
-        return read_known(self.path(fragment), columns)
+        """Those of the columns that a fragment has. Raises ConfigError where an older version wrote no second
+        table."""
+        try:
+            return read_known(self.path(fragment), columns)
+        except FileNotFoundError as error:
+            if not self.first:
+                raise
+            why = "another version of persona made the run; the same curate command makes this anew"
+            raise ConfigError(f"{self.path(fragment)}: is missing: {why}") from error
 
     def joined(self, fragment: Fragment, columns: Sequence[str], of_beside: Sequence[str]) -> "pa.Table":
         """The wanted columns of a fragment, and of the row beside each. Raises ConfigError."""
@@ -91,27 +100,6 @@ class PhaseTable:
         """The rows of `tables`."""
         for table in self.tables(columns):
             yield from table.to_pylist()
-
-
-@dataclass(frozen=True)
-class SecondTable(PhaseTable):
-    """A table that is committed by the fragments of another: `first` is the folder of those."""
-
-    first: str = ""
-
-    def fragments(self) -> list[Fragment]:
-        """The committed fragments, by index."""
-        return list_fragments(self.first)
-
-    def read(self, fragment: Fragment, columns: Sequence[str]) -> "pa.Table":
-        """As of any table. Raises ConfigError where the step was another version's, which knew one table."""
-        try:
-            return super().read(fragment, columns)
-        except FileNotFoundError:
-            raise ConfigError(
-                f"{self.path(fragment)}: is missing; another version of persona wrote the others, and the "
-                "same curate command writes them anew"
-            ) from None
 
 
 class Numbered:

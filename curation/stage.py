@@ -101,6 +101,13 @@ def run_stages(stages: Sequence[Stage], table: pa.Table) -> pa.Table:
     return table
 
 
+def decide_stages(stages: Sequence[Stage], table: pa.Table) -> pa.Table:
+    """Decides with one stage after the other, from what was measured before."""
+    for stage in stages:
+        table = stage.decide(table)
+    return table
+
+
 _ROW_ID = "measured_on"
 
 

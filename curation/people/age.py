@@ -13,7 +13,7 @@ import pyarrow as pa
 from curation.ledger import KEPT, Check, Outcome
 from curation.people.detect import Detect
 from curation.people.face import FaceStage
-from curation.people.person_stage import Person, PersonStage
+from curation.people.person_stage import Measured, People, Person, PersonStage
 from curation.settings.people import AgeSettings
 
 
@@ -26,9 +26,7 @@ class Age(PersonStage):
     requires: ClassVar[str | None] = "face"
     settings_type: ClassVar[Any] = AgeSettings
 
-    def measure_people(
-        self, photo: np.ndarray, wanted: list[Person], everyone: list[Person]
-    ) -> list[dict[str, Any]]:
+    def measure_people(self, photo: np.ndarray, wanted: People, everyone: People) -> Measured:
         """Scores the faces of a photo side by side; where there is no face, the person's box."""
         boxes = [person["face"]["box"] or person["box"] for person in wanted]
         crops = [_crop(photo, box, self.settings.margin) for box in boxes]

@@ -11,7 +11,7 @@ import pyarrow as pa
 from curation.people.atr import decode_map
 from curation.people.boxes import whole_box
 from curation.people.detect import Detect
-from curation.people.person_stage import Person, PersonStage
+from curation.people.person_stage import Measured, People, PersonStage
 from curation.people.regions import Regions
 from curation.people.segment import Segment
 from curation.settings.people import AppearanceSettings
@@ -38,9 +38,7 @@ class Appearance(PersonStage):
     requires: ClassVar[str | None] = "labels"
     settings_type: ClassVar[Any] = AppearanceSettings
 
-    def measure_people(
-        self, photo: np.ndarray, wanted: list[Person], everyone: list[Person]
-    ) -> list[dict[str, Any]]:
+    def measure_people(self, photo: np.ndarray, wanted: People, everyone: People) -> Measured:
         """Describes every wanted person."""
         height, width = photo.shape[:2]
         described = []

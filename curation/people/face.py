@@ -11,7 +11,7 @@ from curation.declared import Reason, Threshold
 from curation.ledger import REJECTED, Outcome, judged
 from curation.people.detect import Detect
 from curation.people.lone_faces import own_face
-from curation.people.person_stage import Person, PersonStage
+from curation.people.person_stage import Measured, People, Person, PersonStage
 from curation.people.protocols import Detections, Face
 from curation.settings.people import FaceSettings
 
@@ -61,9 +61,7 @@ class FaceStage(PersonStage):
         Threshold("face_too_small", "people.face.min_face_px", "at least", "shorter side of the face, px"),
     )
 
-    def measure_people(
-        self, photo: np.ndarray, wanted: list[Person], everyone: list[Person]
-    ) -> list[dict[str, Any]]:
+    def measure_people(self, photo: np.ndarray, wanted: People, everyone: People) -> Measured:
         """The face of each wanted person, embedded: the one where the person's head is."""
         own = {person["person_index"]: own_face(person) for person in everyone}
         faces = {
@@ -77,7 +75,7 @@ class FaceStage(PersonStage):
             {"face": {"found": False} if face is None else _record(face, next(embeddings))} for face in found
         ]
 
-    def _assigned(self, photo: np.ndarray, people: list[Person]) -> dict[int, Face]:
+    def _assigned(self, photo: np.ndarray, people: People) -> dict[int, Face]:
         """{person_index: face} of the people whom the detector found. All of them compete for the faces, also
         those already ruled out."""
         if not people:
@@ -99,7 +97,7 @@ class FaceStage(PersonStage):
         return judged([self.check("face_score", face["score"]), size])
 
 
-def _detections(people: list[Person]) -> Detections:
+def _detections(people: People) -> Detections:
     joints = [person["keypoints"] for person in people if person["keypoints"] is not None]
     return Detections(
         np.array([person["box"] for person in people], dtype=np.float32).reshape(-1, 4),

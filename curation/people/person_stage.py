@@ -15,6 +15,9 @@ from curation.people.chain import RowStage
 
 Person = dict[str, Any]
 """A row of the chain: a person, what earlier stages measured of it, and its photo's `OF_PHOTO`."""
+People = list[Person]
+Measured = list[dict[str, Any]]
+"""{column: value} of each person."""
 
 
 class PersonStage(RowStage):
@@ -30,10 +33,8 @@ class PersonStage(RowStage):
     requires: ClassVar[str | None] = None
     """A column of an earlier stage: people for whom it is null are not measured."""
 
-    def measure_people(
-        self, photo: np.ndarray, wanted: list[Person], everyone: list[Person]
-    ) -> list[dict[str, Any]]:
-        """One {column: value} for each of the wanted people of a photo. May raise anything.
+    def measure_people(self, photo: np.ndarray, wanted: People, everyone: People) -> Measured:
+        """The columns of each of the wanted people of a photo. May raise anything.
 
         photo     uint8 [height, width, 3], RGB, upright
         everyone  all people of the photo in their order, also those ruled out; the wanted are among them
@@ -75,7 +76,7 @@ class PersonStage(RowStage):
                 places += wanted
         return put_rows(table, places, pa.Table.from_pylist(rows, schema=self.fills))
 
-    def _measured(self, wanted: list[Person], everyone: list[Person]) -> list[dict[str, Any]]:
+    def _measured(self, wanted: People, everyone: People) -> list[dict[str, Any]]:
         self.calls.asked(self.name, [person["person_id"] for person in wanted])
         try:
             found = self.measure_people(self.pixels.rgb(everyone[0]), wanted, everyone)

@@ -10,7 +10,7 @@ from curation.declared import counted
 from curation.engine import Job, Task, Work
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
-from curation.meters import CallCounter, StageClock
+from curation.meters import CallCounter
 from curation.models import used_models
 from curation.people.chain import ChainContext, ChainStage
 from curation.people.stages import STAGES, PeopleChain
@@ -49,18 +49,17 @@ def open_people(job: Job) -> Work:
     chain = PeopleChain.of(job.pipeline.people, context)
     measurements = Measurements(Run(job.run).measured("people"), chain.stages)
     slice_rows = job.pipeline.people.slice_rows
-    clock = StageClock()
 
     def transform(task: Task) -> Made:
         table = read_table(task.source)
-        fragment = FragmentRun(measurements, table["source_key"].to_pylist(), clock)
+        fragment = FragmentRun(measurements, table["source_key"].to_pylist(), chain.clock)
 
         def ruled(part: pa.Table, measures: bool) -> tuple[pa.Table, pa.Table]:
-            return chain(part, lambda stages, rows: fragment.run(stages, rows, _names(rows), measures), clock)
+            return chain(part, lambda stages, rows: fragment.run(stages, rows, _names(rows), measures))
 
         made = [ruled(table, measures=False)]
         if fragment.lacks:
-            clock.take()  # that ruling does not stand
+            chain.clock.take()  # that ruling does not stand
             made = []
             for start in range(0, table.num_rows, slice_rows):
                 made.append(ruled(table.slice(start, slice_rows), measures=True))
@@ -70,7 +69,7 @@ def open_people(job: Job) -> Work:
         decisions = {"photo": photos["decisions"].to_pylist(), "person": people["decisions"].to_pylist()}
         return Made(people, counted(STAGES, decisions), photos, photos.num_rows)
 
-    return work_of(transform, calls, clock)
+    return work_of(transform, calls, chain.clock)
 
 
 def _names(rows: pa.Table) -> list[str]:

@@ -12,7 +12,7 @@ from curation.people.atr import REGIONS, decode_map, encode_map, region_shares
 from curation.people.boxes import whole_box
 from curation.people.detect import Detect
 from curation.people.face import FaceStage
-from curation.people.person_stage import Person, PersonStage
+from curation.people.person_stage import Measured, People, Person, PersonStage
 from curation.people.protocols import PersonView
 from curation.people.segment import Segment
 from curation.settings.people import RegionsSettings
@@ -37,9 +37,7 @@ class Regions(PersonStage):
     )
     moves: ClassVar[tuple[str, ...]] = ("people.regions.min_region_share",)
 
-    def measure_people(
-        self, photo: np.ndarray, wanted: list[Person], everyone: list[Person]
-    ) -> list[dict[str, Any]]:
+    def measure_people(self, photo: np.ndarray, wanted: People, everyone: People) -> Measured:
         """Parses every wanted person."""
         views = [person_view(person, photo.shape[1], photo.shape[0]) for person in wanted]
         labels = self.backends["by"].parse(photo, views)

@@ -11,7 +11,7 @@ from curation.ledger import Check
 from curation.people.atr import encode_map
 from curation.people.boxes import whole_box
 from curation.people.detect import Detect
-from curation.people.person_stage import Person, PersonStage
+from curation.people.person_stage import Measured, People, Person, PersonStage
 from curation.settings.people import SegmentSettings
 
 
@@ -32,9 +32,7 @@ class Segment(PersonStage):
         Threshold("small_mask", "people.segment.min_mask_share", "at least", "mask as a share of the box"),
     )
 
-    def measure_people(
-        self, photo: np.ndarray, wanted: list[Person], everyone: list[Person]
-    ) -> list[dict[str, Any]]:
+    def measure_people(self, photo: np.ndarray, wanted: People, everyone: People) -> Measured:
         """Masks and the share of the box that each covers."""
         height, width = photo.shape[:2]
         boxes = np.stack([whole_box(np.array(person["box"]), width, height) for person in wanted])

@@ -1,7 +1,7 @@
 """The stages of the phase `people`, in the order in which a photo and its people meet them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -21,7 +21,7 @@ from curation.people.regions import Regions
 from curation.people.segment import Segment
 from curation.people.someone_left import SomeoneLeft
 from curation.settings.people import PeopleSettings
-from curation.stage import Stage, run_stages
+from curation.stage import Stage, decide_stages, run_stages
 
 STAGES: tuple[type[Declared], ...] = (
     Nsfw,
@@ -53,12 +53,14 @@ class PeopleChain:
 
     on_photos  stages of photos, the last of them `detect`, the step from photos to people
     on_people  stages of people; behind them `left`, the step back
+    clock      notes how long the two steps take
     """
 
     on_photos: list[ChainStage]
     detect: Detect
     on_people: list[ChainStage]
     left: SomeoneLeft
+    clock: StageClock = field(default_factory=StageClock)
 
     @classmethod
     def of(cls, people: PeopleSettings, chain: ChainContext) -> "PeopleChain":
@@ -77,32 +79,22 @@ class PeopleChain:
         """All stages in their order."""
         return [*self.on_photos, *self.on_people, self.left]
 
-    def __call__(
-        self, photos: pa.Table, run: Runs = run_stages, clock: StageClock | None = None
-    ) -> tuple[pa.Table, pa.Table]:
-        """(photos, people): photos in their order with what was ruled on them, and the people in theirs.
-
-        run    runs the stages, of photos and then of people
-        clock  notes how long the two steps take
-        """
-        clock = clock or StageClock()
-        photos, people = self.detect.people(run(self.on_photos, photos))
-        with clock.working(self.detect.name, 0):
-            photos, people = self.detect.rule(photos, people)
-        people = run(self.on_people, people)
-        with clock.working(self.left.name, photos.num_rows):
-            photos = self.left.rule(photos, people)
+    def __call__(self, photos: pa.Table, run: Runs = run_stages) -> tuple[pa.Table, pa.Table]:
+        """(photos, people): photos in their order with what was ruled on them, and the people in theirs."""
+        photos, people = self.rule(*self.detect.people(run(self.on_photos, photos)), run)
         return photos, people.drop_columns(OF_PHOTO)
 
     def decide(self, photos: pa.Table, people: pa.Table) -> tuple[pa.Table, pa.Table]:
-        """(photos, people) ruled anew: photos as they came in, measured, and people with their `OF_PHOTO`.
-        Leaves out people whose photo is out now."""
-        for stage in self.on_photos:
-            photos = stage.decide(photos)
-        photos, people = self.detect.rule(photos, people)
-        for stage in self.on_people:
-            people = stage.decide(people)
-        return self.left.rule(photos, people), people
+        """(photos, people) ruled anew: photos as they came in, measured, and people with their `OF_PHOTO`."""
+        return self.rule(decide_stages(self.on_photos, photos), people, decide_stages)
+
+    def rule(self, photos: pa.Table, people: pa.Table, run: Runs) -> tuple[pa.Table, pa.Table]:
+        """(photos, people) from detection on; leaves out people whose photo is out."""
+        with self.clock.working(self.detect.name, 0):
+            photos, people = self.detect.rule(photos, people)
+        people = run(self.on_people, people)
+        with self.clock.working(self.left.name, photos.num_rows):
+            return self.left.rule(photos, people), people
 
 
 def refuse_misplaced(stages: Sequence[type[ChainStage]]) -> None:
