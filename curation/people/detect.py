@@ -128,15 +128,17 @@ class Detect(ChainStage):
     def _found(self, photo: np.ndarray, people: Detections) -> list[dict[str, Any]]:
         """The people of a photo, each as `FOUND`."""
         order = np.lexsort((people.boxes[:, 1], people.boxes[:, 0], -people.scores))
-        joints = people.keypoints
+        order = order[people.scores[order] >= self.settings.floor]
+        boxes, joints = people.boxes[order], None if people.keypoints is None else people.keypoints[order]
+        if joints is None and self.settings.joints is not None and len(boxes):
+            joints = self.backends["joints"].joints(photo, boxes)
         return [
             {
-                "box": people.boxes[i].tolist(),
-                "box_score": float(people.scores[i]),
+                "box": box.tolist(),
+                "box_score": float(score),
                 "keypoints": None if joints is None else joints[i].reshape(-1).tolist(),
             }
-            for i in order.tolist()
-            if people.scores[i] >= self.settings.floor
+            for i, (box, score) in enumerate(zip(boxes, people.scores[order], strict=True))
         ]
 
     def people(self, photos: pa.Table) -> tuple[pa.Table, pa.Table]:
