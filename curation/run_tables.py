@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from curation.columns import join_rows
 from curation.errors import ConfigError
 from curation.fragments import Fragment, about, drop_stale, list_fragments
 from curation.storage import (
@@ -82,6 +81,8 @@ class PhaseTable:
 
     def joined(self, fragment: Fragment, columns: Sequence[str], of_beside: Sequence[str]) -> "pa.Table":
         """The wanted columns of a fragment, and of the row beside each. Raises ConfigError."""
+        from curation.columns import join_rows
+
         assert self.beside is not None
         key = self.beside.key
         beside = self.beside.read(fragment, list(dict.fromkeys([key, *of_beside])))

@@ -15,7 +15,7 @@ NARROW = "narrow.jpg"
 
 
 def curate(folder: Path, out: Path, joints: dict[str, Any] | None, *words: str) -> dict[str, dict[str, Any]]:
-    """{file name: its photo and people}: on each photo a certain person, a less certain one, one by its face."""
+    """{file name: its photo and people}: on each a certain person, a less certain one, one by its face."""
     photos = folder / "photos"
     if not photos.exists():
         write_folder(photos, collection(3, people=2, outfits=1, photos=3))
