@@ -54,7 +54,8 @@ class PersonStage(RowStage):
                 wanted &= np.array(table[f"{name}_error"].is_null(), bool)
         if self.requires:
             wanted &= np.array(table[self.requires].is_valid(), bool)
-        return list(wanted.tolist())
+        found: list[bool] = wanted.tolist()
+        return found
 
     def complete(self, table: pa.Table, missing: Sequence[bool]) -> pa.Table:
         """Measures with the others of each photo in sight."""
@@ -63,20 +64,19 @@ class PersonStage(RowStage):
     def measure(self, table: pa.Table) -> pa.Table:
         """Measures who is missing, photo by photo; what is known of the others stays. An error is that of the
         people who were to be measured on the photo."""
-        missing, keys = self.missing(table), table["source_key"].to_pylist()
-        seen = self.seen(table)
+        missing = self.missing(table)
+        everyone: People = self.seen(table).to_pylist()
         places: list[int] = []
-        rows: list[dict[str, Any]] = []
-        for _, group in groupby(range(table.num_rows), keys.__getitem__):
-            photo = list(group)
-            wanted = [place for place in photo if missing[place]]
+        found: Measured = []
+        for _, photo in groupby(range(len(everyone)), lambda place: everyone[place]["source_key"]):
+            of_photo = list(photo)
+            wanted = [place for place in of_photo if missing[place]]
             if wanted:
-                everyone = seen.slice(photo[0], len(photo)).to_pylist()
-                rows += self._measured([everyone[place - photo[0]] for place in wanted], everyone)
                 places += wanted
-        return put_rows(table, places, pa.Table.from_pylist(rows, schema=self.fills))
+                found += self._measured([everyone[i] for i in wanted], [everyone[i] for i in of_photo])
+        return put_rows(table, places, pa.Table.from_pylist(found, schema=self.fills))
 
-    def _measured(self, wanted: People, everyone: People) -> list[dict[str, Any]]:
+    def _measured(self, wanted: People, everyone: People) -> Measured:
         self.calls.asked(self.name, [person["person_id"] for person in wanted])
         try:
             found = self.measure_people(self.pixels.rgb(everyone[0]), wanted, everyone)

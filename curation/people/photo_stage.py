@@ -33,7 +33,7 @@ class PhotoStage(RowStage):
 
     def measure(self, table: pa.Table) -> pa.Table:
         """Measures photo by photo; an error is that photo's own."""
-        rows = table.to_pylist()
+        rows = self.seen(table).to_pylist()
         self.calls.asked(self.name, [row["photo_id"] for row in rows])
         return set_columns(table, self.fills, [self._measured(row) for row in rows])
 
