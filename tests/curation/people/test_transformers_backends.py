@@ -453,9 +453,9 @@ def test_photos_of_every_colour_space_pass_through_detector_joints_and_masks_of_
         "--allow-empty",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    photos = photos_with_people(tmp_path / "run")
-    assert len(photos) == 7
-    for name, photo in photos.items():
+    found = photos_with_people(tmp_path / "run")
+    assert len(found) == 7
+    for name, photo in found.items():
         assert photo["detect_error"] is None, name
         assert len(photo["people"]) > 0 or name == "pixel.png"
         for person in photo["people"]:
