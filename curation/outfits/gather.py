@@ -20,6 +20,7 @@ from curation.columns import join_rows
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment, digest
 from curation.ledger import is_kept
+from curation.people.heads import heads_of_others
 from curation.run_folder import Run
 from curation.run_tables import PhaseTable
 from curation.step import Context
@@ -64,14 +65,16 @@ def gather(context: Context, people: list[Fragment], identities: list[Fragment])
     """Brings the people together once. Returns the name of what was gathered, and how many buckets it has."""
     run = context.run
     rows = context.job.pipeline.engine.fragment_rows
-    key = fingerprint(["gather", VERSION, rows, digest(people), digest(identities)])
+    # Who is beside a person is only brought along where it is wanted.
+    beside = ["beside"] if context.job.pipeline.shards.blur_others else []
+    key = fingerprint(["gather", VERSION, rows, digest(people), digest(identities), *beside])
     name = run.gathered.name(key)
     run.gathered.keep_only(name)
     codes, kept_rows = _identity_codes(run.identities, identities)
     buckets = -(-len(codes) // rows)
     if not run.gathered.is_done(name):
         with tempfile.TemporaryDirectory(prefix="persona-") as scratch:
-            kept = _kept(run, people, identities, codes, rows)
+            kept = _kept(run, people, identities, codes, rows, with_heads=bool(beside))
             parts = _scatter(kept, kept_rows, buckets, Path(scratch))
             for part in parts:
                 for bucket, table in _sorted_buckets(part):
@@ -118,15 +121,31 @@ def _kept(
     identities: list[Fragment],
     codes: np.ndarray,
     rows: int,
+    with_heads: bool,
 ) -> Iterator[pa.Table]:
     by_index = {fragment.index: fragment for fragment in identities}
     for fragment in people:
-        decided = run.identities.read(by_index[fragment.index], ["person_id", "identity", "verdict"])
+        columns = ["person_id", "person_index", "identity", "verdict"]
+        decided = run.identities.read(by_index[fragment.index], columns)
         decided = decided.filter(pa.array(is_kept(decided), pa.bool_())).drop_columns(["verdict"])
-        if decided.num_rows:
-            table = join_rows(decided, run.people.joined(fragment, _FROM_PEOPLE, _FROM_PHOTO), "person_id")
-            bucket = (np.searchsorted(codes, _codes(decided)) // rows).astype(np.int32)
-            yield table.append_column("bucket", pa.array(bucket))
+        if decided.num_rows == 0:
+            continue
+        everyone = run.people.joined(fragment, _FROM_PEOPLE, _FROM_PHOTO)
+        table = join_rows(decided, everyone, "person_id")
+        if with_heads:
+            table = table.append_column("heads_of_others", _heads_of_others(everyone, table))
+        bucket = (np.searchsorted(codes, _codes(decided)) // rows).astype(np.int32)
+        yield table.drop_columns(["person_index"]).append_column("bucket", pa.array(bucket))
+
+
+def _heads_of_others(everyone: pa.Table, wanted: pa.Table) -> pa.Array:
+    """For each of the wanted people: the heads of all others that were detected on the photo."""
+    photos: dict[str, list[dict[str, Any]]] = {}
+    for person in everyone.select(["source_key", "box", "keypoints", "face"]).to_pylist():
+        photos.setdefault(person["source_key"], []).append(person)
+    places = zip(wanted["source_key"].to_pylist(), wanted["person_index"].to_pylist(), strict=True)
+    heads = [heads_of_others(photos[photo], place) for photo, place in places]
+    return pa.array(heads, pa.list_(pa.list_(pa.float32())))
 
 
 def _scatter(tables: Iterator[pa.Table], rows: int, buckets: int, scratch: Path) -> list[Path]:
