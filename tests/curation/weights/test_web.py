@@ -236,7 +236,8 @@ class Redirecting(requests.adapters.BaseAdapter):
 
     def __init__(self, hops: list[str]) -> None:
         super().__init__()
-        self.hops, self.asked = hops, []
+        self.hops = hops
+        self.asked: list[str] = []
 
     def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
         """The redirect, or the file."""
