@@ -162,7 +162,7 @@ class Training:
                 values = {"loss": result.loss, "grad_norm": result.grad_norm, "lr": lr}
             else:
                 values = {"skipped": 1.0, "lr": lr}
-                self._say(f"{result.skipped}: skipped, nothing is changed by it")
+                self._say(f"{result.skipped}: skipped, no weight is changed by it")
             if metrics is not None:
                 metrics.write(result.step, values | (rates if result is results[-1] else {}))
         losses = [result.loss for result in results if result.skipped is None]
@@ -186,7 +186,7 @@ class Training:
             try:
                 self._pictures(self.module, self.step)
                 self._say(f"step {self.step}: made pictures")
-            except (RuntimeError, OSError) as error:
+            except Exception as error:  # a sampler, a decoder or a disk raises anything
                 self._say(f"step {self.step}: no pictures: {' '.join(str(error).split())[:300]}")
         self._rates.restart()
 

@@ -86,6 +86,7 @@ def optimiser_tensors(
     }
 
 
+@torch.no_grad()
 def load_optimiser_tensors(
     optimiser: torch.optim.Optimizer, trained: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]
 ) -> None:
@@ -93,8 +94,11 @@ def load_optimiser_tensors(
     if tensors.keys() != {f"{name}.{part}" for name in trained for part in _STATE}:
         raise ValueError("the optimiser's state is that of other parameters than are trained now")
     for name, parameter in trained.items():
-        # Every part lies where its parameter lies, the count of steps too: the fused kernel reads it there.
-        count, *moments = (tensors[f"{name}.{part}"].to(parameter.device).clone() for part in _STATE)
+        # Every part lies where its parameter lies, and as it lies: the fused kernel pairs places in memory,
+        # and a checkpoint holds everything contiguous.
+        count, *saved = (tensors[f"{name}.{part}"] for part in _STATE)
+        count = count.to(parameter.device).clone()
+        moments = [torch.empty_like(parameter, dtype=torch.float32).copy_(tensor) for tensor in saved]
         if isinstance(optimiser, AdamW8bit):
             optimiser.set_moments(parameter, count, *moments)
         else:

@@ -78,6 +78,33 @@ def peak_flops_of(name: str) -> float | None:
 _Shapes = tuple[tuple[int, ...], ...]
 
 
+def _sizes(batch: Batch) -> _Shapes:
+    return tuple(tuple(tensor.shape) for tensor in batch.fields.values())
+
+
+class StepFlops:
+    """FLOPs of a sample in a step. Take it before the module is sharded.
+
+    A trace of the full size takes many seconds. What a batch counts (`Batch.counts`) is rows that go through
+    some layers, so FLOPs grow with it in a line: two of its values are traced for batches of one size.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = on_meta(module)
+        self._traced: dict[_Shapes, dict[tuple[int, ...], float]] = {}
+
+    def per_sample(self, batch: Batch) -> float:
+        """Of forward and backward, for batches of these shapes and counts."""
+        known = self._traced.setdefault(_sizes(batch), {})
+        counts = tuple(batch.counts.values())
+        if counts not in known:
+            if len(counts) == 1 and len(known) > 1:
+                ((a,), of_a), ((b,), of_b) = sorted(known.items())[:2]
+                return of_a + (of_b - of_a) * (counts[0] - a) / (b - a)
+            known[counts] = sum(step_flops(self._module, batch)) / len(batch)
+        return known[counts]
+
+
 class Rates:
     """`begin` before the batches of a step are asked for, `got` when they are there, `since_last` when
     the device has been waited for."""
@@ -86,9 +113,8 @@ class Rates:
         self._ranks = ranks
         self._peak = peak_flops(ranks.device)
         # Now, because FLOPs of a module cannot be counted any more when it is sharded.
-        self._shapes = on_meta(module) if self._peak is not None else None
+        self._flops = StepFlops(module) if self._peak is not None else None
         self._examples: dict[_Shapes, Batch] = {}  # on the meta device: shapes, and no memory
-        self._flops: dict[_Shapes, float] = {}
         self.restart()
 
     def restart(self) -> None:
@@ -108,8 +134,7 @@ class Rates:
         self._steps += 1
         known = len(self._examples)
         for batch in batches:
-            sizes = [tuple(tensor.shape) for tensor in batch.fields.values()]
-            shapes = (*sizes, tuple(batch.counts.values()))
+            shapes = (*_sizes(batch), tuple(batch.counts.values()))
             if shapes not in self._examples:
                 self._examples[shapes] = batch.to(torch.device("meta"))
             self._seen[shapes] += len(batch)
@@ -130,16 +155,10 @@ class Rates:
         }
         if self._ranks.device.type == "cuda":
             rates["memory_gib"] = torch.cuda.max_memory_allocated(self._ranks.device) / 2**30
-        if self._peak is not None and self._shapes is not None:
+        if self._peak is not None and self._flops is not None:
             flops = sum(
-                count * self._per_sample(self._shapes, shapes) for shapes, count in self._seen.items()
+                count * self._flops.per_sample(self._examples[shapes]) for shapes, count in self._seen.items()
             )
             rates["mfu"] = flops / spent / self._peak
         self.restart()
         return rates
-
-    def _per_sample(self, module: nn.Module, shapes: _Shapes) -> float:
-        if shapes not in self._flops:
-            example = self._examples[shapes]
-            self._flops[shapes] = sum(step_flops(module, example)) / len(example)
-        return self._flops[shapes]

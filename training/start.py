@@ -210,7 +210,6 @@ _FREE = {
     "data.latents", "data.threads", "data.ahead", "data.max_broken", "data.leave_out",
     "data.validation_batches",
     "method.denoising.cached_latents", "method.denoising.checkpoint_activations",
-    "ranks",
 }  # fmt: skip
 _BATCH = ("data.batch", "loop.accumulate", "ranks")
 
@@ -220,19 +219,35 @@ def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 
     before, now   {"method", "loop", "data": settings as JSON, "ranks": how many}
 
-    Keys that only one of the two has are of another version of persona, and are passed over. A batch may be
-    dealt out to other ranks: what counts is how many samples a step has in all.
+    Keys that only one of the two has are of another version of persona, and are passed over; so is a number
+    of ranks that was not written down. A batch may be dealt out to other ranks: what counts is how many
+    samples a step has in all. A model's folder may lie elsewhere, under its own name.
     """
     old, new = dict(_leaves(before)), dict(_leaves(now))
     free = set(_FREE)
     sizes = [[of.get(key) or 0 for key in _BATCH] for of in (old, new)]
     if math.prod(sizes[0]) == math.prod(sizes[1]) > 0:
         free.update(_BATCH)
-    return [
+    if old.get("ranks") is None:
+        free.add("ranks")
+    leaves = [
         f"{key} was {old[key]}, is {new[key]}"
         for key in new
-        if key in old and key not in free and old[key] != new[key]
+        if key in old and key not in free and _as_meant(key, old[key]) != _as_meant(key, new[key])
     ]
+    begun = [f"{key} was none, is set" for key in old if old[key] is None and _has_below(new, key)]
+    ended = [f"{key} was set, is none" for key in new if new[key] is None and _has_below(old, key)]
+    return leaves + begun + ended
+
+
+def _as_meant(key: str, value: Any) -> Any:
+    """The value, of a folder its own name."""
+    is_folder = key.endswith("folder") and isinstance(value, str) and "://" not in value
+    return Path(value).name if is_folder else value
+
+
+def _has_below(leaves: Mapping[str, Any], key: str) -> bool:
+    return any(other.startswith(f"{key}.") for other in leaves)
 
 
 def _leaves(settings: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -246,12 +261,13 @@ def _leaves(settings: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _check_writable(folder: Path) -> None:
     """Raises ValueError where it cannot be made or written to; nothing of it is left."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    existing = folder
     try:
-        with TemporaryDirectory(dir=there, prefix=".persona-"):
+        existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        with TemporaryDirectory(dir=existing, prefix=".persona-"):
             pass
     except OSError as error:
-        raise ValueError(f"{folder}: cannot be written to: {there}: {error.strerror}") from None
+        raise ValueError(f"{folder}: cannot be written to: {existing}: {error.strerror}") from None
 
 
 def _begin_with(recipe: Recipe, module: torch.nn.Module, start: str) -> None:

@@ -70,7 +70,8 @@ class NonFiniteError(RuntimeError):
 class StepResult:
     """Of one step over all ranks: weighted mean loss, norm of the gradient before it was clipped.
 
-    skipped   why the step changed nothing, in one line that names its samples; None where it was finite
+    skipped   why the step changed no weight and no moment, in one line that names its samples; None where it
+              was finite
     """
 
     step: int

@@ -1,6 +1,7 @@
 """What bases promise: schedules lead back to the picture, latents are scaled as the VAE states, one base."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -239,3 +240,10 @@ class _Unscaled(Sdxl):
     """A base whose network has no scale of identity."""
 
     scales_identity = False
+
+
+def test_a_scheduler_s_config_that_is_no_table_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "scheduler").mkdir()
+    (tmp_path / "scheduler/scheduler_config.json").write_text("[1]")
+    with pytest.raises(ValueError, match=r"scheduler_config\.json: is no scheduler's config"):
+        StatedSchedule.of_folder(tmp_path)

@@ -6,6 +6,7 @@ import random
 import re
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from training.checkpoint import CheckpointError, checkpoints_in, load_checkpoint
 from training.loop import Training
 from training.optimiser import OptimiserSettings, learning_rate
 from training.ranks import Ranks
-from training.rates import peak_flops_of, step_flops
+from training.rates import StepFlops, peak_flops_of, step_flops
 from training.recipes import CATALOGUE
 from training.step import LoopSettings, NonFiniteError
 
@@ -255,6 +256,23 @@ def test_bf16_trains_near_float32(tune_unet: bool, tmp_path: Path) -> None:
         assert low[:2] == pytest.approx(high[:2], rel=0.03)
 
 
+def test_a_tuned_network_whose_channels_lie_last_goes_on_with_the_moments_that_it_had(tmp_path: Path) -> None:
+    recipe = tiny("visual_persona", denoising={"tune_unet": True})
+
+    def trained(folder: Path, steps: int) -> None:
+        module = built(recipe, seed=5).to(memory_format=torch.channels_last)
+        settings = LoopSettings.model_validate(
+            {"steps": steps, "precision": "fp32", "optimiser": {"lr": 1e-2, "schedule": "constant"}}
+        )
+        Training(recipe, module, DrawnBatches(recipe, 2), settings, folder).run()
+
+    trained(tmp_path / "once", 4)
+    for steps in (2, 4):
+        trained(tmp_path / "twice", steps)
+    for one, two in zip(curve(tmp_path / "once"), curve(tmp_path / "twice"), strict=True):
+        assert two == pytest.approx(one, rel=1e-6)
+
+
 def test_metrics_state_every_step_and_the_wait_for_data(undisturbed: Path) -> None:
     assert [line["step"] for line in lines(undisturbed)] == list(range(1, STEPS + 1))
     read = [line for line in lines(undisturbed) if "samples_per_s" in line]
@@ -309,6 +327,16 @@ def test_flops_are_counted_without_running_and_grow_with_the_batch() -> None:
     assert two == (2 * one[0], 2 * one[1])
     assert 0 < one[1] < 3 * one[0]
     assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_flops_of_any_count_of_regions_are_those_of_a_trace_of_it() -> None:
+    recipe = tiny("visual_persona")
+    module = built(recipe)
+    batch = samples(recipe, ["a", "b"])
+    flops = StepFlops(module)
+    for seen in (2, 7, 4, 9, 10):
+        counted = replace(batch, counts={"seen": seen})
+        assert flops.per_sample(counted) == pytest.approx(sum(step_flops(module, counted)) / 2, rel=1e-12)
 
 
 def test_flops_of_the_full_size_are_those_counted_for_the_published_model() -> None:

@@ -103,13 +103,18 @@ def test_a_torchrun_that_is_told_to_stop_while_a_checkpoint_is_written_ends_with
     launcher = subprocess.Popen(
         [*command, tmp_path], env=environment() | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "checkpoints/.step-00000004.tmp/checkpoint.json").exists():
-        assert time.monotonic() < deadline
-        assert launcher.poll() is None
-        time.sleep(0.05)
-    launcher.terminate()
-    _, told = launcher.communicate(timeout=120)
+    try:
+        deadline = time.monotonic() + 300
+        while not (tmp_path / "checkpoints/.step-00000004.tmp/checkpoint.json").exists():
+            assert time.monotonic() < deadline
+            assert launcher.poll() is None
+            time.sleep(0.05)
+        launcher.terminate()
+        _, told = launcher.communicate(timeout=120)
+    finally:
+        if launcher.poll() is None:  # or its ranks would go on training
+            launcher.terminate()
+            launcher.wait(60)
     # torchrun's own words after any signal, whatever its ranks did: docs/training.md says so.
     assert launcher.returncode == 1
     assert "SignalException" in told

@@ -94,7 +94,10 @@ class StatedSchedule:
         if not file.is_file():
             return cls()
         try:
-            return cls.of_config(json.loads(file.read_text()))
+            config = json.loads(file.read_text())
+            if not isinstance(config, dict):
+                raise ValueError("is no scheduler's config")
+            return cls.of_config(config)
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{file}: {error}") from None
 
