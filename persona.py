@@ -147,6 +147,19 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     listing.add_argument("pipeline")
     _config_options(listing)
     listing.add_argument("--json", action="store_true")
+    pulling = add_command(
+        actions,
+        "pull",
+        _models_pull,
+        "fetch the weights that a pipeline names, prove and pin them; goes on where it stopped",
+        "persona models pull real-photos --to weights",
+    )
+    pulling.add_argument("pipeline")
+    _config_options(pulling)
+    pulling.add_argument("--to", metavar="DIR", help="default models.path, $PERSONA_MODELS or the cache")
+    pulling.add_argument("--commercial", action="store_true", help="refuse licences that forbid it")
+    pulling.add_argument("--quiet", action="store_true", help="no progress")
+    pulling.add_argument("--json", action="store_true")
 
     serve = add_command(
         commands,
@@ -248,6 +261,7 @@ def _retry(options: argparse.Namespace) -> int:
 
     run = run_at(options.folder)
     name, pipeline = Run(run).pipeline()
+    options.pipeline = name
     forgotten = forget_failures(run)
     if not options.quiet and options.log_format != "json":
         print(f"{forgotten} failed measurements are taken up again", file=sys.stderr)
@@ -293,7 +307,7 @@ def _start(run: str, pipeline: Any, options: argparse.Namespace, commercial: boo
     # Workers have working directories of their own.
     run, pipeline = absolute_path(run), with_absolute_paths(_with_telemetry(pipeline, options))
     check_backends(pipeline, commercial)
-    models = find_models(pipeline, commercial)
+    models = find_models(pipeline, commercial, _pull_command(options))
     check_calibration(pipeline, models)
     OptOuts(pipeline.photos.screen)
     check_before_run(run, pipeline)
@@ -381,11 +395,49 @@ def _models_list(options: argparse.Namespace) -> int:
     for row in rows:
         if options.json:
             continue
-        where = row["path"] or f"{row['file']} not found; get it from {row['source']}"
-        print(f"{row['name']:<20} {row['licence']:<18} {where}")
+        where = row["path"] or f"{row['file']} from {row['source']}"
+        print(f"{row['name']:<20} {row['state']:<8} {row['licence']:<18} {where}")
     if options.json:
         print(json.dumps(rows))
     return 0 if all(row["path"] for row in rows) else 1
+
+
+def _models_pull(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from curation.backends import check_backends
+    from curation.errors import printable
+    from curation.models import check_licences
+    from curation.pipeline_file import load_pipeline
+    from curation.weights.pull import Bar, Lines, Progress, pull
+
+    pipeline = load_pipeline(options.config, options.pipeline, options.overrides)
+    if options.commercial:
+        check_backends(pipeline, commercial=True)
+        check_licences(pipeline)
+    progress = Progress() if options.quiet else Bar() if sys.stderr.isatty() else Lines()
+    cards = pull(pipeline, options.config, options.to, progress)
+    for card in cards:
+        if card.fault is not None:
+            refused(printable(f"{card.name}: {card.fault}"))
+        elif not options.json:
+            print(f"{card.name:<20} {card.state:<8} {'pinned' if card.pinned else '':<7} {card.path}")
+    if options.json:
+        print(json.dumps([asdict(card) for card in cards]))
+    return 1 if any(card.fault for card in cards) else 0
+
+
+def _pull_command(options: argparse.Namespace) -> str:
+    """The command that fetches the weights that this one misses."""
+    import shlex
+
+    words = ["persona", "models", "pull", options.pipeline]
+    config = getattr(options, "config", "pipelines.yaml")
+    if config != "pipelines.yaml":
+        words += ["--config", config]
+    for override in getattr(options, "overrides", []):
+        words += ["--set", override] if override.startswith("models.") or ".model=" in override else []
+    return shlex.join(words)
 
 
 def _serve_vlm(options: argparse.Namespace) -> int:

@@ -165,12 +165,12 @@ def rows_of(kept: KeptResults, options: argparse.Namespace, *whats: str) -> list
 def beside_peers(ours: list[dict[str, Any]], peers: list[dict[str, Any]]) -> dict[str, Any]:
     """Pairwise F at the largest size, the best of a peer at the largest that any did, and ours there."""
     most = max((row["faces"] for row in peers), default=None)
-    there = [row["pairwise_f"] for row in ours if row["faces"] == most]
+    at_largest = [row["pairwise_f"] for row in ours if row["faces"] == most]
     return {
         "pairwise_f": ours[-1]["pairwise_f"],
         "best_peer_f": max((row["pairwise_f"] for row in peers if row["faces"] == most), default=None),
         "best_peer_faces": most,
-        "pairwise_f_beside_peer": there[0] if there else None,
+        "pairwise_f_beside_peer": at_largest[0] if at_largest else None,
     }
 
 
@@ -341,8 +341,8 @@ def collections(scratch: Path, options: argparse.Namespace) -> dict[str, Any]:
     other = scratch / "index-batch"
     other.mkdir()
     (other / "index.json").write_text(json.dumps(about))
-    whole = index_part(scratch, IdentityIndex(str(other)), faces, ids, np.arange(size), options)
-    _, batch = np.unique(np.array([whole[name] for name in ids]), return_inverse=True)
+    identities = index_part(scratch, IdentityIndex(str(other)), faces, ids, np.arange(size), options)
+    _, batch = np.unique(np.array([identities[name] for name in ids]), return_inverse=True)
     once, in_turn = (scores(found, faces.person) for found in (batch, label))
     f_of = [once["pairwise_f"], in_turn["pairwise_f"]]
     states = [entry.state for entry in index.merges.entries.values()]

@@ -135,6 +135,6 @@ def _scikit_learn(
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{name}: {done.stderr.strip().splitlines()[-1]}")
-    said = json.loads(done.stdout.splitlines()[-1])
+    record = json.loads(done.stdout.splitlines()[-1])
     labels = np.load(f"{folder}/{name}-labels.npz")
-    return {key: labels[key] for key in labels.files}, said["cpu_s"] / len(labels.files)
+    return {key: labels[key] for key in labels.files}, record["cpu_s"] / len(labels.files)

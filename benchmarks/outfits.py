@@ -117,14 +117,14 @@ class Remembered:
         """One answer a pair."""
         keys = [(a["person_id"], b["person_id"]) for a, b in pairs]
         new = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in self._answers}
-        began = said = time.monotonic()
+        began = reported = time.monotonic()
         for start in range(0, len(new), _LOT):
             lot = list(new.items())[start : start + _LOT]
             found = self._judge.ask([pair for _, pair in lot])
             self._answers |= {key: answer for (key, _), answer in zip(lot, found, strict=True)}
-            if time.monotonic() - said > _SAY_S:
-                said = time.monotonic()
-                say(f"{start + len(lot)} of {len(new)} questions in {(said - began) / 60:.1f} minutes")
+            if time.monotonic() - reported > _SAY_S:
+                reported = time.monotonic()
+                say(f"{start + len(lot)} of {len(new)} questions in {(reported - began) / 60:.1f} minutes")
         return [self._answers[key] for key in keys]
 
     def __len__(self) -> int:
@@ -319,10 +319,10 @@ def fit(
     pairs = [every[place] for place in sorted(drawn.tolist())]
     shown = [(p.photos[a], p.photos[b]) for p, a, b in pairs]
     one, two = judge.ask(shown), judge.ask([(b, a) for a, b in shown])
-    said = np.array([(log_odds_of(x) + log_odds_of(y)) / 2 for x, y in zip(one, two, strict=True)])
+    answers = np.array([(log_odds_of(x) + log_odds_of(y)) / 2 for x, y in zip(one, two, strict=True)])
     colours = np.array([float(p.alike[a, b]) for p, a, b in pairs])
     same = np.array([same_outfit(true.get(a["person_id"]), true.get(b["person_id"])) for a, b in shown])
-    calibration = fit_calibration(said, colours, same, of)
+    calibration = fit_calibration(answers, colours, same, of)
     colour_cut = choose_cut(colours, same, LINK_PRECISION, least_pairs=1)["cut"] or 1.0
     return Fitted(calibration, fit_low_cut(colours, same), colour_cut)
 

@@ -177,17 +177,17 @@ def best_of(name: str, python: str | None, folder: Path, kept: Path) -> Contende
 
 def raw_rates(folder: Path, python: str | None) -> dict[str, Any]:
     """samples/s of encoded members in one process; in one thread but where two are named."""
-    mine, unchecked, shuffled, together, theirs = [], [], [], [], []
+    ours, unchecked, shuffled, together, theirs = [], [], [], [], []
     peer = [str(python), str(ROOT / "benchmarks" / "peers" / "webdataset_peer.py"), "raw", str(folder)]
     for _ in range(5):
         found = json_of(own("raw", folder))
-        mine.append(found["rate"])
+        ours.append(found["rate"])
         unchecked.append(found["rate_unchecked"])
         shuffled.append(found["rate_shuffled"])
         together.append(found["rate_two_threads"])
         if python is not None:
             theirs.append(json_of(peer)["rate"])
-    rate, other = statistics.median(mine), statistics.median(theirs) if theirs else None
+    rate, other = statistics.median(ours), statistics.median(theirs) if theirs else None
     print("\nencoded members, one process")
     print(f"  ours, by index, checksums compared        {rate:8.0f}/s")
     print(f"  ours, checksums not compared              {statistics.median(unchecked):8.0f}/s")
@@ -343,9 +343,9 @@ def warm(folder: Path, pattern: str = "*.tar") -> None:
                 pass
 
 
-def over(mine: float | None, theirs: float | None) -> float | None:
+def over(ours: float | None, theirs: float | None) -> float | None:
     """A ratio; None where one of both was not measured."""
-    return mine / theirs if mine and theirs else None
+    return ours / theirs if ours and theirs else None
 
 
 def rounded(value: Any) -> Any:

@@ -17,7 +17,7 @@ from PIL import Image
 from curation.models import Model
 from curation.people.face import align_face
 from curation.people.face_onnx import OnnxFaceEmbedder
-from curation.people.face_yunet import YunetFaceFinder
+from curation.people.face_opencv import YunetFaceFinder
 from curation.people.protocols import Detections, Face
 from curation.settings.people import OnnxEmbedderSettings, YunetSettings
 
@@ -59,7 +59,7 @@ def known_again(recogniser: Recogniser, photo: np.ndarray, face: Face, width_px:
     scale = width_px / float(face.box[2] - face.box[0])
     if scale > 1:
         return
-    whole = recogniser.embed(photo, face)
+    full_size = recogniser.embed(photo, face)
     for part, box in ((photo, face.box), around(photo, face)):
         small = cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         middle = (box[:2] + box[2:]) / 2 * scale
@@ -68,7 +68,7 @@ def known_again(recogniser: Recogniser, photo: np.ndarray, face: Face, width_px:
             for other in recogniser.faces(small)
             if np.abs((other.box[:2] + other.box[2:]) / 2 - middle).max() < width_px / 2
         ]
-        yield float(recogniser.embed(small, near[0]) @ whole) if near else 0.0
+        yield float(recogniser.embed(small, near[0]) @ full_size) if near else 0.0
 
 
 def main() -> None:

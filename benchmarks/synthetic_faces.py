@@ -67,10 +67,10 @@ def draw_faces(count: int, seed: int = 0, distractors: int = 0) -> Faces:
     shared[-1] = np.sqrt(SHARED)
     vectors = np.empty((len(person), DIMENSION), np.float32)
     for at in range(0, len(person), 65_536):
-        mine = person[at : at + 65_536]
-        quality = np.clip(random.normal(own, spread, len(mine)), 0.15, 0.98)[:, None]
-        noise = _directions(random, len(mine), spectrum)
-        faces = np.sqrt(quality) * centres[mine] + np.sqrt(1 - quality) * noise
+        block = person[at : at + 65_536]
+        quality = np.clip(random.normal(own, spread, len(block)), 0.15, 0.98)[:, None]
+        noise = _directions(random, len(block), spectrum)
+        faces = np.sqrt(quality) * centres[block] + np.sqrt(1 - quality) * noise
         faces /= np.linalg.norm(faces, axis=1, keepdims=True)
         vectors[at : at + 65_536] = shared + np.sqrt(1 - SHARED) * faces
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -272,8 +272,8 @@ def relative_differences(found: list[list[Tensor]], expected: list[list[Tensor]]
         return float(nn.utils.get_total_norm(tensors))
 
     losses, gradients = (
-        norm([a - b for a, b in zip(mine, theirs, strict=True)]) / norm(theirs)
-        for mine, theirs in zip(found, expected, strict=True)
+        norm([a - b for a, b in zip(ours, theirs, strict=True)]) / norm(theirs)
+        for ours, theirs in zip(found, expected, strict=True)
     )
     return losses, gradients
 

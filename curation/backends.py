@@ -34,10 +34,16 @@ BACKENDS: dict[str, Backend] = {
     "detector.ultralytics": Backend(
         "curation.people.ultralytics_backends:UltralyticsDetector", "AGPL-3.0", False, "ultralytics"
     ),
-    "face_finder.yunet": Backend("curation.people.face_yunet:YunetFaceFinder", "Apache-2.0"),
+    "detector.transformers_detect": Backend(
+        "curation.people.detect_transformers:TransformersDetector", "Apache-2.0"
+    ),
+    "joints.vitpose": Backend("curation.people.joints_vitpose:Vitpose", "Apache-2.0"),
+    "face_finder.yunet": Backend("curation.people.face_opencv:YunetFaceFinder", "Apache-2.0"),
     "face_finder.keypoints": Backend("curation.people.face_keypoints:KeypointsFaceFinder", "ours"),
     "face_embedder.onnx": Backend("curation.people.face_onnx:OnnxFaceEmbedder", "MIT"),
+    "face_embedder.sface": Backend("curation.people.face_opencv:SfaceEmbedder", "Apache-2.0"),
     "segmenter.segment_anything": Backend("curation.people.segment_sam:SegmentAnything", "Apache-2.0"),
+    "segmenter.sam2": Backend("curation.people.segment_sam:Sam2", "Apache-2.0"),
     "segmenter.ultralytics_sam": Backend(
         "curation.people.ultralytics_backends:UltralyticsSam", "AGPL-3.0", False, "ultralytics"
     ),

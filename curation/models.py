@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from curation.errors import ConfigError
 from curation.settings import PipelineSettings
 from curation.settings.base import Settings, model_names
+from curation.settings.source import ModelCard
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,34 @@ def model_folders(pipeline: PipelineSettings) -> list[Path]:
     ]
 
 
-def find_models(pipeline: PipelineSettings, commercial: bool = False) -> Models:
-    """Every model card that the pipeline uses, found and hashed. Raises ConfigError.
-
-    With `commercial`, cards and backends whose licence does not permit commercial use are refused.
-    """
-    # First of all: nobody should fetch weights to learn that they may not be used.
+def check_licences(pipeline: PipelineSettings) -> None:
+    """Refuses cards whose licence does not permit commercial use. Raises ConfigError."""
     for path, name in model_names(pipeline):
         card = pipeline.models.cards[name]
-        if commercial and not card.commercial:
+        if not card.commercial:
             raise ConfigError(f"--commercial: {path}: '{name}' is under {card.licence}")
+
+
+def find_models(pipeline: PipelineSettings, commercial: bool = False, pull: str | None = None) -> Models:
+    """Every model card that the pipeline uses, found and hashed. Raises ConfigError.
+
+    With `commercial`, cards whose licence does not permit commercial use are refused. `pull` is the command
+    that fetches what is missing, for the message.
+    """
+    if commercial:  # first of all: nobody should fetch weights to learn that they may not be used
+        check_licences(pipeline)
+    folders = model_folders(pipeline)
+    missing = {
+        name: path
+        for path, name in reversed(model_names(pipeline))
+        if find_file(pipeline.models.cards[name], folders) is None
+    }
+    if missing and pull is not None:
+        looked = ", ".join(str(folder) for folder in folders)
+        named = ", ".join(
+            f"{pipeline.models.cards[name].file} of {missing[name]}" for name in reversed(missing)
+        )
+        raise ConfigError(f"weights not found in {looked}: {named}; `{pull}` fetches them")
     found: Models = {}
     for path, name in model_names(pipeline):
         if name in found:
@@ -65,24 +84,32 @@ def find_model(pipeline: PipelineSettings, path: str, name: str) -> Model:
     """One model card, named by the key `path`, found and hashed. Raises ConfigError."""
     card = pipeline.models.cards[name]
     folders = model_folders(pipeline)
-    file = next((f / card.file for f in folders if (f / card.file).exists()), None)
+    file = find_file(card, folders)
     if file is None:
         looked = ", ".join(str(folder) for folder in folders)
         raise ConfigError(
             f"{path}: weights of '{name}' not found: {card.file} is not in {looked}; "
-            f"get it from {card.source} or set models.path"
+            f"`persona models pull` fetches it from {card.source}, or set models.path"
         )
-    digest = _sha256(file)
+    digest = sha256_of(file)
     if card.sha256 and digest != card.sha256:
-        raise ConfigError(f"models.cards.{name}.sha256: {file} has {digest}, the card says {card.sha256}")
+        raise ConfigError(
+            f"models.cards.{name}.sha256: {file} has {digest}, the card (or models.lock) says {card.sha256}"
+        )
     return Model(name, str(file.absolute()), digest, card.licence)
 
 
-def _sha256(path: Path) -> str:
+def find_file(card: ModelCard, folders: Sequence[Path]) -> Path | None:
+    """The file or folder of a card, in the first folder that has it."""
+    return next((folder / card.file for folder in folders if (folder / card.file).exists()), None)
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file; of a folder over the names and hashes of its files."""
     digest = hashlib.sha256()
     if path.is_dir():
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            digest.update(f"{file.relative_to(path).as_posix()} {_sha256(file)}\n".encode())
+            digest.update(f"{file.relative_to(path).as_posix()} {sha256_of(file)}\n".encode())
         return digest.hexdigest()
     with path.open("rb") as stream:
         while block := stream.read(1 << 22):
@@ -91,13 +118,17 @@ def _sha256(path: Path) -> str:
 
 
 def list_models(pipeline: PipelineSettings) -> list[dict[str, str | None]]:
-    """Each model card that the pipeline uses and where its weights lie, `path` None where nowhere."""
+    """Each model card that the pipeline uses and where its weights lie, `path` None where nowhere.
+
+    `state` is missing, pulled, or pinned: its card or models.lock states the sha256 that it must have.
+    """
     rows = {}
     for key, name in model_names(pipeline):
         card = pipeline.models.cards[name]
-        file = next((f / card.file for f in model_folders(pipeline) if (f / card.file).exists()), None)
+        file = find_file(card, model_folders(pipeline))
         rows[name] = {
             "name": name,
+            "state": "missing" if file is None else "pinned" if card.sha256 else "pulled",
             "used_by": key,
             "path": None if file is None else str(file),
             "licence": card.licence,

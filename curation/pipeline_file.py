@@ -6,6 +6,7 @@ from typing import Any
 from curation.errors import ConfigError
 from curation.excluded.tombstone_store import store_of_file
 from curation.settings import PipelineSettings, PipelinesFile
+from curation.weights.lock import Lock
 from edges.settings_reader import (
     SettingsError,
     assignments,
@@ -20,12 +21,13 @@ from edges.settings_reader import (
 def load_pipeline(file: str, name: str, overrides: Sequence[str] = ()) -> PipelineSettings:
     """The pipeline `name` of `file` with `--set` overrides applied, validated whole.
 
-    Raises ConfigError with one line for each problem.
+    Its cards state what models.lock beside the file pins. Raises ConfigError with one line for each problem.
     """
     try:
-        return _with_store(_load(file, name, overrides), file)
+        pipeline = _with_store(_load(file, name, overrides), file)
     except SettingsError as error:
         raise ConfigError(str(error)) from None
+    return pipeline.model_copy(update={"models": Lock(file).obeyed_by(pipeline.models)})
 
 
 def json_schema() -> dict[str, Any]:

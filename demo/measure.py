@@ -14,7 +14,7 @@ from curation.errors import PersonaError
 from curation.evaluation.evaluate import measure_lines, to_json
 from demo.run import say
 from demo.targets import TARGETS
-from demo.whole_run import Whole, run_world
+from demo.whole_run import WorldRun, run_world
 
 SEED = 424242  # no model was trained on it
 JUDGE_PAIRS = 600
@@ -36,25 +36,25 @@ def main() -> int:
     given = parser.parse_args()
     try:
         if given.out is not None:
-            whole = run_world(given.seed, given.photos, given.out, given.judge_pairs, say)
+            done = run_world(given.seed, given.photos, given.out, given.judge_pairs, say)
         else:
             with tempfile.TemporaryDirectory(prefix="persona-measure-") as folder:
-                whole = run_world(given.seed, given.photos, Path(folder), given.judge_pairs, say)
+                done = run_world(given.seed, given.photos, Path(folder), given.judge_pairs, say)
     except PersonaError as error:
         print(f"measure: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("measure: interrupted", file=sys.stderr)
         return 130
-    print_measures(given.seed, given.photos, whole)
+    print_measures(given.seed, given.photos, done)
     return 0
 
 
-def print_measures(seed: int, photos: int, whole: Whole) -> None:
+def print_measures(seed: int, photos: int, done: WorldRun) -> None:
     """The table, and the line of JSON."""
-    print("\n".join(measure_lines(whole.measures, TARGETS)))
-    record = {"seed": seed, "photos": photos, "vlm": whole.vlm, "seconds": whole.seconds}
-    print(json.dumps({**record, **to_json(whole.measures)}))
+    print("\n".join(measure_lines(done.measures, TARGETS)))
+    record = {"seed": seed, "photos": photos, "vlm": done.vlm, "seconds": done.seconds}
+    print(json.dumps({**record, **to_json(done.measures)}))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from demo.gallery import packed_groups, ruled_out
 from demo.results_page import write_page
 from demo.targets import TARGETS
 from demo.training.short_run import ShortRun, train_shortly
-from demo.whole_run import ROOT, Whole, run_world
+from demo.whole_run import ROOT, WorldRun, run_world
 
 SEED = 20261121  # no model was trained on it
 PHOTOS = 400
@@ -44,9 +44,9 @@ def main() -> int:
     given = parser.parse_args()
     began = time.monotonic()
     try:
-        whole = run_world(given.seed, given.photos, given.out, given.judge_pairs, say)
-        report = write_report(str(whole.run), str(whole.run / "report"), str(whole.truth))
-        page = write_results(whole, given.out, _trained(whole, given.out, given.train_s))
+        done = run_world(given.seed, given.photos, given.out, given.judge_pairs, say)
+        report = write_report(str(done.run), str(done.run / "report"), str(done.truth))
+        page = write_results(done, given.out, _trained(done, given.out, given.train_s))
         _link(given.out / "shards", Path("run", "shards"))
     except PersonaError as error:
         print(f"demo: {error}", file=sys.stderr)
@@ -54,21 +54,21 @@ def main() -> int:
     except KeyboardInterrupt:
         print("demo: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    print("\n".join(summary_lines(read_status(str(whole.run)))))
+    print("\n".join(summary_lines(read_status(str(done.run)))))
     print()
-    print("\n".join(measure_lines(whole.measures, TARGETS)))
+    print("\n".join(measure_lines(done.measures, TARGETS)))
     print()
     for what, path in (
-        ("collection", whole.world / "collection"),
-        ("truth", whole.truth),
-        ("run folder", whole.run),
-        ("shards", whole.run / "shards"),
+        ("collection", done.world / "collection"),
+        ("truth", done.truth),
+        ("run folder", done.run),
+        ("shards", done.run / "shards"),
         ("results", page),
         ("report", report.page),
     ):
         print(f"{what:<11} {path}")
-    print(f"\n{time.monotonic() - began:.0f} s, the model ran in {whole.vlm}")
-    print(f"ask about any photo or person: persona why {whole.run} ID")
+    print(f"\n{time.monotonic() - began:.0f} s, the model ran in {done.vlm}")
+    print(f"ask about any photo or person: persona why {done.run} ID")
     return 0
 
 
@@ -78,31 +78,31 @@ def _link(place: Path, target: Path) -> None:
         place.symlink_to(target)
 
 
-def _trained(whole: Whole, out: Path, seconds: float) -> ShortRun | None:
+def _trained(done: WorldRun, out: Path, seconds: float) -> ShortRun | None:
     """None where no training was asked for, and, with a line, where a small world has too few groups."""
     if seconds <= 0:
         return None
     try:
-        return train_shortly(whole.run / "shards", out.absolute() / "training", seconds, say)
+        return train_shortly(done.run / "shards", out.absolute() / "training", seconds, say)
     except ValueError as error:
         say(f"no training: {error}")
         return None
 
 
-def write_results(whole: Whole, out: Path, trained: ShortRun | None = None) -> Path:
+def write_results(done: WorldRun, out: Path, trained: ShortRun | None = None) -> Path:
     """results.html and results.json; returns the page."""
-    status = read_status(str(whole.run))
+    status = read_status(str(done.run))
     about = [
         f"{status['collection']} photos, {status['groups']} groups of {status['photos']} photos in "
-        f"{status['shards']} shards. The vision-language model ran in {whole.vlm}.",
+        f"{status['shards']} shards. The vision-language model ran in {done.vlm}.",
         "Everything here is drawn: a rendered world whose truth is known, and small models that were "
         "trained on other worlds.",
-        f"Run folder: {whole.run}",
+        f"Run folder: {done.run}",
     ]
     page = out.absolute() / "results.html"
-    groups, reasons = packed_groups(whole.run, 12, 6), ruled_out(whole.run, 6)
-    write_page(page, "persona demo", about, whole.measures, TARGETS, status, groups, reasons, trained)
-    record = {"measures": to_json(whole.measures), "vlm": whole.vlm, "seconds": whole.seconds}
+    groups, reasons = packed_groups(done.run, 12, 6), ruled_out(done.run, 6)
+    write_page(page, "persona demo", about, done.measures, TARGETS, status, groups, reasons, trained)
+    record = {"measures": to_json(done.measures), "vlm": done.vlm, "seconds": done.seconds}
     if trained is not None:
         record["training"] = asdict(trained)
     (out / "results.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -14,18 +14,18 @@ _MEAN_OF = 20  # steps
 def training_section(trained: ShortRun) -> list[str]:
     """HTML: a paragraph, the curve, the grid."""
     first, last = mean_of(trained.losses[:_MEAN_OF]), mean_of(trained.losses[-_MEAN_OF:])
-    said = (
+    text = (
         f"The small configuration, trained on {trained.groups} groups for {trained.seconds:.0f} s: "
         f"{trained.steps} steps, {trained.samples_per_s:.1f} samples/s, {trained.data_wait:.1%} of the time "
         f"waiting for data. Loss over the first {_MEAN_OF} steps {first:.3f}, over the last {last:.3f}."
     )
     if trained.validation:
-        said += f" On {trained.held_out} groups held out: {trained.validation[-1][1]:.3f}."
+        text += f" On {trained.held_out} groups held out: {trained.validation[-1][1]:.3f}."
     grid = Path(trained.grid)
     url = "data:image/jpeg;base64," + base64.b64encode(grid.read_bytes()).decode()
     return [
         "<h2>Training</h2>",
-        f"<p>{escape(said)} After so little, from a UNet that knew nothing, pictures are blobs of colour. "
+        f"<p>{escape(text)} After so little, from a UNet that knew nothing, pictures are blobs of colour. "
         "<code>python -m demo.learns</code> trains on more people and measures whether the reference is "
         "used.</p>",
         _curve(trained.losses, trained.validation),

@@ -31,7 +31,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Whole:
+class WorldRun:
     """What came out. `vlm` says how the vision-language model ran; seconds are those of this start."""
 
     world: Path
@@ -46,7 +46,7 @@ class Whole:
         return self.world / "truth"
 
 
-def run_world(seed: int, photos: int, out: Path, judge_pairs: int, say: Say) -> Whole:
+def run_world(seed: int, photos: int, out: Path, judge_pairs: int, say: Say) -> WorldRun:
     """Does what is not done yet under `out`: the world, the run, the balanced pairs of the judge.
 
     Raises PersonaError with one line when a part cannot go on.
@@ -76,7 +76,7 @@ def run_world(seed: int, photos: int, out: Path, judge_pairs: int, say: Say) -> 
         with _timed(took, "judge"):
             measures += _ask_pairs(run, world / "truth", judge_pairs, [*settings, *model], vlm, say)
         in_process = Run(str(run)).pipeline()[1].outfits.judge.backend == "transformers"
-    return Whole(world, run, IN_PROCESS if in_process else VLLM, measures, took)
+    return WorldRun(world, run, IN_PROCESS if in_process else VLLM, measures, took)
 
 
 def _is_finished(run: Path) -> bool:

@@ -34,6 +34,20 @@ class ToldDetector:
         return [Detections(self._boxes[:, :4], self._boxes[:, 4]) for _ in photos]
 
 
+class ToldJoints:
+    """All 17 joints in the middle of the box; `score` of the options; breaks down below `least_px`."""
+
+    def __init__(self, settings: Any, models: Any) -> None:
+        self._options = settings.options
+
+    def joints(self, photo: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        if photo.shape[1] < self._options.get("least_px", 0):
+            raise RuntimeError("the joints broke down")
+        middles = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
+        scores = np.full((len(boxes), 17, 1), self._options.get("score", 0.9))
+        return np.concatenate([np.repeat(middles, 17, axis=1), scores], axis=-1).astype(np.float32)
+
+
 class ToldFaceFinder:
     """`faces` of the options, as ToldDetector's boxes; breaks down on photos narrower than `least_px`."""
 

@@ -84,9 +84,9 @@ def persona(
 
 @contextmanager
 def _environment_of(calls: Path | None) -> Iterator[None]:
-    before = dict(os.environ)
+    before, wanted = dict(os.environ), environment(calls)
     os.environ.clear()
-    os.environ.update(environment(calls))
+    os.environ.update(wanted)
     try:
         yield
     finally:

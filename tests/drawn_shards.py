@@ -16,6 +16,7 @@ from PIL import Image
 
 from shards.format.dataset_writer import DatasetWriter
 from shards.format.sample import json_bytes
+from tests.drawn_metadata import planted
 from tests.drawn_pipeline import ROOT
 
 Samples = dict[str, dict[str, bytes]]
@@ -58,6 +59,24 @@ def _photo(random: np.random.Generator, number: int, key: str) -> dict[str, byte
         f"{stem}.regions.png": labels.getvalue(),
         f"{stem}.json": json_bytes(record),
     }
+
+
+def with_metadata(samples: Samples, every: int = 1) -> Samples:
+    """The same samples; the photos of every such one carry metadata, and their records name their bytes."""
+    return {
+        key: _planted(members) if number % every == 0 else members
+        for number, (key, members) in enumerate(samples.items())
+    }
+
+
+def _planted(members: dict[str, bytes]) -> dict[str, bytes]:
+    found = dict(members)
+    for suffix in [name for name in members if name.endswith(".jpg")]:
+        found[suffix] = planted(members[suffix], 1, icc=True)
+        record, photo_id = f"{suffix[:3]}.json", hashlib.sha256(found[suffix]).hexdigest()
+        stated = {**json.loads(members[record]), "photo_id": photo_id, "person_id": f"{photo_id}-0"}
+        found[record] = json_bytes(stated)
+    return found
 
 
 def write_dataset(folder: Path, samples: Mapping[str, Mapping[str, bytes]], **limits: Any) -> Path:

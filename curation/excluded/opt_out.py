@@ -1,5 +1,6 @@
 """A list of photos that must not be used, as people or publishers hand it in."""
 
+import json
 import re
 import unicodedata
 from collections import defaultdict
@@ -11,8 +12,10 @@ import numpy as np
 from curation.errors import ConfigError
 from curation.excluded.address import addresses_of, is_web, normal, without_comment
 from curation.settings.photos import ScreenSettings
+from curation.sources.parquet import RECORD
 from curation.storage import read_bytes
 from shards.format.dataset_tombstones import tombstone
+from shards.format.members import photo_id_of
 
 _AGAIN = re.compile(r"~\d+(?=/|$)")
 OPTED_OUT = "opted_out"  # reason, and value of the column `undecoded`
@@ -85,18 +88,12 @@ class OptOuts:
         if addresses := self._named.get("url"):
             asked = {normal(address, self._with_query) for address in addresses_of(row)}
             found.update(*(addresses.get(address, ()) for address in asked))
-        return found
+        return found | self._by_bytes(collected_as(row.get("metadata")))
 
     def showing(self, photo_id: str | None, phash: int | None) -> tuple[set[int], int | None]:
         """(the lines that name a photo by its bytes or its picture, bits to the nearest picture or None)."""
-        found: set[int] = set()
-        bits: int | None = None
-        if photo_id is not None:
-            found.update(self._named.get("sha256", {}).get(photo_id, ()))
-            if forgotten := self._named.get("forgotten-photo"):
-                found.update(forgotten.get(tombstone("photo", photo_id), ()))
-        if found:
-            bits = 0
+        found = self._by_bytes(photo_id)
+        bits: int | None = 0 if found else None
         if phash is not None and len(self._pictures):
             apart = np.bitwise_count(self._pictures ^ np.uint64(phash))
             bits = min(int(apart.min()), 64 if bits is None else bits)
@@ -104,9 +101,28 @@ class OptOuts:
                 found.update(self._named["phash"][listed])
         return found, bits
 
+    def _by_bytes(self, photo_id: str | None) -> set[int]:
+        """The lines that name a photo by the sha256 of its bytes."""
+        if photo_id is None:
+            return set()
+        found = set(self._named.get("sha256", {}).get(photo_id, ()))
+        if forgotten := self._named.get("forgotten-photo"):
+            found.update(forgotten.get(tombstone("photo", photo_id), ()))
+        return found
+
     def covering(self, row: Mapping[str, Any]) -> set[int]:
         """All lines that name a photo in any way, of a row as the stage `read` leaves it."""
         return self.naming(row) | self.showing(row.get("photo_id"), row.get("phash"))[0]
+
+
+def collected_as(metadata: str | None) -> str | None:
+    """The photo_id that a record of ours states: that of the bytes as they were collected, before they were
+    stripped or made smaller for a shard. Who opted out or was forgotten is named by that one."""
+    if metadata is None or '"photo_id"' not in metadata:
+        return None
+    record = json.loads(metadata)
+    inner = record.get(RECORD)
+    return photo_id_of(record) or (photo_id_of(inner) if isinstance(inner, dict) else None)
 
 
 def _folded(name: str) -> str:

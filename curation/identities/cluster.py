@@ -89,8 +89,8 @@ def agglomerate(
 def _components(begun: np.ndarray, edges: Pairs) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(faces in order, links between their places [m, 2]) of each component that has an edge."""
     count = len(begun)
-    held = np.flatnonzero(begun != np.arange(count))
-    left, right = np.concatenate([edges.left, held]), np.concatenate([edges.right, begun[held]])
+    linked = np.flatnonzero(begun != np.arange(count))
+    left, right = np.concatenate([edges.left, linked]), np.concatenate([edges.right, begun[linked]])
     graph = coo_array((np.ones(len(left), bool), (left, right)), shape=(count, count))
     _, component = connected_components(graph, directed=False)
     touched = np.unique(component[edges.left])
@@ -101,10 +101,10 @@ def _components(begun: np.ndarray, edges: Pairs) -> Iterator[tuple[np.ndarray, n
     edge_starts = np.searchsorted(component[edges.left][order], [*touched.tolist(), count])
     place = np.empty(count, np.int64)
     for (a, b), (c, d) in zip(pairwise(face_starts.tolist()), pairwise(edge_starts.tolist()), strict=True):
-        mine = faces[a:b]
-        place[mine] = np.arange(len(mine))
+        component_faces = faces[a:b]
+        place[component_faces] = np.arange(len(component_faces))
         part = order[c:d]
-        yield mine, np.stack([place[edges.left[part]], place[edges.right[part]]], axis=1)
+        yield component_faces, np.stack([place[edges.left[part]], place[edges.right[part]]], axis=1)
 
 
 class _Part:
@@ -203,8 +203,8 @@ class _Part:
 
     def _block_of(self, faces: list[int]) -> int | None:
         """The block that holds them all; None: several."""
-        held = np.unique(self._blocks[faces])
-        return int(held[0]) if len(held) == 1 else None
+        blocks = np.unique(self._blocks[faces])
+        return int(blocks[0]) if len(blocks) == 1 else None
 
     def _given(self, faces: list[int]) -> int:
         """The first face of those that was given away."""

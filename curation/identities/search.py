@@ -27,7 +27,7 @@ from curation.settings.identities import SearchSettings
 from curation.storage import join, read_bytes, write_bytes
 
 _TILE = 4096  # faces compared with as many others at a time
-_REDUCED = 128  # leading components, which say which cells are near; embeddings with no more are taken whole
+_REDUCED = 128  # leading components, which say which cells are near; with no more, nothing is projected
 _SAMPLE = 32  # faces for each cell that k-means learns from …
 _ROUNDS = 5  # … in so many rounds: cells need not be good, only even
 _COVARIANCE_ROWS = 20_000
@@ -114,11 +114,11 @@ def _in_tile(
     other. One product of whole embeddings: to rule pairs out by projections and fetch the others costs more.
     """
     rows = vectors.take(faces[begin : begin + _TILE])
-    mine = rows[: compared - begin]
+    tile = rows[: compared - begin]
     for start in range(begin, len(faces), _TILE):
         if start > begin:
             rows = vectors.take(faces[start : start + _TILE])
-        cosines = mine @ rows.T
+        cosines = tile @ rows.T
         near = cosines >= np.float32(floor)
         i, j = np.nonzero(np.triu(near, 1) if start == begin else near)
         a, b = faces[i + begin], faces[j + start]

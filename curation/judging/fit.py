@@ -99,12 +99,12 @@ def platt(features: np.ndarray, same: np.ndarray) -> np.ndarray:
 
 
 def reliability(probabilities: np.ndarray, same: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
-    """Bins of equal width that hold pairs: mean probability `said`, share `found` the same, `pairs` in it."""
+    """Bins of equal width that hold `pairs`: the mean probability `predicted`, the share `observed`."""
     place = np.minimum((probabilities * bins).astype(int), bins - 1)
     return [
         {
-            "said": round(float(probabilities[place == b].mean()), 4),
-            "found": round(float(same[place == b].mean()), 4),
+            "predicted": round(float(probabilities[place == b].mean()), 4),
+            "observed": round(float(same[place == b].mean()), 4),
             "pairs": int((place == b).sum()),
         }
         for b in range(bins)
@@ -113,9 +113,9 @@ def reliability(probabilities: np.ndarray, same: np.ndarray, bins: int = 10) -> 
 
 
 def calibration_error(bins: Sequence[dict[str, float]]) -> float:
-    """Expected calibration error: |said − found|, weighed by pairs (Naeini et al., 2015)."""
+    """Expected calibration error: |predicted − observed|, weighed by pairs (Naeini et al., 2015)."""
     total = sum(b["pairs"] for b in bins)
-    return round(sum(abs(b["said"] - b["found"]) * b["pairs"] for b in bins) / max(total, 1), 4)
+    return round(sum(abs(b["predicted"] - b["observed"]) * b["pairs"] for b in bins) / max(total, 1), 4)
 
 
 LOST = 0.005
@@ -123,15 +123,15 @@ LOST = 0.005
 _MIN_SLOPE = 1e-3  # a judge whose yes means nothing still counts for something
 
 
-def fit_calibration(said: np.ndarray, alike: np.ndarray, same: np.ndarray, of: str) -> CalibrationSettings:
+def fit_calibration(answers: np.ndarray, alike: np.ndarray, same: np.ndarray, of: str) -> CalibrationSettings:
     """Platt's curve with the weights as they are written: five digits, none against its own evidence.
 
     of  the judge's identity (`judge_identity.py`)
     """
-    slope, likeness, offset = platt(np.column_stack([said, [closeness(a) for a in alike]]), same).tolist()
+    slope, likeness, offset = platt(np.column_stack([answers, [closeness(a) for a in alike]]), same).tolist()
     if likeness < 0:  # colours that speak for "different" where they agree: chance, not knowledge
         likeness = 0.0
-        slope, offset = platt(said, same).tolist()
+        slope, offset = platt(answers, same).tolist()
     return CalibrationSettings(
         of=of,
         slope=max(round(slope, 5), _MIN_SLOPE),
@@ -145,14 +145,14 @@ def fit_low_cut(alike: np.ndarray, same: np.ndarray) -> float:
     return math.floor(float(np.quantile(alike[same], LOST)) * 100) / 100
 
 
-def decided(said: np.ndarray, alike: np.ndarray, calibration: CalibrationSettings) -> np.ndarray:
+def decided(answers: np.ndarray, alike: np.ndarray, calibration: CalibrationSettings) -> np.ndarray:
     """Log-odds [n] as the strategy `clusters` decides by them."""
     weights = Weights(calibration)
-    return np.array([weights.of_pair(float(x), float(a)) for x, a in zip(said, alike, strict=True)])
+    return np.array([weights.of_pair(float(x), float(a)) for x, a in zip(answers, alike, strict=True)])
 
 
 def held_out(
-    said: np.ndarray, alike: np.ndarray, same: np.ndarray, people: Sequence[str], of: str, folds: int = 5
+    answers: np.ndarray, alike: np.ndarray, same: np.ndarray, people: Sequence[str], of: str, folds: int = 5
 ) -> np.ndarray | None:
     """`decided` for each pair by weights that were fitted without its person; None with too few people.
 
@@ -163,11 +163,11 @@ def held_out(
     fold = np.array([fold_of[name] for name in people])
     log_odds = np.zeros(len(same))
     for number in range(folds):
-        mine = fold == number
-        if not same[~mine].any() or same[~mine].all():
+        part = fold == number
+        if not same[~part].any() or same[~part].all():
             return None
-        calibration = fit_calibration(said[~mine], alike[~mine], same[~mine], of)
-        log_odds[mine] = decided(said[mine], alike[mine], calibration)
+        calibration = fit_calibration(answers[~part], alike[~part], same[~part], of)
+        log_odds[part] = decided(answers[part], alike[part], calibration)
     return log_odds
 
 
@@ -178,12 +178,13 @@ def reliability_svg(bins: Sequence[dict[str, float]], title: str) -> str:
     """One point a bin, its area by its pairs, and the diagonal on which a calibrated judge lies."""
     most = max((b["pairs"] for b in bins), default=1)
     points = "".join(
-        f'<circle cx="{_x(b["said"]):.1f}" cy="{_y(b["found"]):.1f}" '
+        f'<circle cx="{_x(b["predicted"]):.1f}" cy="{_y(b["observed"]):.1f}" '
         f'r="{3 + 9 * (b["pairs"] / most) ** 0.5:.1f}" fill="#2f6fb0" fill-opacity=".7">'
-        f"<title>said {b['said']:.3f}, found {b['found']:.3f}, {b['pairs']} pairs</title></circle>"
+        f"<title>predicted {b['predicted']:.3f}, observed {b['observed']:.3f}, "
+        f"{b['pairs']} pairs</title></circle>"
         for b in bins
     )
-    line = " ".join(f"{_x(b['said']):.1f},{_y(b['found']):.1f}" for b in bins)
+    line = " ".join(f"{_x(b['predicted']):.1f},{_y(b['observed']):.1f}" for b in bins)
     ticks = "".join(
         f'<text x="{_x(v):.0f}" y="{_TOP + _SIDE + 18}" text-anchor="middle">{v:g}</text>'
         f'<text x="{_LEFT - 8}" y="{_y(v) + 4:.0f}" text-anchor="end">{v:g}</text>'
@@ -199,7 +200,7 @@ def reliability_svg(bins: Sequence[dict[str, float]], title: str) -> str:
         f'<line x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}" stroke="#bbb" stroke-dasharray="4 4"/>'
         f'<polyline points="{line}" fill="none" stroke="#2f6fb0"/>{points}{ticks}'
         f'<text x="{_LEFT + _SIDE / 2}" y="{_TOP + _SIDE + 40}" text-anchor="middle">'
-        "probability of the same clothes, as said</text>"
+        "probability of the same clothes, as predicted</text>"
         f'<text transform="translate(14 {_TOP + _SIDE / 2}) rotate(-90)" text-anchor="middle">'
         "share found the same</text></svg>\n"
     )

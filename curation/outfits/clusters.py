@@ -86,7 +86,7 @@ class _Person:
         self._alike = alike
         self._asks_regions = asks_regions
         self._weights = Weights(settings.calibration)
-        self._said: dict[tuple[int, int], list[float]] = {}
+        self._log_odds: dict[tuple[int, int], list[float]] = {}
         self._error: dict[tuple[int, int], str] = {}
         self._placed = [_Placed() for _ in ids]
         self._accept = logit(settings.accept)
@@ -95,21 +95,21 @@ class _Person:
 
     def place(self, photo: int) -> Generator[list[Ask], list[Answer], None]:
         """Puts a photo into the first outfit that takes it, the likeliest first, or into a new one."""
-        mine = self._placed[photo]
+        placed = self._placed[photo]
         for outfit in self._likeliest(photo):
             beside = self._representative(outfit, photo)
             log_odds = yield from self._compare(outfit, beside, photo)
             if log_odds is None:
-                mine.error = self._error.get((min(beside, photo), max(beside, photo)), mine.error)
+                placed.error = self._error.get((min(beside, photo), max(beside, photo)), placed.error)
                 continue
             if log_odds >= self._accept:
-                mine.log_odds, mine.beside, mine.error = log_odds, beside, None
+                placed.log_odds, placed.beside, placed.error = log_odds, beside, None
                 outfit.append(photo)
                 return
-            mine.refused.append(f"{self._name(beside)} {probability(log_odds):.3f}")
-            if mine.log_odds is None or log_odds > mine.log_odds:
-                mine.log_odds, mine.beside = log_odds, beside
-        if mine.error is None:
+            placed.refused.append(f"{self._name(beside)} {probability(log_odds):.3f}")
+            if placed.log_odds is None or log_odds > placed.log_odds:
+                placed.log_odds, placed.beside = log_odds, beside
+        if placed.error is None:
             self.outfits.append([photo])
 
     def check_triangles(self) -> Generator[list[Ask], list[Answer], None]:
@@ -127,7 +127,7 @@ class _Person:
                     (a, b)
                     for i, a in enumerate(outfit)
                     for b in outfit[:i]
-                    if (min(a, b), max(a, b)) not in self._said
+                    if (min(a, b), max(a, b)) not in self._log_odds
                 ]
                 if len(outfit) < 3 or not open_pairs:
                     break
@@ -161,10 +161,10 @@ class _Person:
                 break
         if mean >= self._accept:
             return
-        leaving = min(sides, key=lambda side: (len(side), -outfit.index(side[0])))
-        stays = b if leaving[0] == a else a
-        left = [photo for photo in outfit if photo in leaving]
-        outfit[:] = [photo for photo in outfit if photo not in leaving]
+        split_off = min(sides, key=lambda side: (len(side), -outfit.index(side[0])))
+        stays = b if split_off[0] == a else a
+        left = [photo for photo in outfit if photo in split_off]
+        outfit[:] = [photo for photo in outfit if photo not in split_off]
         self.outfits.append(left)
         for photo in left:
             if self._placed[photo].beside not in left:
@@ -173,7 +173,7 @@ class _Person:
     def _mean_across(self, sides: tuple[list[int], list[int]]) -> float:
         """Of the log-odds that are known between two sides; some are."""
         pairs = ((min(one, other), max(one, other)) for one in sides[0] for other in sides[1])
-        known = [self._weigh(pair) for pair in pairs if pair in self._said]
+        known = [self._weigh(pair) for pair in pairs if pair in self._log_odds]
         return sum(known) / len(known)
 
     def merge(self) -> Generator[list[Ask], list[Answer], None]:
@@ -262,7 +262,7 @@ class _Person:
         )
 
     def _were_compared(self, one: list[int], other: list[int]) -> bool:
-        return any((min(a, b), max(a, b)) in self._said for a in one for b in other)
+        return any((min(a, b), max(a, b)) in self._log_odds for a in one for b in other)
 
     def _compare(self, outfit: list[int], beside: int, photo: int) -> Asking:
         """The mean log-odds that a photo shows an outfit, over as many questions as it takes."""
@@ -299,14 +299,14 @@ class _Person:
     def _pair(self, a: int, b: int) -> Asking:
         """The mean log-odds of a pair: one order, and the other where the first leaves it open."""
         key = (min(a, b), max(a, b))
-        if key not in self._said:
+        if key not in self._log_odds:
             first = yield from self._ask(Ask(a, b))
             if first is None:
                 return None
-            self._said[key] = [first]
+            self._log_odds[key] = [first]
             if self._is_open(self._weigh(key)):
                 second = yield from self._ask(Ask(b, a))
-                self._said[key] += [] if second is None else [second]
+                self._log_odds[key] += [] if second is None else [second]
         return self._weigh(key)
 
     def _ask(self, ask: Ask) -> Asking:
@@ -321,8 +321,8 @@ class _Person:
         return answer
 
     def _weigh(self, pair: tuple[int, int]) -> float:
-        said = self._said[pair]
-        return self._weights.of_pair(sum(said) / len(said), float(self._alike[pair]))
+        log_odds = self._log_odds[pair]
+        return self._weights.of_pair(sum(log_odds) / len(log_odds), float(self._alike[pair]))
 
 
 def _sides(a: int, b: int, nearer: Mapping[int, float]) -> tuple[list[int], list[int]]:

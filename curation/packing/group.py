@@ -14,8 +14,11 @@ from curation.people.boxes import whole_box
 from curation.photos.decode import decode_rgb
 from curation.settings.groups import ShardsSettings
 from curation.sources.photo_bytes import PhotoBytes
+from shards.format.colour import changes_colours
+from shards.format.embedded import embedded_in
 from shards.format.orientation import with_orientation
 from shards.format.sample import Group, PhotoMember
+from shards.format.stripped import without_metadata
 
 _COORDINATES = {"box": 2, "face_box": 2, "face_points": 2, "keypoints": 3}  # numbers a point
 
@@ -34,9 +37,7 @@ def build_group(
         labels[y0:y1, x0:x1] = decode_map(person["labels"])
         data = with_orientation(data, person["orientation"])
         photo = PhotoMember(data, person["format"], photo_record(person), labels)
-        if settings.max_side_px is not None:
-            photo = smaller(photo, settings.max_side_px, settings.jpeg_quality)
-        members.append(photo)
+        members.append(as_wanted(photo, settings))
     identity, _, outfit = key.rpartition("-")
     apart = [person["diversity"] for person in people if person["diversity"] is not None]
     record = {
@@ -77,27 +78,49 @@ def _rounded(values: list[float] | None) -> list[float] | None:
     return None if values is None else [round(value, 2) for value in values]
 
 
-def smaller(photo: PhotoMember, max_side_px: int, jpeg_quality: int) -> PhotoMember:
-    """The photo with its longer side at most so many px, upright, as a JPEG; the same one if it is.
+def as_wanted(photo: PhotoMember, settings: ShardsSettings) -> PhotoMember:
+    """The photo as settings want it in a shard; the same one where that is how it was collected.
 
-    The record's coordinates are those of the new photo and `resized_from` is the old [width, height];
-    photo_id stays the hash of what was collected. Raises OSError or ValueError for a broken photo.
+    Without metadata its record says under `stripped` what was there: {kind: bytes}. Only what needs other
+    pixels is encoded anew: `encoded_anew`. Raises OSError or ValueError for a broken photo, and where its
+    pixels would not stay the same.
+    """
+    longer = max(photo.record["width"], photo.record["height"])
+    is_too_large = settings.max_side_px is not None and longer > settings.max_side_px
+    to_srgb = settings.colours == "srgb" and changes_colours(embedded_in(photo.data).profile)
+    if is_too_large or to_srgb:
+        return encoded_anew(photo, settings, to_srgb)
+    if settings.metadata == "keep":
+        return photo
+    bare = without_metadata(photo.data, keep_profile=settings.colours == "profile")
+    if not bare.gone:
+        return photo
+    return replace(photo, data=bare.data, record={**photo.record, "stripped": dict(bare.gone)})
+
+
+def encoded_anew(photo: PhotoMember, settings: ShardsSettings, to_srgb: bool) -> PhotoMember:
+    """The photo upright and in sRGB as a JPEG of pixels alone, its longer side at most `max_side_px`.
+
+    The record's coordinates are those of the new photo, `resized_from` is the old [width, height] where it
+    became smaller, and `reencoded` says why else; photo_id stays the hash of what was collected.
     """
     width, height = photo.record["width"], photo.record["height"]
-    scale = max_side_px / max(width, height)
-    if scale >= 1:
-        return photo
-    size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    pixels = cv2.resize(decode_rgb(photo.data), size, interpolation=cv2.INTER_AREA)
+    scale = min((settings.max_side_px or max(width, height)) / max(width, height), 1)
+    pixels, labels = decode_rgb(photo.data), photo.labels
+    record = {**photo.record, "orientation": 1}
+    if to_srgb:
+        record["reencoded"] = ["colours"]
+    if scale < 1:
+        size = (max(round(width * scale), 1), max(round(height * scale), 1))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        labels = np.asarray(cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST))
+        factors = (size[0] / width, size[1] / height)
+        record |= {"width": size[0], "height": size[1], "resized_from": [width, height]}
+        for name, numbers in _COORDINATES.items():
+            record[name] = _scaled(record[name], factors, numbers)
     sink = io.BytesIO()
-    Image.fromarray(pixels).save(sink, format="JPEG", quality=jpeg_quality)
-    labels = cv2.resize(photo.labels, size, interpolation=cv2.INTER_NEAREST)
-    factors = (size[0] / width, size[1] / height)
-    record = {**photo.record, "width": size[0], "height": size[1], "orientation": 1}
-    record["resized_from"] = [width, height]
-    for name, numbers in _COORDINATES.items():
-        record[name] = _scaled(record[name], factors, numbers)
-    return replace(photo, data=sink.getvalue(), format="jpeg", record=record, labels=np.asarray(labels))
+    Image.fromarray(pixels).save(sink, format="JPEG", quality=settings.jpeg_quality)
+    return replace(photo, data=sink.getvalue(), format="jpeg", record=record, labels=labels)
 
 
 def _scaled(values: list[float] | None, factors: tuple[float, float], numbers: int) -> Any:

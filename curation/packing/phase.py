@@ -37,7 +37,7 @@ from shards.format.dataset_writer import IndexedShard
 from shards.format.index import INDEX_SCHEMA, IndexWriter
 from shards.format.sample import members_of
 
-VERSION = 4
+VERSION = 5
 # The rows of the index that a shard adds, after them the groups that could not be packed: key and error.
 _PART_SCHEMA = pa.schema(
     [

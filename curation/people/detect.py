@@ -125,11 +125,16 @@ class Detect(ChainStage):
     def _columns(self, photo: np.ndarray, people: Detections) -> dict[str, Any]:
         order = np.lexsort((people.boxes[:, 1], people.boxes[:, 0], -people.scores))
         order = order[people.scores[order] >= self.settings.floor]
-        keypoints = people.keypoints
+        boxes = people.boxes[order]
+        keypoints = None if people.keypoints is None else people.keypoints[order]
+        if keypoints is None and self.settings.joints is not None and len(boxes):
+            keypoints = self.backends["joints"].joints(photo, boxes)
         return {
-            "boxes": people.boxes[order].tolist(),
+            "boxes": boxes.tolist(),
             "box_scores": people.scores[order].tolist(),
-            "keypoints": [None if keypoints is None else keypoints[i].reshape(-1).tolist() for i in order],
+            "keypoints": [None] * len(boxes)
+            if keypoints is None
+            else [joints.reshape(-1).tolist() for joints in keypoints],
         }
 
     def decide(self, table: pa.Table) -> pa.Table:

@@ -3,8 +3,9 @@
 import cv2
 import numpy as np
 
-from curation.errors import ConfigError, one_line
+from curation.errors import ConfigError
 from curation.models import Models, torch_device
+from curation.people.load_transformers import load_transformers
 from curation.people.protocols import PersonView
 from curation.settings.people import SegformerSettings
 
@@ -19,22 +20,14 @@ class SegformerParser:
         self._torch = torch
         self._batch = settings.batch_size
         self._device = torch_device()
-        path = models[settings.model].path
-        try:
-            self._processor = SegformerImageProcessor.from_pretrained(path, local_files_only=True)
-            model, report = SegformerForSemanticSegmentation.from_pretrained(
-                path, local_files_only=True, use_safetensors=True, output_loading_info=True
-            )
-        except Exception as error:  # OSError, ValueError, and those of safetensors and torch
-            raise ConfigError(f"model {settings.model}: {path}: {one_line(error)}") from None
+        self._processor, model = load_transformers(
+            settings.model, models, SegformerImageProcessor, SegformerForSemanticSegmentation
+        )
         if model.config.num_labels != 18:
             raise ConfigError(
                 f"model {settings.model}: has {model.config.num_labels} labels, the 18 of ATR are needed"
             )
-        if report["missing_keys"]:  # transformers would fill them with random numbers
-            missing = ", ".join(sorted(report["missing_keys"])[:3])
-            raise ConfigError(f"model {settings.model}: {path} lacks weights: {missing}")
-        self._model = model.eval().to(self._device)
+        self._model = model.to(self._device)
 
     def parse(self, photo: np.ndarray, people: list[PersonView]) -> list[np.ndarray]:
         """Crops in batches; logits are enlarged to the crop before the best label is taken."""

@@ -31,6 +31,14 @@ class PersonDetector(Protocol):
         ...
 
 
+class JointFinder(Protocol):
+    """Finds the joints of people whose boxes are known."""
+
+    def joints(self, photo: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """float32 [n, 4] boxes → float32 [n, 17, 3]: x, y in px of the photo, score 0 to 1; COCO's order."""
+        ...
+
+
 @dataclass(frozen=True)
 class Face:
     """A face: box [4], points [5, 2] (right eye, left eye, nose, mouth corners, as seen), score."""

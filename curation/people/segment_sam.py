@@ -1,5 +1,6 @@
-"""Masks by Meta's segment-anything. Apache-2.0."""
+"""Masks by Meta's segment-anything, and by SAM 2 through transformers. Both Apache-2.0."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -7,7 +8,8 @@ import numpy as np
 
 from curation.errors import ConfigError
 from curation.models import Models, torch_device
-from curation.settings.people import SegmentAnythingSettings
+from curation.people.load_transformers import load_transformers
+from curation.settings.people import Sam2Settings, SegmentAnythingSettings
 
 # The three published image encoders (segment_anything/build_sam.py).
 ARCHITECTURES: dict[str, dict[str, Any]] = {
@@ -60,14 +62,7 @@ class SegmentAnything:
 
     def segment(self, photo: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
         """The best single mask for each box, cut to it."""
-        if self._crop_margin is None:
-            return self._segment_at_once(photo, boxes)
-        masks = []
-        for box in boxes:
-            x0, y0, x1, y1 = grown(box, self._crop_margin, photo.shape[1], photo.shape[0])
-            inside = box - np.array([x0, y0, x0, y0])
-            masks += self._segment_at_once(photo[y0:y1, x0:x1], inside[None])
-        return masks
+        return _by_crops(self._segment_at_once, photo, boxes, self._crop_margin)
 
     def _segment_at_once(self, photo: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
         torch, predictor = self._torch, self._predictor
@@ -93,6 +88,61 @@ class SegmentAnything:
             mask[0, y0:y1, x0:x1].cpu().numpy().copy()
             for mask, (x0, y0, x1, y1) in zip(masks, boxes.tolist(), strict=True)
         ]
+
+
+class Sam2:
+    """A Segmenter by SAM 2 or SAM 2.1, as SegmentAnything is one: an embedding a photo, or one a crop."""
+
+    def __init__(self, settings: Sam2Settings, models: Models) -> None:
+        import torch
+        from transformers import Sam2Model, Sam2Processor
+
+        self._torch = torch
+        self._device = torch_device()
+        self._processor, model = load_transformers(settings.model, models, Sam2Processor, Sam2Model)
+        self._model = model.to(self._device)
+        self._crop_margin = settings.crop_margin
+
+    def segment(self, photo: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
+        """The best single mask for each box, cut to it."""
+        return _by_crops(self._segment_at_once, photo, boxes, self._crop_margin)
+
+    def _segment_at_once(self, photo: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
+        torch = self._torch
+        inputs = self._processor(
+            images=photo.copy(),
+            input_boxes=[boxes.astype(np.float32).tolist()],
+            input_data_format="channels_last",
+            return_tensors="pt",
+        )
+        with torch.inference_mode():
+            outputs = self._model(
+                pixel_values=inputs["pixel_values"].to(self._device),
+                input_boxes=inputs["input_boxes"].to(self._device),
+                multimask_output=False,
+            )
+        masks = []
+        # One at a time: a mask of the whole photo for each of a crowd would be gigabytes.
+        for low, (x0, y0, x1, y1) in zip(outputs.pred_masks[0].float(), boxes.tolist(), strict=True):
+            whole = self._processor.post_process_masks([low[None]], [photo.shape[:2]])[0][0, 0]
+            masks.append(whole[y0:y1, x0:x1].cpu().numpy())
+        return masks
+
+
+def _by_crops(
+    segment_at_once: Callable[[np.ndarray, np.ndarray], list[np.ndarray]],
+    photo: np.ndarray,
+    boxes: np.ndarray,
+    margin: float | None,
+) -> list[np.ndarray]:
+    """All boxes on the whole photo, or with a margin each of them on its own surroundings."""
+    if margin is None:
+        return segment_at_once(photo, boxes)
+    masks = []
+    for box in boxes:
+        x0, y0, x1, y1 = grown(box, margin, photo.shape[1], photo.shape[0])
+        masks += segment_at_once(photo[y0:y1, x0:x1], (box - np.array([x0, y0, x0, y0]))[None])
+    return masks
 
 
 def grown(box: np.ndarray, margin: float, width: int, height: int) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Opens and decodes photos: upright 8-bit sRGB whatever the file holds, and limits before decoding."""
 
 import io
-import re
 import warnings
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,16 +10,14 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from curation.errors import one_line
 from shards.format.colour import rgb_of
-from shards.format.embedded import embedded_in
+from shards.format.embedded import embedded_in, jpeg_parts
 from shards.format.orientation import stated_orientation, turned
 
 VERSION = 2  # raised when the same bytes give other pixels; 2: colours of all profiles in sRGB
 # Only these parsers of Pillow ever see bytes of a collection.
 ALLOWED = ("JPEG", "PNG", "WEBP")
 MAX_SCANS = 100  # encoders write about ten
-# A marker that ends entropy-coded data: 0xFF there is followed by 0, or by a restart's number.
-_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
-_SCAN, _END = 0xDA, 0xD9
+_SCAN = 0xDA
 _OURS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 _SIGNATURES = (
     (b"GIF8", "gif"),
@@ -145,13 +142,11 @@ def _scans(data: bytes) -> int:
     bound = data.count(b"\xff\xda")
     if bound <= MAX_SCANS:
         return bound
-    scans, at = 0, 2
-    while scans <= MAX_SCANS and (found := _MARKER.search(data, at)) is not None:
-        marker = data[found.end() - 1]
-        if marker == _END:
-            break
+    scans = 0
+    for marker, _, _ in jpeg_parts(data):
         scans += marker == _SCAN
-        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+        if scans > MAX_SCANS:
+            break
     return scans
 
 

@@ -11,7 +11,7 @@ from curation.columns import put_column
 from curation.declared import Reason
 from curation.errors import one_line
 from curation.excluded.address import COLUMNS
-from curation.excluded.opt_out import OPTED_OUT, OptOuts
+from curation.excluded.opt_out import OPTED_OUT, OptOuts, collected_as
 from curation.excluded.tombstone_store import ObeyedTombstones
 from curation.ledger import FAILED, REJECTED, Outcome, failed, kept, rule_rows
 from curation.meters import CallCounter
@@ -129,6 +129,7 @@ class Read(Stage):
         return (
             tombstones.has_url(row, self.settings.address_query)
             or tombstones.has_photo(row.get("photo_id"))
+            or tombstones.has_photo(collected_as(row.get("metadata")))
             or tombstones.has_picture(row.get("phash"), max_bits)
         )
 
@@ -146,7 +147,7 @@ class Read(Stage):
         if self._opt_outs.naming(row):
             return {"undecoded": OPTED_OUT}
         found = self._read_anything(row)
-        return {"undecoded": FORGOTTEN} if self._is_forgotten(found) else found
+        return {"undecoded": FORGOTTEN} if self._is_forgotten({**row, **found}) else found
 
     def _read_anything(self, row: dict[str, Any]) -> dict[str, Any]:
         length = row["length"]

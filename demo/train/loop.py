@@ -92,12 +92,12 @@ def _rate(share: float) -> float:
 
 @torch.no_grad()
 def _follow(averaged: torch.nn.Module, model: torch.nn.Module, decay: float) -> None:
-    theirs = model.state_dict()
+    trained = model.state_dict()
     for name, value in averaged.state_dict().items():
         if value.dtype.is_floating_point:
-            value.lerp_(theirs[name].to(value.dtype), 1 - decay)
+            value.lerp_(trained[name].to(value.dtype), 1 - decay)
         else:
-            value.copy_(theirs[name])
+            value.copy_(trained[name])
 
 
 def _save(

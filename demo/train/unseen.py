@@ -72,7 +72,7 @@ def measure_detector(file: Path, image_px: int, collection: list[Photo]) -> dict
     """
     wanted = found = right = total = near = joints = 0
     eye_errors: list[float] = []
-    said: list[tuple[bool, bool]] = []
+    detections: list[tuple[bool, bool]] = []
     finder = KeypointsFaceFinder(KeypointsFaceSettings(), {})
     answers = detected(detector(file, image_px), collection)
     for photo, (pixels, people) in zip(collection, answers, strict=True):
@@ -97,11 +97,11 @@ def measure_detector(file: Path, image_px: int, collection: list[Photo]) -> dict
             near, joints = near + good, joints + all_joints
             true = photo.keypoints[person, :3]
             has_face = bool((true[:, 2] == 2).all())
-            said.append((has_face, place in owners))
+            detections.append((has_face, place in owners))
             if has_face and place in owners:
                 apart = np.hypot(*(people.keypoints[place, :3, :2] - true[:, :2]).T).mean()
                 eye_errors.append(float(apart / max(np.hypot(*(true[1] - true[2])[:2]), 1.0)))
-    faces = np.array(said)
+    faces = np.array(detections)
     return {
         "detect_recall": found / wanted,
         "detect_precision": right / max(total, 1),
@@ -178,9 +178,9 @@ def measure_parser(folder: Path, yolo: Path, image_px: int, collection: list[Pho
         count += len(views)
         for true, labels in zip(truths, parser.parse(pixels, views), strict=True):
             for number, members in enumerate(REGIONS.values()):
-                here, there = np.isin(labels, members), np.isin(true, members)
-                both[number] += (here & there).sum()
-                either[number] += (here | there).sum()
+                found_parts, true_parts = np.isin(labels, members), np.isin(true, members)
+                both[number] += (found_parts & true_parts).sum()
+                either[number] += (found_parts | true_parts).sum()
     ious = dict(zip(REGIONS, both / np.maximum(either, 1), strict=True))
     named = {f"region_iou_{name}": float(iou) for name, iou in ious.items()}
     return {"region_miou": float(np.mean(list(ious.values()))), **named, "people": count}

@@ -125,9 +125,9 @@ class PoseLoss(v8PoseLoss):
         sides = target_bboxes[masks][:, 2:] - target_bboxes[masks][:, :2]
         scale = sides.prod(1, keepdim=True).clamp_min(1e-6).sqrt() * self.keypoint_loss.sigmas * _NEAR
         apart = (pred_kpts[masks][..., :2] - wanted[..., :2] / stride).pow(2).sum(-1).add(1e-6).sqrt()
-        there = (wanted[..., 2] != 0).float()
-        pull = torch.log1p(apart / scale) * there
-        near = (pull.sum() + (self.face_weight - 1) * pull[:, :3].sum()) / there.sum().clamp_min(1)
+        labelled = (wanted[..., 2] != 0).float()
+        pull = torch.log1p(apart / scale) * labelled
+        near = (pull.sum() + (self.face_weight - 1) * pull[:, :3].sum()) / labelled.sum().clamp_min(1)
         return place + 0.3 * near, seen
 
 

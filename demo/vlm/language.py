@@ -120,9 +120,9 @@ class Lessons(nn.Module):
         answer = self._answers.to(same.device)[same.long()]
         hidden = self._read(model, self._judge, torch.cat(tokens, 1), answer)
         start = len(self._judge.ids)
-        said = hidden[-1][:, start - 1 : -1] @ model.model.language_model.embed_tokens.weight.T
-        losses = nnf.cross_entropy(said.float().transpose(1, 2), answer, reduction="none").mean(0)
-        verdict = said[:, self.verdict_place]
+        logits = hidden[-1][:, start - 1 : -1] @ model.model.language_model.embed_tokens.weight.T
+        losses = nnf.cross_entropy(logits.float().transpose(1, 2), answer, reduction="none").mean(0)
+        verdict = logits[:, self.verdict_place]
         terms = {
             "verdict": losses[self.verdict_place],
             "frame": _FRAME_WEIGHT * losses.sum(),
@@ -170,11 +170,11 @@ class Lessons(nn.Module):
             labels[row, : len(words)] = words
         answers, labels = answers.to(tokens.device), labels.to(tokens.device)
         hidden = self._read(model, self._scene, tokens, answers)[-1]
-        said = hidden[:, len(self._scene.ids) - 1 : -1] @ model.model.language_model.embed_tokens.weight.T
+        logits = hidden[:, len(self._scene.ids) - 1 : -1] @ model.model.language_model.embed_tokens.weight.T
         told = labels != -100
         return {
-            "caption": nnf.cross_entropy(said.float().transpose(1, 2), labels) * 5,
-            "caption_word_right": (said.argmax(-1) == labels)[told].float().mean().detach(),
+            "caption": nnf.cross_entropy(logits.float().transpose(1, 2), labels) * 5,
+            "caption_word_right": (logits.argmax(-1) == labels)[told].float().mean().detach(),
         }
 
     def _read(

@@ -45,9 +45,9 @@ class Asked:
         """What the model says of each list of pictures, word by likeliest word."""
         asked = self.inputs(text, pictures)
         with torch.no_grad():
-            said = self._model.generate(**asked, max_new_tokens=most_tokens, do_sample=False)
+            written = self._model.generate(**asked, max_new_tokens=most_tokens, do_sample=False)
         told: list[str] = self._processor.batch_decode(
-            said[:, asked["input_ids"].shape[1] :], skip_special_tokens=True
+            written[:, asked["input_ids"].shape[1] :], skip_special_tokens=True
         )
         return told
 
@@ -75,14 +75,14 @@ def judge_accuracy(asked: Asked, pictures: Pictures, pairs: int, seed: int) -> d
     for name, hard in (("judge", 0.0), ("judge_hard", 1.0)):
         random = np.random.default_rng([seed, int(hard)])
         first, second = pictures.pairs(random, pairs, hard)
-        said = np.concatenate(
+        probabilities = np.concatenate(
             [
                 asked.same(pictures.pixels("judge", first[rows]), pictures.pixels("judge", second[rows]))
                 for rows in _batches(pairs)
             ]
         )
         same = pictures.truth.outfit[first] == pictures.truth.outfit[second]
-        right = (said > 0.5) == same
+        right = (probabilities > 0.5) == same
         full = pictures.truth.full[first] & pictures.truth.full[second]
         figures[f"{name}_accuracy"] = float(right.mean())
         figures[f"{name}_full_accuracy"] = float(right[full].mean())
@@ -103,10 +103,10 @@ def caption_accuracy(asked: Asked, pictures: Pictures, count: int) -> dict[str, 
         ):
             caption = _caption(text)
             valid += caption is not None
-            for fact, said in stated_facts(caption or "").items():
+            for fact, word in stated_facts(caption or "").items():
                 truth = list(FACTS[fact])[pictures.truth.facts[number, FACT_NAMES.index(fact)]]
                 stated[fact] += 1
-                right[fact] += said == truth
+                right[fact] += word == truth
     figures = {f"caption_{fact}": right[fact] / max(stated[fact], 1) for fact in STATED_FACTS}
     main = ("pose", "arms", "view", "scene")
     figures["caption_facts"] = sum(right[fact] for fact in main) / max(sum(stated[fact] for fact in main), 1)
@@ -118,7 +118,7 @@ def caption_accuracy(asked: Asked, pictures: Pictures, count: int) -> dict[str, 
 
 def stated_facts(caption: str) -> dict[str, str]:
     """The facts that a caption states, by the longest of FACTS' phrases that it holds."""
-    said: dict[str, str] = {}
+    facts: dict[str, str] = {}
     for fact in STATED_FACTS:
         phrases = [
             (len(words), value)
@@ -127,8 +127,8 @@ def stated_facts(caption: str) -> dict[str, str]:
             if words in caption
         ]
         if phrases:
-            said[fact] = max(phrases)[1]
-    return said
+            facts[fact] = max(phrases)[1]
+    return facts
 
 
 def _caption(text: str) -> str | None:

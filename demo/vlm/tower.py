@@ -145,16 +145,16 @@ class OutfitReading(nn.Module):
             f"{prefix}_worn": 2
             * nnf.binary_cross_entropy_with_logits(self.worn(vector).float(), worn.float())
         }
-        said = self.garment(vector).view(len(vector), len(SLOTS), PER_GARMENT)[worn].float()
-        return terms | garment_losses(prefix, said, truth.garments[worn], truth.shades[worn])
+        logits = self.garment(vector).view(len(vector), len(SLOTS), PER_GARMENT)[worn].float()
+        return terms | garment_losses(prefix, logits, truth.garments[worn], truth.shades[worn])
 
 
 def garment_losses(
-    prefix: str, said: torch.Tensor, garments: torch.Tensor, shades: torch.Tensor
+    prefix: str, logits: torch.Tensor, garments: torch.Tensor, shades: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """said [N, PER_GARMENT], garments int64 [N, 3], shades float32 [N, 6] -> terms by name."""
-    kind, colour, pattern, dyes = said.split([*NAMES, 6], -1)
-    if not len(said):
+    """logits [N, PER_GARMENT], garments int64 [N, 3], shades float32 [N, 6] -> terms by name."""
+    kind, colour, pattern, dyes = logits.split([*NAMES, 6], -1)
+    if not len(logits):
         return {}
     first, second = (dyes - shades).square().view(-1, 2, 3).sum(-1).unbind(1)
     patterned = (garments[:, 2] > 0).float()  # a plain garment does not show its second dye

@@ -321,8 +321,8 @@ def _dimmed(tokens: torch.Tensor) -> torch.Tensor:
 
     What is left of a picture differs from time to time, so that outfits are not learned by heart.
     """
-    whole = nnf.dropout(torch.ones_like(tokens[:, :, :1]), _DIMMED)
-    return nnf.dropout(tokens, _DIMMED) * whole
+    kept = nnf.dropout(torch.ones_like(tokens[:, :, :1]), _DIMMED)
+    return nnf.dropout(tokens, _DIMMED) * kept
 
 
 def _pairs_of_families(random: np.random.Generator, families: int) -> np.ndarray:

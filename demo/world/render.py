@@ -133,14 +133,14 @@ def _expose(image: np.ndarray, plan: PhotoPlan, random: np.random.Generator) -> 
 def _truth(canvas: Canvas, plan: PhotoPlan, cast: Cast, figure: Figure, who: int) -> PersonTruth | None:
     if cast.statue:
         return None
-    mine = canvas.owner == who
-    mine &= canvas.label > 0
-    ys, xs = np.flatnonzero(mine.any(1)), np.flatnonzero(mine.any(0))
-    visible = int(mine.sum())
+    visible_mask = canvas.owner == who
+    visible_mask &= canvas.label > 0
+    ys, xs = np.flatnonzero(visible_mask.any(1)), np.flatnonzero(visible_mask.any(0))
+    visible = int(visible_mask.sum())
     if visible < _LEAST_PX:
         return None
     x0, y0, x1, y1 = int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1
-    labels = np.where(mine, canvas.label, 0)[y0:y1, x0:x1]
+    labels = np.where(visible_mask, canvas.label, 0)[y0:y1, x0:x1]
     places, facing = figure.keypoints()
     keypoints = np.zeros((17, 3), np.float32)
     for joint, ((x, y), turned_here) in enumerate(zip(places, facing, strict=True)):
@@ -148,7 +148,7 @@ def _truth(canvas: Canvas, plan: PhotoPlan, cast: Cast, figure: Figure, who: int
         if inside and turned_here:
             keypoints[joint] = x, y, 2 if _near(canvas.owner, who, x, y) else 1
     face_visible = bool((keypoints[:3, 2] == 2).all())
-    full = _full_pixels(plan, cast, figure, visible, mine)
+    full = _full_pixels(plan, cast, figure, visible, visible_mask)
     facts = {
         "pose": cast.pose.name,
         "arms": cast.pose.arms,
@@ -177,10 +177,15 @@ def _near(owner: np.ndarray, who: int, x: float, y: float) -> bool:
     return bool((owner[max(yi - 3, 0) : yi + 4, max(xi - 3, 0) : xi + 4] == who).any())
 
 
-def _full_pixels(plan: PhotoPlan, cast: Cast, figure: Figure, visible: int, mine: np.ndarray) -> int:
+def _full_pixels(plan: PhotoPlan, cast: Cast, figure: Figure, visible: int, visible_mask: np.ndarray) -> int:
     """Pixels of the whole figure, drawn alone and small on a canvas that holds all of it."""
     alone = plan.occluder is None and len(plan.cast) == 1
-    edge = mine[0].any() or mine[-1].any() or mine[:, 0].any() or mine[:, -1].any()
+    edge = (
+        visible_mask[0].any()
+        or visible_mask[-1].any()
+        or visible_mask[:, 0].any()
+        or visible_mask[:, -1].any()
+    )
     if alone and not edge:
         return visible
     scale = 160 / max(figure.px * 1.75, 1)

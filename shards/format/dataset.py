@@ -67,9 +67,10 @@ def files_of(about: Mapping[str, Any]) -> set[str]:
 
 
 def unfinished_files_of(about: Mapping[str, Any]) -> set[str]:
-    """Names of all files that an unfinished next revision may have left (tools/forget.py)."""
+    """Names of all files that an unfinished next revision may have left (tools/forget.py, tools/strip.py)."""
     following = int(about.get("revision", 0)) + 1
-    names = {f"{stem_of(shard['name'])}-r{following}.tar" for shard in about["shards"]}
+    names = {revision_name(shard["name"], following) for shard in about["shards"]}
+    names |= {part_name(shard["name"], following) for shard in about["shards"]}
     names |= {f"index-r{following}.{kind}" for kind in ("parquet", "arrow")}
     return {*names, f"tombstones-r{following}.txt"}
 
@@ -94,6 +95,16 @@ def stem_of(name: str) -> str:
     stem = name.removesuffix(".tar")
     base, dash, revision = stem.rpartition("-r")
     return base if dash and revision.isdecimal() else stem
+
+
+def revision_name(name: str, revision: int) -> str:
+    """File name of a shard as a revision wrote it anew."""
+    return f"{stem_of(name)}-r{revision}.tar"
+
+
+def part_name(name: str, revision: int) -> str:
+    """File name of what says that a revision is done with a shard, while it is made."""
+    return f"{stem_of(name)}-r{revision}.part"
 
 
 def card_names(about: Mapping[str, Any]) -> list[str]:

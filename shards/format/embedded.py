@@ -12,10 +12,27 @@ from dataclasses import dataclass
 MAX_PROFILE_BYTES = 4 * 2**20  # those of printers have 3 MB; a larger one counts as none
 _MAX_TEXT_BYTES = 2**20  # of EXIF or XMP that is packed
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_SCAN, _END = 0xDA, 0xD9
+_BEGIN, _END, _SCAN = 0xD8, 0xD9, 0xDA
 _WITHOUT_LENGTH = frozenset([0x00, 0x01, *range(0xD0, 0xD9)])
+# What ends entropy-coded data: 0xFF there is followed by 0, or by a restart's number.
+_NEXT_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 _PNG_XMP, _PNG_EXIF = b"XML:com.adobe.xmp", b"Raw profile type exif"
+_KINDS_OF_SEGMENTS = (
+    (0xE0, b"JFXX\0", "thumbnail"),
+    (0xE1, b"Exif\0", "exif"),
+    (0xE1, b"http://ns.adobe.com/", "xmp"),
+    (0xE2, b"ICC_PROFILE\0", "profile"),
+    (0xE2, b"MPF\0", "mpf"),
+    (0xEB, b"JP", "c2pa"),
+    (0xED, b"Photoshop 3.0\0", "iptc"),
+)
+_KINDS_OF_TEXTS = {
+    _PNG_XMP: "xmp",
+    _PNG_EXIF: "exif",
+    b"Raw profile type APP1": "exif",
+    b"Raw profile type iptc": "iptc",
+}
 _NO_HEX = re.compile(rb"[^0-9a-fA-F]")
 
 
@@ -33,31 +50,81 @@ def embedded_in(data: bytes) -> Embedded:
 
     A PNG's cICP, gAMA and cHRM are not looked at: writers set the last two to sRGB's by habit.
     """
-    if data.startswith(_JPEG):
+    if is_jpeg(data):
         return _in_jpeg(data)
-    if data.startswith(_PNG):
+    if is_png(data):
         return _in_png(data)
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return _in_webp(data)
-    return Embedded()
+    return _in_webp(data) if is_webp(data) else Embedded()
+
+
+def is_jpeg(data: bytes) -> bool:
+    """Whether bytes begin as a JPEG does."""
+    return data.startswith(_JPEG)
+
+
+def is_png(data: bytes) -> bool:
+    """Whether bytes begin as a PNG does."""
+    return data.startswith(_PNG)
+
+
+def is_webp(data: bytes) -> bool:
+    """Whether bytes begin as a WebP does."""
+    return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+
+
+def kind_of_segment(marker: int, content: bytes) -> str:
+    """What a segment of a JPEG holds that is no part of the picture, in a word."""
+    if marker == 0xFE:
+        return "comment"
+    for place, beginning, kind in _KINDS_OF_SEGMENTS:
+        if marker == place and content.startswith(beginning):
+            return kind
+    return "other"
+
+
+def kind_of_text(content: bytes) -> str:
+    """The same of a text chunk of a PNG."""
+    key = content.partition(b"\0")[0]
+    if key == _PNG_XMP:
+        return "xmp"
+    return {_PNG_EXIF: "exif", b"Raw profile type APP1": "exif", b"Raw profile type iptc": "iptc"}.get(
+        key, "text"
+    )
+
+
+def jpeg_parts(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """(marker, start, stop) of every part of the first picture of a JPEG in order, its 0xFF included.
+
+    The entropy-coded data behind the header of a scan are a part of their own, with the marker 0. What lies
+    between two parts is none: decoders pass over it. A part that is cut short stops behind the data.
+    """
+    yield _BEGIN, 0, 2
+    at = 2
+    while (at := data.find(b"\xff", at)) >= 0 and at + 2 <= len(data):
+        marker = data[at + 1]
+        if marker == 0xFF or marker in _WITHOUT_LENGTH:
+            at += 1 if marker == 0xFF else 2
+            continue
+        if marker == _END:
+            yield marker, at, at + 2
+            return
+        stop = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        yield marker, at, stop
+        at = max(stop, at + 4)
+        if marker == _SCAN:
+            following = _NEXT_MARKER.search(data, at)
+            stop = len(data) if following is None else following.start()
+            yield 0, at, stop
+            at = stop
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """(place of its 0xFF, marker, content) of the segments before the first scan."""
-    at = 2
-    while (at := data.find(b"\xff", at)) >= 0 and at + 4 <= len(data):
-        marker = data[at + 1]
+    for marker, start, stop in jpeg_parts(data):
         if marker in (_SCAN, _END):
             return
-        if marker == 0xFF:
-            at += 1
-            continue
-        if marker in _WITHOUT_LENGTH:
-            at += 2
-            continue
-        stop = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        yield at, marker, data[at + 4 : stop]
-        at = max(stop, at + 4)
+        if marker != _BEGIN and start + 4 <= len(data):
+            yield start, marker, data[start + 4 : stop]
 
 
 def _in_jpeg(data: bytes) -> Embedded:

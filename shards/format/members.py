@@ -73,6 +73,13 @@ def record_of(members: Mapping[str, bytes], picture: str) -> dict[str, Any]:
     return {}
 
 
+def record_member(members: Mapping[str, bytes], picture: str) -> str:
+    """The suffix of the record that is a picture's own, as it is spelt there, or would be were it there."""
+    stem = picture.rpartition(".")[0]
+    wanted = f"{stem}.json" if stem else "json"
+    return next((name for name in members if name.lower() == wanted.lower()), wanted)
+
+
 def photo_id_of(record: Mapping[str, Any]) -> str | None:
     """The photo_id that a record of ours states. Others number their photos under that name too."""
     stated = record.get("photo_id")

@@ -28,7 +28,7 @@ _IN_WORDS = {
     "Mirrored horizontal then rotated 90 CW": 7,
     "Rotated 90 CCW": 8,
 }
-_FORMATS = ("JPEG", "PNG", "WEBP")
+FORMATS = ("JPEG", "PNG", "WEBP")  # of Pillow: only these parsers see bytes of strangers
 _APP0, _APP1 = 0xE0, 0xE1
 _HAS_EXIF, _HAS_ALPHA = 0x08, 0x10  # flags of a WebP
 
@@ -117,7 +117,7 @@ def turned(picture: np.ndarray, orientation: int) -> np.ndarray:
 def upright_size(data: bytes, record: Any = None) -> tuple[int, int] | None:
     """(width, height) of an encoded photo, px, turned as `orientation_of` says; None for a broken header."""
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None

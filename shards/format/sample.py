@@ -1,7 +1,7 @@
 """One sample: a group, that is one person in one outfit, as members of a WebDataset tar.
 
     KEY.json                the group: identity, outfit, how many photos
-    KEY.000.jpg             the photo's bytes as they were collected (or .png, .webp)
+    KEY.000.jpg             the photo as it was collected, without its metadata (or .png, .webp)
     KEY.000.regions.png     palette map of the 18 ATR labels, of the size of the upright photo
     KEY.000.json            the photo: boxes, joints, face points, caption, sizes, scores, source
     KEY.000.latent          what a VAE gives for the photo (training/latents.py); most datasets have none

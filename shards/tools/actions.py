@@ -63,6 +63,11 @@ ACTIONS = {
         "take people or photos out of a dataset, in its place; only shards that hold them are rewritten",
         "persona shards forget all --identity b7107ebf3d24952e --photo 9f86d081884c7d65…",
     ),
+    "strip": Action(
+        "strip",
+        "take the metadata off the photos of a dataset, in its place; their pixels stay as they are",
+        "persona shards strip runs/demo/shards --dry-run",
+    ),
     "credits": Action(
         "credits",
         "author, title, address and licence of every photo, as CC BY asks for them",

@@ -13,7 +13,7 @@ its shards gone: it fails, and reads nothing else in their place.
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from shards.format.dataset import (
     dataset_bytes,
     files_of,
     is_indexed_as_found,
-    stem_of,
+    revision_name,
     unfinished_files_of,
 )
 from shards.format.dataset_tombstones import DatasetTombstones, is_unguessable, tombstone
@@ -46,7 +46,7 @@ from shards.tools.place_to_change import PlaceToChange, place_to_change
 from shards.tools.side_files import remove_side_files, side_files, stale_line
 
 # dataset_bytes counts these anew.
-_COUNTED = ("format", "schema", "shards", "groups", "photos", "bytes", "checksum")
+COUNTED = ("format", "schema", "shards", "groups", "photos", "bytes", "checksum")
 _NAMED = 3  # of a long list, in a message
 
 
@@ -114,7 +114,7 @@ def _forget(
     folder = place.folder
     about = read_dataset_json(folder)
     if not dry_run:
-        _clear(place, about)
+        clear_leftovers(place, about)
     if not request:
         return DatasetChange(int(about.get("revision", 0)))
     dataset = DatasetRows(folder)
@@ -146,13 +146,13 @@ def _forget(
     new = _write_revision(dataset, plan, tombstones, revision, set(shards), progress)
     dataset.close()
     write_whole(f"{folder}/dataset.json", new)
-    _clear(place, read_dataset_json(folder))
+    clear_leftovers(place, read_dataset_json(folder))
     return done
 
 
-def _clear(place: PlaceToChange, about: dict[str, Any]) -> None:
-    """Deletes what a killed call left: files of the revision before, and of an unfinished next one."""
-    present = files_of(about)
+def clear_leftovers(place: PlaceToChange, about: dict[str, Any], kept: Set[str] = frozenset()) -> None:
+    """Deletes what a killed call left: files of the revision before, of an unfinished next one but `kept`."""
+    present = files_of(about) | kept
     place.remove((set(about.get("replaced", [])) | unfinished_files_of(about)) - present)
     if about.get("revision") and not is_indexed_as_found(about):
         card = card_files(str(about.get("pipeline") or "Dataset"), about["shards"], about)
@@ -196,7 +196,7 @@ def _write_revision(
             start, stop = dataset.starts[shard], dataset.starts[shard + 1]
             rows: pa.Table | None
             if shard in touched:
-                name = f"{stem_of(entry['name'])}-r{revision}.tar"
+                name = revision_name(entry["name"], revision)
                 made = _write_shard(dataset, plan, start, stop, name, len(entries))
                 written += 1
                 if progress is not None:
@@ -216,7 +216,7 @@ def _write_revision(
     step = Revision(len(dataset), np.array(sorted(plan.dropped), np.int64))
     past = Revisions(len(dataset) - len(plan.dropped), [*history.past, step])
     new = {
-        **{name: value for name, value in about.items() if name not in _COUNTED},
+        **{name: value for name, value in about.items() if name not in COUNTED},
         **census.to_json(),
         "index": hashes,
         "revision": revision,

@@ -21,7 +21,9 @@ def reshard(
 ) -> dict[str, Any]:
     """Writes the dataset anew. Returns its dataset.json, which keeps the revisions of the old one."""
     source = DatasetRows(folder)
-    kept = {str(name): source.about[name] for name in ("revision", "history") if name in source.about}
+    kept = {
+        str(name): source.about[name] for name in ("revision", "history", "stripped") if name in source.about
+    }
     numbers = np.arange(len(source), dtype=np.int64)
     copy = Copy([source], np.zeros(len(source), np.int64), numbers, {"operation": "reshard"}, kept)
     return copy_samples(copy, out, max_samples, max_bytes, progress)

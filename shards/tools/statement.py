@@ -73,6 +73,7 @@ def _wishes(about: Mapping[str, Any]) -> list[str]:
         ]
     else:
         lines = ["No opt-out list was set."]
+    revision -= len(about.get("stripped", {}).get("revisions", []))  # these took nobody out
     if revision:
         lines.append(f"{revision} times somebody was taken out since; `{_tombstones(about)}` keeps them out.")
     else:

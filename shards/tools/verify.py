@@ -38,7 +38,7 @@ from shards.tools.whole_shards import ForwardReader, in_order
 _ENTRY = ("name", "groups", "photos", "bytes", "checksum")
 _SUMS = ("groups", "photos", "bytes")
 # Of files that a killed change left, beside which nothing is damaged.
-ENDS_IT = "run persona shards forget again to end it"
+ENDS_IT = "run the same command (persona shards forget, or strip) again to end it"
 
 
 @dataclass

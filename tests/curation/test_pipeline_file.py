@@ -17,6 +17,7 @@ from curation.settings import PipelineSettings
 from curation.settings.base import Settings, backend_choice, path, threshold
 from curation.settings.people import FullBodySettings, UltralyticsSamSettings, UltralyticsSettings
 from edges.settings_reader import SettingsError, assignments, read_yaml
+from tests.drawn_cards import card, write_cards
 from tests.drawn_pipeline import ROOT, persona, settings
 
 
@@ -133,23 +134,25 @@ def test_a_wrong_override_names_its_key(tmp_path: Path) -> None:
     assert "must be path.to.key=value" in done.stderr
 
 
-def test_weights_that_are_not_there_are_named_before_the_run_starts(tmp_path: Path) -> None:
+def test_weights_that_are_not_there_are_named_with_the_command_that_fetches_them_before_a_run_starts(
+    tmp_path: Path,
+) -> None:
     done = persona(
         "curate", "real-photos", "--set", f"models.path={tmp_path}", "--set", f"source.path={tmp_path}",
         "--out", tmp_path / "run",
     )  # fmt: skip
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
-    assert "yolo11n_int8.tflite is not in" in done.stderr
+    assert "yolo11n_int8.tflite of people.detect.by.model" in done.stderr
+    assert f"`persona models pull real-photos --set models.path={tmp_path}` fetches them" in done.stderr
 
 
 def test_changed_weights_are_refused_where_the_card_has_their_hash(tmp_path: Path) -> None:
-    (tmp_path / "yolo11n_int8.tflite").write_bytes(b"not the weights")
-    done = persona(
-        "curate", "real-photos", "--set", f"models.path={tmp_path}", "--set", f"source.path={tmp_path}"
-    )
+    (tmp_path / "one.bin").write_bytes(b"not the weights")
+    config = write_cards(tmp_path / "cards.yaml", one=card("by hand", "one.bin", sha256="0" * 64))
+    done = persona("curate", "drawn", "--config", config, "--set", f"models.path={tmp_path}")
     assert done.returncode == 2
-    assert "models.cards.yolo11n.sha256" in done.stderr
+    assert "models.cards.one.sha256" in done.stderr
 
 
 class _WithPaths(Settings):

@@ -23,6 +23,8 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("run_tables.py", "core"),
     ("run_folder.py", "core"),
     ("models.py", "core"),
+    ("weights/__init__.py", "core"),
+    ("weights/lock.py", "core"),
     ("ray_address.py", "core"),
     ("engine.py", "core"),
     ("stage.py", "core"),
@@ -42,7 +44,8 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("people/*_ultralytics.py", "models"),
     ("people/*_transformers.py", "models"),
     ("people/face_onnx.py", "models"),
-    ("people/face_yunet.py", "models"),
+    ("people/face_opencv.py", "models"),
+    ("people/joints_*.py", "models"),
     ("people/parse_geometric.py", "models"),
     ("people/parse_segformer.py", "models"),
     ("people/segment_*.py", "models"),
@@ -73,6 +76,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("judging/*", "tools"),
     ("forgetting/*", "tools"),
     ("survey/*", "tools"),
+    ("weights/*", "tools"),
 )
 PHASES = ("photos", "people", "identities", "outfits", "captions", "packing")
 """A phase imports nothing of a later one."""

@@ -1,17 +1,19 @@
 """Groups on their way into shards: shards of one size, and photos that are made smaller once."""
 
 import io
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
 from curation.ledger import kept
-from curation.packing.group import smaller
+from curation.packing.group import as_wanted
 from curation.packing.plan import PlannedGroup, plan_shards
+from curation.photos.decode import decode_rgb
 from curation.settings.groups import ShardsSettings
 from shards.format.sample import PhotoMember
 
@@ -69,7 +71,7 @@ def photo_of(width: int, height: int, orientation: int) -> PhotoMember:
 
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_a_photo_made_smaller_is_upright_and_its_record_and_labels_fit_it(orientation: int) -> None:
-    made = smaller(photo_of(400, 300, orientation), 100, 95)
+    made = as_wanted(photo_of(400, 300, orientation), ShardsSettings(max_side_px=100))
     image = Image.open(io.BytesIO(made.data))
     assert image.size == (100, 75) == (made.record["width"], made.record["height"])
     assert made.labels.shape == (75, 100)
@@ -85,6 +87,34 @@ def test_a_photo_made_smaller_is_upright_and_its_record_and_labels_fit_it(orient
     assert made.record["photo_id"] == "f" * 64
 
 
-def test_a_photo_that_is_small_enough_keeps_its_bytes() -> None:
-    photo = photo_of(80, 100, 1)
-    assert smaller(photo, 100, 95) is photo
+def test_a_photo_that_is_small_enough_keeps_its_bytes_where_metadata_may_stay() -> None:
+    photo = photo_of(80, 100, 6)
+    assert as_wanted(photo, ShardsSettings(max_side_px=100, metadata="keep")) is photo
+
+
+def test_a_photo_is_packed_without_its_metadata_and_its_record_says_what_went() -> None:
+    photo = photo_of(80, 100, 6)
+    told = replace(photo, data=photo.data + b"a film behind it")
+    made = as_wanted(told, ShardsSettings())
+    assert len(made.data) < len(told.data)
+    assert b"a film" not in made.data
+    assert set(made.record["stripped"]) == {"exif", "behind the picture"}
+    assert made.record["photo_id"] == "f" * 64
+    assert np.array_equal(decode_rgb(made.data), decode_rgb(told.data))
+    assert made.labels is photo.labels
+
+
+def test_a_photo_that_carries_nothing_is_packed_as_it_was_collected() -> None:
+    sink = io.BytesIO()
+    Image.new("RGB", (70, 90)).save(sink, "JPEG")
+    photo = replace(photo_of(70, 90, 1), data=sink.getvalue())
+    assert as_wanted(photo, ShardsSettings()) is photo
+
+
+def test_a_profile_that_changes_no_colour_goes_without_encoding_where_srgb_is_wanted() -> None:
+    sink = io.BytesIO()
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.new("RGB", (70, 90)).save(sink, "JPEG", icc_profile=icc)
+    made = as_wanted(replace(photo_of(70, 90, 1), data=sink.getvalue()), ShardsSettings(colours="srgb"))
+    assert set(made.record["stripped"]) == {"profile"}
+    assert "reencoded" not in made.record

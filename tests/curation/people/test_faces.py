@@ -15,9 +15,15 @@ from curation.errors import ConfigError
 from curation.people.face import ARCFACE_TEMPLATE, align_face, assign_faces, similarity
 from curation.people.face_keypoints import KeypointsFaceFinder
 from curation.people.face_onnx import OnnxFaceEmbedder
-from curation.people.face_yunet import YunetFaceFinder
+from curation.people.face_opencv import SfaceEmbedder, YunetFaceFinder
 from curation.people.protocols import Detections, Face
-from curation.settings.people import KeypointsFaceSettings, OnnxEmbedderSettings, YunetSettings
+from curation.settings.people import (
+    KeypointsFaceSettings,
+    OnnxEmbedderSettings,
+    SfaceSettings,
+    YunetSettings,
+)
+from demo.train.onnx_file import OnnxGraph
 from tests.drawn_models import NOBODY
 from tests.real_weights import REAL, model_at, photo_at, real_models
 
@@ -120,7 +126,9 @@ def test_a_file_that_is_no_face_model_is_refused_in_one_line(tmp_path: Path) -> 
         YunetFaceFinder(YunetSettings(model="weights"), models)
     with pytest.raises(ConfigError, match=r"broken\.onnx") as embedder_error:
         OnnxFaceEmbedder(OnnxEmbedderSettings(model="weights"), models)
-    assert "\n" not in str(finder_error.value) + str(embedder_error.value)
+    with pytest.raises(ConfigError, match=r"broken\.onnx") as sface_error:
+        sface(broken)
+    assert "\n" not in str(finder_error.value) + str(embedder_error.value) + str(sface_error.value)
 
 
 def test_face_embeddings_are_unit_vectors(embeddings: np.ndarray) -> None:
@@ -171,6 +179,56 @@ def test_an_embedder_that_takes_bgr_is_given_bgr(
     aligned = align_face(photo, faces[0].points)[None]
     swapped = OnnxFaceEmbedder(settings, models).embed(aligned[..., ::-1])
     np.testing.assert_allclose(swapped, embedder.embed(aligned), atol=1e-5)
+
+
+# SFace: OpenCV's class around the embedder of the demo, which has as many numbers
+
+
+DEMO_FACE = Path(__file__).parents[3] / "demo" / "weights" / "face.onnx"
+
+
+def coloured_faces(count: int) -> np.ndarray:
+    few = np.random.default_rng(8).integers(0, 256, (count, 14, 14, 3), dtype=np.uint8)
+    return few.repeat(8, axis=1).repeat(8, axis=2)
+
+
+def sface(weights: Path, flip: bool = False) -> SfaceEmbedder:
+    return SfaceEmbedder(SfaceSettings(model="weights", flip=flip), {"weights": model_at(weights)})
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_sface_gives_unit_vectors_of_rgb_values_from_0_to_255(flip: bool) -> None:
+    faces = coloured_faces(5)
+    plain = OnnxEmbedderSettings(model="weights", mean=0, scale=1, flip=flip)
+    expected = OnnxFaceEmbedder(plain, {"weights": model_at(DEMO_FACE)}).embed(faces)
+    found = sface(DEMO_FACE, flip=flip).embed(faces)
+    assert (found.shape, found.dtype) == ((5, 128), np.float32)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    np.testing.assert_allclose(sface(DEMO_FACE, flip=flip).embed(faces[3:4]), found[3:4], atol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(turn=st.floats(-3.1, 3.1), scale=st.floats(0.3, 1.9), seed=st.integers(0, 1000))
+def test_our_alignment_is_sface_s_own(turn: float, scale: float, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    photo = random.integers(0, 256, (60, 70, 3), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    rotation = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    points = ARCFACE_TEMPLATE @ rotation.T + (250, 220) + random.normal(0, 2, (5, 2))
+    row = np.concatenate([[0, 0, 1, 1], points.reshape(-1), [1]]).astype(np.float32)[None]
+    theirs = cv2.FaceRecognizerSF.create(str(DEMO_FACE), "").alignCrop(photo, row)
+    # Their points are of single precision, so a sharp edge may fall on either side of a 32nd of a pixel.
+    assert np.mean(np.abs(align_face(photo, points).astype(int) - theirs) > 16) < 0.001
+
+
+def test_a_network_with_another_number_of_outputs_is_no_sface(tmp_path: Path) -> None:
+    graph = OnnxGraph()
+    weight = graph.weight("weight", np.full((64, 3), 0.1))
+    pooled = graph.node("GlobalAveragePool", ["faces"], "pooled")
+    graph.node("Gemm", [graph.node("Flatten", [pooled], "flat", axis=1), weight], "vector", transB=1)
+    graph.write(tmp_path / "small.onnx", ("faces", (3, 112, 112)), ("vector", (64,)))
+    with pytest.raises(ConfigError, match=r"answers with \[1, 64\] numbers for a face, SFace with 128"):
+        sface(tmp_path / "small.onnx")
 
 
 # Alignment

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from curation.packing.group import smaller
+from curation.packing.group import as_wanted
 from curation.photos.decode import decode_rgb
+from curation.settings.groups import ShardsSettings
 from shards.format.sample import PhotoMember
 from shards.reading.decode import decode_photo
 from tests import drawn_profiles as drawn
@@ -162,11 +163,15 @@ def test_a_profile_larger_than_any_device_has_counts_as_none() -> None:
     assert np.array_equal(by_curation(data), by_curation(saved(RED, "WEBP")))
 
 
-def test_a_photo_made_smaller_is_in_srgb_and_needs_no_profile() -> None:
+def test_a_photo_wanted_in_srgb_is_encoded_anew_and_needs_no_profile() -> None:
     data = saved(in_space(RED, drawn.P3), "JPEG", icc_profile=drawn.rgb_profile(drawn.P3))
     places = dict.fromkeys(("box", "face_box", "face_points", "keypoints"))
     record = {"width": SIDE, "height": SIDE, "orientation": 1, **places}
-    made = smaller(PhotoMember(data, "jpeg", record, np.zeros((SIDE, SIDE), np.uint8)), 24, 98)
+    made = as_wanted(
+        PhotoMember(data, "jpeg", record, np.zeros((SIDE, SIDE), np.uint8)),
+        ShardsSettings(colours="srgb", jpeg_quality=98),
+    )
     image = Image.open(io.BytesIO(made.data))
     assert "icc_profile" not in image.info
     assert np.abs(np.asarray(image, int) - RED).max() <= 3
+    assert made.record["reencoded"] == ["colours"]

@@ -15,6 +15,7 @@ from curation.models import Model
 from curation.people.classify_transformers import TransformersClassifier
 from curation.settings.people import TransformersClassifierSettings
 from persona import main
+from shards.format.dataset_tombstones import tombstone
 from tests.drawn_people import HEAD, collection, draw, jpeg_of
 from tests.drawn_pipeline import asked, rows_of, settings, write_config
 from tests.drawn_tars import END, GNU, member, tar_of
@@ -341,3 +342,20 @@ def test_a_classifier_of_transformers_adds_the_probabilities_of_the_labels_that_
     np.testing.assert_allclose(young + adult, 1, atol=1e-5)
     with pytest.raises(ConfigError, match="model age: knows no label 'child'"):
         score("child")
+
+
+def test_a_photo_that_was_stripped_for_a_shard_is_found_by_the_sha256_of_what_was_collected(
+    tmp_path: Path,
+) -> None:
+    collected = [hashlib.sha256(name.encode()).hexdigest() for name in ("first", "second", "third")]
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number, photo in enumerate(collection(3, people=1)[:3]):
+        (photos / f"{number}.jpg").write_bytes(photo.jpeg)
+        (photos / f"{number}.json").write_text(json.dumps({"photo_id": collected[number]}))
+    pipeline = settings(photos)
+    listed = tmp_path / "opt-out.txt"
+    listed.write_text(f"sha256:{collected[0]}\n{tombstone('photo', collected[1])}\n")
+    pipeline["photos"]["screen"]["opt_out"] = str(listed)
+    run = curate(tmp_path, pipeline)
+    assert endings(run, "photos") == {"0.jpg": "opted_out", "1.jpg": "opted_out", "2.jpg": ""}

@@ -1,17 +1,18 @@
-"""SIGKILL of a tool that writes or changes a dataset: merge, split, reshard, forget."""
+"""SIGKILL of a tool that writes or changes a dataset: merge, split, reshard, forget, strip."""
 
 import shutil
 from pathlib import Path
 from random import Random
 
 from shards.tools.verify import ENDS_IT, verify
-from tests.drawn_shards import bytes_of, drawn_groups, write_dataset
+from tests.drawn_shards import bytes_of, drawn_groups, with_metadata, write_dataset
 from tests.faults.result import require_tidy
 from tests.faults.warm import Command
 from tests.faults.workplace import BrokenPromiseError, Injury, Workplace
 
 SHARE = 8
-TOOLS = ("merge", "split", "reshard", "forget")
+TOOLS = ("merge", "split", "reshard", "forget", "strip")
+IN_PLACE = ("forget", "strip")
 
 
 def injure(place: Workplace, random: Random) -> Injury:
@@ -34,10 +35,8 @@ def injure(place: Workplace, random: Random) -> Injury:
     for folder in _outputs(tool, scratch):
         if (folder / "dataset.json").exists():
             _require_verified(folder, apart_from=ENDS_IT)
-        elif tool == "forget":
-            raise BrokenPromiseError(
-                "a dataset that something was to be forgotten from has no dataset.json any more"
-            )
+        elif tool in IN_PLACE:
+            raise BrokenPromiseError(f"a dataset that {tool} was to change has no dataset.json any more")
     again = Command(_words(tool, scratch), scratch / "said-again.txt")
     if again.exit_code():
         raise BrokenPromiseError(f"{tool} cannot be gone on with: {again.said()[-300:].strip()}")
@@ -56,7 +55,9 @@ def _prepared(place: Workplace) -> Path:
 
     def make() -> Path:
         folder = place.folder / "datasets"
-        write_dataset(folder / "a", drawn_groups(12, outfits=2, seed=1), max_samples=5)
+        write_dataset(
+            folder / "a", with_metadata(drawn_groups(12, outfits=2, seed=1), every=4), max_samples=5
+        )
         write_dataset(folder / "b", drawn_groups(8, outfits=2, seed=2), max_samples=5)
         return folder
 
@@ -76,13 +77,14 @@ def _words(tool: str, scratch: Path) -> list[str]:
         "split": [a, "--out", f"{out}-0", f"{out}-1", "--by", "0.7,0.3", "--max-samples", "6"],
         "reshard": [a, "--out", out, "--max-samples", "9"],
         "forget": [a, "--key", keys[3], keys[14]],
+        "strip": [a],
     }
     return ["shards", tool, *what[tool]]
 
 
 def _outputs(tool: str, scratch: Path) -> list[Path]:
     work = scratch / "work"
-    if tool == "forget":
+    if tool in IN_PLACE:
         return [work / "a"]
     return [work / "out-0", work / "out-1"] if tool == "split" else [work / "out"]
 

@@ -1,14 +1,16 @@
-"""EXIF, XMP and profiles of photos: `shards.format.embedded` and the orientation in them."""
+"""EXIF, XMP and profiles of photos, the orientation in them, and the photo without them."""
 
 import io
+from contextlib import suppress
 
 from PIL import Image
 
 from shards.format.embedded import embedded_in
 from shards.format.orientation import stated_orientation
+from shards.format.stripped import without_metadata
 from tests.hostile.pictures import png_chunk
 
-MODULES = ("shards.format.embedded", "shards.format.orientation")
+MODULES = ("shards.format.embedded", "shards.format.orientation", "shards.format.stripped")
 
 
 def seeds() -> list[bytes]:
@@ -26,5 +28,7 @@ def seeds() -> list[bytes]:
 
 
 def parse(data: bytes) -> None:
-    """It finds something or nothing; no error is allowed."""
+    """It finds something or nothing, without an error; what cannot be stripped is a ValueError or OSError."""
     assert 1 <= stated_orientation(embedded_in(data)) <= 8
+    with suppress(ValueError, OSError):
+        without_metadata(data, prove=False)

