@@ -2,23 +2,53 @@
 
 Sizes are those that the authors publish: YOLO11x-pose by its YAML (ultralytics), SAM ViT-H by
 segment_anything, SegFormer-B2 of Xie et al. 2021 (table 6) with 18 labels, IResNet-50 as ArcFace's authors
-use it (Deng et al. 2019, after Han et al. 2017: batch normalisation first, PReLU, no pooling).
+use it (Deng et al. 2019, after Han et al. 2017: batch normalisation first, PReLU, no pooling), D-FINE and
+ViTPose (base) by the defaults of transformers, SAM 2.1 large by its YAML (sam2.1_hiera_l).
 """
 
 import math
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
+from transformers import (
+    DFineConfig,
+    DFineForObjectDetection,
+    PreTrainedModel,
+    RTDetrImageProcessor,
+    Sam2Config,
+    Sam2HieraDetConfig,
+    Sam2ImageProcessor,
+    Sam2Model,
+    Sam2Processor,
+    Sam2VisionConfig,
+    SegformerConfig,
+    SegformerForSemanticSegmentation,
+    SegformerImageProcessor,
+    VitPoseBackboneConfig,
+    VitPoseConfig,
+    VitPoseForPoseEstimation,
+    VitPoseImageProcessor,
+)
 
 from curation.people.atr import ATR_LABELS
 from curation.people.segment_sam import build_sam
 from curation.people.ultralytics_backends import quiet_ultralytics
 from demo.train.onnx_file import OnnxGraph
 
+SAM2_LARGE = {
+    "hidden_size": 144,
+    "num_attention_heads": 2,
+    "blocks_per_stage": [2, 6, 36, 4],
+    "embed_dim_per_stage": [144, 288, 576, 1152],
+    "num_attention_heads_per_stage": [2, 4, 8, 16],
+    "window_size_per_stage": [8, 4, 16, 8],
+    "global_attention_blocks": [23, 33, 43],
+    "window_positional_embedding_background_size": [7, 7],
+}
 IRESNET_50 = ((64, 3), (128, 4), (256, 14), (512, 3))  # (channels, blocks) of each stage
 SEGFORMER_B2 = {"hidden_sizes": [64, 128, 320, 512], "depths": [3, 4, 6, 3], "decoder_hidden_size": 768}
 _FACE_PX = 112
@@ -31,15 +61,15 @@ def write_yolo_pose(file: Path, scale: str = "x") -> int:
     model finds nobody, and would measure nothing of what comes behind the network.
     """
     quiet_ultralytics()
-    from ultralytics.cfg import get_cfg
     from ultralytics.nn.tasks import PoseModel
 
     torch.manual_seed(1)
     model = PoseModel(f"yolo11{scale}-pose.yaml", nc=1, data_kpt_shape=(17, 3), verbose=False)
-    model.args = dict(get_cfg())
+    told = {"task": "pose", "imgsz": 640}
+    model.names, model.args, model.task = {0: "person"}, told, "pose"
     for branch in model.model[-1].cv3:
         torch.nn.init.zeros_(branch[-1].bias)
-    torch.save({"model": deepcopy(model).half(), "train_args": {}}, file)
+    torch.save({"model": deepcopy(model).half(), "train_args": told}, file)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -58,8 +88,40 @@ def write_segformer(folder: Path, **sizes: object) -> int:
         num_labels=len(ATR_LABELS), id2label=dict(enumerate(ATR_LABELS)), **{**SEGFORMER_B2, **sizes}
     )
     model = SegformerForSemanticSegmentation(config)
+    return _saved(model, SegformerImageProcessor(), folder)
+
+
+def write_d_fine(folder: Path) -> int:
+    """80 labels, of which the first is a person. → parameters."""
+    torch.manual_seed(5)
+    labels = {0: "person", **{number: f"thing{number}" for number in range(1, 80)}}
+    model = DFineForObjectDetection(DFineConfig(id2label=labels))
+    return _saved(model, RTDetrImageProcessor(), folder)
+
+
+def write_vitpose(folder: Path, **sizes: int) -> int:
+    """17 points of COCO; `sizes` of the backbone in the place of the base model's. → parameters."""
+    torch.manual_seed(6)
+    stages = {"out_features": [f"stage{sizes.get('num_hidden_layers', 12)}"]}
+    backbone = VitPoseBackboneConfig(**sizes, **stages)
+    model = VitPoseForPoseEstimation(VitPoseConfig(backbone_config=backbone.to_dict(), num_labels=17))
+    return _saved(model, VitPoseImageProcessor(), folder)
+
+
+def write_sam2(folder: Path, **sizes: object) -> int:
+    """`sizes` of the image encoder in the place of SAM2_LARGE. → parameters."""
+    torch.manual_seed(7)
+    encoder = Sam2HieraDetConfig(**{**SAM2_LARGE, **sizes})
+    vision = Sam2VisionConfig(
+        backbone_config=encoder.to_dict(), backbone_channel_list=encoder.embed_dim_per_stage[::-1]
+    )
+    model = Sam2Model(Sam2Config(vision_config=vision.to_dict()))
+    return _saved(model, Sam2Processor(image_processor=Sam2ImageProcessor()), folder)
+
+
+def _saved(model: PreTrainedModel, processor: Any, folder: Path) -> int:
     model.save_pretrained(folder)
-    SegformerImageProcessor().save_pretrained(folder)
+    processor.save_pretrained(folder)
     return int(model.num_parameters())
 
 
@@ -113,5 +175,8 @@ WRITERS: dict[str, Callable[[Path], int]] = {
     "sam-vit-h": write_sam,
     "segformer-clothes": write_segformer,
     "arcface-r50": write_iresnet,
+    "d_fine": write_d_fine,
+    "vitpose": write_vitpose,
+    "sam2": write_sam2,
 }
-"""By the name of the model's card in pipelines.yaml."""
+"""By the name of the model's card in pipelines.yaml; the last three have none there."""

@@ -7,12 +7,14 @@ only so much that it spells an answer in the tokens in which a real model does. 
 """
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     Gemma3Config,
@@ -42,7 +44,7 @@ from curation.vlm.asking import PROMPTS
 
 _VOCABULARY = 800
 _CONTEXT = 8192
-_LESSONS, _RATE = 40, 3e-3
+_LESSONS, _RATE = 40, 3e-3  # passes over _TAUGHT
 _TAUGHT = {
     "outfit-exact": ("yes", "no", "unclear"),
     "outfit-brief": ("yes", "no"),
@@ -96,15 +98,19 @@ class Family:
     name: str
     deployed: str
     picture_token: str
-    write: Callable[[Path], None]
+    write: Callable[[Path, int], None]
 
 
-def write_family(name: str, folder: Path, seed: int = 0) -> Family:
-    """Writes config, weights, tokenizer, processor and chat template of one of FAMILIES."""
-    torch.manual_seed(seed)
+def write_family(name: str, folder: Path, lessons: int = _LESSONS) -> Family:
+    """Writes config, weights, tokenizer, processor and chat template of one of FAMILIES.
+
+    lessons   passes over a few answers; with 0 the model is as it was drawn, and spells anyhow
+    """
+    torch.manual_seed(0)
+    torch.set_num_threads(1)  # so small a model gains nothing by more, and on a busy machine waits for them
     folder.mkdir(parents=True, exist_ok=True)
     family = next(family for family in FAMILIES if family.name == name)
-    family.write(folder)
+    family.write(folder, lessons)
     return family
 
 
@@ -120,9 +126,11 @@ def _answer(prompt: str, said: str) -> str:
     return f'{PROMPTS[prompt].opening}{said}"}}'
 
 
-def _teach(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, template: str, end: str) -> None:
+def _teach(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, template: str, lessons: int, end: str
+) -> None:
     """How answers are spelt: a few steps on the questions without their pictures."""
-    lessons = []
+    taught = []
     for name, words in _TAUGHT.items():
         message = [{"role": "user", "content": [{"type": "text", "text": PROMPTS[name].text}]}]
         prompt = tokenizer.apply_chat_template(
@@ -131,11 +139,11 @@ def _teach(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, template:
         for said in words:
             asked = tokenizer(prompt, add_special_tokens=False)["input_ids"]
             told = tokenizer(_answer(name, said) + end, add_special_tokens=False)["input_ids"]
-            lessons.append((torch.tensor([asked + told]), torch.tensor([[-100] * len(asked) + told])))
+            taught.append((torch.tensor([asked + told]), torch.tensor([[-100] * len(asked) + told])))
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=_RATE)
     model.eval()
-    for _ in range(_LESSONS):
-        for ids, labels in lessons:
+    for _ in range(lessons):
+        for ids, labels in taught:
             model(input_ids=ids, labels=labels).loss.backward()
         optimiser.step()
         optimiser.zero_grad()
@@ -191,7 +199,7 @@ def sentencepiece_tokenizer(special: tuple[str, ...], **named: str) -> PreTraine
     return tokenizer
 
 
-def _write_qwen3_vl(folder: Path) -> None:
+def _write_qwen3_vl(folder: Path, lessons: int) -> None:
     tokenizer = byte_level_tokenizer(_QWEN_SPECIAL)
     config = Qwen3VLConfig(
         text_config={
@@ -209,7 +217,7 @@ def _write_qwen3_vl(folder: Path) -> None:
         tie_word_embeddings=True,
         **_qwen_tokens(tokenizer),
     )  # fmt: skip
-    _save(Qwen3VLForConditionalGeneration(config), tokenizer, folder, _QWEN_TEMPLATE)
+    _save(Qwen3VLForConditionalGeneration(config), tokenizer, folder, _QWEN_TEMPLATE, lessons)
     # As published: pictures of 256 × 256 to 4096 × 4096 px, mapped to -1 … 1.
     pixels = {"size": {"shortest_edge": 65536, "longest_edge": 16777216}, "patch_size": 16}
     middle = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
@@ -221,7 +229,7 @@ def _write_qwen3_vl(folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-def _write_qwen2_5_vl(folder: Path) -> None:
+def _write_qwen2_5_vl(folder: Path, lessons: int) -> None:
     tokenizer = byte_level_tokenizer(_QWEN_SPECIAL)
     config = Qwen2_5_VLConfig(
         text_config={
@@ -236,7 +244,7 @@ def _write_qwen2_5_vl(folder: Path) -> None:
         tie_word_embeddings=True,
         **_qwen_tokens(tokenizer),
     )  # fmt: skip
-    _save(Qwen2_5_VLForConditionalGeneration(config), tokenizer, folder, _QWEN_TEMPLATE)
+    _save(Qwen2_5_VLForConditionalGeneration(config), tokenizer, folder, _QWEN_TEMPLATE, lessons)
     # As published: pictures of 56 × 56 to about 3584 × 3584 px.
     pixels = {"size": {"shortest_edge": 3136, "longest_edge": 12845056}, "patch_size": 14}
     Qwen2_5_VLProcessor(
@@ -247,7 +255,7 @@ def _write_qwen2_5_vl(folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-def _write_internvl3(folder: Path) -> None:
+def _write_internvl3(folder: Path, lessons: int) -> None:
     tokenizer = byte_level_tokenizer(
         _INTERNVL_SPECIAL,
         start_image_token="<img>",
@@ -268,9 +276,14 @@ def _write_internvl3(folder: Path) -> None:
         image_seq_length=256,
         downsample_ratio=0.5,
     )  # fmt: skip
-    _save(InternVLForConditionalGeneration(config), tokenizer, folder, _INTERNVL_TEMPLATE)
+    _save(InternVLForConditionalGeneration(config), tokenizer, folder, _INTERNVL_TEMPLATE, lessons)
     # As published: 1 to 12 tiles of 448 px, and the whole picture as another one.
-    tiles = {"size": {"height": 448, "width": 448}, "crop_to_patches": True, "min_patches": 1, "max_patches": 12}
+    tiles = {
+        "size": {"height": 448, "width": 448},
+        "crop_to_patches": True,
+        "min_patches": 1,
+        "max_patches": 12,
+    }
     InternVLProcessor(
         image_processor=GotOcr2ImageProcessor(**tiles),
         tokenizer=tokenizer,
@@ -280,7 +293,7 @@ def _write_internvl3(folder: Path) -> None:
     ).save_pretrained(folder)
 
 
-def _write_gemma3(folder: Path) -> None:
+def _write_gemma3(folder: Path, lessons: int) -> None:
     tokenizer = sentencepiece_tokenizer(
         _GEMMA_SPECIAL,
         boi_token="<start_of_image>",
@@ -309,7 +322,12 @@ def _write_gemma3(folder: Path) -> None:
     model = Gemma3ForConditionalGeneration(config)
     # It begins with zeros: an untrained Gemma 3 sees nothing.
     torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=_INITIAL)
-    _save(model, tokenizer, folder, _GEMMA_TEMPLATE, "<end_of_turn>")
+    _save(model, tokenizer, folder, _GEMMA_TEMPLATE, lessons, "<end_of_turn>")
+    # transformers 5.19 saves the tower's weights under other names than Google published them under, and
+    # vLLM 0.32 knows only these.
+    file = folder / "model.safetensors"
+    named = {_published(name): tensor for name, tensor in load_file(file).items()}
+    save_file(named, file, metadata={"format": "pt"})
     # As published: every picture is squeezed to 896 × 896 px, and is 256 tokens.
     Gemma3Processor(
         image_processor=Gemma3ImageProcessor(
@@ -322,6 +340,10 @@ def _write_gemma3(folder: Path) -> None:
         image_seq_length=256,
         chat_template=_GEMMA_TEMPLATE,
     ).save_pretrained(folder)
+
+
+def _published(name: str) -> str:
+    return re.sub(r"^vision_tower\.(?!vision_model\.)", "vision_tower.vision_model.", name)
 
 
 def _text_config(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
@@ -349,9 +371,10 @@ def _save(
     tokenizer: PreTrainedTokenizerFast,
     folder: Path,
     template: str,
+    lessons: int,
     end: str = "<|im_end|>",
 ) -> None:
-    _teach(model, tokenizer, template, end)
+    _teach(model, tokenizer, template, lessons, end)
     model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(end)
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder)

@@ -1,9 +1,9 @@
 """The product's judge and captioner against a real vLLM, for each family of `vlm_families.py`.
 
 One server a family, one family at a time, asked as `visual-persona-500k` asks. What is looked at: that the
-first picture is the first one in the prompt, that yes and no are found whatever the tokenizer calls them, that
-answers are JSON, that the model in process is as sure as the served one, and that pictures which are too large
-or too many fail alone, with the server's words.
+first picture is the first one in the prompt, that yes and no are found whatever the tokenizer calls them,
+that answers are JSON, that the model in process is as sure as the served one, and that pictures which are
+too large or too many fail alone, with the server's words.
 """
 
 import itertools
@@ -38,7 +38,7 @@ _TOO_LARGE_PX = 2240  # a side of a canvas: two of them are more than the contex
 
 @dataclass
 class FamilyReport:
-    """What one family did. `error`: why it could not run here; `faults`: what it did otherwise than promised."""
+    """What one family did. `error`: why it could not run here; `faults`: which promises it broke."""
 
     family: str
     ready_s: float = 0.0
@@ -175,9 +175,7 @@ def _see_tokens(asked: _Asked, pair: tuple[Person, Person], report: FamilyReport
         report.faults.append(f"pictures do not stand in the prompt as they were sent: {runs}")
 
 
-def _picture_runs(
-    asked: _Asked, pair: tuple[Person, Person], shown: Sequence[tuple[int, int]]
-) -> list[int]:
+def _picture_runs(asked: _Asked, pair: tuple[Person, Person], shown: Sequence[tuple[int, int]]) -> list[int]:
     """How many tokens each picture has in the prompt, in its order, if they are shown at these sizes."""
     content: list[dict[str, Any]] = []
     for person, (wide, high) in zip(pair, shown, strict=True):
@@ -197,9 +195,7 @@ def _picture_runs(
     return runs
 
 
-def _see_limits(
-    asked: _Asked, people: Sequence[Person], first: Answer, report: FamilyReport
-) -> None:
+def _see_limits(asked: _Asked, people: Sequence[Person], first: Answer, report: FamilyReport) -> None:
     """Pictures that are too large, and too many; and an ordinary question after each."""
     large = f"canvas_px=[{_TOO_LARGE_PX}, {_TOO_LARGE_PX}]"
     pair = (people[0], people[1])

@@ -66,7 +66,7 @@ class SegmentAnything:
 
     def _segment_at_once(self, photo: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
         torch, predictor = self._torch, self._predictor
-        # Each mask is a float of the photo's size before it is cut: a crowd on a large photo is not masked at once.
+        # Before it is cut, a mask is a float of the photo's size: not those of a whole crowd at once.
         some = max(int(_MASK_BYTES // (4 * photo.shape[0] * photo.shape[1])), 1)
         masks: list[np.ndarray] = []
         with torch.inference_mode():
@@ -125,7 +125,7 @@ class Sam2:
         # One at a time: a mask of the whole photo for each of a crowd would be gigabytes.
         for low, (x0, y0, x1, y1) in zip(outputs.pred_masks[0].float(), boxes.tolist(), strict=True):
             whole = self._processor.post_process_masks([low[None]], [photo.shape[:2]])[0][0, 0]
-            masks.append(whole[y0:y1, x0:x1].cpu().numpy())
+            masks.append(whole[y0:y1, x0:x1].cpu().numpy().copy())
         return masks
 
 

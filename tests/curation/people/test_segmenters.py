@@ -115,8 +115,7 @@ def test_segment_anything_gives_a_box_the_same_mask_alone_and_among_others(
 
 
 def test_a_crowd_on_a_large_photo_is_not_masked_at_once(tiny_sam: Path) -> None:
-    # Before it is cut, a mask is a float32 of the photo's size: 60 of them are 1.7 GB, and of all that a detector
-    # may store of a photo of 64 million pixels, 77.
+    # Before it is cut, a mask is a float32 of the photo's size: 60 of them are 1.7 GB here.
     photo = np.random.default_rng(3).integers(0, 256, (2400, 3000, 3), np.uint8)
     left = np.arange(60) * 20
     boxes = np.stack([left, left + 100, left + 400, left + 700], axis=1)
