@@ -112,7 +112,8 @@ def main() -> None:
     for entry in counts:
         print(f"{entry['phase']:10} {entry['stage']:12} {entry['in']:4} {entry['kept']:4} "
               f"{entry['rejected']:4} {entry['failed']:4}  {entry['reasons']}")  # fmt: skip
-    faults = [each.error for each in (*stages, *families) if each.error]
+    faults = [each.error for each in stages if each.error]
+    faults += [family.error for family in families if family.error]
     faults += [fault for family in families for fault in family.faults]
     print("\n".join(faults))
     print(json.dumps({

@@ -93,7 +93,7 @@ def write_photos(folder: Path, yunet: Path, real: Path) -> dict[str, list[dict[s
         for file, longer_px in [*((file, 0) for file in files), *zip(
             (samples / "bus.jpg", samples / "zidane.jpg"), _ENLARGED_PX, strict=True
         )]:  # fmt: skip
-            photo = _written(folder / file.name, cv2.imread(str(file)), longer_px)
+            photo = _written(folder / file.name, np.asarray(cv2.imread(str(file))), longer_px)
             given[pixels_key(photo)] = people_around(finder.find(photo, _NOBODY), *photo.shape[1::-1])
         return given
     for number, drawn in enumerate(itertools.islice(_drawn(), 8)):

@@ -19,14 +19,13 @@ from curation.engine import Endpoint, Job
 from curation.errors import PersonaError, one_line
 from curation.meters import CallCounter
 from curation.models import Model
-from curation.outfits.judge import Answer
+from curation.outfits.judge import Answer, PersonRow
 from curation.pipeline_file import load_pipeline
 from curation.settings import PipelineSettings
 from curation.vlm.asking import Question, Questions, Reply
 from curation.vlm.captioner import VlmCaptioner
 from curation.vlm.client import VlmClient
 from curation.vlm.judge import VlmJudge
-from curation.vlm.pictures import Person
 from curation.vlm.server import ServerSpec, VllmServer
 from edges.model_server import chat_url, request
 
@@ -56,7 +55,7 @@ class FamilyReport:
 
 def rehearse_family(
     name: str,
-    people: Sequence[Person],
+    people: Sequence[PersonRow],
     source: str,
     work: Path,
     then: Callable[[str], None] | None = None,
@@ -132,7 +131,7 @@ class _Asked:
         return Job(run, pipeline, {CARD: self.model}, None, ends)
 
 
-def _ask_everything(asked: _Asked, people: Sequence[Person], report: FamilyReport) -> None:
+def _ask_everything(asked: _Asked, people: Sequence[PersonRow], report: FamilyReport) -> None:
     pairs = list(itertools.permutations(people[:3], 2))
     answers = asked.judge().ask(pairs)
     report.faults += sorted({f"judge: {answer.error}" for answer in answers if answer.error})
@@ -153,7 +152,7 @@ def _apart(a: Answer, b: Answer) -> float:
     return 1.0 if a.score is None or b.score is None else abs(a.score - b.score)
 
 
-def _see_tokens(asked: _Asked, pair: tuple[Person, Person], report: FamilyReport) -> None:
+def _see_tokens(asked: _Asked, pair: tuple[PersonRow, PersonRow], report: FamilyReport) -> None:
     """The prompt's layout with a tall and a square picture, and the tokens at which yes and no part."""
     questions, _ = asked.questions()
     body = questions.payload(questions.about(pair), CARD)
@@ -175,7 +174,9 @@ def _see_tokens(asked: _Asked, pair: tuple[Person, Person], report: FamilyReport
         report.faults.append(f"pictures do not stand in the prompt as they were sent: {runs}")
 
 
-def _picture_runs(asked: _Asked, pair: tuple[Person, Person], shown: Sequence[tuple[int, int]]) -> list[int]:
+def _picture_runs(
+    asked: _Asked, pair: tuple[PersonRow, PersonRow], shown: Sequence[tuple[int, int]]
+) -> list[int]:
     """How many tokens each picture has in the prompt, in its order, if they are shown at these sizes."""
     content: list[dict[str, Any]] = []
     for person, (wide, high) in zip(pair, shown, strict=True):
@@ -195,7 +196,7 @@ def _picture_runs(asked: _Asked, pair: tuple[Person, Person], shown: Sequence[tu
     return runs
 
 
-def _see_limits(asked: _Asked, people: Sequence[Person], first: Answer, report: FamilyReport) -> None:
+def _see_limits(asked: _Asked, people: Sequence[PersonRow], first: Answer, report: FamilyReport) -> None:
     """Pictures that are too large, and too many; and an ordinary question after each."""
     large = f"canvas_px=[{_TOO_LARGE_PX}, {_TOO_LARGE_PX}]"
     pair = (people[0], people[1])

@@ -100,7 +100,7 @@ def test_a_family_is_asked_in_its_own_template_and_shown_the_pictures_in_their_o
     assert there.error is None
     assert there.score != back.score
     questions = Questions(validated.outfits.judge, model, validated.source)
-    pictures = [Image.open(io.BytesIO(questions.jpeg(person))) for person in pair]
+    pictures: list[Image.Image] = [Image.open(io.BytesIO(questions.jpeg(person))) for person in pair]
     assert there.score == pytest.approx(p_yes_by_transformers(family, pictures), abs=1e-5)
 
 
@@ -108,7 +108,7 @@ def p_yes_by_transformers(folder: Path, pictures: list[Image.Image]) -> float:
     """p(yes) / (p(yes) + p(no)) as transformers' own chat function makes the prompt."""
     processor = AutoProcessor.from_pretrained(folder)
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
-    content = [{"type": "text", "text": EXACT.text}]
+    content: list[dict[str, Any]] = [{"type": "text", "text": EXACT.text}]
     content += [{"type": "image", "image": picture} for picture in pictures]
     inputs = processor.apply_chat_template(
         [{"role": "user", "content": content}],
