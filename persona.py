@@ -4,7 +4,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from edges.command_line import Parser, add_command, refused
@@ -71,6 +72,9 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     _engine_options(curate)
     _allow_empty(curate)
     curate.add_argument("--commercial", action="store_true", help="refuse licences that forbid it")
+    curate.add_argument(
+        "--check", action="store_true", help="settings, backends and licences only: no weights are looked for"
+    )
 
     retry = add_command(
         commands,
@@ -251,8 +255,33 @@ def _curate(options: argparse.Namespace) -> int:
     from curation.pipeline_file import load_pipeline
 
     pipeline = load_pipeline(options.config, options.pipeline, options.overrides)
+    if options.check:
+        return _check(pipeline, options)
     run = options.out or os.path.join("runs", options.pipeline)
     return _run(run, options.pipeline, pipeline, options, options.commercial)
+
+
+def _check(pipeline: Any, options: argparse.Namespace) -> int:
+    """Says what a run would ask, after all checks that need neither weights nor photos."""
+    from curation.backends import check_backends
+    from curation.models import check_licences
+    from curation.settings.base import chosen_backends, model_names
+
+    check_backends(pipeline, options.commercial)
+    if options.commercial:
+        check_licences(pipeline)
+    cards = {name: pipeline.models.cards[name].licence for _, name in model_names(pipeline)}
+    backends = {key: chosen.backend for key, _, chosen in chosen_backends(pipeline)}
+    if options.json:
+        print(json.dumps({"pipeline": options.pipeline, "backends": backends, "licences": cards}))
+        return 0
+    permit = ", whose licences permit commercial use" if options.commercial else ""
+    print(f"{options.pipeline}: settings are right; {len(backends)} backends, {len(cards)} models{permit}")
+    for key, backend in backends.items():
+        print(f"  {key:<22} {backend}")
+    for name, licence in cards.items():
+        print(f"  model {name:<16} {licence}")
+    return 0
 
 
 def _retry(options: argparse.Namespace) -> int:
@@ -416,7 +445,8 @@ def _models_pull(options: argparse.Namespace) -> int:
         check_backends(pipeline, commercial=True)
         check_licences(pipeline)
     progress = Progress() if options.quiet else Bar() if sys.stderr.isatty() else Lines()
-    cards = pull(pipeline, options.config, options.to, progress)
+    with _stopped_at_once(progress.end):
+        cards = pull(pipeline, options.config, options.to, progress)
     for card in cards:
         if card.fault is not None:
             refused(printable(f"{card.name}: {card.fault}"))
@@ -425,6 +455,23 @@ def _models_pull(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([asdict(card) for card in cards]))
     return 1 if any(card.fault for card in cards) else 0
+
+
+@contextmanager
+def _stopped_at_once(last: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C ends the process: threads that download would be waited for, and a kill does no harm."""
+    import signal
+
+    def stop(*_: object) -> None:
+        last()
+        print("persona: interrupted; the same command goes on from here", file=sys.stderr, flush=True)
+        os._exit(130)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _pull_command(options: argparse.Namespace) -> str:

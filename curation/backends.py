@@ -37,6 +37,8 @@ BACKENDS: dict[str, Backend] = {
     "detector.transformers_detect": Backend(
         "curation.people.detect_transformers:TransformersDetector", "Apache-2.0"
     ),
+    "detector.blazepose": Backend("curation.people.blazepose:BlazePose", "Apache-2.0"),
+    "joints.blazepose": Backend("curation.people.blazepose:BlazePose", "Apache-2.0"),
     "joints.vitpose": Backend("curation.people.joints_vitpose:Vitpose", "Apache-2.0"),
     "face_finder.yunet": Backend("curation.people.face_opencv:YunetFaceFinder", "Apache-2.0"),
     "face_finder.keypoints": Backend("curation.people.face_keypoints:KeypointsFaceFinder", "ours"),
@@ -47,6 +49,7 @@ BACKENDS: dict[str, Backend] = {
     "segmenter.ultralytics_sam": Backend(
         "curation.people.ultralytics_backends:UltralyticsSam", "AGPL-3.0", False, "ultralytics"
     ),
+    "segmenter.blazepose": Backend("curation.people.blazepose:BlazePose", "Apache-2.0"),
     "segmenter.grabcut": Backend("curation.people.segment_grabcut:Grabcut", "Apache-2.0"),
     "parser.segformer": Backend("curation.people.parse_segformer:SegformerParser", "Apache-2.0"),
     "parser.geometric": Backend("curation.people.parse_geometric:GeometricParser", "ours"),

@@ -13,11 +13,18 @@ PIPELINES = FOLDER.parent / "pipelines.yaml"
 
 @dataclass(frozen=True)
 class Card:
-    """One model card. `sha256`: of the file, or over a folder's files; None where it is not stated."""
+    """One model card.
+
+    licence_source  where the licence is stated; None where the card does not say
+    trained_on      what the weights were trained on, and the doubts about its terms; None likewise
+    sha256          of the file, or over a folder's files; None where it is not stated
+    """
 
     name: str
     pipelines: tuple[str, ...]
     licence: str
+    licence_source: str | None
+    trained_on: str | None
     commercial: bool
     source: str
     sha256: str | None
@@ -34,6 +41,8 @@ def read_cards(file: Path = PIPELINES) -> list[Card]:
             name,
             tuple(sorted(pipelines)),
             card["licence"],
+            card.get("licence_source"),
+            card.get("trained_on"),
             bool(card["commercial"]),
             card["source"],
             card.get("sha256"),

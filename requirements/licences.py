@@ -45,10 +45,21 @@ a backend.
 Apache-2.0 permits our part of it.
 
 `make setup` and the image of `deploy/` install `ultralytics`; whoever passes that image on passes on the
-whole. To leave it out, install our package without the extra `ultralytics` and name a detector of your own
-(extending.md has one). The makers of `ultralytics` sell another licence. This is how we read the licences;
+whole. To leave it out, install our package without the extra `ultralytics` and take a pipeline that
+`--commercial` passes (`visual-persona-commercial`, `real-portraits`) or a detector of your own
+(extending.md). The makers of `ultralytics` sell another licence. This is how we read the licences;
 it is no legal advice.
 """
+
+_TRAINING = """### Where their licences are stated, and what they were trained on
+
+`--commercial` goes by the licence of the weights. What the pictures were licensed for that they were trained
+on is another question, and most makers do not answer it. What we know of them, with the doubts that we have
+found, stands in the cards (`licence_source`, `trained_on`). No parser of clothes is known to us whose
+weights permit commercial use; the permissive pipelines draw regions by joints.
+
+| card | licence stated in | trained on |
+|---|---|---|"""
 
 
 class NotInstalledError(RuntimeError):
@@ -82,7 +93,11 @@ def _weights(cards: Sequence[Card]) -> list[str]:
         for card in cards
     ]
     head = "| card | pipelines | licence | commercial | source | sha256 stated |\n|---|---|---|---|---|---|"
-    return ["## Weights\n", head, *rows, ""]
+    stated = [
+        f"| {card.name} | {card.licence_source or 'not stated'} | {card.trained_on or 'not stated'} |"
+        for card in cards
+    ]
+    return ["## Weights\n", head, *rows, "", _TRAINING, *stated, ""]
 
 
 def _yes(true: object) -> str:

@@ -1,14 +1,23 @@
-"""Where real weights and photos lie on machines that have them; tests that need them skip elsewhere."""
+"""Where real weights and photos lie on machines that have them; tests that need them skip elsewhere.
 
+python -m tests.real_weights    fetches BlazePose out of its wheel, from the package index
+"""
+
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from curation.models import Model, Models
+from curation.errors import ConfigError
+from curation.models import Model, Models, find_models
+from curation.pipeline_file import load_pipeline
+from curation.settings import PipelineSettings
+from curation.weights.pull import pull
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
+PIPELINES = Path(__file__).parents[1] / "pipelines.yaml"
 
 
 def real_models(**files: str) -> Models:
@@ -16,6 +25,25 @@ def real_models(**files: str) -> Models:
     if not REAL.is_dir():
         pytest.skip(f"no real weights on this machine: {REAL} is absent")
     return {name: model_at(REAL / "models" / file, name) for name, file in files.items()}
+
+
+def blazepose_pipeline() -> PipelineSettings:
+    """`real-photos` with BlazePose's weights and no other."""
+    blazepose = "{backend: blazepose, finder: {model: pose-finder}, landmarks: {model: pose-landmarks}}"
+    changes = (
+        f"people.detect.by={blazepose}",
+        "people.face={find: {backend: keypoints}, embed: {backend: 'tests.drawn_models:DrawnEmbedder'}}",
+        "people.lone_faces=null",
+    )
+    return load_pipeline(str(PIPELINES), "real-photos", changes)
+
+
+def blazepose_models() -> Models:
+    """BlazePose's models by the names of their cards; skips the test where they are absent."""
+    try:
+        return find_models(blazepose_pipeline())
+    except ConfigError as error:
+        pytest.skip(f"{error}; python -m tests.real_weights fetches it")
 
 
 def model_at(path: Path, name: str = "weights") -> Model:
@@ -28,3 +56,15 @@ def photo_at(path: Path) -> np.ndarray:
     photo = np.array(Image.open(path).convert("RGB"))
     photo.flags.writeable = False
     return photo
+
+
+def main() -> int:
+    """Fetches what is missing of BlazePose; exit code 1 where it cannot."""
+    faults = [one for one in pull(blazepose_pipeline(), str(PIPELINES)) if one.fault is not None]
+    for one in faults:
+        print(f"{one.name}: {one.fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -70,11 +70,27 @@ class VitposeSettings(Settings):
     batch_size: int = Field(16, ge=1, le=1024, description="people in one call")
 
 
+class WeightsSettings(Settings):
+    """One of several weights that a backend needs."""
+
+    model: str = Field(description="name of a model card")
+
+
+class BlazePoseSettings(Settings):
+    """MediaPipe's small networks for one body at a time, run by LiteRT: boxes, joints and masks, no GPU."""
+
+    backend: Literal["blazepose"] = "blazepose"
+    finder: WeightsSettings = Field(description="of the network that finds heads, pose_detection.tflite")
+    landmarks: WeightsSettings = Field(description="of pose_landmark_full.tflite, or its lite or heavy kin")
+
+
 class DetectSettings(Settings):
     """People are stored from `floor` on and kept from `min_score` on."""
 
-    by: backend_choice("detector", UltralyticsSettings, TransformersDetectSettings)  # type: ignore[valid-type]
-    joints: backend_choice("joints", VitposeSettings) | None = Field(  # type: ignore[valid-type]
+    by: backend_choice(  # type: ignore[valid-type]
+        "detector", UltralyticsSettings, TransformersDetectSettings, BlazePoseSettings
+    )
+    joints: backend_choice("joints", VitposeSettings, BlazePoseSettings) | None = Field(  # type: ignore[valid-type]
         None,
         description="finds keypoints of everyone stored where the detector gives none; unset: nobody has any",
     )
@@ -278,7 +294,12 @@ class SegmentSettings(Settings):
     """The mask of each person."""
 
     by: backend_choice(  # type: ignore[valid-type]
-        "segmenter", SegmentAnythingSettings, Sam2Settings, UltralyticsSamSettings, GrabcutSettings
+        "segmenter",
+        SegmentAnythingSettings,
+        Sam2Settings,
+        UltralyticsSamSettings,
+        BlazePoseSettings,
+        GrabcutSettings,
     )
     min_mask_share: float = threshold(0.1, ge=0, le=1, description="mask area / box area")
 

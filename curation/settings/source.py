@@ -52,6 +52,10 @@ class ModelCard(Settings):
     )
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="refused when it differs")
     licence: str = Field(description="SPDX name, or a short one where there is none")
+    licence_source: str | None = Field(None, description="where the licence is stated")
+    trained_on: str | None = Field(
+        None, description="what the weights were trained on, and what is doubtful about its terms"
+    )
     commercial: bool = Field(description="whether the licence permits commercial use")
 
 

@@ -190,8 +190,12 @@ class HubFiles:
             raise later or FetchError(f"{self._name}: HTTP {status}") from None
         except httpx2.HTTPError as error:
             raise Later(f"{self._name}: {error or type(error).__name__}") from None
+        except (RuntimeError, ConnectionError, TimeoutError) as error:  # what hf_xet raises
+            raise Later(f"{self._name}: {' '.join(str(error).split())[:200]}") from None
         except errors.HFValidationError as error:
             raise FetchError(f"{self._name}: {' '.join(str(error).split())[:200]}") from None
+        except (ValueError, TypeError, KeyError):  # of a proxy's page, or of something else at HF_ENDPOINT
+            raise FetchError(f"{self._name}: what answers is no hub; see HF_ENDPOINT and the proxy") from None
 
     def _unreached(self, error: BaseException) -> Exception:
         from huggingface_hub import constants, errors
@@ -228,8 +232,7 @@ def _counting(tell: Tell) -> Any:
     class Counting(tqdm):
         def __init__(self, *words: Any, **options: Any) -> None:
             super().__init__(*words, **{**options, "disable": True})
-            if self.initial:
-                tell(int(self.initial))
+            tell(int(options.get("initial") or 0))
 
         def update(self, n: float | None = 1) -> None:
             tell(int(n or 0))

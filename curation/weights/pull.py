@@ -26,7 +26,6 @@ from curation.weights.web import FetchError, Tell
 
 AT_ONCE = 4
 """Downloads at a time."""
-_GIB = 1 << 30
 _WORKPLACE = ".pulling"  # in the folder of weights, so that what is whole is renamed and not copied
 
 
@@ -204,7 +203,7 @@ class _Pull:
         for folder, free, wanted in needed.values():
             if wanted > free:
                 raise FetchError(
-                    f"{wanted / _GIB:.2f} GiB are to be fetched, and {free / _GIB:.2f} GiB are free "
+                    f"{_told(wanted)} are to be fetched, and {_told(free)} are free "
                     f"at {folder}; nothing was fetched"
                 )
         unknown = sum(piece.size is None for piece in pieces)
@@ -290,6 +289,11 @@ class _Pull:
         self._done[name] = Pulled(name, "failed", target, fault=fault)
 
 
+def _told(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
 def _sync(path: Path) -> None:
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     for file in files:
@@ -320,7 +324,7 @@ class Lines(Progress):
     def begin(self, total: int, unknown: int) -> None:
         """How much there is."""
         and_more = f" and {unknown} of unknown size" if unknown else ""
-        self._of = f"{total / _GIB:.2f} GiB{and_more}"
+        self._of = f"{_told(total)}{and_more}"
         self.say(f"to fetch: {self._of}")
 
     def tell(self, count: int) -> None:
@@ -330,7 +334,7 @@ class Lines(Progress):
             now = time.monotonic()
             if now - self._last >= self._every_s:
                 self._last = now
-                self.say(f"fetched: {self._arrived / _GIB:.2f} of {self._of}")
+                self.say(f"fetched: {_told(self._arrived)} of {self._of}")
 
 
 class Bar(Lines):

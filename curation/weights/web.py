@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import requests
+from urllib3.exceptions import IncompleteRead
 
 from curation.errors import PersonaError
 from shards.format.atomic_file import write_whole
@@ -23,7 +24,7 @@ LONGEST_WAIT_S = 120
 """Of a server that says when to ask again."""
 TIMEOUTS_S = (20, 60)
 """Until connected; between two blocks."""
-_BLOCK = 1 << 20
+_BLOCK = 1 << 16  # what a cut connection loses at most of what had arrived
 _MAY_PASS = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 _LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -165,6 +166,10 @@ class Download:
             )
         if urlsplit(self._url).scheme == "https" and urlsplit(answer.url).scheme != "https":
             raise FetchError(f"{self._name}: leads to {plain_address(answer.url)}, which is not encrypted")
+        if answer.headers.get("Content-Type", "").lower().startswith("text/html"):
+            raise FetchError(
+                f"{self._name}: is a web page and no file of weights (a page for people, a login)"
+            )
         if status == 200:
             self._begin(answer)
             start = 0
@@ -224,5 +229,7 @@ def _cause(error: BaseException) -> str:
         if not isinstance(nested, BaseException):
             break
         inner = nested
+    if isinstance(inner, IncompleteRead):
+        return f"the connection was cut {inner.expected} bytes before the end"
     text = " ".join(str(getattr(inner, "strerror", None) or inner).split())
     return text[:200] or type(inner).__name__

@@ -250,6 +250,34 @@ def test_commercial_refuses_models_whose_licence_forbids_it() -> None:
     assert "AGPL-3.0" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["visual-persona-commercial", "visual-persona-screened", "real-portraits"])
+def test_a_permissive_pipeline_passes_the_check_of_licences_and_says_where_they_are_stated(name: str) -> None:
+    done = persona("curate", name, "--commercial", "--check", "--json")
+    assert done.returncode == 0, done.stderr
+    checked = json.loads(done.stdout)
+    assert not {"AGPL-3.0", "non-commercial", "other"} & set(checked["licences"].values())
+    assert "ultralytics" not in checked["backends"].values()
+    cards = load_pipeline(str(ROOT / "pipelines.yaml"), name).models.cards
+    assert set(checked["licences"]) == set(cards)
+    assert all(one.licence_source and one.trained_on for one in cards.values())
+
+
+@pytest.mark.parametrize("name", ["real-photos", "visual-persona-500k", "every-outfit"])
+def test_the_check_refuses_a_pipeline_with_a_licence_that_forbids_it(name: str) -> None:
+    assert persona("curate", name, "--check").returncode == 0
+    done = persona("curate", name, "--check", "--commercial")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_photos_and_people_are_screened_by_one_pipeline_and_by_no_other() -> None:
+    names = yaml.safe_load((ROOT / "pipelines.yaml").read_text())["pipelines"]
+    pipelines = {name: load_pipeline(str(ROOT / "pipelines.yaml"), name).people for name in names}
+    screened = {name for name, people in pipelines.items() if people.nsfw is not None}
+    assert screened == {name for name, people in pipelines.items() if people.age is not None}
+    assert screened == {"visual-persona-screened"}
+
+
 def test_a_preset_is_named_by_a_word_and_changed_key_by_key() -> None:
     file = str(ROOT / "pipelines.yaml")
     paper = load_pipeline(file, "real-photos", ["people.full_body=paper", "people.full_body.min_box_px=99"])
@@ -258,7 +286,7 @@ def test_a_preset_is_named_by_a_word_and_changed_key_by_key() -> None:
     assert FullBodySettings().resolved().min_score == 0.0
 
 
-@pytest.mark.parametrize("name", ["real-photos", "visual-persona-500k", "every-outfit"])
+@pytest.mark.parametrize("name", yaml.safe_load((ROOT / "pipelines.yaml").read_text())["pipelines"])
 def test_the_pipelines_of_the_repository_are_valid(name: str) -> None:
     assert load_pipeline(str(ROOT / "pipelines.yaml"), name).description
 

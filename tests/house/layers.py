@@ -45,6 +45,7 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("people/*_transformers.py", "models"),
     ("people/face_onnx.py", "models"),
     ("people/face_opencv.py", "models"),
+    ("people/blazepose.py", "models"),
     ("people/joints_*.py", "models"),
     ("people/parse_geometric.py", "models"),
     ("people/parse_segformer.py", "models"),
