@@ -19,7 +19,8 @@ Made by `make licences` from `requirements/cpu.txt`, the metadata of what is ins
 `pipelines.yaml`; a test says when it is out of date. Do not edit it.
 
 `persona curate … --commercial` refuses backends and weights that forbid commercial use, in one line and
-before anything starts. It trusts the cards and `curation/backends.py`; the code of plugins is not checked.
+before anything starts; with `--check` it says so and does no more. It trusts the cards and
+`curation/backends.py`; the code of plugins is not checked.
 
 `make sbom` writes the same as a bill of materials: `sbom.cdx.json`, CycloneDX 1.6 with the hashes of
 `requirements/`. Everything is installed in pinned versions with hashes (`uv pip sync --require-hashes`).

@@ -1,7 +1,8 @@
-"""`python -m tests.metadata`: photos with planted metadata in every container, stripped and compared.
+"""`python -m tests.metadata`: photos with planted metadata in every container, stripped and compared; and
+photos that say of themselves that they may not be used, decided.
 
-The last line is JSON: {files, pixel_equal, secrets_found}. Exit code 1 where a pixel moved, a secret was
-found, a view turned, a file grew, or a second time would change it again.
+The last line is JSON: {files, pixel_equal, secrets_found, rights, rights_right}. Exit code 1 where a pixel
+moved, a secret was found, a view turned, a file grew, a second time would change it, a mark was not obeyed.
 """
 
 import argparse
@@ -16,14 +17,18 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import simplejpeg
 from PIL import Image, ImageOps
 
-from curation.photos.decode import decode_rgb
+from curation.photos.decode import decode_rgb, open_photo
+from curation.photos.rights import Rights
+from curation.settings.photos import RightsSettings
 from shards.format.embedded import embedded_in
 from shards.format.orientation import orientation_of
 from shards.format.stripped import Stripped, without_metadata
 from tests.drawn_metadata import SECRETS, Case, cases, found_in
+from tests.drawn_rights import marked
 
 SITE = Path(Image.__file__).parents[1]  # packages with photos in them
 REAL = [SITE / name for name in ("matplotlib", "ultralytics/assets", "vllm", "sklearn", "skimage")]
@@ -80,6 +85,24 @@ def decoded(data: bytes) -> Iterator[np.ndarray]:
         yield simplejpeg.decode_jpeg(data, "RGB")
 
 
+def decided(data: bytes, settings: RightsSettings | None = None, metadata: str | None = None) -> str | None:
+    """The reason of the stage `rights`, on what the decoder reads; None: kept."""
+    settings = settings or RightsSettings()
+    header, _ = open_photo(data, rights="all" if settings.credentials else "stated")
+    assert header.rights is not None
+    columns = {
+        "source_type": header.rights.source_type,
+        "mining": header.rights.mining,
+        "mining_reserved": header.rights.reserved,
+        "credentials_broken": header.rights.broken,
+        "metadata": metadata,
+    }
+    schema = pa.schema([(name, pa.bool_() if name == "mining_reserved" else pa.string()) for name in columns])
+    table = Rights(settings).decide(pa.Table.from_pylist([columns], schema=schema))
+    (decision,) = table["decisions"][0].as_py()
+    return decision["reason"] or None
+
+
 def main() -> int:
     """Prints a line for each container and kind of secret."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -107,9 +130,18 @@ def main() -> int:
     for secret in SECRETS:
         print(f"{secret:<16} in {planted[secret]:>4} files, found afterwards in {left[secret]}")
     print(f"profiles of colours in {with_profile} files")
-    total = sum(files.values())
-    print(json.dumps({"files": total, "pixel_equal": equal, "secrets_found": sum(left.values())}))
-    return 1 if wrong else 0
+    marks, right = Counter[str](), Counter[str]()
+    for each in marked():
+        kind, reason = each.name.split(",")[0], decided(each.data)
+        marks[kind] += 1
+        right[kind] += reason == each.reason
+        if reason != each.reason:
+            print(f"{each.name}: {reason}, should be {each.reason}")
+    for kind, count in marks.items():
+        print(f"{kind:<24} {right[kind]:>3} of {count} decided right")
+    found = {"files": sum(files.values()), "pixel_equal": equal, "secrets_found": sum(left.values())}
+    print(json.dumps({**found, "rights": sum(marks.values()), "rights_right": sum(right.values())}))
+    return 1 if wrong or right != marks else 0
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 import io
 import warnings
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from curation.errors import one_line
+from curation.photos.stated_rights import StatedRights, stated_rights
 from shards.format.colour import rgb_of
 from shards.format.embedded import embedded_in, jpeg_parts
 from shards.format.orientation import stated_orientation, turned
@@ -43,6 +44,7 @@ class Header:
     orientation: int
     frames: int
     mode: str
+    rights: StatedRights | None = None  # where they were asked for
 
 
 class UnknownFormatError(ValueError):
@@ -57,6 +59,8 @@ class DecodeError(ValueError):
         self.header = header
 
 
+RightsWanted = Literal["none", "stated", "all"]
+RIGHTS_WANTED: tuple[RightsWanted, ...] = ("none", "stated", "all")
 Opened = tuple[Header, np.ndarray | None]
 
 
@@ -64,18 +68,28 @@ class OpenPhoto(Protocol):
     """`open_photo`, or the same in another process."""
 
     def __call__(
-        self, data: bytes, about_px: int | None = None, max_pixels: int | None = None, told: int = 1
+        self,
+        data: bytes,
+        about_px: int | None = None,
+        max_pixels: int | None = None,
+        told: int = 1,
+        rights: RightsWanted = "none",
     ) -> Opened:
         """See `open_photo`."""
         ...
 
 
 def open_photo(
-    data: bytes, about_px: int | None = None, max_pixels: int | None = None, told: int = 1
+    data: bytes,
+    about_px: int | None = None,
+    max_pixels: int | None = None,
+    told: int = 1,
+    rights: RightsWanted = "none",
 ) -> Opened:
     """Header and pixels (`decode_rgb`); of a photo of more than `max_pixels` the header alone.
 
-    told   EXIF orientation, 1 to 8, of bytes that carry neither EXIF nor XMP
+    told     EXIF orientation, 1 to 8, of bytes that carry neither EXIF nor XMP
+    rights   whether what the photo says of itself is read: not, without Content Credentials, or all
 
     Raises UnknownFormatError, and DecodeError whatever else is wrong.
     """
@@ -84,6 +98,8 @@ def open_photo(
         header = read_header(data, told)
         if max_pixels is not None and header.width * header.height > max_pixels:
             return header, None
+        if rights != "none":
+            header = replace(header, rights=stated_rights(data, credentials=rights == "all"))
         return header, decode_rgb(data, about_px, told)
     except UnknownFormatError:
         raise

@@ -17,9 +17,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from curation.photos.decode import DecodeError, OpenPhoto, UnknownFormatError, open_photo
+from curation.photos.decode import RIGHTS_WANTED, DecodeError, OpenPhoto, UnknownFormatError, open_photo
 
-REQUEST = struct.Struct("<qqqq")  # bytes of the photo, about_px, max_pixels (0 is none), told
+# Bytes of the photo, about_px, max_pixels (0 is none), told, which of RIGHTS_WANTED.
+REQUEST = struct.Struct("<qqqqq")
 REPLY = struct.Struct("<qq")  # bytes of the JSON object, bytes of the pixels
 
 
@@ -35,12 +36,12 @@ def main(open_photo: OpenPhoto = open_photo) -> int:
     pixels_place = SharedMemory(descriptor)
     while True:
         try:
-            length, about_px, max_pixels, told = REQUEST.unpack(exactly(requests, REQUEST.size))
+            length, *wanted = REQUEST.unpack(exactly(requests, REQUEST.size))
             data = bytes(exactly(requests, length))
         except EOFError:
             return 0
         signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
-        answer, pixels = reply(open_photo, data, about_px or None, max_pixels or None, told)
+        answer, pixels = reply(open_photo, data, *wanted)
         signal.setitimer(signal.ITIMER_PROF, 0)
         count = 0
         if pixels is not None:
@@ -70,11 +71,11 @@ class SharedMemory:
 
 
 def reply(
-    open_photo: OpenPhoto, data: bytes, about_px: int | None, max_pixels: int | None, told: int
+    open_photo: OpenPhoto, data: bytes, about_px: int, max_pixels: int, told: int, rights: int
 ) -> tuple[dict[str, Any], np.ndarray | None]:
     """What is said of a photo, and its pixels."""
     try:
-        header, pixels = open_photo(data, about_px, max_pixels, told)
+        header, pixels = open_photo(data, about_px or None, max_pixels or None, told, RIGHTS_WANTED[rights])
         pixels = None if pixels is None else np.ascontiguousarray(pixels)
     except MemoryError:
         return {"error": "MemoryError", "header": None}, None

@@ -20,8 +20,18 @@ from typing import Any
 import numpy as np
 
 from curation.errors import PersonaError
-from curation.photos.decode import DecodeError, Header, Opened, OpenPhoto, UnknownFormatError, open_photo
+from curation.photos.decode import (
+    RIGHTS_WANTED,
+    DecodeError,
+    Header,
+    Opened,
+    OpenPhoto,
+    RightsWanted,
+    UnknownFormatError,
+    open_photo,
+)
 from curation.photos.decode_worker import REPLY, REQUEST, SharedMemory, exactly, send
+from curation.photos.stated_rights import StatedRights
 from curation.settings.photos import DecoderSettings
 
 WORKER = "curation.photos.decode_worker"
@@ -61,14 +71,20 @@ class DecoderProcess:
         self._lock = threading.Lock()
 
     def __call__(
-        self, data: bytes, about_px: int | None = None, max_pixels: int | None = None, told: int = 1
+        self,
+        data: bytes,
+        about_px: int | None = None,
+        max_pixels: int | None = None,
+        told: int = 1,
+        rights: RightsWanted = "none",
     ) -> Opened:
         """See `open_photo`. Raises DecodeError also where the process died of the photo."""
+        wanted = (about_px or 0, max_pixels or 0, told, RIGHTS_WANTED.index(rights))
         with self._lock:
-            answer, pixels = self._ask(data, about_px, max_pixels, told)
+            answer, pixels = self._ask(data, wanted)
         if "unknown" in answer:
             raise UnknownFormatError(answer["unknown"])
-        header = Header(**answer["header"]) if answer["header"] else None
+        header = _header_of(answer["header"])
         if "error" in answer:
             raise DecodeError(answer["error"], header)
         assert header is not None
@@ -89,14 +105,14 @@ class DecoderProcess:
             process.wait()
 
     def _ask(
-        self, data: bytes, about_px: int | None, max_pixels: int | None, told: int
+        self, data: bytes, wanted: tuple[int, int, int, int]
     ) -> tuple[dict[str, Any], np.ndarray | None]:
         why = ""
         for _ in range(_TRIES):
             process, pixels = self._running()
             assert process.stdin is not None
             try:
-                send(process.stdin, REQUEST.pack(len(data), about_px or 0, max_pixels or 0, told))
+                send(process.stdin, REQUEST.pack(len(data), *wanted))
                 send(process.stdin, data)
                 words, count = REPLY.unpack(exactly(process.stdout, REPLY.size))
                 answer = json.loads(exactly(process.stdout, words))
@@ -138,6 +154,13 @@ class DecoderProcess:
             with suppress(OSError):  # a photo in few pieces; some systems allow less
                 fcntl.fcntl(self._process.stdin, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         return self._process, self._pixels
+
+
+def _header_of(said: dict[str, Any] | None) -> Header | None:
+    if said is None:
+        return None
+    rights = said.pop("rights")
+    return Header(**said, rights=None if rights is None else StatedRights(**rights))
 
 
 def _death(code: int) -> str:

@@ -28,6 +28,7 @@ from curation.photos.decoder_process import decoder_of
 from curation.photos.heeded import heed
 from curation.photos.measured_on import PLACE, place_name
 from curation.photos.read import Read, without_telling
+from curation.photos.rights import Rights
 from curation.photos.sample import Sample
 from curation.photos.screen import Screen
 from curation.run_folder import Run
@@ -42,7 +43,7 @@ from curation.step import Context, run_step, work_of
 from curation.storage import is_local, read_bytes, read_table, write_bytes
 
 VERSION = 3
-STAGES: tuple[type[Declared], ...] = (Read, Screen, Copies)
+STAGES: tuple[type[Declared], ...] = (Read, Screen, Rights, Copies)
 _COPIES_SCHEMA = pa.schema(
     [
         ("fragment", pa.int32()),
@@ -79,6 +80,7 @@ def run_photos(context: Context, sample: Sample | None = None) -> list[Fragment]
             Screen.version,
             reads,
             pipeline.photos.screen.ruling(),
+            pipeline.photos.rights.ruling(),
             wishes,
         ]
     )
@@ -203,8 +205,10 @@ def open_screened(job: Job) -> Work:
     source = job.pipeline.source
     stones, ruled = tombstones_of(job), Screen(screen)
     decoder = decoder_of(job.pipeline.photos.decoder)
-    read = Read(screen, source, PhotoBytes(source), calls, stones, ruled.opt_outs, decoder)
-    stages: list[Stage] = [read, ruled]
+    rights = job.pipeline.photos.rights
+    photos = PhotoBytes(source)
+    read = Read(screen, source, photos, calls, stones, ruled.opt_outs, decoder, rights.credentials)
+    stages: list[Stage] = [read, ruled, Rights(rights)]
     measurements = Measurements(Run(job.run).measured("photos"), stages)
     clock = StageClock()
     wishes = _wishes(job, stones)

@@ -15,7 +15,15 @@ from curation.excluded.opt_out import OPTED_OUT, OptOuts, collected_as
 from curation.excluded.tombstone_store import ObeyedTombstones
 from curation.ledger import FAILED, REJECTED, Outcome, failed, kept, rule_rows
 from curation.meters import CallCounter
-from curation.photos.decode import VERSION, DecodeError, Header, OpenPhoto, UnknownFormatError, open_photo
+from curation.photos.decode import (
+    VERSION,
+    DecodeError,
+    Header,
+    OpenPhoto,
+    RightsWanted,
+    UnknownFormatError,
+    open_photo,
+)
 from curation.photos.perceptual_hash import perceptual_hash
 from curation.settings.photos import ScreenSettings
 from curation.settings.source import SourceSettings
@@ -57,7 +65,7 @@ class Read(Stage):
         Reason("unreadable", "the file or its row cannot be read; the detail says why", verdict=FAILED),
         Reason(NOT_DOWNLOADED, "the collection's downloader says that it got no photo"),
     )
-    version: ClassVar[int] = VERSION
+    version: ClassVar[int] = VERSION + 1  # what photos say of themselves is read too
     fills: ClassVar[pa.Schema] = pa.schema(
         [
             ("photo_id", pa.string()),
@@ -68,6 +76,12 @@ class Read(Stage):
             ("orientation", pa.int8()),
             ("frames", pa.int64()),
             ("phash", pa.uint64()),
+            ("credit", pa.string()),
+            ("source_type", pa.string()),
+            ("mining", pa.string()),
+            ("mining_reserved", pa.bool_()),
+            ("credentials", pa.string()),
+            ("credentials_broken", pa.string()),
             ("undecoded", pa.string()),
             ("read_error", pa.string()),
         ]
@@ -82,6 +96,7 @@ class Read(Stage):
         tombstones: ObeyedTombstones | None = None,
         opt_outs: OptOuts | None = None,
         open_photo: OpenPhoto = open_photo,
+        credentials: bool = True,
     ) -> None:
         super().__init__(settings)
         # Which bytes a Parquet row stands for depends on these; where a collection lies does not.
@@ -91,7 +106,9 @@ class Read(Stage):
             "allow_urls": source.allow_urls,
             "allow_private": source.allow_private,
             "allow_outside": source.allow_outside,
+            "credentials": credentials,
         }
+        self._rights: RightsWanted = "all" if credentials else "stated"
         self._photos = photos
         self._calls = calls
         self._tombstones = tombstones or ObeyedTombstones()
@@ -168,9 +185,8 @@ class Read(Stage):
         if len(data) > self._max_bytes:
             return {**found, "undecoded": "too_many_bytes"}
         try:
-            header, rgb = self._open(
-                data, _HASH_FROM_PX, self.settings.max_pixels, told_beside(row["metadata"])
-            )
+            told = told_beside(row["metadata"])
+            header, rgb = self._open(data, _HASH_FROM_PX, self.settings.max_pixels, told, self._rights)
         except UnknownFormatError as error:
             return {**found, "format": str(error), "undecoded": "format"}
         except DecodeError as error:
@@ -214,7 +230,12 @@ def _header_columns(header: Header | None) -> dict[str, Any]:
     if header is None:
         return {}
     names = ("format", "width", "height", "orientation", "frames")
-    return {name: getattr(header, name) for name in names}
+    columns = {name: getattr(header, name) for name in names}
+    if header.rights is not None:
+        columns |= {name: getattr(header.rights, name) for name in ("credit", "source_type", "mining")}
+        columns |= {"mining_reserved": header.rights.reserved, "credentials": header.rights.credentials}
+        columns["credentials_broken"] = header.rights.broken
+    return columns
 
 
 def without_telling(table: pa.Table) -> pa.Table:

@@ -1,5 +1,7 @@
 """Settings of the phase `photos`: which files are photos that may be used, each of them once."""
 
+from pydantic import Field
+
 from curation.settings.base import Resources, Settings, path, resource, threshold
 
 
@@ -40,6 +42,23 @@ class ScreenSettings(Settings):
     )
 
 
+class RightsSettings(Settings):
+    """What photos say of themselves, in their own bytes and in the headers of their server."""
+
+    mining: bool = threshold(
+        True,
+        description="whether photos that reserve mining or training, by PLUS, TDM, C2PA or noai, stay out",
+    )
+    synthetic: bool = threshold(
+        True, description="whether photos stay out that say a model made them, or a part of them (IPTC, C2PA)"
+    )
+    broken: bool = threshold(
+        True,
+        description="whether photos stay out whose Content Credentials are damaged or of another picture",
+    )
+    credentials: bool = Field(True, description="whether Content Credentials are read (package c2pa-python)")
+
+
 class DuplicateSettings(Settings):
     """Copies of one photo: the largest stays, the others point at it."""
 
@@ -59,6 +78,7 @@ class PhotosSettings(Settings):
     """The phase `photos`."""
 
     screen: ScreenSettings = ScreenSettings()
+    rights: RightsSettings = RightsSettings()
     decoder: DecoderSettings = resource(DecoderSettings())
     duplicates: DuplicateSettings = DuplicateSettings()
     resources: Resources = resource(Resources())

@@ -3,17 +3,13 @@
 Every row is listed as a run would list it; `look` photos, drawn by the hashes of their keys, are opened for
 format, size and marks of rights. Texts of strangers are counted as they stand.
 
-Marks of rights are what a photo's bytes state in EXIF, XMP (IPTC, PLUS, TDM) and Content Credentials. Terms
-of XMP: PLUS 2.0 (`plus:DataMining`), IPTC Photo Metadata 2023.1 (`Iptc4xmpExt:DigitalSourceType`), TDM
-Reservation Protocol (`tdm:reservation`); a C2PA manifest is a JUMBF box of the type `c2pa` (C2PA 2.1,
-11.1).
+Marks of rights are what a photo's bytes state in EXIF, and what a run would obey (`photos.stated_rights`).
 """
 
 import difflib
 import hashlib
 import heapq
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +19,7 @@ from PIL import Image
 
 from curation.errors import printable
 from curation.photos.decode import UnknownFormatError, read_header
+from curation.photos.stated_rights import NoReaderError, stated_rights
 from curation.settings.source import SourceSettings
 from curation.sources.names import ending
 from curation.sources.photo_bytes import PhotoBytes
@@ -31,14 +28,7 @@ from curation.sources.units import list_units, unit_rows
 from shards.format.embedded import embedded_in
 from shards.format.stated import CARRIED, is_carried
 
-_TERMS = (
-    ("plus:DataMining", re.compile(rb"plus:DataMining(?:\s*=\s*[\"']|[^<>]*>\s*)([^\"'<>]+)")),
-    ("digital source type", re.compile(rb"DigitalSourceType(?:\s*=\s*[\"']|[^<>]*>\s*)([^\"'<>]+)")),
-    ("tdm:reservation", re.compile(rb"tdm:reservation(?:\s*=\s*[\"']|[^<>]*>\s*)([^\"'<>]+)")),
-)
-_C2PA = b"jumdc2pa"
 _COPYRIGHT, _ARTIST, _GPS = 0x8298, 0x013B, 0x8825
-_MOST_CHARS = 100
 NOT_STATED = "not stated"
 _MOST_VALUES = 10_000  # different texts of one column that are counted apart; the rest together
 _OTHERS = "other values"
@@ -49,8 +39,19 @@ _SHOWN = 20  # values of a column
 def marks_of(data: bytes) -> set[str]:
     """Short names of the marks in a photo's bytes, as "EXIF copyright", "plus:DataMining DMI-PROHIBITED"."""
     embedded = embedded_in(data)
-    found = {"Content Credentials (C2PA)"} if _C2PA in data else set[str]()
-    return found | {*_of_exif(embedded.exif or b""), *_of_xmp(embedded.xmp or b"")}
+    found = set(_of_exif(embedded.exif or b""))
+    try:
+        stated = stated_rights(data)
+    except NoReaderError:
+        stated = stated_rights(data, credentials=False)
+        found.add("Content Credentials (C2PA), not read: c2pa-python is not installed")
+    if embedded.has_credentials:
+        found.add("Content Credentials (C2PA)" + (", broken" if stated.broken else ""))
+    if stated.mining is not None:
+        found.add(stated.mining)
+    if stated.source_type is not None:
+        found.add(f"digital source type {stated.source_type}")
+    return found
 
 
 def _of_exif(block: bytes) -> Iterator[str]:
@@ -62,14 +63,6 @@ def _of_exif(block: bytes) -> Iterator[str]:
     for tag, says in ((_COPYRIGHT, "EXIF copyright"), (_ARTIST, "EXIF author"), (_GPS, "EXIF place (GPS)")):
         if exif.get(tag):
             yield says
-
-
-def _of_xmp(packet: bytes) -> Iterator[str]:
-    for name, pattern in _TERMS:
-        for match in pattern.finditer(packet):
-            value = match[1].decode("utf-8", "replace").strip().rstrip("/").rpartition("/")[2]
-            if value:
-                yield f"{name} {value[:_MOST_CHARS]}"
 
 
 @dataclass

@@ -13,6 +13,8 @@ from curation.people.joints_vitpose import Vitpose
 from curation.people.protocols import Detections
 from curation.people.segment_sam import Sam2
 from curation.settings.people import Sam2Settings, TransformersDetectSettings, VitposeSettings
+from tests.drawn_cards import card
+from tests.drawn_pipeline import persona, rows_of, settings
 from tests.real_weights import model_at
 
 # As published configurations spell them.
@@ -47,8 +49,7 @@ def one_thread() -> None:
 # Detectors
 
 
-@pytest.fixture(scope="module", params=["d_fine", "rt_detr_v2", "rt_detr"])
-def detector_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def write_detector(folder: Path, kind: str) -> Path:
     """A detector of three labels, the second of them Person, with a processor of 128 px."""
     import torch
     import transformers as hf
@@ -63,7 +64,7 @@ def detector_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
         "id2label": {0: "cat", 1: "Person", 2: "bus"}, "label2id": {"cat": 0, "Person": 1, "bus": 2},
     }  # fmt: skip
     stages = ["stage2", "stage3", "stage4"]
-    if request.param == "d_fine":
+    if kind == "d_fine":
         backbone: Any = hf.HGNetV2Config(
             stem_channels=[3, 8, 8], stage_in_channels=[8, 16, 16, 16], stage_mid_channels=[8] * 4,
             stage_out_channels=[16] * 4, stage_num_blocks=[1] * 4, stage_numb_of_layers=[1] * 4,
@@ -76,16 +77,20 @@ def detector_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
             embedding_size=8, hidden_sizes=[8, 16, 16, 16], depths=[1] * 4, layer_type="basic",
             out_features=stages,
         )  # fmt: skip
-        kind = "RTDetrV2" if request.param == "rt_detr_v2" else "RTDetr"
-        config = getattr(hf, f"{kind}Config")(backbone_config=backbone, decoder_n_points=2, **sizes)
-        network = getattr(hf, f"{kind}ForObjectDetection")(config)
-    for name, values in network.named_parameters():
-        if "class_embed" in name and name.endswith("bias"):
+        name = "RTDetrV2" if kind == "rt_detr_v2" else "RTDetr"
+        config = getattr(hf, f"{name}Config")(backbone_config=backbone, decoder_n_points=2, **sizes)
+        network = getattr(hf, f"{name}ForObjectDetection")(config)
+    for parameter, values in network.named_parameters():
+        if "class_embed" in parameter and parameter.endswith("bias"):
             values.data[1] += 2.0  # people among the best thirty, and not alone there
-    folder = tmp_path_factory.mktemp("detector") / request.param
     network.save_pretrained(folder)
     hf.RTDetrImageProcessor(size={"height": 128, "width": 128}).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module", params=["d_fine", "rt_detr_v2", "rt_detr"])
+def detector_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_detector(tmp_path_factory.mktemp("detector") / request.param, request.param)
 
 
 def detector(folder: Path, batch_size: int = 8, label: str = "person") -> TransformersDetector:
@@ -303,8 +308,7 @@ def test_a_pose_model_of_other_points_is_refused_in_one_line(tmp_path: Path) -> 
 # Masks by SAM 2
 
 
-@pytest.fixture(scope="module", params=["sam2", "sam2_video"])
-def sam2_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def write_sam2(folder: Path, kind: str) -> Path:
     """SAM 2 of 128 px; published weights are those of the video model, of which pictures need a part."""
     import torch
     import transformers as hf
@@ -322,8 +326,7 @@ def sam2_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     )  # fmt: skip
     prompts = {"hidden_size": 32, "image_size": 128, "mask_input_channels": 8}
     masks = {"hidden_size": 32, "mlp_dim": 64, "num_attention_heads": 2, "iou_head_hidden_dim": 32}
-    folder = tmp_path_factory.mktemp("sam2") / request.param
-    if request.param == "sam2":
+    if kind == "sam2":
         config: Any = hf.Sam2Config(
             vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=masks
         )
@@ -343,6 +346,11 @@ def sam2_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     pictures = hf.Sam2ImageProcessor(size=sizes, mask_size={"height": 32, "width": 32})
     hf.Sam2Processor(pictures, target_size=128).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module", params=["sam2", "sam2_video"])
+def sam2_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sam2(tmp_path_factory.mktemp("sam2") / request.param, request.param)
 
 
 def sam2(folder: Path, **wanted: Any) -> Sam2:
@@ -394,3 +402,61 @@ def test_with_a_crop_margin_sam2_sees_a_person_s_surroundings_only(
 def test_a_photo_of_few_pixels_has_a_mask(sam2_folder: Path, size: tuple[int, int]) -> None:
     box = np.array([[0, 0, size[1], size[0]]])
     assert sam2(sam2_folder).segment(blocks(*size, seed=2), box)[0].shape == size
+
+
+# The three in a pipeline
+
+
+def test_photos_of_every_colour_space_pass_through_detector_joints_and_masks_of_a_pipeline(
+    tmp_path: Path,
+) -> None:
+    import yaml
+    from PIL import Image
+
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    picture = Image.fromarray(blocks(150, 110, seed=7))
+    for mode, ending in (
+        ("RGB", "jpg"),
+        ("L", "jpg"),
+        ("CMYK", "jpg"),
+        ("P", "png"),
+        ("RGBA", "png"),
+        ("1", "png"),
+    ):
+        picture.convert(mode).save(photos / f"{mode}.{ending}")
+    picture.resize((1, 1)).save(photos / "pixel.png")
+    kinds = {"person": "d_fine", "pose": "vitpose", "mask": "sam2_video"}
+    write_detector(tmp_path / "d_fine", "d_fine")
+    write_vitpose(tmp_path / "vitpose")
+    write_sam2(tmp_path / "sam2_video", "sam2_video")
+    pipeline = settings(photos)
+    pipeline["models"] = {
+        "path": str(tmp_path),
+        "cards": {name: card(source="tests", file=file) for name, file in kinds.items()},
+    }
+    pipeline["photos"]["screen"] = {"min_side_px": 1}
+    pipeline["photos"]["duplicates"] = {"near": False}
+    people = pipeline["people"]
+    people["measure"] = "all"
+    people["full_body"] = {"min_box_px": 1}
+    people["detect"] = {
+        "by": {"backend": "transformers_detect", "model": "person", "batch_size": 3},
+        "joints": {"backend": "vitpose", "model": "pose"},
+        "floor": 0.05, "min_score": 0.05, "max_people": 100,
+    }  # fmt: skip
+    people["segment"] = {"by": {"backend": "sam2", "model": "mask"}}
+    config = tmp_path / "pipelines.yaml"
+    config.write_text(yaml.safe_dump({"pipelines": {"drawn": pipeline}}))
+    done = persona(
+        "curate", "drawn", "--config", config, "--out", tmp_path / "run", "--engine", "inline", "--quiet",
+        "--allow-empty",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = {row["file_name"]: row for row in rows_of(tmp_path / "run" / "people")}
+    assert len(rows) == 7
+    for name, row in rows.items():
+        assert (row["detect_error"], row["segment_error"]) == (None, None), name
+        assert len(row["boxes"]) > 0 or name == "pixel.png"
+        assert all(len(joints) == 51 for joints in row["keypoints"])
+        assert all(mask is not None for mask in row["masks"] or [])
