@@ -41,8 +41,9 @@ STAGES = {
 
 @dataclass
 class StageReport:
-    """One backend, alone in a process; GiB. `error`: why it did not answer.
+    """One backend, alone in a process; GiB, and seconds of all its threads on a processor.
 
+    error         why it did not answer
     load_gib      of the process at most while it loads; `start_gib`: before
     peak_gib      of the process at most while it answers
     tensors_gib   of tensors beside the weights at most (`LiveTensors`); 0 of face backends: they use no torch
@@ -121,18 +122,18 @@ def measure_backend(stage: str, place: Place, few: int) -> StageReport:
     file = str(place.weights / place.files().get(settings.model, settings.model))
     report.start_gib = resident_gib("VmRSS")
     forget_peak()
-    began = time.monotonic()
+    began = time.process_time()
     try:
         backend = build_backend(
             STAGES[stage], settings, {settings.model: Model(settings.model, file, "0" * 64, "none")}
         )
-        report.load_s = time.monotonic() - began
+        report.load_s = time.process_time() - began
         report.load_gib = resident_gib("VmHWM")
         forget_peak()
         with nullcontext() if stage.startswith("face") else LiveTensors() as live:
-            began = time.monotonic()
+            began = time.process_time()
             report.asked, report.unit, report.answers = ask_backend(stage, backend, place, few)
-            report.unit_s = (time.monotonic() - began) / report.asked
+            report.unit_s = (time.process_time() - began) / report.asked
         report.peak_gib = resident_gib("VmHWM")
         report.tensors_gib = live.peak / GIB if live else 0.0
     except Exception as error:  # whatever it is, it is a finding
@@ -181,7 +182,7 @@ def measured_alone(stage: str, place: Place, few: int) -> StageReport:
 def stage_lines(reports: Sequence[StageReport]) -> list[str]:
     """The table of the backends."""
     lines = [
-        "| stage | backend | weights | parameters | float32, GiB | load, s | loading, GiB | seconds "
+        "| stage | backend | weights | parameters | float32, GiB | load, CPU s | loading, GiB | CPU seconds "
         "| answering, GiB | tensors, GiB | answers |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]

@@ -16,7 +16,7 @@ from curation.people.atr import encode_map
 from curation.people.boxes import whole_box
 from curation.people.face_opencv import YunetFaceFinder
 from curation.people.protocols import Detections, Face
-from curation.people.ultralytics_backends import UltralyticsDetector
+from curation.people.ultralytics_backends import UltralyticsDetector, quiet_ultralytics
 from curation.photos.decode import decode_rgb
 from curation.pipeline_file import load_pipeline
 from curation.settings import PipelineSettings
@@ -84,12 +84,10 @@ def write_photos(folder: Path, yunet: Path, real: Path) -> dict[str, list[dict[s
     given = {}
     files = [file for name in _REAL if (file := real / f"{name}.jpg").exists()]
     if yunet.exists() and len(files) == len(_REAL):
-        import ultralytics
-
         finder = YunetFaceFinder(
             YunetSettings(model="yunet", floor=0.8), {"yunet": Model("yunet", str(yunet), "", "")}
         )
-        samples = Path(ultralytics.__file__).parent / "assets"
+        samples = Path(quiet_ultralytics().__file__ or "").parent / "assets"
         for file, longer_px in [*((file, 0) for file in files), *zip(
             (samples / "bus.jpg", samples / "zidane.jpg"), _ENLARGED_PX, strict=True
         )]:  # fmt: skip
