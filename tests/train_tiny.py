@@ -63,8 +63,8 @@ def training(
 ) -> Training:
     """A run over drawn people in float32; `loop` are settings of the loop, `step_s` what a batch takes.
 
-    With `pictures_every` it validates and makes pictures of a person; with a `backend` of torch.compile its
-    blocks are compiled.
+    With `pictures_every` it validates and makes pictures of a person; with a `backend` of torch.compile the
+    first block of each kind is compiled.
     """
     method = tiny(recipe, denoising={"tune_unet": tune_unet})
     module = built(method, seed=5)
@@ -81,7 +81,7 @@ def training(
         place = folder / "pictures" if ranks.first else None
         pictures = ValidationPictures(method, held_out[0], place, PICTURES)
     if backend is not None:
-        compile_blocks(method.blocks(module), backend)
+        compile_blocks({type(block): block for block in reversed(method.blocks(module))}.values(), backend)
     return Training(method, module, batches, settings, folder, ranks, held_out, pictures)
 
 

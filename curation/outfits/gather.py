@@ -19,6 +19,7 @@ import pyarrow.ipc
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment, digest
 from curation.ledger import is_kept
+from curation.people.heads import heads_of_others
 from curation.run_folder import Run
 from curation.run_tables import PhaseTable
 from curation.step import Context
@@ -62,14 +63,16 @@ def gather(context: Context, people: list[Fragment], identities: list[Fragment])
     """Brings the people together once. Returns the name of what was gathered, and how many buckets it has."""
     run = context.run
     rows = context.job.pipeline.engine.fragment_rows
-    key = fingerprint(["gather", VERSION, rows, digest(people), digest(identities)])
+    # Who is beside a person is only brought along where it is wanted.
+    beside = ["beside"] if context.job.pipeline.shards.blur_others else []
+    key = fingerprint(["gather", VERSION, rows, digest(people), digest(identities), *beside])
     name = run.gathered.name(key)
     run.gathered.keep_only(name)
     codes, kept_rows = _identity_codes(run.identities, identities)
     buckets = -(-len(codes) // rows)
     if not run.gathered.is_done(name):
         with tempfile.TemporaryDirectory(prefix="persona-") as scratch:
-            kept = _kept(run, people, identities, codes, rows)
+            kept = _kept(run, people, identities, codes, rows, with_heads=bool(beside))
             parts = _scatter(kept, kept_rows, buckets, Path(scratch))
             for part in parts:
                 for bucket, table in _sorted_buckets(part):
@@ -116,6 +119,7 @@ def _kept(
     identities: list[Fragment],
     codes: np.ndarray,
     rows: int,
+    with_heads: bool,
 ) -> Iterator[pa.Table]:
     by_index = {fragment.index: fragment for fragment in identities}
     for fragment in people:
@@ -134,12 +138,31 @@ def _kept(
         for plural, singular in _FROM_PEOPLE.items():
             column = photos[plural].combine_chunks()
             table = table.append_column(singular, _pick(column, at, nth))
+        if with_heads:
+            table = table.append_column("heads_of_others", _heads_of_others(photos, at, nth))
         bucket = (np.searchsorted(codes, _codes(decided)) // rows).astype(np.int32)
         yield (
             table.append_column("person_id", decided["person_id"])
             .append_column("identity", decided["identity"])
             .append_column("bucket", pa.array(bucket))
         )
+
+
+def _heads_of_others(photos: pa.Table, rows: list[int], items: list[int]) -> pa.Array:
+    """For person items[k] of the photo in row rows[k]: the heads of all others that were detected."""
+    known = photos.select(["boxes", "keypoints", "faces"]).take(rows).to_pylist()
+    heads = []
+    for photo, own in zip(known, items, strict=True):
+        people = [
+            {
+                "box": box,
+                "keypoints": photo["keypoints"][place] if photo["keypoints"] else None,
+                "face": photo["faces"][place] if photo["faces"] else None,
+            }
+            for place, box in enumerate(photo["boxes"])
+        ]
+        heads.append(heads_of_others(people, own))
+    return pa.array(heads, pa.list_(pa.list_(pa.float32())))
 
 
 def _pick(column: Any, rows: list[int], items: list[int]) -> pa.Array:
