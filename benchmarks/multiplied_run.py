@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from curation.fragments import Fragment, about, commit, list_fragments
 
-_FOLDERS = ("photos/_screened", "photos", "people", "identities", "outfits", "captions")
+_FOLDERS = ("photos/_screened", "photos", "people/_photos", "people", "identities", "outfits", "captions")
 _NAMES = ("source_key", "file_name")
 _IDS = ("photo_id", "person_id", "person_ids", "identity", "group")
 _BUCKET = re.compile(r"bucket-(\d+)\.parquet")

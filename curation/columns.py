@@ -1,4 +1,4 @@
-"""Columns of tables: setting one, a column of lists in one piece, an array of strings to look for."""
+"""Columns of tables: setting and joining them, lists in one piece, an array of strings to look for."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +13,30 @@ def put_column(table: pa.Table, field: pa.Field | str, values: Any) -> pa.Table:
     if name in table.column_names:
         return table.set_column(table.column_names.index(name), field, values)
     return table.append_column(field, values)
+
+
+def put_rows(table: pa.Table, places: Sequence[int], rows: pa.Table) -> pa.Table:
+    """The table with the rows at `places` replaced, in those columns that `rows` has."""
+    order = np.arange(table.num_rows)
+    order[places] = table.num_rows + np.arange(rows.num_rows)
+    for field in rows.schema:
+        both = pa.chunked_array([*table[field.name].chunks, *rows[field.name].chunks], field.type)
+        table = put_column(table, field, both.take(pa.array(order)))
+    return table
+
+
+def join_rows(table: pa.Table, other: pa.Table, key: str) -> pa.Table:
+    """The table with the columns of `other` that it lacks, of the one row there that has the same `key`; null
+    where there is none.
+    """
+    import pyarrow.compute as pc
+
+    known = other[key].combine_chunks()
+    place = pc.index_in(table[key], known)
+    for name in other.column_names:
+        if name not in table.column_names:
+            table = table.append_column(other.schema.field(name), other[name].take(place))
+    return table
 
 
 def list_array(column: pa.ChunkedArray) -> pa.Array:

@@ -43,12 +43,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Task:
-    """One unit of work: which input, which output. `detail` is the phase's own."""
+    """One unit of work: which input, which output. `detail` is the phase's own.
+
+    beside  the file of the second table, of a step that commits two
+    """
 
     index: int
     source: str
     target: str
     detail: dict[str, Any]
+    beside: str = ""
 
 
 Answer = dict[str, Any]

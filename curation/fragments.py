@@ -7,6 +7,7 @@ and models, and the key of its input. A file with the expected name is done; res
 import io
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ def list_fragments(folder: str) -> list[Fragment]:
     return sorted(found, key=lambda fragment: fragment.index)
 
 
-def drop_stale(folder: str, expected: list[Fragment]) -> set[Fragment]:
+def drop_stale(folder: str, expected: Sequence[Fragment]) -> set[Fragment]:
     """Removes fragments and temporary files that are not expected; returns what is committed."""
     wanted = {fragment.name for fragment in expected}
     for name in list_names(folder):

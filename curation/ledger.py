@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 
-from curation.columns import put_column
+from curation.columns import list_array, put_column
 
 Verdict = Literal["kept", "rejected", "failed"]
 KEPT: Verdict = "kept"
@@ -134,26 +135,31 @@ def rule_rows(table: pa.Table, stamp: Stamp, outcomes: Sequence[Outcome | None])
     Columns `verdict` (string) and `decisions` (DECISIONS) are read and replaced; absent ones start
     as kept and empty.
     """
-    verdicts, decisions = _standing(table)
-    for row, outcome in enumerate(outcomes):
-        if outcome is not None:
-            verdicts[row] = outcome.verdict
-            decisions[row] = [*decisions[row], stamp.decision(outcome)]
+    verdicts, lists = _standing(table)
+    rows = [row for row, outcome in enumerate(outcomes) if outcome is not None]
+    given = [outcome for outcome in outcomes if outcome is not None]
+    for row, outcome in zip(rows, given, strict=True):
+        verdicts[row] = outcome.verdict
+    # What was decided before stays as it is: only what is new becomes an object on its way.
+    fresh = pa.array([stamp.decision(outcome) for outcome in given], DECISION)
+    ends = lists.offsets.to_numpy()
+    values = pa.concat_arrays([lists.values.cast(DECISION), fresh])
+    order = np.insert(
+        np.arange(ends[0], ends[-1]), ends[1:][rows] - ends[0], len(lists.values) + np.arange(len(rows))
+    )
+    more = np.zeros(len(ends), np.int32)
+    more[np.array(rows, np.intp) + 1] = 1
+    decisions = pa.ListArray.from_arrays(
+        pa.array(ends - ends[0] + np.cumsum(more), pa.int32()), values.take(order)
+    )
     table = put_column(table, "verdict", pa.array(verdicts, pa.string()))
-    return put_column(table, "decisions", pa.array(decisions, DECISIONS))
+    return put_column(table, "decisions", decisions.cast(DECISIONS))
 
 
-def rule_people(table: pa.Table, stamp: Stamp, outcomes: Sequence[Sequence[Outcome | None]]) -> pa.Table:
-    """`rule_rows` for the people of each photo: columns `person_verdicts`, `person_decisions`."""
-    verdicts = table["person_verdicts"].to_pylist()
-    decisions = table["person_decisions"].to_pylist()
-    for row, people in enumerate(outcomes):
-        for person, outcome in enumerate(people):
-            if outcome is not None:
-                verdicts[row][person] = outcome.verdict
-                decisions[row][person] = [*decisions[row][person], stamp.decision(outcome)]
-    table = put_column(table, "person_verdicts", pa.array(verdicts, pa.list_(pa.string())))
-    return put_column(table, "person_decisions", pa.array(decisions, pa.list_(DECISIONS)))
+def last_decisions(table: pa.Table) -> pa.StructArray:
+    """Per row: its last decision, of the `DECISION` type. Every row has one."""
+    lists = list_array(table["decisions"])
+    return lists.values.take(pa.array(lists.offsets.to_numpy()[1:] - 1))
 
 
 def is_kept(table: pa.Table) -> list[bool]:
@@ -163,10 +169,11 @@ def is_kept(table: pa.Table) -> list[bool]:
     return [verdict == KEPT for verdict in table["verdict"].to_pylist()]
 
 
-def _standing(table: pa.Table) -> tuple[list[str], list[list[dict[str, Any]]]]:
+def _standing(table: pa.Table) -> tuple[list[str], pa.ListArray]:
+    """Verdicts and decisions as they are."""
     if "verdict" not in table.column_names:
-        return [KEPT] * table.num_rows, [[] for _ in range(table.num_rows)]
-    return table["verdict"].to_pylist(), table["decisions"].to_pylist()
+        return [KEPT] * table.num_rows, pa.array([[]] * table.num_rows, DECISIONS)
+    return table["verdict"].to_pylist(), list_array(table["decisions"])
 
 
 def plural(unit: str) -> str:
@@ -226,3 +233,15 @@ class Counts:
             }
             for stage, counter in self.stages.items()
         }
+
+
+def counts_again(counts: dict[str, Any], decisions: Iterable[Sequence[dict[str, Any]]]) -> dict[str, Any]:
+    """The `counts` that `to_json` wrote, counted anew from the decisions of the rows that are there now."""
+    found = Counts()
+    for stage, entry in counts.items():
+        found.stages[stage], found.units[stage] = Counter(), entry["unit"]
+    for row in decisions:
+        for decision in row:
+            if decision["stage"] in counts:
+                found.count(counts[decision["stage"]]["unit"], [[decision]])
+    return found.to_json()

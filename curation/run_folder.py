@@ -4,7 +4,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,7 @@ PHASES = {
 _KEYS = {
     "photos/_screened": "source_key",
     "photos": "source_key",
-    "people": "source_key",
+    "people": "person_id",
     "identities": "person_id",
     "outfits": "identity",
     "captions": "person_id",
@@ -69,7 +69,8 @@ class Run:
 
     def table(self, name: str) -> PhaseTable:
         """A table with counts by its name in `PHASES`."""
-        return PhaseTable(name, self._at(*name.split("/")), _KEYS[name])
+        beside = self.people_photos if name == "people" else None
+        return PhaseTable(name, self._at(*name.split("/")), _KEYS[name], beside)
 
     # --- tables, in the order in which a run writes them ---------------------------------------------
 
@@ -100,8 +101,30 @@ class Run:
 
     @cached_property
     def people(self) -> PhaseTable:
-        """A row a photo, with its people as lists."""
+        """A row a person found, in the order of their photos, which `source_key` names in `people_photos`."""
         return self.table("people")
+
+    @cached_property
+    def people_photos(self) -> PhaseTable:
+        """A row a photo, as the phase `people` left it; committed by the fragments of `people`."""
+        folder = self._at("people")
+        return PhaseTable("people/_photos", join(folder, "_photos"), "source_key", first=folder)
+
+    def photos_with_people(
+        self, of_photo: Sequence[str], of_person: Sequence[str]
+    ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """Every photo that came into the phase `people`, and its people; one fragment is in memory.
+
+        Columns that an older run lacks are absent. Raises ConfigError.
+        """
+        for fragment in self.people.fragments():
+            photos = self.people_photos.read(fragment, list(dict.fromkeys(["source_key", *of_photo])))
+            people = self.people.read(fragment, list(dict.fromkeys(["source_key", *of_person])))
+            found: dict[str, list[dict[str, Any]]] = {}
+            for person in people.to_pylist():
+                found.setdefault(person["source_key"], []).append(person)
+            for photo in photos.to_pylist():
+                yield photo, found.get(photo["source_key"], [])
 
     @cached_property
     def assigned(self) -> CachedTable:
@@ -171,13 +194,9 @@ class Run:
         """
         for phase in ("packing", "captions", "outfits", "identities"):
             self.answers(phase).remove_beside()
-        self._remove_fragments(self.people)
+        self.people.keep_only([])
         self.copies.keep_only(None)
-        self._remove_fragments(self.photos)
-
-    def _remove_fragments(self, table: PhaseTable) -> None:
-        for path in table.paths():
-            remove(path)
+        self.photos.keep_only([])
 
     # --- records -------------------------------------------------------------------------------------
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from curation.fragments import Fragment, about, list_fragments
+from curation.errors import ConfigError
+from curation.fragments import Fragment, about, drop_stale, list_fragments
 from curation.storage import (
     exists,
     join,
@@ -32,15 +33,28 @@ class PhaseTable:
     name    of the folder inside the run, as summary.json has it
     folder  path or URL
     key     the column that names a row
+    beside  a second table of the same step. A fragment there is written before that of its name here, which
+            commits both; without that one it counts for nothing. A row here names its row there by the column
+            `beside.key`, and rows stand in the order of those
+    first   of such a second table the folder whose fragments commit it
     """
 
     name: str
     folder: str
     key: str
+    beside: "PhaseTable | None" = None
+    first: str = ""
 
     def fragments(self) -> list[Fragment]:
         """The committed fragments, by index."""
-        return list_fragments(self.folder)
+        return list_fragments(self.first or self.folder)
+
+    def keep_only(self, expected: Sequence[Fragment]) -> set[Fragment]:
+        """Removes all other fragments, and what was never committed; returns the committed ones."""
+        committed = drop_stale(self.folder, expected)
+        if self.beside is not None:
+            drop_stale(self.beside.folder, list(committed))
+        return committed
 
     def path(self, fragment: Fragment) -> str:
         """The file of a fragment."""
@@ -55,8 +69,25 @@ class PhaseTable:
         return [about(path) for path in self.paths()]
 
     def read(self, fragment: Fragment, columns: Sequence[str]) -> "pa.Table":
-        """The wanted columns of a fragment."""
-        return read_table(self.path(fragment), list(columns))
+        """Those of the columns that a fragment has. Raises ConfigError where an older version wrote no second
+        table."""
+        try:
+            return read_known(self.path(fragment), columns)
+        except FileNotFoundError as error:
+            if not self.first:
+                raise
+            why = "another version of persona made the run; the same curate command makes this anew"
+            raise ConfigError(f"{self.path(fragment)}: is missing: {why}") from error
+
+    def joined(self, fragment: Fragment, columns: Sequence[str], of_beside: Sequence[str]) -> "pa.Table":
+        """The wanted columns of a fragment, and of the row beside each. Raises ConfigError."""
+        from curation.columns import join_rows
+
+        assert self.beside is not None
+        key = self.beside.key
+        beside = self.beside.read(fragment, list(dict.fromkeys([key, *of_beside])))
+        table = self.read(fragment, list(dict.fromkeys([key, *columns])))
+        return join_rows(table, beside, key)
 
     def by_index(self, columns: Sequence[str]) -> "Numbered":
         """The wanted columns of every fragment, by its index."""
@@ -76,25 +107,26 @@ class Numbered:
     """Fragments of a table by their index; one is read each time that it is asked for."""
 
     def __init__(self, table: PhaseTable, columns: Sequence[str]) -> None:
-        self._columns = list(columns)
-        self._paths = {fragment.index: table.path(fragment) for fragment in table.fragments()}
+        self._table, self._columns = table, list(columns)
+        self._fragments = {fragment.index: fragment for fragment in table.fragments()}
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._fragments)
 
     def get(self, index: int) -> "pa.Table | None":
         """The fragment with this index, or None where it was not committed."""
-        return read_known(self._paths[index], self._columns) if index in self._paths else None
+        fragment = self._fragments.get(index)
+        return None if fragment is None else self._table.read(fragment, self._columns)
 
     def items(self) -> Iterator[tuple[int, "pa.Table"]]:
         """(index, table) in order."""
-        for index, path in self._paths.items():
-            yield index, read_known(path, self._columns)
+        for index, fragment in self._fragments.items():
+            yield index, self._table.read(fragment, self._columns)
 
     def values(self) -> Iterator["pa.Table"]:
         """Tables in order."""
-        for path in self._paths.values():
-            yield read_known(path, self._columns)
+        for fragment in self._fragments.values():
+            yield self._table.read(fragment, self._columns)
 
 
 def read_known(path: str, columns: Sequence[str]) -> "pa.Table":

@@ -1,16 +1,16 @@
-"""A stage: measure, then decide. And the chain that runs stages over a fragment, measuring once.
+"""A stage: measure, then decide. And the run of stages over a fragment, measuring once.
 
 A stage is a callable on a pyarrow Table that knows nothing of Ray. Rows in = rows out: it fills
 columns and gives decisions, it never filters. What it measures is remembered beside the run by the
 rows and by all that the measurement depends on; thresholds are applied to remembered measurements.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from curation.columns import put_column
+from curation.columns import put_column, put_rows
 from curation.declared import Declared
 from curation.fingerprint import fingerprint
 from curation.ledger import Check, Stamp
@@ -62,6 +62,13 @@ class Stage(Declared):
         """The table with the columns of `fills` set. Errors are caught per row, never per batch."""
         return table
 
+    def complete(self, table: pa.Table, missing: Sequence[bool]) -> pa.Table:
+        """The table with the rows named by `missing` measured; `measure` is given those alone."""
+        if all(missing):
+            return self.measure(table)
+        measured = self.measure(table.filter(pa.array(missing))).select(self.fills.names)
+        return put_rows(table, [row for row, is_missing in enumerate(missing) if is_missing], measured)
+
     def decide(self, table: pa.Table) -> pa.Table:
         """The table with this stage's decisions, from stored measurements alone."""
         return table
@@ -87,16 +94,30 @@ def set_columns(table: pa.Table, schema: pa.Schema, rows: Sequence[dict[str, Any
     return table
 
 
+def run_stages(stages: Sequence[Stage], table: pa.Table) -> pa.Table:
+    """Measures and decides with one stage after the other; nothing is remembered."""
+    for stage in stages:
+        table = stage(table)
+    return table
+
+
+def decide_stages(stages: Sequence[Stage], table: pa.Table) -> pa.Table:
+    """Decides with one stage after the other, from what was measured before."""
+    for stage in stages:
+        table = stage.decide(table)
+    return table
+
+
 _ROW_ID = "measured_on"
 
 
 class Measurements:
-    """What stages measured, on disk: a file STAGE-HASH/ROWS for each stage and set of rows.
+    """What stages measured, on disk: a file STAGE-HASH/ROWS for each stage and fragment.
 
     HASH covers the stage's models and settings and those of the stages it needs; ROWS is a hash of
-    the fragment's source_keys. Beside each row lies what it was measured on (`row_ids`: the content
-    of a photo), so that measurements outlive every change of a threshold, and a photo that was
-    replaced is measured anew by itself.
+    the source_keys of the fragment's photos. Beside each row lies what it was measured on (the content
+    of a photo, or a person on it), so that measurements outlive every change of a threshold, and a photo
+    that was replaced is measured anew by itself.
     """
 
     def __init__(self, files: MeasuredRows, stages: Sequence[Stage]) -> None:
@@ -106,79 +127,85 @@ class Measurements:
             below = [self.hashes[name] for name in stage.needs]
             self.hashes[stage.name] = fingerprint([stage.measured_with(), below])
 
-    def load(self, stage: Stage, table: pa.Table, row_ids: Sequence[str]) -> pa.Table:
-        """The table with the stage's columns as remembered, or null."""
-        path = self._path(stage, table)
-        if not exists(path):
-            return with_columns(table, stage.fills)
-        remembered = read_table(path)
-        place = {row_id: row for row, row_id in enumerate(remembered[_ROW_ID].to_pylist())}
-        rows = pa.array([place.get(row_id) for row_id in row_ids], pa.int64())
-        for field in stage.fills:
-            column = remembered[field.name].cast(field.type).take(rows)
-            table = put_column(table, field, column)
-        return table
-
-    def save(self, stage: Stage, table: pa.Table, row_ids: Sequence[str]) -> None:
-        """Remembers the stage's columns."""
-        known = table.select(stage.fills.names).append_column(_ROW_ID, pa.array(row_ids, pa.string()))
-        write_table(self._path(stage, table), known)
-
-    def _path(self, stage: Stage, table: pa.Table) -> str:
-        rows = fingerprint(table["source_key"].to_pylist())
-        return self._files.path(f"{stage.name}-{self.hashes[stage.name]}", rows)
+    def path(self, stage: Stage, source_keys: Sequence[str]) -> str:
+        """The file of a stage for a fragment of these photos."""
+        return self._files.path(f"{stage.name}-{self.hashes[stage.name]}", fingerprint(list(source_keys)))
 
 
-def run_chain(
-    stages: Sequence[Stage],
-    table: pa.Table,
-    measurements: Measurements,
-    row_ids: Sequence[str],
-    slice_rows: int,
-    after_slice: Callable[[], None] = lambda: None,
-    clock: StageClock | None = None,
-) -> pa.Table:
-    """Runs all stages over `table`, `slice_rows` rows at a time, so that few photos are open at once.
+class FragmentRun:
+    """Runs stages over one fragment, or over slices of it, so that few photos are open at once.
 
-    Models are asked only about rows that `missing` names; what they say is remembered before the
-    result is returned. `row_ids` say what each row is measured on; `clock` notes how long each stage takes.
+    Models are asked only about rows that `missing` names; `save` remembers what they said.
+
+    source_keys  of the fragment's photos
+    clock        notes how long each stage takes
     """
-    clock = clock or StageClock()
-    measuring = [stage for stage in stages if len(stage.fills)]
-    for stage in measuring:
-        table = measurements.load(stage, table, row_ids)
-    fresh: set[str] = set()
-    slices = []
-    for start in range(0, max(table.num_rows, 1), slice_rows):
-        part = table.slice(start, slice_rows)
+
+    def __init__(self, measurements: Measurements, source_keys: Sequence[str], clock: StageClock) -> None:
+        self._measurements, self._source_keys, self._clock = measurements, source_keys, clock
+        self._known: dict[str, _Known] = {}
+        self.lacks = False
+        """Whether a run that measures nothing met a row that is to be measured."""
+
+    def run(
+        self, stages: Sequence[Stage], table: pa.Table, row_ids: Sequence[str], measures: bool = True
+    ) -> pa.Table:
+        """Measures and decides; `row_ids` say what each row is measured on."""
         for stage in stages:
             if len(stage.fills):
-                missing = stage.missing(part)
-                if any(missing):
-                    with clock.working(stage.name, sum(missing)):
-                        part = _measure(stage, part, missing)
-                    fresh.add(stage.name)
-            with clock.working(stage.name, 0 if len(stage.fills) else part.num_rows):
-                part = stage.decide(part)
-        slices.append(part)
-        after_slice()
-    result = pa.concat_tables(slices).combine_chunks()
-    for stage in measuring:
-        if stage.name in fresh:
-            measurements.save(stage, result, row_ids)
-    return result
+                table = self._measured(stage, table, row_ids, measures)
+            with self._clock.working(stage.name, 0 if len(stage.fills) else table.num_rows):
+                table = stage.decide(table)
+        return table
+
+    def save(self) -> None:
+        """Remembers what was measured, of all slices."""
+        for known in self._known.values():
+            known.save()
+
+    def _measured(self, stage: Stage, table: pa.Table, row_ids: Sequence[str], measures: bool) -> pa.Table:
+        if stage.name not in self._known:
+            self._known[stage.name] = _Known(stage, self._measurements.path(stage, self._source_keys))
+        known = self._known[stage.name]
+        table = known.fill(table, row_ids)
+        missing = stage.missing(table)
+        if not measures:
+            self.lacks |= any(missing)
+            return table
+        if any(missing):
+            with self._clock.working(stage.name, sum(missing)):
+                table = stage.complete(table, missing)
+        known.note(table, row_ids, any(missing))
+        return table
 
 
-def _measure(stage: Stage, table: pa.Table, missing: Sequence[bool]) -> pa.Table:
-    """Measures the rows named by `missing` and puts them back in their places."""
-    if all(missing):
-        return stage.measure(table)
-    measured = stage.measure(table.filter(pa.array(missing)))
-    order = []
-    places = iter(range(table.num_rows, table.num_rows + measured.num_rows))
-    for row, is_missing in enumerate(missing):
-        order.append(next(places) if is_missing else row)
-    for field in stage.fills:
-        both = pa.chunked_array([*table[field.name].chunks, *measured[field.name].chunks])
-        table = put_column(table, field, both.take(order))
-    return table
+class _Known:
+    """The measurements of one stage for a fragment: as they were remembered, and as they are now."""
+
+    def __init__(self, stage: Stage, path: str) -> None:
+        self._fills, self._path = stage.fills, path
+        self._table = read_table(path) if exists(path) else None
+        ids = [] if self._table is None else self._table[_ROW_ID].to_pylist()
+        self._place = {row_id: row for row, row_id in enumerate(ids)}
+        self._slices: list[pa.Table] = []
+        self._changed = False
+
+    def fill(self, table: pa.Table, row_ids: Sequence[str]) -> pa.Table:
+        """The table with the stage's columns as remembered, or null."""
+        if self._table is None:
+            return with_columns(table, self._fills)
+        rows = pa.array([self._place.get(row_id) for row_id in row_ids], pa.int64())
+        for field in self._fills:
+            table = put_column(table, field, self._table[field.name].cast(field.type).take(rows))
+        return table
+
+    def note(self, table: pa.Table, row_ids: Sequence[str], changed: bool) -> None:
+        """Takes a slice as it is now."""
+        named = table.select(self._fills.names).append_column(_ROW_ID, pa.array(row_ids, pa.string()))
+        self._slices.append(named)
+        self._changed |= changed
+
+    def save(self) -> None:
+        """Writes the file where something was measured."""
+        if self._changed:
+            write_table(self._path, pa.concat_tables(self._slices).combine_chunks())

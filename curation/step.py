@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from curation.engine import Answer, Engine, Job, Opener, Task, Work
 from curation.errors import PersonaError
-from curation.fragments import Fragment, about, commit, drop_stale
+from curation.fragments import Fragment, about, commit
 from curation.ledger import FAILED, Counts, plural
 from curation.meters import TRAFFIC, CallCounter, StageClock
 from curation.run_folder import Run
@@ -59,12 +59,25 @@ class Context:
         return Run(self.job.run)
 
 
+@dataclass(frozen=True)
+class Made:
+    """What became of a task: its rows, what was ruled, and the rows of the table beside, where there is one.
+
+    rows  how many came in; None: as many as `table` has
+    """
+
+    table: pa.Table
+    counts: Counts
+    beside: pa.Table | None = None
+    rows: int | None = None
+
+
 def work_of(
-    transform: Callable[[Task], tuple[pa.Table, Counts]],
+    transform: Callable[[Task], Made],
     calls: CallCounter,
     clock: StageClock | None = None,
 ) -> Work:
-    """Wraps a transform of one task: times it, counts its calls, commits its table.
+    """Wraps a transform of one task: times it, counts its calls, commits its rows.
 
     `clock` is what the transform's stages were timed with, where it has several.
     """
@@ -73,10 +86,10 @@ def work_of(
     def work(task: Task) -> Answer:
         began, cpu = time.monotonic(), time.process_time()
         before = dict(calls.items)
-        table, counts = transform(task)
+        made = transform(task)
         answer = {
-            "rows": table.num_rows,
-            "counts": counts.to_json(),
+            "rows": made.table.num_rows if made.rows is None else made.rows,
+            "counts": made.counts.to_json(),
             "calls": {k: v - before.get(k, 0) for k, v in calls.items.items() if v > before.get(k, 0)},
             "seconds": round(time.monotonic() - began, 4),
             "cpu_seconds": round(time.process_time() - cpu, 4),
@@ -85,7 +98,9 @@ def work_of(
         asked = TRAFFIC.take()
         if asked:
             answer["vlm"] = asked
-        return {**answer, "bytes": commit(task.target, table, answer)}
+        # The table beside first: the presence of the other commits both.
+        size = 0 if made.beside is None else commit(task.beside, made.beside, answer)
+        return {**answer, "bytes": size + commit(task.target, made.table, answer)}
 
     return work
 
@@ -104,7 +119,7 @@ def run_step(
     rows. Returns the fragments of the table.
     """
     expected = [fragment for _, fragment, _ in sources]
-    committed = drop_stale(target.folder, expected)
+    committed = target.keep_only(expected)
     counts = Counts()
     rows = 0
     for fragment in sorted(committed, key=lambda done: done.index):
@@ -112,7 +127,13 @@ def run_step(
         counts.add(kept["counts"])
         rows += kept["rows"]
     tasks = [
-        Task(fragment.index, path, target.path(fragment), detail)
+        Task(
+            fragment.index,
+            path,
+            target.path(fragment),
+            detail,
+            "" if target.beside is None else target.beside.path(fragment),
+        )
         for path, fragment, detail in sources
         if fragment not in committed
     ]

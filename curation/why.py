@@ -55,10 +55,10 @@ def _people_of_originals(run: Run, photos: list[dict[str, Any]]) -> dict[str, li
     """{photo_id: its person_ids} of the photos that these are copies of."""
     wanted = string_array(sorted({photo["copy_of"] for photo in photos if photo["copy_of"]}))
     found: dict[str, list[str]] = {}
-    for table in run.people.tables(["photo_id", "copy_of", "person_ids"]) if len(wanted) else ():
-        is_original = pc.and_(pc.is_in(table["photo_id"], wanted), pc.is_null(table["copy_of"]))
-        for row in table.filter(is_original).to_pylist():
-            found[row["photo_id"]] = row["person_ids"]
+    for table in run.people.tables(["person_id"]) if len(wanted) else ():
+        of_photo = pc.utf8_slice_codeunits(table["person_id"], 0, 64)
+        for person_id in table["person_id"].filter(pc.is_in(of_photo, wanted)).to_pylist():
+            found.setdefault(person_id[:64], []).append(person_id)
     return found
 
 
@@ -93,7 +93,7 @@ def failed_rows(folder: str) -> Iterator[dict[str, Any]]:
     run, failed = Run(folder), string_array([FAILED])
     run.require()
     photos = run.photos_so_far()
-    for table in (photos, run.people, run.identities, run.captions):
+    for table in (photos, run.people_photos, run.identities, run.captions):
         for part in table.tables([table.key, "verdict", "decisions"]):
             own = stages_counted(part)
             for row in part.filter(pc.is_in(part["verdict"], failed)).to_pylist():
@@ -134,31 +134,36 @@ def _line(decision: dict[str, Any]) -> str:
 
 
 def _photos_named(run: Run, wanted: str) -> list[dict[str, Any]]:
-    photos = run.people if run.people.fragments() else run.photos_so_far()
+    has_people = len(run.people.fragments()) > 0
+    photos = run.people_photos if has_people else run.photos_so_far()
     names, keys = string_array(sorted(_photo_ids_of(run, wanted))), string_array([wanted])
-    of_photo = ["source_key", "file_name", "photo_id", "width", "height", "verdict", "decisions"]
-    of_people = ["person_ids", "person_decisions", "boxes", "box_scores"] if photos is run.people else []
-    found = []
-    for table in photos.tables([*of_photo, *of_people, "from_face", "copy_of"]):
+    columns = ["source_key", "file_name", "photo_id", "width", "height", "verdict", "decisions"]
+    found: list[dict[str, Any]] = []
+    for table in photos.tables([*columns, "copy_of"]):
         is_wanted = pc.or_(pc.is_in(table["source_key"], keys), pc.is_in(table["file_name"], keys))
         is_wanted = pc.or_(is_wanted, pc.is_in(table["photo_id"], names))
         if len(wanted) >= _LEAST_PREFIX:
             is_wanted = pc.or_kleene(is_wanted, pc.starts_with(table["photo_id"], wanted))
-        for row in table.filter(is_wanted).to_pylist():
-            from_face = row.get("from_face") or []
-            people = [
-                {
-                    "person_id": person_id,
-                    "box": [round(value) for value in row["boxes"][i]],
-                    "score": row["box_scores"][i],
-                    "from_face": i < len(from_face) and from_face[i] is not None,
-                    "decisions": row["person_decisions"][i],
-                }
-                for i, person_id in enumerate(row.get("person_ids") or [])
-            ]
-            photo = {name: row[name] for name in of_photo} | {"copy_of": row.get("copy_of")}
-            found.append({**photo, "people": people})
+        found += [{"copy_of": None, **row, "people": []} for row in table.filter(is_wanted).to_pylist()]
+    if has_people and found:
+        _add_people(run, found)
     return found
+
+
+def _add_people(run: Run, photos: list[dict[str, Any]]) -> None:
+    by_key = {photo["source_key"]: photo["people"] for photo in photos}
+    wanted = string_array(sorted(by_key))
+    for table in run.people.tables(["source_key", "person_id", "box", "box_score", "from_face", "decisions"]):
+        for row in table.filter(pc.is_in(table["source_key"], wanted)).to_pylist():
+            by_key[row["source_key"]].append(
+                {
+                    "person_id": row["person_id"],
+                    "box": [round(value) for value in row["box"]],
+                    "score": row["box_score"],
+                    "from_face": row.get("from_face") is not None,
+                    "decisions": row["decisions"],
+                }
+            )
 
 
 def _photo_ids_of(run: Run, wanted: str) -> set[str]:

@@ -3,21 +3,18 @@
 import base64
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageOps
 
-from curation.fragments import list_fragments
 from curation.funnel import stages_before_people
 from curation.identities.phase import Identity
 from curation.ledger import KEPT
 from curation.photos.decode import decode_rgb
 from curation.run_folder import Run
 from curation.sources.photo_bytes import PhotoBytes
-from curation.storage import join, read_table
 from shards.format.members import is_picture
 from shards.reading.folder import DatasetFolder
 
@@ -73,31 +70,25 @@ def ruled_out(run: Path, each: int) -> list[Shown]:
             shown.pictures.append(Picture(_picture(photos, photo, box), _numbers(decision)))
 
     columns = ["photo_id", "uri", "offset", "length", "row", "orientation", "verdict", "decisions"]
-    columns += ["person_ids", "boxes", "person_verdicts", "person_decisions"]
-    for row in sorted(_rows(run, "people", columns), key=lambda row: row["photo_id"] or ""):
-        last = row["decisions"][-1]
-        if row["verdict"] != KEPT and last["stage"] in stages_before_people():
-            note(last, row, None)
+    shown = Run(str(run)).photos_with_people(columns, ["person_id", "box", "verdict", "decisions"])
+    for photo, people in sorted(shown, key=lambda one: one[0]["photo_id"] or ""):
+        last = photo["decisions"][-1]
+        if photo["verdict"] != KEPT and last["stage"] in stages_before_people():
+            note(last, photo, None)
             continue
-        for i, person_id in enumerate(row["person_ids"] or []):
-            places[person_id] = {**row, "box": row["boxes"][i]}
-            if row["person_verdicts"][i] != KEPT:
-                note(row["person_decisions"][i][-1], row, row["boxes"][i])
-    for row in _rows(run, "identities", ["person_id", "verdict", "decisions"]):
+        for person in people:
+            places[person["person_id"]] = {**photo, "box": person["box"]}
+            if person["verdict"] != KEPT:
+                note(person["decisions"][-1], photo, person["box"])
+    for row in Run(str(run)).identities.rows(["person_id", "verdict", "decisions"]):
         last = row["decisions"][-1]
         if row["verdict"] != KEPT and last["stage"] == Identity.name:
             note(last, places[row["person_id"]], places[row["person_id"]]["box"])
-    for row in _rows(run, "outfits", ["person_ids", "person_verdicts", "person_decisions"]):
+    for row in Run(str(run)).outfits.rows(["person_ids", "person_verdicts", "person_decisions"]):
         for i, person_id in enumerate(row["person_ids"]):
             if row["person_verdicts"][i] != KEPT:
                 note(row["person_decisions"][i][-1], places[person_id], places[person_id]["box"])
     return list(found.values())
-
-
-def _rows(run: Path, folder: str, columns: list[str]) -> Iterator[dict[str, Any]]:
-    place = join(str(run), folder)
-    for fragment in list_fragments(place):
-        yield from read_table(join(place, fragment.name), columns).to_pylist()
 
 
 def _numbers(decision: dict[str, Any]) -> str:

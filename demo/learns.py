@@ -18,11 +18,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import yaml
-
 from demo.training.drawn_groups import DrawnGroups, write_groups
 from demo.training.latents import add_latents, timed
 from demo.training.reference_losses import Comparison, compare, reference_losses
+from edges.settings_reader import assignments
 
 CONFIG = "visual_persona_demo"
 SEED, HELD_OUT_SEED = 5001, 905001  # of the worlds: no person is in both
@@ -47,13 +46,8 @@ def main() -> int:
         "--set", action="append", default=[], metavar="PATH=VALUE", help=f"of the config {CONFIG}"
     )
     given = parser.parse_args()
-    changes = {}
-    for text in given.set:
-        path, equals, value = text.partition("=")
-        if not equals:
-            parser.error(f"--set {text}: must be PATH=VALUE")
-        changes[path] = yaml.safe_load(value)
     try:
+        changes = assignments(given.set)
         with nullcontext(given.out) if given.out else TemporaryDirectory(prefix="persona-learns-") as out:
             learned = learn(Path(out), given.people, given.held_out, given.steps, changes)
     except ValueError as error:

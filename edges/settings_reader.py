@@ -4,6 +4,7 @@ The settings are pydantic models. Where one of several is chosen, the key `backe
 """
 
 import difflib
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -22,19 +23,36 @@ class SettingsError(ValueError):
     """Settings that cannot be used; `str()` has a line for each problem."""
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which 3e-5 is a number, as people and YAML 1.2 write it; PyYAML takes it for text."""
+
+
+# YAML 1.1, which PyYAML reads, asks for a point before an exponent and for a sign in it.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+\Z"),
+    list("-+.0123456789"),
+)
+
+
+def load_yaml(text: str) -> Any:
+    """What a YAML text of settings holds. Raises YAMLError, ValueError, RecursionError as PyYAML does."""
+    return yaml.load(text, _Loader)
+
+
 def read_yaml(text: str, file: str) -> tuple[Any, Lines]:
     """What a YAML text holds, and the line of every key. `file` is its name in messages.
 
     Raises SettingsError for a text that is no YAML or unfolds without end, and for a key given twice.
     """
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=_Loader)
         lines: Lines = {}
         if node is not None:
             if _unfolded(node, {}) > _MOST_NODES:
                 raise SettingsError(f"{file}: unfolds to more than {_MOST_NODES} keys and values")
             _locate(node, (), lines, file)
-        return yaml.safe_load(text), lines
+        return load_yaml(text), lines
     except RecursionError:
         raise SettingsError(f"{file}: is nested without end") from None
     except SettingsError:
@@ -56,7 +74,7 @@ def assignments(words: Sequence[str]) -> dict[str, Any]:
             raise SettingsError(f"--set {word}: must be path.to.key=value")
         found.pop(path, None)  # said twice: the last word counts, in its place
         try:
-            found[path] = yaml.safe_load(text)
+            found[path] = load_yaml(text)
         except (yaml.YAMLError, ValueError, RecursionError):
             raise SettingsError(f"--set {word[:80]}: the value is not valid YAML") from None
     return found

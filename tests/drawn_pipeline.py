@@ -137,6 +137,14 @@ def rows_of(folder: Path, columns: list[str] | None = None) -> list[dict[str, An
     return list(pq.read_table(folder, columns=columns).to_pylist())
 
 
+def photos_with_people(run: Path) -> dict[str, dict[str, Any]]:
+    """{file name: the row of a photo as the phase `people` left it, with its rows of `people/`}."""
+    found = {row["source_key"]: {**row, "people": []} for row in rows_of(run / "people" / "_photos")}
+    for row in rows_of(run / "people"):
+        found[row["source_key"]]["people"].append(row)
+    return {photo["file_name"]: photo for photo in found.values()}
+
+
 def counts_of(summary: dict[str, Any]) -> dict[str, tuple[int, int, int, int]]:
     """{stage: (in, kept, rejected, failed)} of a summary."""
     return {

@@ -20,8 +20,8 @@ def start(folder: Path, rank: int = 0, world: int = 1, port: int = 0, **settings
 
 
 def ended(process: ForkServerProcess) -> int | None:
-    """Its exit code; None where it still runs after two minutes."""
-    process.join(120)
+    """Its exit code; None where it still runs after five minutes."""
+    process.join(300)
     return process.exitcode
 
 

@@ -10,14 +10,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.drawn_training import DrawnBatches, built, tiny
+from tests.drawn_training import DrawnBatches, built, samples, tiny
 from training.batch import Batch
+from training.generation.validation_pictures import PictureSampling, PictureSettings, ValidationPictures
 from training.loop import Training
 from training.ranks import Ranks, StopSignals, join_ranks
 from training.recipes import ip_adapter, visual_persona  # noqa: F401  imported once, before forking
+from training.start import compile_blocks
 from training.step import LoopSettings
 
 OPTIMISER = {"lr": 1e-3, "warmup_steps": 3, "schedule": "cosine"}
+PICTURES = PictureSettings(people=1, sampling=PictureSampling(steps=2))
 
 
 class Killed(DrawnBatches):
@@ -55,9 +58,14 @@ def training(
     kill_at: int | None = None,
     tune_unet: bool = False,
     step_s: float = 0.0,
+    backend: str | None = None,
     **loop: Any,
 ) -> Training:
-    """A run over drawn people in float32; `loop` are settings of the loop, `step_s` what a batch takes."""
+    """A run over drawn people in float32; `loop` are settings of the loop, `step_s` what a batch takes.
+
+    With `pictures_every` it validates and makes pictures of a person; with a `backend` of torch.compile the
+    first block of each kind is compiled.
+    """
     method = tiny(recipe, denoising={"tune_unet": tune_unet})
     module = built(method, seed=5)
     shared: dict[str, Any] = {"rank": ranks.rank, "world": ranks.world}
@@ -67,7 +75,14 @@ def training(
     elif step_s:
         batches = Slow(method, batch, step_s=step_s, **shared)
     settings = LoopSettings.model_validate({"precision": "fp32", "optimiser": OPTIMISER, **loop})
-    return Training(method, module, batches, settings, folder, ranks)
+    held_out = [samples(method, ["person-900-a"])] if settings.pictures_every else []
+    pictures = None
+    if held_out:
+        place = folder / "pictures" if ranks.first else None
+        pictures = ValidationPictures(method, held_out[0], place, PICTURES)
+    if backend is not None:
+        compile_blocks({type(block): block for block in reversed(method.blocks(module))}.values(), backend)
+    return Training(method, module, batches, settings, folder, ranks, held_out, pictures)
 
 
 def train_in_process(folder: Path, rank: int, world: int, port: int, settings: dict[str, Any]) -> None:

@@ -32,10 +32,11 @@ class AdamW8bit(torch.optim.Optimizer):
     ) -> None:
         super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
         self._values: dict[tuple[torch.device, bool], Tensor] = {}
+        self.found_inf: Tensor | None = None
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
-        """One update of all parameters that have gradients."""
+        """One update of all parameters that have gradients; none where `found_inf`, a scalar, is not 0."""
         for group in self.param_groups:
             first, second = group["betas"]
             for parameter in group["params"]:
@@ -46,13 +47,20 @@ class AdamW8bit(torch.optim.Optimizer):
                     nothing = torch.zeros_like(parameter, dtype=torch.float32)
                     zero = torch.zeros((), device=parameter.device)
                     self.set_moments(parameter, zero, nothing, nothing)
-                count, mean, square = self.moments(parameter)
+                before = self.moments(parameter)
+                count, mean, square = before
                 count = count + 1
                 mean = mean.lerp(gradient.float(), 1 - first)
                 square = torch.addcmul(square * second, gradient.float(), gradient.float(), value=1 - second)
                 size = square.sqrt() / (1 - second**count).sqrt() + group["eps"]
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.sub_(mean / size * (group["lr"] / (1 - first**count)))
+                made = parameter * (1 - group["lr"] * group["weight_decay"])
+                made -= mean / size * (group["lr"] / (1 - first**count))
+                if self.found_inf is not None:
+                    made, count, mean, square = (
+                        torch.where(self.found_inf > 0, old, new)
+                        for old, new in zip((parameter, *before), (made, count, mean, square), strict=True)
+                    )
+                parameter.copy_(made)
                 self.set_moments(parameter, count, mean, square)
 
     def moments(self, parameter: nn.Parameter) -> tuple[Tensor, Tensor, Tensor]:

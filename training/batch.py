@@ -1,5 +1,6 @@
 """A batch as the loop and the recipes know it, where batches come from, and batches of noise for checks."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -27,12 +28,15 @@ class Batch:
     keys      of the samples
     streams   int64 [B], their random streams in this epoch (randomness.py)
     weight    float32 [B]: 0 where a place only fills the batch up
+    counts    what the host knows of the batch before it is on a device (`Recipe.counts`): sizes of what is
+              computed, which a device could not tell without being waited for. The module is given them
     """
 
     fields: Mapping[str, Tensor]
     keys: Sequence[str]
     streams: Tensor
     weight: Tensor
+    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(
@@ -59,6 +63,7 @@ class Batch:
             self.keys,
             self.streams.to(device, non_blocking=True),
             self.weight.to(device, non_blocking=True),
+            self.counts,
         )
 
 

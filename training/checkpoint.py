@@ -16,7 +16,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -57,13 +57,21 @@ class CheckpointFolder:
     """Checkpoints of one run; `keep` of them stay, besides every `keep_every` steps.
 
     All ranks save together, so that sharded tensors are gathered; the one that `writes` does so.
+
+    saved   told, by the thread that writes, the name of each checkpoint that is whole
     """
 
     def __init__(
-        self, folder: Path | str, keep: int = 3, keep_every: int | None = None, *, writes: bool = True
+        self,
+        folder: Path | str,
+        keep: int = 3,
+        keep_every: int | None = None,
+        *,
+        writes: bool = True,
+        saved: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._place, self._keep, self._keep_every = place_of(folder), keep, keep_every
-        self._writes = writes
+        self._writes, self._saved = writes, saved
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
@@ -83,6 +91,11 @@ class CheckpointFolder:
                     copied[part][name] = gathered.to("cpu", copy=True).contiguous()
         if self._writes:
             self._writing = self._pool.submit(self._write, step, copied, record)
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a checkpoint is on its way."""
+        return self._writing is not None and not self._writing.done()
 
     def wait(self) -> None:
         """Until nothing is being written. Raises what the last write raised."""
@@ -110,6 +123,7 @@ class CheckpointFolder:
             _sync(aside / _RECORD)
             _sync(aside)
             self._place.publish(aside, name)
+        self._saved(name)
         for old in self._place.names()[: -self._keep]:
             if self._keep_every is None or _step_of(old) % self._keep_every:
                 self._place.remove(old)
@@ -132,6 +146,10 @@ class CheckpointPlace(Protocol):
 
     def opened(self, name: str) -> AbstractContextManager[Path]:
         """A folder of this machine that holds its files."""
+        ...
+
+    def record(self, name: str) -> bytes:
+        """Its checkpoint.json, without its tensors. Raises OSError."""
         ...
 
     def remove(self, name: str) -> None:
@@ -172,6 +190,10 @@ class LocalCheckpoints:
         """Its folder."""
         yield self._folder / name
 
+    def record(self, name: str) -> bytes:
+        """Reads the file."""
+        return (self._folder / name / _RECORD).read_bytes()
+
     def remove(self, name: str) -> None:
         """Deletes the folder; under another name, so that a kill leaves no half checkpoint to be found."""
         removed = self._folder / f".{name}.removed"
@@ -202,6 +224,20 @@ def checkpoints_in(folder: Path) -> list[Path]:
         return []
     found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name) and (path / _RECORD).is_file()]
     return sorted(found, key=lambda path: _step_of(path.name))
+
+
+def last_record(where: Path | str) -> tuple[str, dict[str, Any]] | None:
+    """Name and record (with its `step`) of the newest checkpoint of a folder or URL, whose tensors are not
+    read; None where there is none. Raises CheckpointError."""
+    place = place_of(where)
+    try:
+        names = place.names()
+        record = json.loads(place.record(names[-1])) if names else None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{where}: {' '.join(str(error).split())}") from None
+    if record is not None and not (isinstance(record, dict) and isinstance(record.get("step"), int)):
+        raise CheckpointError(f"{where}/{names[-1]}/{_RECORD}: states no step")
+    return (names[-1], record) if record is not None else None
 
 
 def load_checkpoint(folder: Path, name: str | None = None) -> Checkpoint:

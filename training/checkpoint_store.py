@@ -60,6 +60,11 @@ class CheckpointStore:
                         file.write(piece)
             yield Path(folder)
 
+    def record(self, name: str) -> bytes:
+        """Fetches that file alone."""
+        with self._told(f"{name}/{RECORD}"):
+            return bytes(obstore.get(self._store, f"{name}/{RECORD}").bytes())
+
     def remove(self, name: str) -> None:
         """Its record first: what a killed removal leaves is no checkpoint any more."""
         paths = self._paths(f"{name}/")

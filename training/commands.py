@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ def mount(commands: Any, parser_of: ParserOf | None = None, faces_of: FacesOf | 
     train.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", help="as loop.steps=100; may be repeated"
     )
+    train.add_argument(
+        "--changed", action="store_true", help="go on with other settings than the run was begun with"
+    )
+    train.add_argument("--quiet", action="store_true", help="no lines on stderr while it trains")
     train.add_argument("--plan", action="store_true", help="check, print the predicted memory, train nothing")
     export = add_command(
         commands,
@@ -71,18 +76,27 @@ def _train_here(options: argparse.Namespace) -> int:
     from training.start import named_configs, prepare, read_settings
     from training.step import NonFiniteError
 
+    def say(line: str) -> None:
+        if not options.quiet:
+            print(line, file=sys.stderr, flush=True)
+
     with join_ranks() as ranks:
         try:
             config = chosen_config(options.name, options.recipe, options.config, named_configs())
             settings = read_settings(config, assignments(options.set))
             check_recipe(settings.recipe, options.recipe, config)
-            prepared = prepare(settings, options.shards, Path(options.out), ranks, options.validation)
+            prepared = prepare(
+                settings, options.shards, Path(options.out), ranks, options.validation,
+                changed=options.changed,
+            )  # fmt: skip
             if ranks.first:
                 memory = prepared.memory()
                 print(memory.line() if not options.plan else json.dumps(memory.in_gib()))
             if options.plan:
                 return 0
-            training = prepared.training()
+            if ranks.first and prepared.changed:
+                say(f"goes on with other settings: {'; '.join(prepared.changed)}")
+            training = prepared.training(say)
         except ValueError as error:
             return refused(error)
         if ranks.first and training.step:

@@ -3,13 +3,14 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from pydantic import Field as Setting
 from pydantic import model_validator
-from torch import Tensor
 
 from shards.format.contents import REGION_NAMES, bits_of
 from shards.format.dataset import DatasetError
@@ -18,44 +19,96 @@ from shards.reading.buckets import BucketedPairs, Size, sizes_around
 from shards.reading.folder import DatasetFolder
 from shards.reading.loader import Batch as LoadedBatch
 from shards.reading.loader import Loader
-from shards.reading.pairs import Pairs
+from shards.reading.pairs import Pair, Pairs
 from shards.reading.photo_batches import BatchMemory
+from shards.reading.source import Epoch, Source
 from shards.reading.steps import Position
 from shards.reading.torch_dataset import PinnedMemory, as_tensor
 from training.batch import Batch, Field
 from training.latents import MEMBER, STATED, sizes_text, statement_of
-from training.pair_fields import RECONSTRUCTED, PairFields, members_for
+from training.pair_fields import PairFields, members_for
 from training.randomness import Purpose, streams, uniform
 from training.ranks import Ranks
 from training.recipes.recipe import Recipe
 from training.settings import Settings
 
 
-def no_reconstruction(progress: float) -> float:
-    """References are other photos than targets, always."""
-    return 0.0
+class Reconstructions(Source):
+    """Pairs of which some are their own reference: the target stands in for the other photo.
+
+    pairs         whose members serve a reference and a target alike (`members_for(…, reconstruct=True)`)
+    share         of such samples, by a progress of 0 to 1
+    run_samples   of all ranks, to the end of the training: what progress is measured by
+
+    Which samples these are is drawn for the sample, and progress is its place in the order: both are the same
+    for any number of ranks, and after a resume.
+    """
+
+    def __init__(self, pairs: Pairs, share: Callable[[float], float], run_samples: int) -> None:
+        if run_samples < 1:
+            raise ValueError(f"a run of {run_samples} samples trains nothing")
+        self.pairs, self.share, self.run_samples = pairs, share, run_samples
+        self.revisions, self.has_state = pairs.revisions, pairs.has_state
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def read(self, sample: int) -> Pair:
+        """The pair of epoch 0 of seed 0."""
+        return self.pairs.read(sample)
+
+    def epoch(self, position: Position) -> Epoch:
+        """The pass of the pairs."""
+        return _ReconstructionsEpoch(self, position)
+
+    def state_at(self, position: Position) -> Any:
+        """That of the pairs."""
+        return self.pairs.state_at(position)
+
+    def load_state(self, state: Any, position: Position) -> None:
+        """That of the pairs."""
+        self.pairs.load_state(state, position)
+
+
+class _ReconstructionsEpoch(Epoch):
+    def __init__(self, source: Reconstructions, position: Position) -> None:
+        self._of, self._pairs = source, source.pairs.epoch(position)
+        self.position, self.samples, self.ends = self._pairs.position, self._pairs.samples, self._pairs.ends
+        self._own: set[int] = set()  # of what has been looked up
+
+    def numbers(self, places: np.ndarray) -> np.ndarray:
+        """Those of the pairs; which of them are their own reference is drawn here, for many at once."""
+        numbers = self._pairs.numbers(places)
+        before, whole = self.position.epoch * len(self._of), self._of.run_samples
+        shares = torch.tensor(
+            [self._of.share(min((before + place) / whole, 1.0)) for place in places.tolist()]
+        )
+        if shares.any():
+            index = self._of.pairs.folder.index
+            keys = [index.key(number) for number in numbers.tolist()]
+            drawn = uniform(streams(self.position.seed, self.position.epoch, keys), Purpose.RECONSTRUCTION)
+            self._own.update(numbers[(drawn[:, 0] < shares).numpy()].tolist())
+        return numbers
+
+    def read(self, number: int) -> Pair:
+        pair: Pair = self._pairs.read(number)
+        return pair._replace(reference=pair.target) if number in self._own else pair
+
+    def prefetch(self, numbers: np.ndarray) -> None:
+        self._pairs.prefetch(numbers)
+
+    def kind(self, place: int) -> int:
+        return self._pairs.kind(place)
 
 
 class ShardBatches:
     """The loop's `Batches` from a Loader whose decoder is `PairFields`.
 
-    run_samples       of all ranks, to the end of the training: what `progress` is measured by
-    reconstruction    share of samples that are their own reference, by a progress of 0 to 1
-
-    Which sample reconstructs is drawn for the sample, and the progress of a batch is its place in the
-    order: both are the same for any number of ranks, and after a resume.
+    counts   what the host knows of a batch, of its fields and streams (`Recipe.counts`)
     """
 
-    def __init__(
-        self,
-        loader: Loader,
-        *,
-        run_samples: int,
-        reconstruction: Callable[[float], float] = no_reconstruction,
-    ) -> None:
-        if run_samples < 1:
-            raise ValueError(f"a run of {run_samples} samples trains nothing")
-        self._loader, self._run_samples, self._reconstruction = loader, run_samples, reconstruction
+    def __init__(self, loader: Loader, counts: Callable[..., dict[str, int]] | None = None) -> None:
+        self._loader, self._counts = loader, counts
         self._coming: Iterator[LoadedBatch] | None = None
 
     def __iter__(self) -> "ShardBatches":
@@ -91,28 +144,10 @@ class ShardBatches:
             for key, number in zip(loaded.arrays["keys"], numbers, strict=True)
         ]
         drawn = streams(loaded.after.seed, loaded.epoch, keys)
-        tensors = {name: as_tensor(array) for name, array in loaded.arrays.items() if name != "keys"}
-        fields = _reconstructed(tensors, drawn, self._reconstruction(self._progress(loaded)))
-        return Batch(fields, keys, drawn, torch.from_numpy(loaded.weight))
-
-    def _progress(self, loaded: LoadedBatch) -> float:
-        samples = len(self._loader.source)
-        done = loaded.after.consumed if loaded.after.epoch == loaded.epoch else samples
-        return min((loaded.epoch * samples + done) / self._run_samples, 1.0)
-
-
-def _reconstructed(tensors: dict[str, Tensor], drawn: Tensor, share: float) -> dict[str, Tensor]:
-    """The fields, with the target as the reference of a share of samples, where the decoder has made it."""
-    fields = {name: tensor for name, tensor in tensors.items() if not name.startswith(RECONSTRUCTED)}
-    made = tensors.keys() - fields.keys()
-    if not made or not share:
-        return fields
-    own = uniform(drawn, Purpose.RECONSTRUCTION)[:, 0] < share
-    for name in made:
-        reference = name.removeprefix(RECONSTRUCTED)
-        shape = (-1, *[1] * (tensors[name].ndim - 1))
-        fields[reference] = torch.where(own.view(shape), tensors[name], tensors[reference])
-    return fields
+        # As they were allocated, in pinned memory where there is a GPU: a copy of them would lie outside.
+        fields = {name: as_tensor(array) for name, array in loaded.arrays.items() if name != "keys"}
+        counts = {} if self._counts is None else self._counts(fields, drawn)
+        return Batch(fields, keys, drawn, torch.from_numpy(loaded.weight), counts)
 
 
 def check_dataset(
@@ -121,16 +156,18 @@ def check_dataset(
     *,
     batch: int,
     world: int,
+    tail: Literal["pad", "drop"] = "pad",
     regions: Sequence[str] = (),
 ) -> None:
     """Raises ValueError, one line, where a dataset cannot serve a recipe; reads the index alone.
 
     It must hold the members that the fields are made from, groups with two photos that show the regions,
-    and a step's samples.
+    and a step's samples, where what fills no step is left out.
     """
-    if len(dataset) < batch * world:
+    if len(dataset) < (batch * world if tail == "drop" else 1):
         raise ValueError(
             f"the dataset has {len(dataset)} samples; a step of {world} ranks × {batch} needs {batch * world}"
+            " (data.batch sets how many; data.tail=pad fills a step up)"
         )
     members = members_for(fields)
     for member in sorted({*members.reference, *members.target} - {*IMAGE_SUFFIXES}):
@@ -185,6 +222,9 @@ class DataSettings(Settings):
     threads: int = Setting(2, ge=1, description="that read and decode, of each rank")
     ahead: int = Setting(2, ge=1, description="batches in work besides the one in use")
     seed: int = Setting(0, ge=0, description="of the order, of what is drawn and of new weights")
+    leave_out: str | None = Setting(
+        None, description="a text file with a sample's key a line, # begins a comment; they count for nothing"
+    )
     max_broken: int = Setting(100, ge=0, description="samples of an epoch that may be unreadable")
     validation_batches: int = Setting(4, ge=1, description="of each rank")
 
@@ -209,6 +249,7 @@ class RunData:
     """The datasets of a run, opened and checked.
 
     recipe       as it was given, or reading latents where the datasets have them
+    left_out     keys of samples that count for nothing
     """
 
     recipe: Recipe
@@ -216,35 +257,36 @@ class RunData:
     ranks: Ranks
     trained: DatasetFolder
     held_out: DatasetFolder | None
+    left_out: frozenset[str] = frozenset()
 
     def batches(self, run_samples: int) -> ShardBatches:
         """This rank's, without an end. `run_samples`: of all ranks, to the end of the training."""
-        loader = self._loader(self.trained, reconstruct=self.recipe.reconstruction_share(0) > 0)
-        return ShardBatches(loader, run_samples=run_samples, reconstruction=self.recipe.reconstruction_share)
+        return ShardBatches(self._loader(self.trained, run_samples), partial(self.recipe.counts, drop=True))
 
     def validation(self) -> list[Batch]:
-        """This rank's fixed batches of held-out people; none without such a dataset."""
+        """This rank's fixed batches of held-out people; none without such a dataset. None reconstructs."""
         if self.held_out is None:
             return []
-        loader = self._loader(self.held_out, reconstruct=False)
-        fixed = ShardBatches(loader, run_samples=1, reconstruction=no_reconstruction)
+        fixed = ShardBatches(self._loader(self.held_out), partial(self.recipe.counts, drop=False))
         return [next(fixed) for _ in range(self.settings.validation_batches)]
 
-    def _loader(self, folder: DatasetFolder, *, reconstruct: bool) -> Loader:
+    def _loader(self, folder: DatasetFolder, run_samples: int | None = None) -> Loader:
         settings, recipe, ranks = self.settings, self.recipe, self.ranks
+        reconstruct = run_samples is not None and recipe.reconstruction_share(0) > 0
         memory = PinnedMemory() if ranks.device.type == "cuda" else BatchMemory()
         tokenise = recipe.base.tokeniser()
-        decoders = [
-            PairFields(recipe.fields(*size), tokenise, size, reconstruct=reconstruct, memory=memory)
-            for size in settings.sizes
-        ]
+        made: dict[str, Any] = {"left_out": self.left_out, "memory": memory}
+        decoders = [PairFields(recipe.fields(*size), tokenise, size, **made) for size in settings.sizes]
         members = members_for(recipe.fields(*settings.sizes[0]), reconstruct=reconstruct)
         asked: dict[str, Any] = {"regions": settings.regions, "members": members}
-        source = (
+        pairs = (
             Pairs(folder, **asked)
             if settings.buckets == "one"
             else BucketedPairs(folder, settings.sizes, length=settings.bucket_run, **asked)
         )
+        source: Source = pairs
+        if reconstruct and run_samples is not None:
+            source = Reconstructions(pairs, recipe.reconstruction_share, run_samples)
         return Loader(
             source, decoders, settings.batch, Position(settings.seed), ranks.rank, ranks.world,
             tail=settings.tail, threads=settings.threads, ahead=settings.ahead,
@@ -264,10 +306,22 @@ def open_data(
     for folder in folders.values():
         check_dataset(
             folder, recipe.fields(*settings.sizes[0]), batch=settings.batch, world=ranks.world,
-            regions=settings.regions,
+            tail=settings.tail, regions=settings.regions,
         )  # fmt: skip
     held_out = folders[validation] if validation is not None else None
-    return RunData(recipe, settings, ranks, folders[shards], held_out)
+    return RunData(recipe, settings, ranks, folders[shards], held_out, _left_out(settings.leave_out))
+
+
+def _left_out(file: str | None) -> frozenset[str]:
+    """Keys in a file. Raises ValueError where it cannot be read."""
+    if file is None:
+        return frozenset()
+    try:
+        lines = Path(file).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"data.leave_out: {file}: {str(error).splitlines()[0]}") from None
+    keys = (line.partition("#")[0].strip() for line in lines)
+    return frozenset(key for key in keys if key)
 
 
 def _serve_latents(folders: dict[str, DatasetFolder], recipe: Recipe, settings: DataSettings) -> bool:

@@ -68,10 +68,11 @@ def predict_memory(
     module    before it is sharded or wrapped; it is not changed
     blocks    its repeated layers, which are what is gathered at a time where it is sharded
 
-    Of sharded parts the mean over ranks is counted, and two blocks that are whole at a time.
+    Of sharded parts the mean over ranks is counted, and what is whole at a time: two blocks, and from the
+    forward to the end of the backward pass what is trained outside of blocks, each with its gradient.
     """
     sharded = is_sharded(module, settings.shard, ranks)
-    largest = max((_bytes(p for p in block.parameters() if p.requires_grad) for block in blocks), default=0)
+    in_blocks = [_bytes(p for p in block.parameters() if p.requires_grad) for block in blocks]
     alone = Ranks(device=ranks.device)
     with FakeTensorMode():
         copies: dict[int, Any] = {
@@ -102,7 +103,8 @@ def predict_memory(
         }
     if sharded:
         share = {name: resident[name] // ranks.world for name in ("averages", "optimiser")}
-        weights, gathered = frozen + trained // ranks.world, 2 * 2 * largest
+        weights = frozen + trained // ranks.world
+        gathered = 2 * (2 * max(in_blocks, default=0) + trained - sum(in_blocks))
         return MemoryPlan(
             weights,
             **(resident | share),

@@ -114,3 +114,37 @@ class WeightsAndBiases:
     def close(self) -> None:
         """Sends what is left."""
         self._run.finish()
+
+
+def progress_line(step: int, steps: int, values: Mapping[str, float]) -> str:
+    """What a step that was read gave, for the console: loss, learning rate, rates, and the time that is left.
+
+    values   as `Rates.since_last` names them, with loss and lr; what is not there is left out
+    """
+    parts = [f"step {step}/{steps}"]
+    for name, form in _SHOWN.items():
+        if name in values:
+            parts.append(form.format(values[name]))
+    if "step_s" in values and step < steps:
+        parts.append(f"{duration((steps - step) * values['step_s'])} left")
+    return "  ".join(parts)
+
+
+_SHOWN = {
+    "loss": "loss {:.4f}",
+    "lr": "lr {:.2e}",
+    "samples_per_s": "{:.4g} samples/s",
+    "data_wait": "data-wait {:.1%}",
+    "mfu": "MFU {:.1%}",
+    "memory_gib": "{:.1f} GiB",
+}
+
+
+def duration(seconds: float) -> str:
+    """As 48 s, 12 min 05 s, 3 h 20 min, 2 d 5 h."""
+    minutes, hours, days = int(seconds // 60), int(seconds // 3600), int(seconds // 86400)
+    if not minutes:
+        return f"{seconds:.0f} s"
+    if not hours:
+        return f"{minutes} min {int(seconds % 60):02d} s"
+    return f"{days} d {hours % 24} h" if days else f"{hours} h {minutes % 60:02d} min"

@@ -20,7 +20,9 @@ class OptimiserSettings(Settings):
     lr: float = Field(1e-4, gt=0, description="learning rate, behind the warm-up")
     betas: Numbers = Field((0.9, 0.999), min_length=2, max_length=2, description="of the two moments")
     eps: float = Field(1e-8, gt=0, description="added to the root of the second moment")
-    weight_decay: float = Field(1e-2, ge=0, description="of matrices; biases, norms and queries have none")
+    weight_decay: float = Field(
+        1e-2, ge=0, description="of matrices; biases, norms, queries and convolutions have none"
+    )
     clip_norm: float = Field(1.0, gt=0, description="of the gradient over all parameters, at most")
     eight_bit: bool = Field(
         False, description="moments of matrices in 8 bits: a quarter of the memory, slower"
@@ -62,6 +64,14 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
     """Of all parameters, from the next step on."""
     for group in optimiser.param_groups:
         group["lr"] = lr
+
+
+def skip_update(optimiser: torch.optim.Optimizer, skip: Tensor) -> None:
+    """Whether the next step changes nothing: a bool on the device, which the host does not read.
+
+    Both optimisers look at `found_inf`, through which torch's GradScaler tells its fused AdamW.
+    """
+    optimiser.found_inf = skip.float()
 
 
 def optimiser_tensors(

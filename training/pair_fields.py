@@ -13,7 +13,7 @@ more. Names of fields and what they hold:
     person           share of the person's pixels in each latent pixel of the target
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from shards.reading.buckets import Size
 from shards.reading.decode import Box, Cut, decode_photo, place
 from shards.reading.pairs import Pair
 from shards.reading.photo_batches import BatchMemory, Memory, picture_of
+from shards.reading.source import SkippedSampleError
 from training.batch import Field
 from training.captions import Tokenise
 from training.latents import MEMBER, unpack_latent
@@ -46,8 +47,6 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "person": ("json", "regions.png"),
 }
 OF_REFERENCE = ("crops", "visible", "reference")
-# A reconstruction takes the target as reference: what it would give is made beside the pair's.
-RECONSTRUCTED = "target_as_"
 
 # Of each label: whether it is the person. (cv2.LUT is four times as fast as an index of numpy.)
 _BODY = np.zeros(256, np.float32)
@@ -63,7 +62,7 @@ class Members(NamedTuple):
 
 
 def members_for(fields: Sequence[Field], *, reconstruct: bool = False) -> Members:
-    """What these fields need; `reconstruct`: the target as reference too.
+    """What these fields need; `reconstruct`: of a target that may be its own reference too.
 
     Raises ValueError, one line, for a field with no source.
     """
@@ -84,7 +83,7 @@ class PairFields:
     fields          as the recipe states them for targets of `size`
     size            height and width, px
     tokenise        of captions; a photo without one has the empty caption
-    reconstruct     whether the target as reference is made too (fields `target_as_…`)
+    left_out        keys of samples that are skipped
     reference_px    the reference's body is decoded with at most so many px along its longer side
     """
 
@@ -94,18 +93,14 @@ class PairFields:
         tokenise: Tokenise,
         size: Size,
         *,
-        reconstruct: bool = False,
+        left_out: Container[str] = (),
         reference_px: int = 1536,
         memory: Memory | None = None,
     ) -> None:
         members_for(fields)
         self._fields = {field.name: field for field in fields}
-        self._references = [""] + [RECONSTRUCTED] * reconstruct
-        for name in OF_REFERENCE:
-            if reconstruct and name in self._fields:
-                own = self._fields[name]
-                self._fields[f"{RECONSTRUCTED}{name}"] = Field(name, own.shape, own.dtype)
         self._tokenise, self._size, self._reference_px = tokenise, size, reference_px
+        self._left_out = left_out
         self._memory = memory or BatchMemory()
         cv2.setNumThreads(1)  # the loader has threads enough
 
@@ -122,13 +117,15 @@ class PairFields:
         return arrays
 
     def decode(self, sample: Pair, arrays: dict[str, Any], slot: int) -> None:
-        """Fills a slot. Raises ValueError or OSError where a photo is broken."""
+        """Fills a slot. Raises ValueError or OSError where a photo is broken, SkippedSampleError for what is
+        left out."""
+        if sample.key in self._left_out:
+            raise SkippedSampleError(f"{sample.key} is left out")
         arrays["keys"][slot] = sample.key
         target = _Photo(sample.members, sample.target)
-        for prefix in self._references:
-            self._fill_reference(
-                target if prefix else _Photo(sample.members, sample.reference), prefix, arrays, slot
-            )
+        # Of a reconstruction both are one photo.
+        reference = target if sample.reference == sample.target else _Photo(sample.members, sample.reference)
+        self._fill_reference(reference, arrays, slot)
         if "caption_ids" in self._fields:
             arrays["caption_ids"][slot] = self._tokenise(target.record.get("caption") or "")
         cut = self._fill_target(target, arrays, slot)
@@ -151,11 +148,11 @@ class PairFields:
         height, width = self._size
         return Cut(photo.size, source, (0, 0, width, height))
 
-    def _fill_reference(self, photo: "_Photo", prefix: str, arrays: dict[str, Any], slot: int) -> None:
+    def _fill_reference(self, photo: "_Photo", arrays: dict[str, Any], slot: int) -> None:
         if "reference" in self._fields:
-            decode_photo(photo.data, arrays[f"{prefix}reference"][slot], photo.orientation)
+            decode_photo(photo.data, arrays["reference"][slot], photo.orientation)
         if "crops" in self._fields:
-            crops, visible = arrays[f"{prefix}crops"][slot], arrays[f"{prefix}visible"][slot]
+            crops, visible = arrays["crops"][slot], arrays["visible"][slot]
             cut_regions_into(*photo.body(self._reference_px), crops, visible)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
+from time import monotonic
 from types import FrameType
 from typing import Any
 
@@ -20,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -103,22 +104,27 @@ def join_ranks(timeout_s: float = 600) -> Iterator[Ranks]:
         return
     dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(seconds=timeout_s))
     try:
-        # A group of its own: answers must not stand in line with gradients.
-        yield Ranks(rank, world, device, dist.new_group(backend="gloo"))
+        # A group of its own: answers must not stand in line with gradients. A new group has torch's half an
+        # hour as its limit, whatever the first one has.
+        hosts = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
+        yield Ranks(rank, world, device, hosts)
     finally:
         dist.destroy_process_group()
 
 
 class StopSignals:
-    """While it is entered, the first of these signals is noted; a second one does what it always does.
+    """While it is entered, the first of these signals is noted; a later one does what it always does.
 
-    To be entered in the main thread, as Python's signals ask for.
+    One that follows within `same_s` is the same telling: a scheduler may signal a launcher, which signals its
+    ranks, and the ranks besides. To be entered in the main thread, as Python's signals ask for.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-    def __init__(self) -> None:
+    def __init__(self, same_s: float = 5.0) -> None:
+        self._same_s = same_s
         self._name: str | None = None
+        self._first = 0.0
         self._before: dict[int, Any] = {}
 
     @property
@@ -138,8 +144,11 @@ class StopSignals:
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._name = signal.Signals(number).name
-        self._restore()
+        if self._name is None:
+            self._name, self._first = signal.Signals(number).name, monotonic()
+        elif monotonic() - self._first >= self._same_s:
+            self._restore()
+            os.kill(os.getpid(), number)
 
     def _restore(self) -> None:
         for number, before in self._before.items():
@@ -174,6 +183,23 @@ def shard(module: nn.Module, blocks: Sequence[nn.Module], ranks: Ranks) -> nn.Mo
             fully_shard(block, mesh=mesh, ignored_params=frozen)
     fully_shard(module, mesh=mesh, ignored_params=frozen)
     return module
+
+
+@contextmanager
+def gathered(module: nn.Module) -> Iterator[None]:
+    """Inside, a sharded module is whole on every rank, and any part of it can be used without another: it
+    takes the memory of all its parameters. Any other module is as it is. All ranks enter and leave together.
+    """
+    parts = [part for part in module.modules() if isinstance(part, FSDPModule)]
+    for part in parts:
+        part.set_reshard_after_forward(False, recurse=False)
+        part.unshard()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.reshard()
+            part.set_reshard_after_forward(part is not module, recurse=False)
 
 
 def own_part(parameter: nn.Parameter) -> nn.Parameter:

@@ -15,8 +15,24 @@ from torch.utils.flop_counter import FlopCounterMode
 from training.batch import Batch
 from training.ranks import Ranks
 
-# Dense bf16 FLOP/s that makers state, by a part of the device's name.
-PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "RTX 4090": 165e12}
+# Dense bf16 FLOP/s that makers state, by a part of the device's name; the first part that is in it counts.
+PEAK_FLOPS = {
+    "MI300X": 1307e12,
+    "B200": 2250e12,
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H100": 989e12,
+    "H20": 148e12,
+    "A100": 312e12,
+    "A10G": 70e12,
+    "A10": 125e12,
+    "L40S": 362e12,
+    "L40": 181e12,
+    "L4": 121e12,
+    "RTX 5090": 209e12,
+    "RTX 4090": 165e12,
+}
 
 
 def step_flops(module: nn.Module, batch: Batch) -> tuple[int, int]:
@@ -27,7 +43,7 @@ def step_flops(module: nn.Module, batch: Batch) -> tuple[int, int]:
     meta = torch.device("meta")
     shapes, example = on_meta(module), batch.to(meta)
     with FlopCounterMode(display=False) as forward:
-        loss = shapes(example.fields, example.streams).mean()
+        loss = shapes(example.fields, example.streams, **example.counts).mean()
     with FlopCounterMode(display=False) as backward:
         loss.backward()
     return forward.get_total_flops(), backward.get_total_flops()
@@ -51,9 +67,11 @@ def shape_of(tensor: Tensor, device: torch.device) -> Tensor:
 
 def peak_flops(device: torch.device) -> float | None:
     """FLOP/s in bf16 that the maker states; None where this table does not have the device."""
-    if device.type != "cuda":
-        return None
-    name = torch.cuda.get_device_name(device)
+    return peak_flops_of(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+
+
+def peak_flops_of(name: str) -> float | None:
+    """The same, by the device's name as torch has it."""
     return next((flops for part, flops in PEAK_FLOPS.items() if part in name), None)
 
 
@@ -77,38 +95,46 @@ class Rates:
         """Forgets what has gathered."""
         self._start = perf_counter()
         self._waited = 0.0
+        self._steps = 0
         self._seen: Counter[_Shapes] = Counter()
 
     def begin(self) -> None:
         """The host begins to wait for data."""
         self._asked = perf_counter()
 
-    def got(self, batches: Sequence[Batch]) -> None:
-        """The host has the batches of this rank's step."""
+    def got(self, batches: Sequence[Batch]) -> bool:
+        """The host has the batches of this rank's step. Returns whether one has shapes that are new."""
         self._waited += perf_counter() - self._asked
+        self._steps += 1
+        known = len(self._examples)
         for batch in batches:
-            shapes = tuple(tuple(tensor.shape) for tensor in batch.fields.values())
+            sizes = [tuple(tensor.shape) for tensor in batch.fields.values()]
+            shapes = (*sizes, tuple(batch.counts.values()))
             if shapes not in self._examples:
                 self._examples[shapes] = batch.to(torch.device("meta"))
             self._seen[shapes] += len(batch)
+        return len(self._examples) > known
 
     def since_last(self) -> dict[str, float]:
-        """samples_per_s of all ranks, data_wait as a share of the time; on a GPU that is known, mfu (model
-        FLOPs of forward and backward by the maker's peak) and memory_gib. Empty where nothing has gathered.
+        """samples_per_s of all ranks, step_s, data_wait as a share of the time; on a GPU memory_gib, and mfu
+        (model FLOPs of forward and backward by the maker's peak) where that is known. Empty where nothing
+        has gathered.
         """
         spent = perf_counter() - self._start
         if not self._seen:
             return {}
         rates = {
             "samples_per_s": self._ranks.world * self._seen.total() / spent,
+            "step_s": spent / self._steps,
             "data_wait": self._waited / spent,
         }
+        if self._ranks.device.type == "cuda":
+            rates["memory_gib"] = torch.cuda.max_memory_allocated(self._ranks.device) / 2**30
         if self._peak is not None and self._shapes is not None:
             flops = sum(
                 count * self._per_sample(self._shapes, shapes) for shapes, count in self._seen.items()
             )
             rates["mfu"] = flops / spent / self._peak
-            rates["memory_gib"] = torch.cuda.max_memory_allocated(self._ranks.device) / 2**30
         self.restart()
         return rates
 

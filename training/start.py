@@ -1,9 +1,11 @@
-"""A run from its settings: recipe, data and loop, checked before anything is built."""
+"""A run from its settings: recipe, data and loop, and the run that it goes on with, checked before anything
+is built."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -12,12 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from training.checkpoint import last_record
 from training.data import DataSettings, RunData, open_data
+from training.export import adapter_of, last_checkpoint
 from training.generation.validation_pictures import PictureSettings, ValidationPictures
 from training.loop import Training
 from training.memory import MemoryPlan, predict_memory
 from training.metrics import check_wandb
-from training.ranks import Ranks
+from training.ranks import Ranks, is_sharded
 from training.recipes import recipe_of
 from training.recipes.recipe import Recipe
 from training.settings import Settings, named_files, read_config
@@ -47,8 +51,13 @@ class RunSettings(Settings):
     loop: LoopSettings
     pictures: PictureSettings = PictureSettings()
     compile: bool = True
+    channels_last: bool = Field(
+        False, description="weights of convolutions lie with their channels last; not where they are sharded"
+    )
     start_from: str | None = Field(
-        None, description="an adapter.safetensors, or a published file, to begin with"
+        None,
+        description="to begin with: averages of a run or checkpoint (folder or URL), adapter.safetensors, "
+        "ema.safetensors, or a published file",
     )
 
 
@@ -64,13 +73,17 @@ def read_settings(config: str, changes: dict[str, Any]) -> RunSettings:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that was checked and whose module is built, on the CPU; nothing of it is on a device yet."""
+    """A run that was checked and whose module is built, on the CPU; nothing of it is on a device yet.
+
+    changed   settings in which it differs from the run that it goes on with, as people read them
+    """
 
     settings: RunSettings
     data: RunData
     module: torch.nn.Module
     out: Path
     ranks: Ranks
+    changed: list[str]
 
     def memory(self) -> MemoryPlan:
         """What a step will take on this rank's device, with targets of the largest size."""
@@ -79,45 +92,184 @@ class Prepared:
         blocks = recipe.blocks(self.module)
         return predict_memory(self.module, blocks, fields, data.batch, self.settings.loop, self.ranks)
 
-    def training(self) -> Training:
-        """The run on its device. Raises ValueError, one line."""
+    def training(self, say: Callable[[str], None] = lambda line: None) -> Training:
+        """The run on its device; `say` is told lines for people. Raises ValueError, one line."""
         settings, loop, ranks, recipe = self.settings, self.settings.loop, self.ranks, self.data.recipe
         batches = self.data.batches(loop.steps * loop.accumulate * settings.data.batch * ranks.world)
         held_out = self.data.validation()
         module = self.module.to(ranks.device)
+        if settings.channels_last:
+            if is_sharded(module, loop.shard, ranks):
+                raise ValueError("channels_last: sharded weights lie as they are (loop.shard)")
+            module = module.to(memory_format=torch.channels_last)
         if settings.compile:
             compile_blocks(recipe.blocks(module))
         pictures = None
         if held_out and loop.pictures_every:
             place = self.out / "pictures" if ranks.first else None
             pictures = ValidationPictures(recipe, held_out[0], place, settings.pictures)
-        return Training(recipe, module, batches, loop, self.out, ranks, held_out, pictures)
+        stated = {"data": settings.data.model_dump(mode="json"), "ranks": ranks.world}
+        return Training(
+            recipe, module, batches, loop, self.out, ranks, held_out, pictures,
+            stated=stated, compiled=settings.compile, say=say,
+        )  # fmt: skip
 
 
 def prepare(
-    settings: RunSettings, shards: str, out: Path, ranks: Ranks, validation: str | None = None
+    settings: RunSettings,
+    shards: str,
+    out: Path,
+    ranks: Ranks,
+    validation: str | None = None,
+    *,
+    changed: bool = False,
 ) -> Prepared:
-    """Checks all that can be wrong, then builds. Raises ValueError, one line."""
+    """Checks all that can be wrong, then builds. Raises ValueError, one line.
+
+    changed   whether a run may go on with other settings than it was begun with
+    """
     if settings.loop.wandb is not None:
         check_wandb()
     recipe = recipe_of(settings.recipe, settings.method)
     data = open_data(settings.data, recipe, ranks, shards, validation)
+    begun, differences = _agreed(ranks, lambda: _check_folder(settings, recipe, out, ranks, changed))
     torch.manual_seed(settings.data.seed)
     module = data.recipe.build(settings.loop.frozen_dtype)
-    if settings.start_from is not None:
-        _begin_with(data.recipe, module, Path(settings.start_from))
-    return Prepared(settings, data, module, out, ranks)
+    if settings.start_from is not None and not begun:
+        _begin_with(data.recipe, module, settings.start_from)
+    return Prepared(settings, data, module, out, ranks, differences)
 
 
-def _begin_with(recipe: Recipe, module: torch.nn.Module, file: Path) -> None:
-    """Checkpoints have module paths, published files do not: the first key tells."""
-    if not file.is_file():
-        raise ValueError(f"start_from: {file}: no such file")
+def _agreed(ranks: Ranks, check: Callable[[], tuple[bool, list[str]]]) -> tuple[bool, list[str]]:
+    """What rank 0 finds, on every rank; its error too."""
+    found: tuple[bool, list[str]] | str = ""
+    if ranks.first:
+        try:
+            found = check()
+        except ValueError as error:
+            found = str(error)
+    found = ranks.gather(found)[0]
+    if isinstance(found, str):
+        raise ValueError(found)
+    return found
+
+
+def _check_folder(
+    settings: RunSettings, recipe: Recipe, out: Path, ranks: Ranks, changed: bool
+) -> tuple[bool, list[str]]:
+    """Whether the run was begun, and what it was begun with otherwise. Raises ValueError where its folders
+    cannot be written, its steps are done, or what differs may not."""
+    checkpoints = settings.loop.checkpoints or out / "checkpoints"
+    for folder in (out, checkpoints):
+        if isinstance(folder, Path) or "://" not in folder:
+            _check_writable(Path(folder))
+    last = last_record(checkpoints)
+    if last is None:
+        return False, []
+    name, record = last
+    place = f"{checkpoints}/{name}"
+    if record.get("recipe") != recipe.name:
+        raise ValueError(
+            f"{place}: made by the recipe {record.get('recipe')}, this one is {recipe.name}; "
+            "choose another --out"
+        )
+    if settings.loop.steps < record["step"]:
+        raise ValueError(
+            f"loop.steps: {settings.loop.steps}, and {record['step']} are done ({place}): "
+            "set more, or choose another --out"
+        )
+    now = {
+        "method": recipe.settings.model_dump(mode="json"),
+        "loop": settings.loop.model_dump(mode="json"),
+        "data": settings.data.model_dump(mode="json"),
+        "ranks": ranks.world,
+    }
+    before = {
+        "method": record.get("recipe_settings", {}),
+        "loop": record.get("settings", {}),
+        "data": record.get("data", {}),
+        "ranks": record.get("ranks"),
+    }
+    differences = changed_settings(before, now)
+    seed = [line for line in differences if line.startswith("data.seed ")]
+    if seed:
+        raise ValueError(f"{place}: {seed[0]}: the order goes on as it was begun; choose another --out")
+    if differences and not changed:
+        raise ValueError(
+            f"{place} was trained with other settings: {'; '.join(differences)}: "
+            "go on with --changed, or choose another --out"
+        )
+    return True, differences
+
+
+# What a run may go on with as people like: it changes how far, how fast and where, not what is learned.
+_FREE = {
+    "loop.steps", "loop.shard", "loop.read_every", "loop.max_skipped", "loop.checkpoints",
+    "loop.checkpoint_every", "loop.keep_checkpoints", "loop.keep_every", "loop.validate_every",
+    "loop.wandb", "loop.pictures_every", "loop.optimiser.eight_bit",
+    "data.latents", "data.threads", "data.ahead", "data.max_broken", "data.leave_out",
+    "data.validation_batches",
+    "method.denoising.cached_latents", "method.denoising.checkpoint_activations",
+    "ranks",
+}  # fmt: skip
+_BATCH = ("data.batch", "loop.accumulate", "ranks")
+
+
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The settings that differ and count, as "data.batch was 8, is 4".
+
+    before, now   {"method", "loop", "data": settings as JSON, "ranks": how many}
+
+    Keys that only one of the two has are of another version of persona, and are passed over. A batch may be
+    dealt out to other ranks: what counts is how many samples a step has in all.
+    """
+    old, new = dict(_leaves(before)), dict(_leaves(now))
+    free = set(_FREE)
+    sizes = [[of.get(key) or 0 for key in _BATCH] for of in (old, new)]
+    if math.prod(sizes[0]) == math.prod(sizes[1]) > 0:
+        free.update(_BATCH)
+    return [
+        f"{key} was {old[key]}, is {new[key]}"
+        for key in new
+        if key in old and key not in free and old[key] != new[key]
+    ]
+
+
+def _leaves(settings: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted path, value) of everything that is no mapping."""
+    if not isinstance(settings, Mapping):
+        yield path, settings
+        return
+    for key, value in settings.items():
+        yield from _leaves(value, f"{path}.{key}" if path else key)
+
+
+def _check_writable(folder: Path) -> None:
+    """Raises ValueError where it cannot be made or written to; nothing of it is left."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     try:
+        with TemporaryDirectory(dir=there, prefix=".persona-"):
+            pass
+    except OSError as error:
+        raise ValueError(f"{folder}: cannot be written to: {there}: {error.strerror}") from None
+
+
+def _begin_with(recipe: Recipe, module: torch.nn.Module, start: str) -> None:
+    """Checkpoints have module paths, published files do not: the first key tells."""
+    file = Path(start)
+    try:
+        if "://" in start or file.is_dir():
+            checkpoint = last_checkpoint(start if "://" in start else file)
+            recipe.load_adapter(module, adapter_of(checkpoint, averaged=True))
+            return
+        if not file.is_file():
+            raise ValueError("no such file or folder")
         tensors = load_file(file) if file.suffix == ".safetensors" else {}
+        if file.name == "ema.safetensors":  # of what is trained alone: the rest lies beside it
+            tensors = load_file(file.with_name("adapter.safetensors")) | tensors
         if any(name.startswith("identity.") for name in tensors):
             recipe.load_adapter(module, tensors)
             return
-    except (SafetensorError, ValueError) as error:
-        raise ValueError(f"start_from: {file}: {str(error).splitlines()[0]}") from None
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ValueError(f"start_from: {start}: {str(error).splitlines()[0]}") from None
     recipe.load_export(module, file)

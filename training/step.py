@@ -1,9 +1,9 @@
 """One optimiser step over all ranks, its settings, and the record of what steps have given.
 
 A step reads nothing back from the device: reading a number makes the host wait for it. So losses and gradient
-norms stay there until `StepRecord.read`, which fetches all of them at once. A step that was not finite is
-found then, and its sample is named: no checkpoint is written between a bad step and its discovery, because
-one is read before each.
+norms stay there until `StepRecord.read`, which fetches all of them at once. A step that was not finite
+changes no weight and no state of the optimiser, which the device decides by itself; its samples are named
+when it is read.
 """
 
 import math
@@ -25,6 +25,7 @@ from training.optimiser import (
     make_optimiser,
     optimiser_tensors,
     set_learning_rate,
+    skip_update,
 )
 from training.ranks import Ranks, as_part_of, hand_gradients, is_sharded, own_part, part_of, shard
 from training.settings import Settings
@@ -41,6 +42,9 @@ class LoopSettings(Settings):
     )
     optimiser: OptimiserSettings = OptimiserSettings()
     ema_decay: float = Field(0.9999, ge=0, lt=1, description="of the moving averages of what is trained")
+    max_skipped: int = Field(
+        10, ge=0, description="steps in a row that were not finite and are skipped; one more stops the run"
+    )
     read_every: int = Field(50, ge=1, description="steps between two reads of what lies on the device")
     checkpoints: str | None = Field(None, description="folder or URL, instead of checkpoints/ of the run")
     checkpoint_every: int = Field(1000, ge=1, description="steps")
@@ -59,16 +63,20 @@ class LoopSettings(Settings):
 
 
 class NonFiniteError(RuntimeError):
-    """A loss or gradient was NaN or infinite; `str()` is one line that names step and samples."""
+    """Too many steps in a row were NaN or infinite; `str()` is one line that names step and samples."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """Of one step over all ranks: weighted mean loss, norm of the gradient before it was clipped."""
+    """Of one step over all ranks: weighted mean loss, norm of the gradient before it was clipped.
+
+    skipped   why the step changed nothing, in one line that names its samples; None where it was finite
+    """
 
     step: int
     loss: float
     grad_norm: float
+    skipped: str | None = None
 
 
 @dataclass
@@ -77,59 +85,68 @@ class _Row:
     keys: list[str]
     losses: list[Tensor]
     counts: list[Tensor]  # whether a sample counts
-    share: Tensor
+    loss: Tensor
     norm: Tensor
 
 
 class StepRecord:
-    """`begin` a step, `add` its micro-batches, `end` it; `read` what has gathered."""
+    """`begin` a step, `add` its micro-batches, `end` it; `read` what has gathered.
 
-    def __init__(self, ranks: Ranks) -> None:
-        self._ranks = ranks
+    max_skipped   steps in a row that may be not finite
+    """
+
+    def __init__(self, ranks: Ranks, max_skipped: int = 0) -> None:
+        self._ranks, self._max_skipped = ranks, max_skipped
         self._rows: list[_Row] = []
+        self._in_a_row = 0
 
     def begin(self, step: int) -> None:
         """Of all ranks."""
         zero = torch.zeros((), device=self._ranks.device)
         self._rows.append(_Row(step, [], [], [], zero, zero))
 
-    def add(self, keys: Sequence[str], losses: Tensor, weight: Tensor, share: Tensor) -> None:
-        """Float [B] losses and weights; `share`: this micro-batch's part of the step's mean loss."""
+    def add(self, keys: Sequence[str], losses: Tensor, weight: Tensor) -> None:
+        """Float [B] losses and weights of a micro-batch."""
         row = self._rows[-1]
         row.keys += keys
         row.losses.append(losses.detach())
         row.counts.append(weight > 0)
-        row.share = row.share + share.detach()
 
-    def end(self, norm: Tensor) -> None:
-        """A scalar: the norm of the gradient, the same on every rank."""
-        self._rows[-1].norm = norm.detach()
+    def end(self, loss: Tensor, norm: Tensor) -> None:
+        """Scalars, the same on every rank: mean loss of the step, norm of its gradient."""
+        self._rows[-1].loss, self._rows[-1].norm = loss.detach(), norm.detach()
 
     def read(self) -> list[StepResult]:
-        """The steps since the last read; all ranks read together. Raises NonFiniteError on every rank."""
+        """The steps since the last read; all ranks read together. Raises NonFiniteError, on every rank, where
+        more than `max_skipped` in a row were not finite."""
         rows, self._rows = self._rows, []
         if not rows:
             return []
-        shares = self._ranks.sum(torch.stack([row.share for row in rows]))
-        norms = torch.stack([row.norm.to(shares.device, torch.float32) for row in rows])
-        results = [
-            StepResult(row.step, loss, norm)
-            for row, (loss, norm) in zip(rows, torch.stack([shares, norms], 1).tolist(), strict=True)
-        ]
-        for row, result in zip(rows, results, strict=True):
-            if not (math.isfinite(result.loss) and math.isfinite(result.grad_norm)):
-                raise NonFiniteError(self._why(row, result))
+        losses = torch.stack([row.loss for row in rows])
+        norms = torch.stack([row.norm.to(losses.device, torch.float32) for row in rows])
+        results = []
+        for row, (loss, norm) in zip(rows, torch.stack([losses, norms], 1).tolist(), strict=True):
+            skipped = None
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                skipped = self._why(row, norm)
+            self._in_a_row = 0 if skipped is None else self._in_a_row + 1
+            if self._in_a_row > self._max_skipped:
+                raise NonFiniteError(
+                    f"{skipped}; the run stops here: {self._in_a_row} such steps in a row "
+                    f"(loop.max_skipped is {self._max_skipped}; data.leave_out names samples to leave out)"
+                )
+            results.append(StepResult(row.step, loss, norm, skipped))
         return results
 
-    def _why(self, row: _Row, result: StepResult) -> str:
+    def _why(self, row: _Row, norm: float) -> str:
         finite = torch.isfinite(torch.cat(row.losses)) | ~torch.cat(row.counts)
         bad = [key for key, fine in zip(row.keys, finite.tolist(), strict=True) if not fine]
         named = [key for keys in self._ranks.gather(bad) for key in keys]
         if named:
-            return f"step {row.step}: the loss of {', '.join(named)} is not finite; the run stops here"
+            return f"step {row.step}: the loss of {', '.join(named)} is not finite"
         everyone = [key for keys in self._ranks.gather(row.keys) for key in keys]
         return (
-            f"step {row.step}: the gradient's norm is {result.grad_norm} though each loss is finite; "
+            f"step {row.step}: the gradient's norm is {norm} though each loss is finite; "
             f"its samples: {', '.join(everyone)}"
         )
 
@@ -156,25 +173,30 @@ class Step:
         self.ema = Ema(self.own, settings.ema_decay)
 
     def __call__(self, number: int, batches: Sequence[Batch], record: StepRecord) -> None:
-        """Step `number`, from 0: gradients of all micro-batches of all ranks, then one update."""
+        """Step `number`, from 0: gradients of all micro-batches of all ranks, then one update, which changes
+        nothing where the loss or the gradient is not finite."""
         settings, ranks = self.settings, self.ranks
         record.begin(number + 1)
+        loss = torch.zeros((), device=ranks.device)
         moved = [batch.to(ranks.device) for batch in batches]
         # The mean is over the samples that count of all ranks and micro-batches, not a mean of means.
         total = ranks.sum(torch.stack([batch.weight.sum() for batch in moved]).sum()).clamp(min=1)
         for place, batch in enumerate(moved):
             with ranks.averaging(self._model, last=place == len(moved) - 1):
                 with self.autocast():
-                    losses = self._model(batch.fields, batch.streams)
+                    losses = self._model(batch.fields, batch.streams, **batch.counts)
                 share = torch.where(batch.weight > 0, losses * batch.weight, 0).sum() / total
                 (share * ranks.world).backward()
-            record.add(batch.keys, losses, batch.weight, share)
+            record.add(batch.keys, losses, batch.weight)
+            loss = loss + share.detach()
         norm = self._clip()
+        loss = ranks.sum(loss)
+        skip_update(self.optimiser, ~(torch.isfinite(loss) & torch.isfinite(norm)))
         set_learning_rate(self.optimiser, learning_rate(settings.optimiser, number, settings.steps))
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.ema.update(number)
-        record.end(norm)
+        record.end(loss, norm)
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """{"ema", "optimiser": {name: tensor}}, sharded where the parameters are."""

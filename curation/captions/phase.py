@@ -17,13 +17,13 @@ from curation.engine import Job, Task, Work
 from curation.errors import PersonaError, one_line
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
-from curation.ledger import KEPT, Counts, Outcome, failed, is_kept, kept, rule_rows
+from curation.ledger import KEPT, Outcome, failed, is_kept, kept, rule_rows
 from curation.meters import CallCounter
 from curation.models import Model, used_models
 from curation.run_folder import Run
 from curation.settings.groups import CaptionsSettings
 from curation.stage import Stage, set_columns
-from curation.step import Context, run_step, work_of
+from curation.step import Context, Made, run_step, work_of
 from curation.storage import read_table
 
 VERSION = 2
@@ -118,7 +118,7 @@ def open_captions(job: Job) -> Work:
     select = Select(job.pipeline.selection, job.pipeline.outfits.min_photos)
     stage = Captions(settings, captioner, calls, list(used_models(settings, job.models).values()))
 
-    def transform(task: Task) -> tuple[pa.Table, Counts]:
+    def transform(task: Task) -> Made:
         outfits = read_table(task.source, ["identity", "verdict", "person_ids", "outfits", "person_verdicts"])
         groups = group_of_person(outfits)
         people = run.gathered.read(task.detail["gathered"], task.index)
@@ -127,7 +127,7 @@ def open_captions(job: Job) -> Work:
         people = people.filter(pa.array([group is not None for group in group_of_row], pa.bool_()))
         table = stage(select(people))
         table = table.select(["group", *_KEEP, "diversity", "photo_caption", "verdict", "decisions"])
-        return table, counted(STAGES, {stage.unit: table["decisions"].to_pylist()})
+        return Made(table, counted(STAGES, {stage.unit: table["decisions"].to_pylist()}))
 
     return work_of(transform, calls)
 

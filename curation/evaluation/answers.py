@@ -11,7 +11,7 @@ from curation.errors import ConfigError, PersonaError
 from curation.evaluation.truth import Truth
 from curation.ledger import KEPT
 from curation.people.face import FaceStage
-from curation.people.lone_faces import own_faces
+from curation.people.lone_faces import own_face
 from curation.photos.copies import Copies
 from curation.run_folder import Run
 from curation.settings.people import PeopleSettings
@@ -165,54 +165,45 @@ def _photos(run: Run) -> Iterator[Photo]:
 
 
 def _looked_at(run: Run, truth: Truth, people_settings: PeopleSettings) -> Iterator[LookedAt]:
-    lone = people_settings.lone_faces
-    columns = ["photo_id", "width", "height", "person_ids", "person_decisions"]
-    columns += ["boxes", "box_scores", "keypoints", "faces", "masks", "labels"]
-    for row in run.people.rows([*columns, "from_face"]):
-        if row["boxes"] is None or row["photo_id"] not in truth.photos:
+    certain_from, lone = people_settings.detect.min_score, people_settings.lone_faces
+    least = {False: certain_from, True: certain_from if lone is None else lone.min_score}
+    of_person = [
+        "person_id",
+        "box",
+        "box_score",
+        "keypoints",
+        "from_face",
+        "face",
+        "mask",
+        "labels",
+        "decisions",
+    ]
+    for photo, found in run.photos_with_people(["photo_id", "width", "height", "people"], of_person):
+        if photo["people"] is None or photo["photo_id"] not in truth.photos:
             continue
-        there = truth.people.get(row["photo_id"], [])
-        derived = own_faces(row)
-        least = dict.fromkeys(derived, lone.min_score) if lone is not None else {}
-        certain = [
-            i
-            for i, score in enumerate(row["box_scores"])
-            if score >= least.get(i, people_settings.detect.min_score)
-        ]
-        boxes = np.array([row["boxes"][i] for i in certain], np.float64).reshape(-1, 4)
+        there = truth.people.get(photo["photo_id"], [])
+        certain = [person for person in found if person["box_score"] >= least[own_face(person) is not None]]
+        boxes = np.array([person["box"] for person in certain], np.float64).reshape(-1, 4)
         matches = match_boxes(boxes, np.array([person["box"] for person in there]).reshape(-1, 4))
         people = [
-            _person(
-                row,
-                i,
-                box,
-                derived[i].box if i in derived else None,
-                None if match is None else there[match],
-            )
-            for i, box, match in zip(certain, boxes, matches, strict=True)
+            _person(person, photo["photo_id"], box, None if match is None else there[match])
+            for person, box, match in zip(certain, boxes, matches, strict=True)
         ]
-        yield LookedAt(row["photo_id"], row["width"], row["height"], people, there)
+        yield LookedAt(photo["photo_id"], photo["width"], photo["height"], people, there)
 
 
-def _person(
-    row: dict[str, Any], i: int, box: np.ndarray, face_box: np.ndarray | None, truth: dict[str, Any] | None
-) -> Person:
-    def measured(column: str) -> Any:
-        return row[column][i] if row[column] else None
-
-    keypoints, face = measured("keypoints"), measured("faces")
-    decisions = row["person_decisions"][i]
-    face_kept = any(d["stage"] == FaceStage.name and d["verdict"] == KEPT for d in decisions)
-    embedding = np.frombuffer(face["embedding"], "<f4") if face_kept and face else None
+def _person(row: dict[str, Any], photo_id: str, box: np.ndarray, truth: dict[str, Any] | None) -> Person:
+    keypoints, face, own = row["keypoints"], row["face"], own_face(row)
+    face_kept = any(d["stage"] == FaceStage.name and d["verdict"] == KEPT for d in row["decisions"])
     return Person(
-        person_id=row["person_ids"][i],
-        photo_id=row["photo_id"],
+        person_id=row["person_id"],
+        photo_id=photo_id,
         box=box,
         keypoints=None if keypoints is None else np.array(keypoints).reshape(17, 3),
-        mask=measured("masks"),
-        labels=measured("labels"),
-        embedding=embedding,
-        lone_face=face_box,
+        mask=row["mask"],
+        labels=row["labels"],
+        embedding=np.frombuffer(face["embedding"], "<f4") if face_kept and face else None,
+        lone_face=None if own is None else own.box,
         truth=truth,
     )
 

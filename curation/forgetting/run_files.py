@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,15 @@ from curation.fingerprint import fingerprint
 from curation.forgetting.answers import forget_answers
 from curation.forgetting.run_rows import (
     RowFilter,
-    counts_without,
+    decisions_in,
     stays,
     without_members,
     without_rows,
 )
 from curation.fragments import about, commit
-from curation.ledger import Counts, Stamp, at_least, judged
+from curation.ledger import Counts, Stamp, at_least, counts_again, judged
 from curation.packing.plan import Pack
-from curation.photos.measured_on import PLACE, photo_and_key, place_name
+from curation.photos.measured_on import PLACE, place_name
 from curation.run_folder import PHASES, Run, funnel_ends, is_dataset
 from curation.run_tables import PhaseTable
 from curation.settings import PipelineSettings
@@ -52,7 +53,7 @@ from curation.storage import (
 from shards.format.atomic_file import is_temporary
 
 _MIN_PHOTOS = 2  # of a group, where a run's settings cannot be read
-Edit = Callable[[pa.Table, RowFilter], tuple[pa.Table, Counts] | None]
+Edit = Callable[[pa.Table, RowFilter], pa.Table]
 
 
 @dataclass
@@ -111,8 +112,7 @@ class _RunFolder:
         self._fragments(run.identities, without_rows)
         self._tables([*run.assigned.paths(), *run.suspects.paths()])
         run.minors.keep_only(None)  # names of identities alone; it is made again when it is needed
-        self._fragments(run.people, without_rows)
-        self._measured_people()
+        self._people()
         self._photos()
         self._reported()
         return self._done
@@ -163,11 +163,11 @@ class _RunFolder:
             if touched & set(read_table(part, ["key"])["key"].to_pylist()):
                 remove(part)
                 self._done.removed += 1
-        changed = without_members(groups, self._forgotten)
-        if changed is None:
+        rest = without_members(groups, self._forgotten)
+        if rest.equals(groups):
             return
         self._run.not_packed()
-        write_table(path, self._too_few(changed[0]))
+        write_table(path, self._too_few(rest))
         self._done.rewritten += 1
 
     def _too_few(self, groups: pa.Table) -> pa.Table:
@@ -186,14 +186,26 @@ class _RunFolder:
     def _fragments(self, fragments: PhaseTable, edit: Edit) -> None:
         for path in fragments.paths():
             table = read_table(path)
-            changed = edit(table, self._forgotten)
-            if changed is None:
+            rest = edit(table, self._forgotten)
+            if not rest.equals(table):
+                footer = about(path)
+                counts = counts_again(footer["counts"], decisions_in(rest))
+                commit(path, rest, footer | {"rows": rest.num_rows, "counts": counts})
+                self._note(table, rest)
+
+    def _people(self) -> None:
+        """Both tables of each fragment, whichever lost a row: either's footer has the counts of both."""
+        for fragment in self._run.people.fragments():
+            paths = [table.path(fragment) for table in (self._run.people, self._run.people_photos)]
+            tables = [read_table(path) for path in paths]
+            rests = [without_rows(table, self._forgotten) for table in tables]
+            if rests == tables:
                 continue
-            rest, gone = changed
-            footer = about(path)
-            footer |= {"rows": rest.num_rows, "counts": counts_without(footer["counts"], gone)}
-            commit(path, rest, footer)
-            self._note(table, rest)
+            footer, (_, photos) = about(paths[0]), rests
+            counts = counts_again(footer["counts"], chain.from_iterable(map(decisions_in, rests)))
+            for path, table, rest in zip(paths, tables, rests, strict=True):
+                commit(path, rest, footer | {"rows": photos.num_rows, "counts": counts})
+                self._note(table, rest)
 
     def _tables(self, paths: Iterable[str]) -> None:
         """Tables without counts."""
@@ -205,36 +217,29 @@ class _RunFolder:
                 write_table(path, rest)
                 self._note(table, rest)
 
-    def _measured_people(self) -> None:
-        """What models said; the file is named after the source_keys of its rows, so it gets another name."""
-        files = self._run.measured("people")
-        for path in files.paths():
-            table = read_table(path)
-            measured_on = table["measured_on"].to_pylist()
-            mask = [not self._forgotten.measured(name) for name in measured_on]
-            if not all(mask):
-                keys = [photo_and_key(name)[1] for name, stay in zip(measured_on, mask, strict=True) if stay]
-                self._move(path, table, mask, files.beside(path, fingerprint(keys)))
-
     def _photos(self) -> None:
         self._fragments(self._run.photos, without_rows)
         self._done.removed += self._run.copies.keep_only(None)  # found again from other hashes
         listings = [*self._run.listings.paths(), *self._run.sample.paths()]
         places, renamed = self._places_of(listings)
-        files = self._run.measured("photos")
-        for path in files.paths():
-            table = read_table(path)
-            ids = table["photo_id"].to_pylist() if "photo_id" in table.column_names else [None] * len(table)
-            mask = [
-                on not in places and photo_id not in self._forgotten.photos
-                for on, photo_id in zip(table["measured_on"].to_pylist(), ids, strict=True)
-            ]
-            if not all(mask):
-                old = files.rows_of(path)
-                self._move(path, table, mask, files.beside(path, renamed.get(old, old)))
+        self._measured("people", lambda row: self._forgotten.measured(row["measured_on"]), renamed)
+        self._measured(
+            "photos", lambda row: row["measured_on"] in places or self._forgotten.row(row), renamed
+        )
         self._fragments(self._run.screened, without_rows)
         for path in listings:
             self._listing(path)
+
+    def _measured(self, phase: str, goes: Callable[[dict[str, Any]], bool], renamed: dict[str, str]) -> None:
+        """What models said; a file is named after the source_keys of its photos, so it gets another name."""
+        files = self._run.measured(phase)
+        for path in files.paths():
+            table = read_table(path)
+            named = table.select([name for name in ("measured_on", "photo_id") if name in table.column_names])
+            mask = [not goes(row) for row in named.to_pylist()]
+            if not all(mask):
+                old = files.rows_of(path)
+                self._move(path, table, mask, files.beside(path, renamed.get(old, old)))
 
     def _places_of(self, listings: list[str]) -> tuple[set[str], dict[str, str]]:
         """(what photos that go are measured on, {old name of what was measured: new name})."""

@@ -1,13 +1,12 @@
-"""Takes photos out of the tables of a run, and their decisions out of the counts."""
+"""Takes photos out of the tables of a run."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
 
 from curation.columns import put_column
-from curation.ledger import Counts
 from curation.photos.measured_on import photo_and_key
 
 PHOTO_DIGITS = 64
@@ -45,9 +44,9 @@ class RowFilter:
 
         return _NAME.sub(said, detail)
 
-    def measured(self, measured_on: str) -> bool:
-        """Whether a remembered measurement of the phase `people` goes."""
-        photo_id, key = photo_and_key(measured_on)
+    def measured(self, measured_on: str | None) -> bool:
+        """Whether a remembered measurement of the phase `people` goes; None is one that `retry` emptied."""
+        photo_id, key = (None, None) if measured_on is None else photo_and_key(measured_on)
         return photo_id in self.photos or key in self.keys
 
 
@@ -61,23 +60,17 @@ def stays(table: pa.Table, forgotten: RowFilter) -> list[bool]:
     return [not forgotten.row(row) for row in table.select(columns).to_pylist()]
 
 
-def without_rows(table: pa.Table, forgotten: RowFilter) -> tuple[pa.Table, Counts] | None:
-    """The table without rows that go, and what was decided about them; None where nothing changes.
+def without_rows(table: pa.Table, forgotten: RowFilter) -> pa.Table:
+    """The table without rows that go. What was decided about those who stay no longer names those who go."""
+    return _without_names(table.filter(pa.array(stays(table, forgotten), pa.bool_())), forgotten)
 
-    What was decided about those who stay no longer names those who go.
-    """
-    mask = stays(table, forgotten)
-    rest = _without_names(table.filter(pa.array(mask)), forgotten)
-    if all(mask) and rest.equals(table):
-        return None
-    gone = Counts()
-    removed = table.filter(pa.array([not stay for stay in mask]))
-    for name in _DECIDED:
-        if name in table.column_names:
-            for decisions in removed[name].to_pylist():
-                lists = decisions if name == "person_decisions" else [decisions]
-                gone.count("", [found or [] for found in lists or []])
-    return rest, gone
+
+def decisions_in(table: pa.Table) -> Iterator[list[dict[str, Any]]]:
+    """The decisions of every row, and those of its people, where it has some."""
+    yield from table["decisions"].to_pylist()
+    if "person_decisions" in table.column_names:
+        for people in table["person_decisions"].to_pylist():
+            yield from people or []
 
 
 def _without_names(table: pa.Table, forgotten: RowFilter) -> pa.Table:
@@ -99,53 +92,21 @@ def _unname(decisions: Any, forgotten: RowFilter) -> int:
     return int(decisions["detail"] != before)
 
 
-def without_members(table: pa.Table, forgotten: RowFilter) -> tuple[pa.Table, Counts] | None:
+def without_members(table: pa.Table, forgotten: RowFilter) -> pa.Table:
     """Rows of identities or groups without the people who go, as `without_rows`; an empty row goes too.
 
     Lists of a row that are as long as `person_ids` are cut alike; `pairs` loses whatever names one of them.
     """
-    rows, gone, changed = [], Counts(), False
+    rows = []
     for row in table.to_pylist():
         ids = row["person_ids"]
         keep = [place for place, person in enumerate(ids) if not forgotten.person(person)]
-        changed |= sum(_unname(row.get(name), forgotten) for name in _DECIDED) > 0
-        if len(keep) == len(ids):
-            rows.append(row)
-            continue
-        changed = True
-        left = set(keep)
-        out = [place for place in range(len(ids)) if place not in left]
-        for place in out:
-            decisions = (row.get("person_decisions") or [[]] * len(ids))[place]
-            gone.count("", [decisions or []])
         if not keep:
-            gone.count("", [row["decisions"] or []])
             continue
-        for name, value in row.items():
+        for name, value in row.items() if len(keep) < len(ids) else ():
             if name == "pairs":
                 row[name] = [pair for pair in value or [] if not forgotten.row(pair)]
             elif isinstance(value, list) and len(value) == len(ids) and name != "decisions":
                 row[name] = [value[place] for place in keep]
         rows.append(row)
-    if not changed:
-        return None
-    return pa.Table.from_pylist(rows, schema=table.schema), gone
-
-
-def counts_without(counts: dict[str, Any], gone: Counts) -> dict[str, Any]:
-    """Counts as a footer has them, less those that `gone` counts; its other stages are ignored."""
-    less = gone.to_json()
-    found = {}
-    for stage, entry in counts.items():
-        minus = less.get(stage)
-        found[stage] = entry
-        if minus is not None:
-            reasons = {
-                name: number - minus["reasons"].get(name, 0) for name, number in entry["reasons"].items()
-            }
-            found[stage] = {
-                **entry,
-                **{name: entry[name] - minus[name] for name in ("in", "kept", "rejected", "failed")},
-                "reasons": {name: number for name, number in reasons.items() if number > 0},
-            }
-    return found
+    return _without_names(pa.Table.from_pylist(rows, schema=table.schema), forgotten)

@@ -1,13 +1,14 @@
 """Reads the faces of a run out of its table of people; one fragment is in memory."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from curation.columns import list_array
 from curation.fragments import Fragment
-from curation.identities.faces import UNKNOWN, Collector, FaceRows
+from curation.identities.faces import UNKNOWN, Collector, FaceRows, numbers
 from curation.identities.false_match import same_photo_cosines
 from curation.ledger import KEPT
 from curation.people.appearance import CLOTHED, vector_of
@@ -16,16 +17,7 @@ from curation.run_tables import PhaseTable
 from curation.settings.identities import SeedSettings
 
 _HEADWEAR = list(CLOTHED).index("headwear")
-_COLUMNS = [
-    "subject_hint",
-    "collection",
-    "person_ids",
-    "person_verdicts",
-    "person_decisions",
-    "faces",
-    "appearance",
-    "verdict",
-]
+_COLUMNS = ["person_id", "verdict", "decisions", "face", "appearance"]
 
 
 def collect_faces(
@@ -40,17 +32,24 @@ def collect_faces(
     present = []
     for fragment in fragments:
         rows, vectors = FaceRows(), []
-        for face in _faces(people.read(fragment, _COLUMNS), into, known):
-            present.append((fragment.index, face["person_id"]))
-            if face["person_id"] in known:
+        table = people.joined(fragment, _COLUMNS, ["subject_hint", "collection"])
+        with_face = _with_good_face(table)
+        everyone = zip(table["source_key"].to_pylist(), table["person_id"].to_pylist(), strict=True)
+        compared = {photo for photo, person_id in everyone if person_id in known}
+        into.strangers += _strangers([person for person in with_face if person["source_key"] not in compared])
+        for person in with_face:
+            if person["verdict"] != KEPT:
                 continue
-            rows.person_id.append(face["person_id"])
+            present.append((fragment.index, person["person_id"]))
+            if person["person_id"] in known:
+                continue
+            rows.person_id.append(person["person_id"])
             rows.fragment.append(fragment.index)
-            rows.hint.append(face["subject_hint"])
-            rows.collection.append(face["collection"])
-            rows.seed.append(_is_seed(face, seeds))
-            rows.headwear.append(_headwear(face["appearance"]))
-            vectors.append(face["vector"])
+            rows.hint.append(person["subject_hint"])
+            rows.collection.append(person["collection"])
+            rows.seed.append(_is_seed(person["face"], seeds))
+            rows.headwear.append(_headwear(person["appearance"]))
+            vectors.append(_vector(person))
         if vectors:
             into.add(rows, np.stack(vectors))
     return present
@@ -68,33 +67,23 @@ def _headwear(appearance: bytes | None) -> int:
     return int(bool(vector_of(appearance)[_HEADWEAR].any()))
 
 
-def _faces(people: pa.Table, into: Collector, known: set[str]) -> Iterator[dict[str, Any]]:
-    seen, photo = [], []
-    for number, row in enumerate(people.to_pylist()):
-        was_compared = not known.isdisjoint(row["person_ids"] or [])
-        for i, verdict in enumerate(row["person_verdicts"] or []):
-            if not _face_was_good(row, i):
-                continue
-            face = row["faces"][i]
-            vector = np.frombuffer(face["embedding"], "<f4")
-            if not was_compared:
-                seen.append(vector)
-                photo.append(number)
-            if verdict == KEPT and row["verdict"] == KEPT:
-                yield {
-                    "person_id": row["person_ids"][i],
-                    "subject_hint": row["subject_hint"],
-                    "collection": row["collection"],
-                    "box": face["box"],
-                    "score": face["score"],
-                    "appearance": row["appearance"][i] if row["appearance"] else None,
-                    "vector": vector,
-                }
-    if seen:
-        into.strangers.append(same_photo_cosines(np.stack(seen), np.array(photo)))
+def _vector(person: dict[str, Any]) -> np.ndarray:
+    return np.frombuffer(person["face"]["embedding"], "<f4")
 
 
-def _face_was_good(row: dict[str, Any], i: int) -> bool:
-    if not row["faces"] or row["faces"][i] is None or row["faces"][i].get("embedding") is None:
-        return False
-    return any(d["stage"] == FaceStage.name and d["verdict"] == KEPT for d in row["person_decisions"][i])
+def _with_good_face(people: pa.Table) -> list[dict[str, Any]]:
+    """The people whose face the stage `face` kept, also those whom a later stage ruled out."""
+    lists = list_array(people["decisions"])
+    ruled = lists.flatten()
+    good = pc.and_(pc.equal(ruled.field("stage"), FaceStage.name), pc.equal(ruled.field("verdict"), KEPT))
+    rows = pc.list_parent_indices(lists).filter(good)
+    found: list[dict[str, Any]] = people.drop_columns(["decisions"]).take(rows).to_pylist()
+    return found
+
+
+def _strangers(people: list[dict[str, Any]]) -> list[np.ndarray]:
+    """The cosines of faces that are beside each other on a photo."""
+    if not people:
+        return []
+    photos = numbers([person["source_key"] for person in people])
+    return [same_photo_cosines(np.stack([_vector(person) for person in people]), photos)]

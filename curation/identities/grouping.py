@@ -201,7 +201,8 @@ def group_faces(
         # A lone face is held against clusters down to _BELOW under the cosine: these pairs must be there.
         cosines = replace(cosines, lowest=max(cosines.lowest, round(floor + _BELOW, 4)))
         may = may_join(pairs, faces.photos, faces.hints, faces.seeds, settings)
-        cosines, made = settle(cosines, pairs, may, faces.blocks, settings.false_links, linked)
+        looking = faces.seeds if fresh is None else faces.seeds & fresh
+        cosines, made = settle(cosines, pairs, may, faces.blocks, looking, settings.false_links, linked)
     label = made.attached.label
     missed = near_misses(faces.vectors, label, made.near, cosines.between, _NEAR_MISS)
     prototype = prototype_cosines(faces.vectors, label)

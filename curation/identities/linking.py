@@ -59,6 +59,7 @@ _OPTIMISTIC = 10.0  # strangers whom a face meets above the cosine from which pa
 _OPTIMISTIC_SLOPE = 1.0  # … if their tail is as steep as its lower half
 FEW, _READ = 2000, 300  # of more faces, the likest pairs are read: about half as many for each face at most
 _CROWD = 20_000  # of more faces, one person has no large share
+_OUTNUMBERED = 2.0  # of the curves' pairs of strangers for each right one: they err by as much (drawn faces)
 NEARLY = 0.008  # of one person's pairs: of cosines that are worth nearly as much the highest is taken
 
 
@@ -187,7 +188,8 @@ class LinkEvidence:
             inside = min(inside, between)
         strangers = compared * best.strangers.rate(at)
         # Less than one pair of strangers is none.
-        outnumbered = np.flatnonzero(strangers > np.maximum(best.pairs * best.same.rate(at) * cost, 1.0))
+        of_one = best.pairs * best.same.rate(at)
+        outnumbered = np.flatnonzero(strangers > np.maximum(of_one * cost * _OUTNUMBERED, 1.0))
         lowest = float(at[outnumbered[-1]]) + _STEP if len(outnumbered) else floor
         lowest = max(lowest - (between - inside), floor, least)
         return LinkCosines(inside, between, round(lowest, 4), best.strangers, best.same)

@@ -9,30 +9,34 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from curation.columns import join_rows
 from curation.declared import Declared, Reason, Threshold, counted
 from curation.engine import Job, Task, Work
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment, digest
 from curation.identities.index import IdentityIndex
-from curation.ledger import DECISION, REJECTED, Counts, Outcome, at_least, is_kept, judged, rule_rows
+from curation.ledger import DECISION, REJECTED, Outcome, at_least, is_kept, judged, rule_rows
 from curation.meters import CallCounter
 from curation.run_folder import Run
 from curation.run_tables import PhaseTable
 from curation.settings.identities import IdentitiesSettings
 from curation.settings.people import AgeSettings
-from curation.stage import Stage
-from curation.step import Context, run_step, work_of
+from curation.stage import Stage, with_columns
+from curation.step import Context, Made, run_step, work_of
 from curation.storage import read_table
 
 VERSION = 8
 # What a person row has of who is whom.
-_ASSIGNED = (
-    "identity",
-    "prototype_cosine",
-    "cluster_size",
-    "attach_cosine",
-    "attach_second",
-    "attach_least",
+_ASSIGNED = pa.schema(
+    [
+        ("person_id", pa.string()),
+        ("identity", pa.string()),
+        ("prototype_cosine", pa.float64()),
+        ("cluster_size", pa.int32()),
+        ("attach_cosine", pa.float64()),
+        ("attach_second", pa.float64()),
+        ("attach_least", pa.float64()),
+    ]
 )
 # What a person row keeps of its photo.
 PHOTO_COLUMNS = (
@@ -80,7 +84,7 @@ def run_identities(context: Context, people: list[Fragment]) -> list[Fragment]:
         context,
         "identities",
         context.run.identities,
-        [(run.people.path(f), f.after(key), {"key": key}) for f in people],
+        [(run.people.path(f), f.after(key), {"key": key, "people": f.key}) for f in people],
         open_identities,
         settings.resources,
     )
@@ -188,34 +192,25 @@ STAGES: tuple[type[Declared], ...] = (Minors, Identity)
 
 
 def open_identities(job: Job) -> Work:
-    """Work: a fragment of photos with their people becomes one of people with their identities."""
+    """Work: a fragment of people becomes one of people with their identities."""
     stage, run = Identity(job.pipeline.identities), Run(job.run)
     age = job.pipeline.people.age
 
-    def transform(task: Task) -> tuple[pa.Table, Counts]:
+    def transform(task: Task) -> Made:
+        people = run.people.joined(Fragment(task.index, task.detail["people"]), PERSON_COLUMNS, PHOTO_COLUMNS)
         assigned = run.assigned.rows_of(task.detail["key"], task.index)
-        who: dict[str, dict[str, Any]] = {row["person_id"]: row for row in assigned}
-        table = persons(read_table(task.source, PERSON_SOURCE), who)
+        table = persons(people, pa.Table.from_pylist(assigned, schema=_ASSIGNED))
         if age is not None:
             names = read_table(run.minors.path(task.detail["key"]))["identity"].to_pylist()
             minors = Minors(age, names)
             table = minors(table)
         table = stage(table)
-        return table, counted(STAGES, {stage.unit: table["decisions"].to_pylist()})
+        return Made(table, counted(STAGES, {stage.unit: table["decisions"].to_pylist()}))
 
     return work_of(transform, CallCounter(job.calls))
 
 
-PERSON_SOURCE = [
-    *PHOTO_COLUMNS,
-    "verdict",
-    "person_ids",
-    "person_verdicts",
-    "person_decisions",
-    "boxes",
-    "box_scores",
-    "regions",
-]
+PERSON_COLUMNS = ("person_id", "person_index", "box", "box_score", "regions", "verdict", "decisions")
 _PERSON_SCHEMA = pa.schema(
     [
         ("person_id", pa.string()),
@@ -226,38 +221,17 @@ _PERSON_SCHEMA = pa.schema(
         ("box", pa.list_(pa.float32())),
         ("box_score", pa.float32()),
         ("regions", pa.list_(pa.string())),
-        ("identity", pa.string()),
-        ("prototype_cosine", pa.float64()),
-        ("cluster_size", pa.int32()),
-        ("attach_cosine", pa.float64()),
-        ("attach_second", pa.float64()),
-        ("attach_least", pa.float64()),
+        *_ASSIGNED.remove(0),
         ("verdict", pa.string()),
         ("decisions", pa.list_(DECISION)),
     ]
 )
 
 
-def persons(photos: pa.Table, who: dict[str, dict[str, Any]]) -> pa.Table:
-    """One row for each person of the photos, with the identity that `who` gives by person_id."""
-    rows = []
-    for photo in photos.to_pylist():
-        for i, person_id in enumerate(photo["person_ids"] or []):
-            given = who.get(person_id, {})
-            rows.append(
-                {
-                    **{name: photo[name] for name in PHOTO_COLUMNS},
-                    "person_id": person_id,
-                    "person_index": i,
-                    "box": photo["boxes"][i],
-                    "box_score": photo["box_scores"][i],
-                    "regions": (photo["regions"][i] if photo["regions"] else None),
-                    **{name: given.get(name) for name in _ASSIGNED},
-                    "verdict": photo["person_verdicts"][i],
-                    "decisions": photo["person_decisions"][i],
-                }
-            )
-    return pa.Table.from_pylist(rows, schema=_PERSON_SCHEMA)
+def persons(people: pa.Table, assigned: pa.Table) -> pa.Table:
+    """The people, each with the identity that it was given."""
+    table = with_columns(join_rows(people, assigned, "person_id"), _PERSON_SCHEMA)
+    return table.select(_PERSON_SCHEMA.names).cast(_PERSON_SCHEMA)
 
 
 def minors_of(
@@ -270,8 +244,8 @@ def minors_of(
     who = dict(zip(assigned["person_id"].to_pylist(), assigned["identity"].to_pylist(), strict=True))
     found: set[str] = set()
     for fragment in fragments:
-        for row in people.read(fragment, ["person_ids", "minor_scores"]).to_pylist():
-            for person_id, score in zip(row["person_ids"] or [], row["minor_scores"] or [], strict=False):
-                if score is not None and round(score, 4) >= settings.vote_from and person_id in who:
-                    found.add(who[person_id])
+        for row in people.read(fragment, ["person_id", "minor_score"]).to_pylist():
+            score, person_id = row["minor_score"], row["person_id"]
+            if score is not None and round(score, 4) >= settings.vote_from and person_id in who:
+                found.add(who[person_id])
     return pa.table({"identity": pa.array(sorted(found), pa.string())})

@@ -2,20 +2,26 @@
 
 The counts of pairs alone do not say which of them are of strangers; a clustering does. Of the pairs at a
 cosine t or above, those that lie inside a cluster are right(t), nearly all of one person, and those that
-lie across two clusters are wrong(t), nearly all of strangers (at the cosine found, 80 to 100 in 100 are;
-drawn faces): a stranger has a face near one of a cluster and far from its others, and average linkage asks
-for the mean. So faces are grouped at a first cosine, the t is looked for where
+lie across two clusters are nearly all of strangers (at the cosine found, 80 to 100 in 100 are; drawn faces):
+a stranger has a face near one of a cluster and far from its others, and average linkage asks for the mean.
+strangers(t) is how many of these pairs a face has on average. So faces are grouped at a first cosine, the t
+is looked for where
 
-    right(t) − wrong(t) / (2 · false_links)
+    right(t) · (1 − strangers(t) / (4.5 · false_links))
 
-is largest, and they are grouped there, until the cosine stays. No label is needed and no curve is assumed.
+is largest, and they are grouped there, until the cosine stays; then the next lower one is tried, as long as
+its own clusters ask for none higher. No label is needed and no curve is assumed.
 
-A wrong pair counts half of one that is joined, since it was left apart. Where few people are seen twice,
-strangers that happen to be near make clusters of two that nothing contradicts; the curves of
-curation/identities/linking.py say how far down the cosine may go.
+What endangers a face is the strangers who are near that one face, and a mixed cluster costs the right pairs
+of its faces. A fixed price for each wrong pair (two for one, as it was) took no account of either: among more
+people a face has fewer right pairs above the cosine, so the same price asked for ever fewer strangers a face
+and parted people whom nobody stood between. Where few people are seen twice, strangers that happen to be near
+make clusters of two that nothing contradicts; the curves of curation/identities/linking.py say how far down
+the cosine may go.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -27,9 +33,9 @@ Grouped = TypeVar("Grouped")
 
 _STEP = 0.01
 _FURTHEST = 10  # steps down at once: what lies far below was not open to the clusters at hand
-_ROUNDS = 12  # no collection that we drew needed more than eight
-_LEFT_APART = 2.0  # ours: with 1.5, 1,000 drawn faces lose .03 of pairwise F; with 2.5, .02 of precision
-_CHANCE = 0.3  # ours: of the deviation of a count, what says nothing; of some hundred pairs more than NEARLY
+_ROUNDS = 16  # no collection that we drew needed more than twelve
+_BEARABLE = 4.5  # strangers at which nothing is worth joining: ours, docs/identities.md says what others cost
+_CHANCE = 0.15  # ours: of the deviation of a count, what says nothing; of some hundred pairs more than NEARLY
 _PRIOR_SHARE = 0.5  # ours: of few faces, what embedders show on average counts as much as the curves
 _EXPECTED = 1.0  # pair of strangers that may lie above a first cosine
 _HIGHEST = 0.95
@@ -40,6 +46,7 @@ def settle(
     pairs: Pairs,
     may_join: np.ndarray,
     blocks: np.ndarray,
+    looking: np.ndarray,
     false_links: float,
     group: Callable[[LinkCosines], tuple[np.ndarray, Grouped]],
 ) -> tuple[LinkCosines, Grouped]:
@@ -49,24 +56,39 @@ def settle(
     pairs     every pair from `cosines.lowest` on
     may_join  bool [pairs]: nothing forbids that the two faces are linked
     blocks    int [n]: the collection of each face
+    looking   bool [n]: good enough to link, and not linked before
     group     cosines → (int [n]: the cluster of each face, anything)
     """
-    counted = _Counted(cosines, pairs, may_join, blocks)
+    counted = _Counted(cosines, pairs, may_join, blocks, looking)
     # Of few faces the curves know little. Too low, all would be one cluster, which contradicts nothing; too
     # high, each face would be alone, and each pair of one person would speak against its own cosine.
     begin = 0 if len(blocks) > FEW else int(np.ceil((_first(cosines, len(blocks)) - cosines.inside) / _STEP))
     step = max(begin, 0, counted.lowest)
     tried: set[int] = set()
-    while True:
+
+    def grouped(step: int) -> tuple[_Worth, LinkCosines, Grouped]:
         at = cosines.moved(step * _STEP)
         label, made = group(at)
         tried.add(step)
-        better = counted.better(label, step, _LEFT_APART * false_links)
-        if better in tried:  # back and forth: the higher one, splits before merges
-            better = max(better, step)
-        if better == step or len(tried) == _ROUNDS:
-            return at, made
-        step = better
+        return counted.worth(label, step, _BEARABLE * false_links), at, made
+
+    worth, at, made = grouped(step)
+    while worth.best != step and len(tried) < _ROUNDS:
+        if worth.best in tried:  # back and forth: the higher one, splits before merges
+            if worth.best > step:
+                step = worth.best
+                _, at, made = grouped(step)
+            break
+        step = worth.best
+        worth, at, made = grouped(step)
+    # Come to from above, a cosine is confirmed too early: what would join below it is in no cluster yet. So
+    # the next lower one is tried, as long as its own clusters gain by it and ask for none higher.
+    while step > counted.lowest and step - 1 not in tried and len(tried) < _ROUNDS:
+        worth, lower, others = grouped(step - 1)
+        if worth.best >= step or not worth.gains:
+            break
+        step, at, made = step - 1, lower, others
+    return at, made
 
 
 def _first(cosines: LinkCosines, faces: int) -> float:
@@ -76,18 +98,40 @@ def _first(cosines: LinkCosines, faces: int) -> float:
     return min(way, cosines.curve.threshold(_EXPECTED / (faces * (faces - 1) / 2)))
 
 
+@dataclass(frozen=True)
+class _Worth:
+    """What clusters say of the cosine that they were made at.
+
+    best   the step that is worth most; this one where none is worth noticeably more
+    gains  it has noticeably more right pairs than the next higher one
+    """
+
+    best: int
+    gains: bool
+
+
 class _Counted:
     """Pairs that may be linked, by how many steps they lie above the first cosines.
 
     lowest  the step that those may not go below
     """
 
-    def __init__(self, cosines: LinkCosines, pairs: Pairs, may_join: np.ndarray, blocks: np.ndarray) -> None:
+    def __init__(
+        self,
+        cosines: LinkCosines,
+        pairs: Pairs,
+        may_join: np.ndarray,
+        blocks: np.ndarray,
+        looking: np.ndarray,
+    ) -> None:
         copies = near_copies(pairs, may_join)
         alone = np.ones(len(blocks), bool)
         alone[copies] = False
         keep = may_join & alone[pairs.left] & alone[pairs.right] & (pairs.cosine < COPY)
         self._left, self._right = pairs.left[keep], pairs.right[keep]
+        looking = looking & alone
+        self._faces = max(int(looking.sum()), 1)
+        self._ends = looking[self._left].astype(np.int64) + looking[self._right]
         inside = blocks[self._left] == blocks[self._right]
         above = pairs.cosine[keep] - np.where(inside, cosines.inside, cosines.between)
         self.lowest = int(np.ceil(round((cosines.lowest - cosines.inside) / _STEP, 4)))
@@ -96,22 +140,25 @@ class _Counted:
         steps = np.floor(above / _STEP + 1e-3).astype(np.int64)
         self._place = np.clip(steps, self.lowest - 1, self._highest) - self.lowest + 1
 
-    def better(self, label: np.ndarray, step: int, cost: float) -> int:
-        """The step that is worth most by these clusters; `step` where none is worth noticeably more."""
+    def worth(self, label: np.ndarray, step: int, bearable: float) -> _Worth:
+        """What the steps are worth by these clusters, which were made at `step`."""
         together = label[self._left] == label[self._right]
-        right, wrong = self._at_least(together), self._at_least(~together)
+        right = self._at_least(together.astype(np.int64))
+        strangers = self._at_least(np.where(together, 0, self._ends)) / self._faces
         begin = max(step - _FURTHEST - self.lowest, 0)
-        worth = (right - wrong / cost)[begin:]
+        worth = (right * (1 - strangers / bearable))[begin:]
         here = step - self.lowest
         if here >= len(right):
-            return step
-        enough = worth.max() - max(NEARLY * right[here], _CHANCE * np.sqrt(right[here]))
+            return _Worth(step, False)
+        noticed = max(NEARLY * right[here], _CHANCE * np.sqrt(right[here]))
+        gains = begin <= here < len(right) - 1 and right[here] > right[here + 1] + noticed
+        enough = worth.max() - noticed
         if here >= begin and worth[here - begin] >= enough:
-            return step
+            return _Worth(step, gains)
         good = np.flatnonzero(worth >= enough)
-        return self.lowest + begin + int(good[-1] if right[begin] else good[0])
+        return _Worth(self.lowest + begin + int(good[-1] if right[begin] else good[0]), gains)
 
-    def _at_least(self, these: np.ndarray) -> np.ndarray:
-        """How many of these pairs lie at each step or above, from the lowest step on."""
-        found = np.bincount(self._place[these], minlength=self._highest - self.lowest + 2)
-        return np.cumsum(found[::-1])[::-1][1:].astype(np.float64)
+    def _at_least(self, counts: np.ndarray) -> np.ndarray:
+        """The sum of the pairs' counts at each step or above, from the lowest step on."""
+        found = np.bincount(self._place, counts, minlength=self._highest - self.lowest + 2)
+        return np.cumsum(found[::-1])[::-1][1:]

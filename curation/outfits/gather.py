@@ -16,16 +16,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
 
+from curation.columns import join_rows
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment, digest
 from curation.ledger import is_kept
+from curation.people.heads import heads_of_others
 from curation.run_folder import Run
 from curation.run_tables import PhaseTable
 from curation.step import Context
 from curation.storage import write_table
 from shards.format.stated import CARRIED
 
-VERSION = 2
+VERSION = 3
 _FLUSH_BYTES = 8 * 2**20  # rows are handed on in lots of this size
 _PART_BYTES = 16 * 2**20  # a scratch file is about this large
 _OPEN_FILES = 400
@@ -46,30 +48,33 @@ _FROM_PHOTO = [
     "height",
     "orientation",
 ]
-_FROM_PEOPLE = {
-    "boxes": "box",
-    "box_scores": "box_score",
-    "keypoints": "keypoints",
-    "faces": "face",
-    "masks": "mask",
-    "labels": "labels",
-    "regions": "regions",
-    "appearance": "appearance",
-}
+_FROM_PEOPLE = [
+    "person_id",
+    "box",
+    "box_score",
+    "keypoints",
+    "face",
+    "mask",
+    "labels",
+    "regions",
+    "appearance",
+]
 
 
 def gather(context: Context, people: list[Fragment], identities: list[Fragment]) -> tuple[str, int]:
     """Brings the people together once. Returns the name of what was gathered, and how many buckets it has."""
     run = context.run
     rows = context.job.pipeline.engine.fragment_rows
-    key = fingerprint(["gather", VERSION, rows, digest(people), digest(identities)])
+    # Who is beside a person is only brought along where it is wanted.
+    beside = ["beside"] if context.job.pipeline.shards.blur_others else []
+    key = fingerprint(["gather", VERSION, rows, digest(people), digest(identities), *beside])
     name = run.gathered.name(key)
     run.gathered.keep_only(name)
     codes, kept_rows = _identity_codes(run.identities, identities)
     buckets = -(-len(codes) // rows)
     if not run.gathered.is_done(name):
         with tempfile.TemporaryDirectory(prefix="persona-") as scratch:
-            kept = _kept(run, people, identities, codes, rows)
+            kept = _kept(run, people, identities, codes, rows, with_heads=bool(beside))
             parts = _scatter(kept, kept_rows, buckets, Path(scratch))
             for part in parts:
                 for bucket, table in _sorted_buckets(part):
@@ -116,38 +121,31 @@ def _kept(
     identities: list[Fragment],
     codes: np.ndarray,
     rows: int,
+    with_heads: bool,
 ) -> Iterator[pa.Table]:
     by_index = {fragment.index: fragment for fragment in identities}
     for fragment in people:
-        decided = run.identities.read(
-            by_index[fragment.index],
-            ["source_key", "person_index", "person_id", "identity", "verdict"],
-        )
-        decided = decided.filter(pa.array(is_kept(decided), pa.bool_()))
+        columns = ["person_id", "person_index", "identity", "verdict"]
+        decided = run.identities.read(by_index[fragment.index], columns)
+        decided = decided.filter(pa.array(is_kept(decided), pa.bool_())).drop_columns(["verdict"])
         if decided.num_rows == 0:
             continue
-        photos = run.people.read(fragment, [*_FROM_PHOTO, *_FROM_PEOPLE])
-        place = {key: row for row, key in enumerate(photos["source_key"].to_pylist())}
-        at = [place[key] for key in decided["source_key"].to_pylist()]
-        nth = decided["person_index"].to_pylist()
-        table = photos.select(_FROM_PHOTO).take(at)
-        for plural, singular in _FROM_PEOPLE.items():
-            column = photos[plural].combine_chunks()
-            table = table.append_column(singular, _pick(column, at, nth))
+        everyone = run.people.joined(fragment, _FROM_PEOPLE, _FROM_PHOTO)
+        table = join_rows(decided, everyone, "person_id")
+        if with_heads:
+            table = table.append_column("heads_of_others", _heads_of_others(everyone, table))
         bucket = (np.searchsorted(codes, _codes(decided)) // rows).astype(np.int32)
-        yield (
-            table.append_column("person_id", decided["person_id"])
-            .append_column("identity", decided["identity"])
-            .append_column("bucket", pa.array(bucket))
-        )
+        yield table.drop_columns(["person_index"]).append_column("bucket", pa.array(bucket))
 
 
-def _pick(column: Any, rows: list[int], items: list[int]) -> pa.Array:
-    """items[k] of the list in row rows[k]."""
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    offsets = column.offsets.to_numpy()
-    return column.values.take(pa.array(offsets[rows] + np.array(items), pa.int64()))
+def _heads_of_others(everyone: pa.Table, wanted: pa.Table) -> pa.Array:
+    """For each of the wanted people: the heads of all others that were detected on the photo."""
+    photos: dict[str, list[dict[str, Any]]] = {}
+    for person in everyone.select(["source_key", "box", "keypoints", "face"]).to_pylist():
+        photos.setdefault(person["source_key"], []).append(person)
+    places = zip(wanted["source_key"].to_pylist(), wanted["person_index"].to_pylist(), strict=True)
+    heads = [heads_of_others(photos[photo], place) for photo, place in places]
+    return pa.array(heads, pa.list_(pa.list_(pa.float32())))
 
 
 def _scatter(tables: Iterator[pa.Table], rows: int, buckets: int, scratch: Path) -> list[Path]:

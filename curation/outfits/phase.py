@@ -15,7 +15,7 @@ from curation.declared import Declared, Reason, Threshold, counted
 from curation.engine import Job, Task, Work
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
-from curation.ledger import DECISIONS, FAILED, Counts, Outcome, rule_people, rule_rows
+from curation.ledger import FAILED, Outcome, rule_rows
 from curation.meters import CallCounter
 from curation.models import Model, used_models
 from curation.outfits.appearance_judge import similarities
@@ -26,7 +26,7 @@ from curation.outfits.strategy import Strategy, Verdicts, judge_side_by_side, pa
 from curation.run_folder import Run
 from curation.settings.outfits import OutfitsSettings, PaperStrategy
 from curation.stage import Stage
-from curation.step import Context, run_step, work_of
+from curation.step import Context, Made, run_step, work_of
 
 VERSION = 4
 # What the judge was shown, in this order, and what it said.
@@ -137,6 +137,11 @@ class Outfits(Stage):
             ]
             for row, found in enumerate(verdicts)
         ]
+        everyone = pa.table({"person_id": pa.array([name for row in ids for name in row], pa.string())})
+        ruled = rule_rows(
+            everyone, self._photo_stamp, [photo for found in verdicts for photo in found.photos]
+        )
+        offsets = pa.array(np.cumsum([0, *map(len, ids)]), pa.int32())
         out = pa.table(
             {
                 "identity": table["identity"],
@@ -146,11 +151,10 @@ class Outfits(Stage):
                     [v.merged or [False] * len(v.photos) for v in verdicts], pa.list_(pa.bool_())
                 ),
                 "pairs": pa.array(pairs, pa.list_(PAIR)),
-                "person_verdicts": pa.array([["kept"] * len(i) for i in ids], pa.list_(pa.string())),
-                "person_decisions": pa.array([[[] for _ in i] for i in ids], pa.list_(DECISIONS)),
+                "person_verdicts": pa.ListArray.from_arrays(offsets, _one_chunk(ruled["verdict"])),
+                "person_decisions": pa.ListArray.from_arrays(offsets, _one_chunk(ruled["decisions"])),
             }
         )
-        out = rule_people(out, self._photo_stamp, [found.photos for found in verdicts])
         persons: list[Outcome | None] = [found.person for found in verdicts]
         return rule_rows(out, self.stamp, persons)
 
@@ -184,12 +188,12 @@ def open_outfits(job: Job) -> Work:
     weights = list(used_models(settings, job.models).values())
     stage = Outfits(settings, judge, job.pipeline.seed, calls, weights)
 
-    def transform(task: Task) -> tuple[pa.Table, Counts]:
+    def transform(task: Task) -> Made:
         people = run.gathered.read(task.source, task.index)
         table = stage(by_identity(people, stage.columns))
         photos = [person for row in table["person_decisions"].to_pylist() for person in row]
         decisions = {Outfits.unit: table["decisions"].to_pylist(), Outfit.unit: photos}
-        return table, counted(STAGES, decisions)
+        return Made(table, counted(STAGES, decisions))
 
     return work_of(transform, calls)
 

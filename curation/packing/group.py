@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from curation.people.atr import decode_map
 from curation.people.boxes import whole_box
+from curation.people.heads import blurred
 from curation.photos.decode import decode_rgb
 from curation.settings.groups import ShardsSettings
 from curation.sources.photo_bytes import PhotoBytes
@@ -37,7 +39,7 @@ def build_group(
         labels[y0:y1, x0:x1] = decode_map(person["labels"])
         data = with_orientation(data, person["orientation"])
         photo = PhotoMember(data, person["format"], photo_record(person), labels)
-        members.append(as_wanted(photo, settings))
+        members.append(as_wanted(photo, settings, person.get("heads_of_others") or []))
     identity, _, outfit = key.rpartition("-")
     apart = [person["diversity"] for person in people if person["diversity"] is not None]
     record = {
@@ -78,8 +80,12 @@ def _rounded(values: list[float] | None) -> list[float] | None:
     return None if values is None else [round(value, 2) for value in values]
 
 
-def as_wanted(photo: PhotoMember, settings: ShardsSettings) -> PhotoMember:
+def as_wanted(
+    photo: PhotoMember, settings: ShardsSettings, heads: Sequence[Sequence[float]] = ()
+) -> PhotoMember:
     """The photo as settings want it in a shard; the same one where that is how it was collected.
+
+    heads   of the other people on it: x0, y0, x1, y1 in px
 
     Without metadata its record says under `stripped` what was there: {kind: bytes}. Only what needs other
     pixels is encoded anew: `encoded_anew`. Raises OSError or ValueError for a broken photo, and where its
@@ -88,8 +94,9 @@ def as_wanted(photo: PhotoMember, settings: ShardsSettings) -> PhotoMember:
     longer = max(photo.record["width"], photo.record["height"])
     is_too_large = settings.max_side_px is not None and longer > settings.max_side_px
     to_srgb = settings.colours == "srgb" and changes_colours(embedded_in(photo.data).profile)
-    if is_too_large or to_srgb:
-        return encoded_anew(photo, settings, to_srgb)
+    heads = heads if settings.blur_others else ()
+    if is_too_large or to_srgb or heads:
+        return encoded_anew(photo, settings, to_srgb, heads)
     if settings.metadata == "keep":
         return photo
     bare = without_metadata(photo.data, keep_profile=settings.colours == "profile")
@@ -98,8 +105,11 @@ def as_wanted(photo: PhotoMember, settings: ShardsSettings) -> PhotoMember:
     return replace(photo, data=bare.data, record={**photo.record, "stripped": dict(bare.gone)})
 
 
-def encoded_anew(photo: PhotoMember, settings: ShardsSettings, to_srgb: bool) -> PhotoMember:
-    """The photo upright and in sRGB as a JPEG of pixels alone, its longer side at most `max_side_px`.
+def encoded_anew(
+    photo: PhotoMember, settings: ShardsSettings, to_srgb: bool, heads: Sequence[Sequence[float]] = ()
+) -> PhotoMember:
+    """The photo upright and in sRGB as a JPEG of pixels alone, its longer side at most `max_side_px`, heads
+    of others blurred.
 
     The record's coordinates are those of the new photo, `resized_from` is the old [width, height] where it
     became smaller, and `reencoded` says why else; photo_id stays the hash of what was collected.
@@ -108,8 +118,12 @@ def encoded_anew(photo: PhotoMember, settings: ShardsSettings, to_srgb: bool) ->
     scale = min((settings.max_side_px or max(width, height)) / max(width, height), 1)
     pixels, labels = decode_rgb(photo.data), photo.labels
     record = {**photo.record, "orientation": 1}
-    if to_srgb:
-        record["reencoded"] = ["colours"]
+    why = (["colours"] if to_srgb else []) + (["blurred_faces"] if heads else [])
+    if why:
+        record["reencoded"] = why
+    if heads:
+        record["blurred_faces"] = len(heads)
+        pixels = blurred(pixels, heads, photo.record["face_box"])
     if scale < 1:
         size = (max(round(width * scale), 1), max(round(height * scale), 1))
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)

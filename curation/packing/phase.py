@@ -27,7 +27,7 @@ from curation.run_folder import Run
 from curation.run_tables import PhaseTable
 from curation.settings import PipelineSettings
 from curation.sources.photo_bytes import PhotoBytes
-from curation.step import Context, run_step, work_of
+from curation.step import Context, Made, run_step, work_of
 from curation.storage import join, list_names, read_table, remove, write_bytes
 from shards.format.atomic_file import AtomicFile
 from shards.format.card import CARD, card_files
@@ -239,7 +239,7 @@ def open_packing(job: Job) -> Work:
     settings = job.pipeline.shards
     stamp = Stamp(Pack.name, "", job.pipeline.shards.hash())
 
-    def transform(task: Task) -> tuple[pa.Table, Counts]:
+    def transform(task: Task) -> Made:
         census, broken, decisions = Census(), [], []
         number = int(task.source.partition(".")[0])
         with IndexedShard(run.shards, task.source, number, census) as shard:
@@ -261,7 +261,7 @@ def open_packing(job: Job) -> Work:
         rows = [*written.rows.to_pylist(), *broken]
         about = json.dumps({"entry": written.entry, "licences": dict(census.licences)}, sort_keys=True)
         part = pa.Table.from_pylist(rows, schema=_PART_SCHEMA)
-        return part.replace_schema_metadata({_ENTRY: about}), counts
+        return Made(part.replace_schema_metadata({_ENTRY: about}), counts)
 
     return work_of(transform, CallCounter(job.calls))
 

@@ -13,31 +13,28 @@ import pyarrow as pa
 from curation.ledger import KEPT, Check, Outcome
 from curation.people.detect import Detect
 from curation.people.face import FaceStage
-from curation.people.person_stage import PersonStage
+from curation.people.person_stage import Measured, People, Person, PersonStage
 from curation.settings.people import AgeSettings
 
 
 class Age(PersonStage):
-    """Fills `minor_scores` (0 to 1), measured on the face with a margin around it."""
+    """Fills `minor_score` (0 to 1), measured on the face with a margin around it."""
 
     name: ClassVar[str] = "age"
-    fills: ClassVar[pa.Schema] = pa.schema(
-        [("minor_scores", pa.list_(pa.float32())), ("age_error", pa.string())]
-    )
+    fills: ClassVar[pa.Schema] = pa.schema([("minor_score", pa.float32()), ("age_error", pa.string())])
     needs: ClassVar[tuple[str, ...]] = (Detect.name, FaceStage.name)
-    requires: ClassVar[str | None] = "faces"
+    requires: ClassVar[str | None] = "face"
     settings_type: ClassVar[Any] = AgeSettings
 
-    def measure_people(self, row: dict[str, Any], wanted: list[int]) -> list[dict[str, Any]]:
+    def measure_people(self, photo: np.ndarray, wanted: People, everyone: People) -> Measured:
         """Scores the faces of a photo side by side; where there is no face, the person's box."""
-        photo = self.pixels.rgb(row)
-        boxes = [(row["faces"][i] or {}).get("box") or row["boxes"][i] for i in wanted]
+        boxes = [person["face"]["box"] or person["box"] for person in wanted]
         crops = [_crop(photo, box, self.settings.margin) for box in boxes]
-        return [{"minor_scores": float(score)} for score in self.backends["by"].score(crops)]
+        return [{"minor_score": float(score)} for score in self.backends["by"].score(crops)]
 
-    def ruling(self, row: dict[str, Any], i: int) -> Outcome:
+    def ruling(self, row: Person) -> Outcome:
         """Keeps everyone, and notes the vote."""
-        cut, score = self.settings.vote_from, round(row["minor_scores"][i], 4)
+        cut, score = self.settings.vote_from, round(row["minor_score"], 4)
         vote = Check("minor", score, cut, score < cut)
         return Outcome(KEPT, "", score, cut, "" if vote.passed else "votes: a minor", [vote])
 

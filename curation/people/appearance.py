@@ -11,7 +11,7 @@ import pyarrow as pa
 from curation.people.atr import decode_map
 from curation.people.boxes import whole_box
 from curation.people.detect import Detect
-from curation.people.person_stage import PersonStage
+from curation.people.person_stage import Measured, People, PersonStage
 from curation.people.regions import Regions
 from curation.people.segment import Segment
 from curation.settings.people import AppearanceSettings
@@ -33,22 +33,18 @@ class Appearance(PersonStage):
     """`appearance` is float16 [len(CLOTHED), BINS] as bytes; a region that is not seen is all zero."""
 
     name: ClassVar[str] = "appearance"
-    fills: ClassVar[pa.Schema] = pa.schema(
-        [("appearance", pa.list_(pa.binary())), ("appearance_error", pa.string())]
-    )
+    fills: ClassVar[pa.Schema] = pa.schema([("appearance", pa.binary()), ("appearance_error", pa.string())])
     needs: ClassVar[tuple[str, ...]] = (Detect.name, Segment.name, Regions.name)
     requires: ClassVar[str | None] = "labels"
     settings_type: ClassVar[Any] = AppearanceSettings
 
-    def measure_people(self, row: dict[str, Any], wanted: list[int]) -> list[dict[str, Any]]:
+    def measure_people(self, photo: np.ndarray, wanted: People, everyone: People) -> Measured:
         """Describes every wanted person."""
-        photo = self.pixels.rgb(row)
         height, width = photo.shape[:2]
         described = []
-        for i in wanted:
-            x0, y0, x1, y1 = whole_box(np.array(row["boxes"][i]), width, height)
-            labels = decode_map(row["labels"][i])
-            vector = describe(photo[y0:y1, x0:x1], labels, self.settings)
+        for person in wanted:
+            x0, y0, x1, y1 = whole_box(np.array(person["box"]), width, height)
+            vector = describe(photo[y0:y1, x0:x1], decode_map(person["labels"]), self.settings)
             described.append({"appearance": vector.astype("<f2").tobytes()})
         return described
 

@@ -5,14 +5,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from curation.columns import put_column
+from curation.columns import list_array
 from curation.declared import Declared, Threshold
 from curation.errors import PersonaError, one_line
 from curation.ledger import (
-    DECISION,
     ERROR,
-    KEPT,
     NOT_MEASURED,
     REJECTED,
     Check,
@@ -21,7 +20,6 @@ from curation.ledger import (
     failed,
     is_kept,
     judged,
-    rule_people,
     rule_rows,
 )
 from curation.models import Models
@@ -49,8 +47,20 @@ class Detected(Declared):
     )
 
 
+FOUND = [
+    ("box", pa.list_(pa.float32())),
+    ("box_score", pa.float32()),
+    ("keypoints", pa.list_(pa.float32())),
+]
+# What a person in the chain has of its photo, so that stages of people need to look nowhere else.
+OF_PHOTO = ("photo_id", "uri", "offset", "length", "row", "orientation", "width", "height")
+
+
 class Detect(ChainStage):
-    """Finds people. person_id = photo_id + "-" + place in the list, best score first."""
+    """The step from photos to people: `measure` finds them, `people` makes them rows, `rule` rules on both.
+
+    person_id = photo_id + "-" + place in the list, best score first.
+    """
 
     name: ClassVar[str] = "detect"
     unit: ClassVar[str] = "photo"
@@ -60,13 +70,9 @@ class Detect(ChainStage):
         Threshold("crowd", "people.detect.max_people", "at most", "people on the photo"),
     )
     fills: ClassVar[pa.Schema] = pa.schema(
-        [
-            ("boxes", pa.list_(pa.list_(pa.float32()))),
-            ("box_scores", pa.list_(pa.float32())),
-            ("keypoints", pa.list_(pa.list_(pa.float32()))),
-            ("detect_error", pa.string()),
-        ]
+        [("found", pa.list_(pa.struct(FOUND))), ("detect_error", pa.string())]
     )
+    version: ClassVar[int] = ChainStage.version + 1  # a list of people, where it was lists of their columns
 
     def __init__(self, settings: DetectSettings, chain: ChainContext, models: Models | None = None) -> None:
         super().__init__(settings, chain, models)
@@ -74,11 +80,8 @@ class Detect(ChainStage):
 
     def missing(self, table: pa.Table) -> list[bool]:
         """Photos still in that no detector has seen."""
-        rows = table.select(["boxes", "detect_error"]).to_pylist()
-        return [
-            still_in and row["boxes"] is None and row["detect_error"] is None
-            for row, still_in in zip(rows, is_kept(table), strict=True)
-        ]
+        never = pc.and_(table["found"].is_null(), table[self.error_column].is_null()).to_pylist()
+        return [still_in and unseen for still_in, unseen in zip(is_kept(table), never, strict=True)]
 
     def measure(self, table: pa.Table) -> pa.Table:
         """Detects in batches; when a batch fails, photo by photo."""
@@ -115,72 +118,88 @@ class Detect(ChainStage):
                 results.append({"detect_error": unread})
                 continue
             try:
-                results.append(self._columns(photo, people))
+                results.append({"found": self._found(photo, people)})
             except PersonaError:
                 raise
             except Exception as broken:
                 results.append({"detect_error": one_line(broken)})
         return results
 
-    def _columns(self, photo: np.ndarray, people: Detections) -> dict[str, Any]:
+    def _found(self, photo: np.ndarray, people: Detections) -> list[dict[str, Any]]:
+        """The people of a photo, each as `FOUND`."""
         order = np.lexsort((people.boxes[:, 1], people.boxes[:, 0], -people.scores))
         order = order[people.scores[order] >= self.settings.floor]
-        boxes = people.boxes[order]
-        keypoints = None if people.keypoints is None else people.keypoints[order]
-        if keypoints is None and self.settings.joints is not None and len(boxes):
-            keypoints = self.backends["joints"].joints(photo, boxes)
-        return {
-            "boxes": boxes.tolist(),
-            "box_scores": people.scores[order].tolist(),
-            "keypoints": [None] * len(boxes)
-            if keypoints is None
-            else [joints.reshape(-1).tolist() for joints in keypoints],
+        boxes, joints = people.boxes[order], None if people.keypoints is None else people.keypoints[order]
+        if joints is None and self.settings.joints is not None and len(boxes):
+            joints = self.backends["joints"].joints(photo, boxes)
+        return [
+            {
+                "box": box.tolist(),
+                "box_score": float(score),
+                "keypoints": None if joints is None else joints[i].reshape(-1).tolist(),
+            }
+            for i, (box, score) in enumerate(zip(boxes, people.scores[order], strict=True))
+        ]
+
+    def people(self, photos: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """(photos, people): whom the detector found on photos still in becomes a row each, in their order.
+
+        Photos get `people`, how many were found, in the place of `found`; null where no detector looked, and
+        where nobody is looked at any more. People have the columns of `OF_PHOTO`.
+        """
+        is_seen = pa.array(np.array(is_kept(photos), bool) & np.array(photos["found"].is_valid(), bool))
+        counts = pc.if_else(is_seen, pc.list_value_length(photos["found"]), pa.scalar(None, pa.int32()))
+        seen = photos.filter(is_seen)
+        found = list_array(seen["found"])
+        people = seen.select(["source_key", *OF_PHOTO]).take(pc.list_parent_indices(found))
+        number = [i for count in pc.list_value_length(found).to_pylist() for i in range(count)]
+        ids = map("{}-{}".format, people["photo_id"].to_pylist(), number)
+        people = people.add_column(0, "person_id", pa.array(ids, pa.string()))
+        people = people.add_column(1, "person_index", pa.array(number, pa.int32()))
+        for field, values in zip(found.type.value_type, found.flatten().flatten(), strict=True):
+            people = people.append_column(field, values)
+        return photos.drop_columns(["found"]).append_column("people", counts), people
+
+    def rule(self, photos: pa.Table, people: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """Rules on photos with nobody or a crowd, and on people of photos still in; leaves out the others."""
+        checks: dict[str, list[Check]] = {
+            key: []
+            for key, still_in in zip(photos["source_key"].to_pylist(), is_kept(photos), strict=True)
+            if still_in
         }
-
-    def decide(self, table: pa.Table) -> pa.Table:
-        """Names the people, rules on each, and on photos with none or a crowd."""
-        wanted = self.settings
-        photo_outcomes: list[Outcome | None] = []
-        people_outcomes: list[list[Outcome | None]] = []
-        ids: list[list[str]] = []
-        columns = ["photo_id", *self.fills.names]
-        columns = [name for name in columns if name not in ("boxes", "keypoints")]
-        for row, still_in in zip(table.select(columns).to_pylist(), is_kept(table), strict=True):
-            people = len(row["box_scores"] or []) if still_in else 0
-            ids.append([f"{row['photo_id']}-{i}" for i in range(people)])
-            unknown = _unknown(row) if still_in else None
-            if unknown is not None or not still_in:
-                photo_outcomes.append(unknown)
-                people_outcomes.append([])
-                continue
-            checks = [self._check(row, i) for i in range(people)]
-            certain = sum(check.passed for check in checks)
-            nobody = Check("no_person", 0.0, wanted.min_score, False)
-            best = max(checks, key=lambda check: check.score - check.threshold, default=nobody)
-            crowd = self.check("crowd", certain)
-            someone = Check("no_person", best.score, best.threshold, certain > 0)
-            photo_outcomes.append(judged([someone, crowd]))
-            if crowd.passed:
-                ruled = [judged([check]) for check in checks]
+        people = people.filter(pc.is_in(people["source_key"], pa.array(list(checks), pa.string())))
+        seen = [name for name in ("source_key", "box_score", "from_face") if name in people.column_names]
+        for person in people.select(seen).to_pylist():
+            checks[person["source_key"]].append(self._check(person))
+        outcomes: list[Outcome | None] = []
+        of_people: list[Outcome] = []
+        for photo in photos.select(["source_key", "people", self.error_column]).to_pylist():
+            found = checks.get(photo["source_key"])
+            if found is None:
+                outcomes.append(None)
+            elif photo["people"] is None:
+                error = photo[self.error_column]
+                outcomes.append(failed(NOT_MEASURED) if error is None else failed(ERROR, error))
             else:
-                ruled = [Outcome(REJECTED, "crowd", crowd.score, crowd.threshold) for _ in checks]
-            people_outcomes.append(list(ruled))
-        counts = [len(found) for found in ids]
-        table = put_column(table, "person_ids", pa.array(ids, pa.list_(pa.string())))
-        verdicts = pa.array([[KEPT] * n for n in counts], pa.list_(pa.string()))
-        decisions = pa.array([[[] for _ in range(n)] for n in counts], pa.list_(pa.list_(DECISION)))
-        table = put_column(table, "person_verdicts", verdicts)
-        table = put_column(table, "person_decisions", decisions)
-        table = rule_rows(table, self.stamp, photo_outcomes)
-        return rule_people(table, replace(self.stamp, stage=Detected.name), people_outcomes)
+                outcomes.append(self._of_photo(found))
+                of_people += self._of_people(found)
+        stamp = replace(self.stamp, stage=Detected.name)
+        return rule_rows(photos, self.stamp, outcomes), rule_rows(people, stamp, of_people)
 
-    def _check(self, row: dict[str, Any], i: int) -> Check:
-        """Whether person i of a photo is certain enough."""
-        return at_least("low_score", row["box_scores"][i], self.settings.min_score)
+    def _check(self, person: dict[str, Any]) -> Check:
+        """Whether a person is certain enough."""
+        return at_least("low_score", person["box_score"], self.settings.min_score)
 
+    def _of_photo(self, people: list[Check]) -> Outcome:
+        nobody = Check("no_person", 0.0, self.settings.min_score, False)
+        best = max(people, key=lambda check: check.score - check.threshold, default=nobody)
+        return judged([replace(best, name="no_person"), self._crowd(people)])
 
-def _unknown(row: dict[str, Any]) -> Outcome | None:
-    """The failure of a photo on which the detector broke down, or that it never saw; None for the others."""
-    if row["detect_error"] is not None:
-        return failed(ERROR, row["detect_error"])
-    return failed(NOT_MEASURED) if row["box_scores"] is None else None
+    def _of_people(self, people: list[Check]) -> list[Outcome]:
+        crowd = self._crowd(people)
+        if crowd.passed:
+            return [judged([check]) for check in people]
+        return [Outcome(REJECTED, "crowd", crowd.score, crowd.threshold)] * len(people)
+
+    def _crowd(self, people: list[Check]) -> Check:
+        return self.check("crowd", sum(check.passed for check in people))

@@ -10,8 +10,8 @@ import pyarrow as pa
 from curation.declared import Reason, Threshold
 from curation.ledger import REJECTED, Outcome, judged
 from curation.people.detect import Detect
-from curation.people.lone_faces import own_faces
-from curation.people.person_stage import PersonStage
+from curation.people.lone_faces import own_face
+from curation.people.person_stage import Measured, People, Person, PersonStage
 from curation.people.protocols import Detections, Face
 from curation.settings.people import FaceSettings
 
@@ -46,11 +46,11 @@ FACE = pa.struct(
 
 
 class FaceStage(PersonStage):
-    """`faces` holds, for each person, box and points in px of the photo and a float32 embedding."""
+    """`face` holds box and points in px of the photo and a float32 embedding."""
 
     name: ClassVar[str] = "face"
     version: ClassVar[int] = PersonStage.version + 1  # large faces are shrunk by areas
-    fills: ClassVar[pa.Schema] = pa.schema([("faces", pa.list_(FACE)), ("face_error", pa.string())])
+    fills: ClassVar[pa.Schema] = pa.schema([("face", FACE), ("face_error", pa.string())])
     needs: ClassVar[tuple[str, ...]] = (Detect.name,)
     settings_type: ClassVar[Any] = FaceSettings
     reasons: ClassVar[tuple[Reason, ...]] = (
@@ -61,35 +61,34 @@ class FaceStage(PersonStage):
         Threshold("face_too_small", "people.face.min_face_px", "at least", "shorter side of the face, px"),
     )
 
-    def measure_people(self, row: dict[str, Any], wanted: list[int]) -> list[dict[str, Any]]:
+    def measure_people(self, photo: np.ndarray, wanted: People, everyone: People) -> Measured:
         """The face of each wanted person, embedded: the one where the person's head is."""
-        photo = self.pixels.rgb(row)
-        of_person = {**own_faces(row), **self._assigned(photo, row)}
-        people = [person for person in sorted(of_person) if person in wanted]
-        records: dict[int, dict[str, Any]] = {}
-        if people:
-            aligned = np.stack([align_face(photo, of_person[person].points) for person in people])
-            for person, embedding in zip(people, self.backends["embed"].embed(aligned), strict=True):
-                records[person] = _record(of_person[person], embedding)
-        return [{"faces": records.get(person, {"found": False})} for person in wanted]
+        own = {person["person_index"]: own_face(person) for person in everyone}
+        faces = {
+            **own,
+            **self._assigned(photo, [person for person in everyone if own[person["person_index"]] is None]),
+        }
+        found = [faces[person["person_index"]] for person in wanted]
+        aligned = [align_face(photo, face.points) for face in found if face is not None]
+        embeddings = iter(self.backends["embed"].embed(np.stack(aligned)) if aligned else ())
+        return [
+            {"face": {"found": False} if face is None else _record(face, next(embeddings))} for face in found
+        ]
 
-    def _assigned(self, photo: np.ndarray, row: dict[str, Any]) -> dict[int, Face]:
-        """{place: face} of the people whom the detector found."""
-        derived = own_faces(row)
-        places = [i for i in range(len(row["boxes"])) if i not in derived]
-        if not places:
+    def _assigned(self, photo: np.ndarray, people: People) -> dict[int, Face]:
+        """{person_index: face} of the people whom the detector found. All of them compete for the faces, also
+        those already ruled out."""
+        if not people:
             return {}
-        keypoints = [row["keypoints"][i] if row["keypoints"] else None for i in places]
-        boxes, scores = ([row[name][i] for i in places] for name in ("boxes", "box_scores"))
-        people = _detections(boxes, scores, keypoints)
-        faces = self.backends["find"].find(photo, people)
-        # All people compete for the faces, also those already ruled out.
-        owners = assign_faces(faces, people.boxes.astype(np.float64), keypoints)
-        return {places[person]: faces[face] for face, person in owners.items()}
+        detections = _detections(people)
+        faces = self.backends["find"].find(photo, detections)
+        joints = [person["keypoints"] for person in people]
+        owners = assign_faces(faces, detections.boxes.astype(np.float64), joints)
+        return {people[person]["person_index"]: faces[face] for face, person in owners.items()}
 
-    def ruling(self, row: dict[str, Any], i: int) -> Outcome:
+    def ruling(self, row: Person) -> Outcome:
         """Rejects people without a face that identities can be linked by."""
-        face = row["faces"][i]
+        face = row["face"]
         if not face["found"]:
             return Outcome(REJECTED, "no_face")
         x0, y0, x1, y1 = face["box"]
@@ -98,12 +97,11 @@ class FaceStage(PersonStage):
         return judged([self.check("face_score", face["score"]), size])
 
 
-def _detections(boxes: Any, scores: Any, keypoints: Sequence[Sequence[float] | None]) -> Detections:
-    """The detections of a photo, from the columns of its row."""
-    joints = [person for person in keypoints if person is not None]
+def _detections(people: People) -> Detections:
+    joints = [person["keypoints"] for person in people if person["keypoints"] is not None]
     return Detections(
-        np.array(boxes, dtype=np.float32).reshape(-1, 4),
-        np.array(scores, dtype=np.float32),
+        np.array([person["box"] for person in people], dtype=np.float32).reshape(-1, 4),
+        np.array([person["box_score"] for person in people], dtype=np.float32),
         # A detector gives everyone keypoints, or nobody.
         np.array(joints, dtype=np.float32).reshape(-1, 17, 3) if joints else None,
     )

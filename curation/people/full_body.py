@@ -3,16 +3,18 @@
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 
 from curation.declared import Reason, Threshold
-from curation.ledger import KEPT, Check, at_least
+from curation.ledger import Check, at_least, is_kept
 from curation.people.boxes import borders_touched, whole_box
 from curation.people.chain import ChainContext
-from curation.people.person_stage import PersonStage
+from curation.people.person_stage import Person, PersonStage
 from curation.settings.people import FullBodyRules, FullBodySettings
 
 # COCO's order of joints.
 _HEAD, _SHOULDERS, _HIPS, _KNEES_ANKLES = (0, 1, 2, 3, 4), (5, 6), (11, 12), (13, 14, 15, 16)
+_LARGEST_OTHER = "largest_other"
 
 
 class FullBody(PersonStage):
@@ -52,41 +54,40 @@ class FullBody(PersonStage):
     def __init__(self, settings: FullBodySettings, chain: ChainContext) -> None:
         super().__init__(settings.resolved(), chain)
 
-    def checks(self, row: dict[str, Any], i: int) -> list[Check]:
+    def decide(self, table: pa.Table) -> pa.Table:
+        """Rules on everyone still in, each beside the largest of the others still in on the photo."""
+        largest = pa.array(_largest_others(table), pa.float64())
+        return super().decide(table.append_column(_LARGEST_OTHER, largest)).drop_columns([_LARGEST_OTHER])
+
+    def checks(self, row: Person) -> list[Check]:
         """All measured numbers of one person beside their settings."""
         width, height = row["width"], row["height"]
-        box = whole_box(np.array(row["boxes"][i]), width, height)
+        box = whole_box(np.array(row["box"]), width, height)
         sides = box[2:] - box[:2]
         area = float(sides.prod())
-        others = [
-            _area(np.array(other))
-            for j, other in enumerate(row["boxes"])
-            if j != i and row["person_verdicts"][j] == KEPT
-        ]
         share = round(area / (width * height), 4)
-        dominance = min(area / max(max(others, default=0.0), 1.0), 1e6)
+        dominance = min(area / max(row[_LARGEST_OTHER], 1.0), 1e6)
         return [
-            *self._extent(row, i),
+            *self._extent(row),
             self.check("cropped_by_borders", borders_touched(box, width, height)),
-            self.check("low_score", row["box_scores"][i]),
+            self.check("low_score", row["box_score"]),
             self.check("too_small", int(sides.max())),
             self.check("small_share", share),
             self.check("large_share", share),
             self.check("not_dominant", round(dominance, 4)),
         ]
 
-    def _extent(self, row: dict[str, Any], i: int) -> list[Check]:
+    def _extent(self, row: Person) -> list[Check]:
         """Head to knees: by joints where there are any, otherwise in heights of the face."""
         wanted: FullBodyRules = self.settings
-        if (row.get("from_face") or [None] * (i + 1))[i] is not None:
+        if row.get("from_face") is not None:
             # The box is a guess from the face: nothing below the shoulders was ever seen.
             wants_legs = wanted.joints or wanted.min_face_heights > 0
             return [Check("from_face", 0, 1, False)] if wants_legs else []
-        joints = (row["keypoints"] or [None] * (i + 1))[i]
-        if joints is not None:
+        if row["keypoints"] is not None:
             if not wanted.joints:
                 return []
-            scores = np.array(joints).reshape(17, 3)[:, 2] >= wanted.min_joint_score
+            scores = np.array(row["keypoints"]).reshape(17, 3)[:, 2] >= wanted.min_joint_score
             parts = [
                 bool(scores[list(_HEAD)].any()),
                 bool(scores[list(_SHOULDERS)].all()),
@@ -94,13 +95,26 @@ class FullBody(PersonStage):
                 bool(scores[list(_KNEES_ANKLES)].any()),
             ]
             return [at_least("cropped", sum(parts), len(parts))]
-        face = (row["faces"] or [None] * (i + 1))[i]
+        face, box = row["face"], row["box"]
         if face is None or not face["found"]:
             return []
-        box = row["boxes"][i]
         face_px = max(face["box"][3] - face["box"][1], 1.0)
         return [self.check("cropped", round((box[3] - box[1]) / face_px, 3))]
 
 
-def _area(box: np.ndarray) -> float:
-    return float(max(box[2] - box[0], 0) * max(box[3] - box[1], 0))
+def _largest_others(people: pa.Table) -> list[float]:
+    """For each person the area, px², of the largest box of the others still in on the photo; 0: of nobody."""
+    rows = people.select(["source_key", "box"]).to_pylist()
+    areas = [_area(row["box"]) if kept else 0.0 for row, kept in zip(rows, is_kept(people), strict=True)]
+    of_photo: dict[str, list[float]] = {}
+    for row, area in zip(rows, areas, strict=True):
+        of_photo.setdefault(row["source_key"], [0.0]).append(area)
+    two = {key: sorted(found)[-2:] for key, found in of_photo.items()}
+    return [
+        two[row["source_key"]][0 if area == two[row["source_key"]][1] else 1]
+        for row, area in zip(rows, areas, strict=True)
+    ]
+
+
+def _area(box: list[float]) -> float:
+    return max(box[2] - box[0], 0) * max(box[3] - box[1], 0)

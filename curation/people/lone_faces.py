@@ -15,7 +15,7 @@ from curation.fingerprint import fingerprint
 from curation.ledger import Check, at_least
 from curation.models import used_models
 from curation.people.chain import ChainContext
-from curation.people.detect import Detect
+from curation.people.detect import FOUND, Detect
 from curation.people.protocols import Detections, Face
 from curation.settings.base import Settings
 from curation.settings.people import DetectSettings, LoneFacesSettings, PeopleSettings
@@ -36,7 +36,9 @@ class DetectWithFaces(Detect):
     keypoints. People whom the detector finds keep the place, and so the person_id, that they have without.
     """
 
-    fills: ClassVar[pa.Schema] = Detect.fills.append(pa.field("from_face", pa.list_(LONE_FACE)))
+    fills: ClassVar[pa.Schema] = pa.schema(
+        [("found", pa.list_(pa.struct([*FOUND, ("from_face", LONE_FACE)]))), ("detect_error", pa.string())]
+    )
 
     def __init__(
         self, settings: DetectSettings, chain: ChainContext, faces: LoneFacesSettings, find: Settings
@@ -61,20 +63,27 @@ class DetectWithFaces(Detect):
         found_with = {"faces": self._faces.measurement(), "find": self._found_with.measurement()}
         return {**super().measured_with(), **found_with}
 
-    def _columns(self, photo: np.ndarray, people: Detections) -> dict[str, Any]:
-        columns = super()._columns(photo, people)
-        found = lone_faces(self._finder.find(photo, people), columns["boxes"], photo)
+    def _found(self, photo: np.ndarray, people: Detections) -> list[dict[str, Any]]:
+        found = super()._found(photo, people)
         height, width = photo.shape[:2]
-        columns["from_face"] = [None] * len(columns["boxes"]) + [_record(face) for face in found]
-        columns["boxes"] += [head_and_shoulders(face.box, width, height).tolist() for face in found]
-        columns["box_scores"] += [face.score for face in found]
-        columns["keypoints"] += [None] * len(found)
-        return columns
+        faces = lone_faces(self._finder.find(photo, people), [person["box"] for person in found], photo)
+        return found + [
+            {
+                "box": head_and_shoulders(face.box, width, height).tolist(),
+                "box_score": face.score,
+                "from_face": {
+                    "box": face.box.tolist(),
+                    "points": face.points.reshape(-1).tolist(),
+                    "score": face.score,
+                },
+            }
+            for face in faces
+        ]
 
-    def _check(self, row: dict[str, Any], i: int) -> Check:
-        if row["from_face"][i] is None:
-            return super()._check(row, i)
-        return at_least("face_score", row["box_scores"][i], self._faces.min_score)
+    def _check(self, person: dict[str, Any]) -> Check:
+        if person["from_face"] is None:
+            return super()._check(person)
+        return at_least("face_score", person["box_score"], self._faces.min_score)
 
 
 def lone_faces(
@@ -103,15 +112,7 @@ def head_and_shoulders(face: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.clip(np.array(grown), 0, (width, height, width, height))
 
 
-def own_faces(row: dict[str, Any]) -> dict[int, Face]:
-    """{place of the person: the face that it was derived from} of a row of `people/`."""
-    derived = row.get("from_face") or []
-    return {
-        i: Face(np.array(face["box"]), np.array(face["points"]).reshape(5, 2), face["score"])
-        for i, face in enumerate(derived)
-        if face is not None
-    }
-
-
-def _record(face: Face) -> dict[str, Any]:
-    return {"box": face.box.tolist(), "points": face.points.reshape(-1).tolist(), "score": face.score}
+def own_face(person: dict[str, Any]) -> Face | None:
+    """The face that a person was derived from; None where the detector found the person."""
+    face = person.get("from_face")
+    return face and Face(np.array(face["box"]), np.array(face["points"]).reshape(5, 2), face["score"])

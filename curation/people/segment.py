@@ -11,7 +11,7 @@ from curation.ledger import Check
 from curation.people.atr import encode_map
 from curation.people.boxes import whole_box
 from curation.people.detect import Detect
-from curation.people.person_stage import PersonStage
+from curation.people.person_stage import Measured, People, Person, PersonStage
 from curation.settings.people import SegmentSettings
 
 
@@ -21,8 +21,8 @@ class Segment(PersonStage):
     name: ClassVar[str] = "segment"
     fills: ClassVar[pa.Schema] = pa.schema(
         [
-            ("masks", pa.list_(pa.binary())),
-            ("mask_shares", pa.list_(pa.float32())),
+            ("mask_share", pa.float32()),
+            ("mask", pa.binary()),
             ("segment_error", pa.string()),
         ]
     )
@@ -32,18 +32,17 @@ class Segment(PersonStage):
         Threshold("small_mask", "people.segment.min_mask_share", "at least", "mask as a share of the box"),
     )
 
-    def measure_people(self, row: dict[str, Any], wanted: list[int]) -> list[dict[str, Any]]:
+    def measure_people(self, photo: np.ndarray, wanted: People, everyone: People) -> Measured:
         """Masks and the share of the box that each covers."""
-        photo = self.pixels.rgb(row)
         height, width = photo.shape[:2]
-        boxes = np.stack([whole_box(np.array(row["boxes"][i]), width, height) for i in wanted])
+        boxes = np.stack([whole_box(np.array(person["box"]), width, height) for person in wanted])
         masks = self.backends["by"].segment(photo, boxes)
         return [
-            {"masks": encode_map(mask.astype(np.uint8) * 255), "mask_shares": float(mask.mean())}
+            {"mask_share": float(mask.mean()), "mask": encode_map(mask.astype(np.uint8) * 255)}
             for mask in masks
         ]
 
-    def checks(self, row: dict[str, Any], i: int) -> list[Check]:
+    def checks(self, row: Person) -> list[Check]:
         """The share as it is stored beside its setting; four digits of it are recorded."""
-        share = row["mask_shares"][i]
+        share = row["mask_share"]
         return [replace(self.check("small_mask", share), score=round(share, 4))]

@@ -5,13 +5,23 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from curation.declared import Reason
-from curation.ledger import FAILED, KEPT, REJECTED, Outcome, failed, is_kept, kept, rule_rows
+from curation.ledger import (
+    FAILED,
+    KEPT,
+    REJECTED,
+    Outcome,
+    failed,
+    is_kept,
+    kept,
+    last_decisions,
+    rule_rows,
+)
 from curation.people.chain import ChainContext, ChainStage
 from curation.settings.people import PeopleSettings
 
 
 class SomeoneLeft(ChainStage):
-    """The last stage of the phase: what became of a photo by its people."""
+    """The step back from people to photos: what became of a photo by its people."""
 
     name: ClassVar[str] = "people"
     unit: ClassVar[str] = "photo"
@@ -27,22 +37,27 @@ class SomeoneLeft(ChainStage):
         """The stage, whose decisions are stamped with all of the phase's settings and with no weights."""
         return cls(people, chain, {})
 
-    def decide(self, table: pa.Table) -> pa.Table:
-        """Rules on every photo still in."""
-        rows = table.select(["person_verdicts", "person_decisions"]).to_pylist()
+    def rule(self, photos: pa.Table, people: pa.Table) -> pa.Table:
+        """The photos, with a decision on every photo still in."""
+        ends: dict[str, list[dict[str, Any]]] = {}
+        last = last_decisions(people).to_pylist()
+        for key, decision in zip(people["source_key"].to_pylist(), last, strict=True):
+            ends.setdefault(key, []).append(decision)
+        keys = photos["source_key"].to_pylist()
         outcomes = [
-            _ruling(row) if still_in else None for row, still_in in zip(rows, is_kept(table), strict=True)
+            _ruling(ends[key]) if still_in else None
+            for key, still_in in zip(keys, is_kept(photos), strict=True)
         ]
-        return rule_rows(table, self.stamp, outcomes)
+        return rule_rows(photos, self.stamp, outcomes)
 
 
-def _ruling(row: dict[str, Any]) -> Outcome:
-    verdicts = row["person_verdicts"]
+def _ruling(ends: list[dict[str, Any]]) -> Outcome:
+    """`ends`: the last decision on each person of a photo."""
+    verdicts = {decision["verdict"] for decision in ends}
     if KEPT in verdicts:
         return kept()
-    last = [decisions[-1] for decisions in row["person_decisions"]]
     if FAILED in verdicts:
-        failures = {f"{d['stage']}: {d['detail'] or d['reason']}" for d in last if d["verdict"] == FAILED}
+        failures = {f"{d['stage']}: {d['detail'] or d['reason']}" for d in ends if d["verdict"] == FAILED}
         return failed("person_failed", "; ".join(sorted(failures))[:300])
-    reasons = sorted({decision["reason"] for decision in last})
+    reasons = sorted({decision["reason"] for decision in ends})
     return Outcome(REJECTED, "nobody_left", detail=", ".join(reasons))

@@ -11,6 +11,7 @@ from curation.photos.read import told_beside
 
 PLACE = ("uri", "offset", "row", "version", "metadata")
 PHOTO = ("photo_id", "orientation", "source_key")
+PERSON = ("person_id",)
 
 
 def place_name(row: Mapping[str, Any]) -> str:
@@ -25,7 +26,12 @@ def photo_name(row: Mapping[str, Any]) -> str:
     return " ".join(str(row[name]) for name in PHOTO)
 
 
+def person_name(row: Mapping[str, Any]) -> str:
+    """Of a person on a photo, by its `PHOTO` and `PERSON`."""
+    return photo_name({**row, "photo_id": row["person_id"]})
+
+
 def photo_and_key(name: str) -> tuple[str, str]:
-    """(photo_id, source_key) of a photo's name."""
-    photo_id, *_, source_key = name.split(" ", 2)
-    return photo_id, source_key
+    """(photo_id, source_key) of the name of a photo, or of a person on one."""
+    found, _, source_key = name.split(" ", 2)
+    return found.partition("-")[0], source_key

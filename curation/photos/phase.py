@@ -38,8 +38,8 @@ from curation.settings.photos import DuplicateSettings
 from curation.sources.photo_bytes import PhotoBytes
 from curation.sources.rows import SOURCE_SCHEMA, tables
 from curation.sources.units import Unit, list_units, pattern_lines, unit_rows
-from curation.stage import Measurements, Stage, run_chain
-from curation.step import Context, run_step, work_of
+from curation.stage import FragmentRun, Measurements, Stage
+from curation.step import Context, Made, run_step, work_of
 from curation.storage import is_local, read_bytes, read_table, write_bytes
 
 VERSION = 3
@@ -213,7 +213,7 @@ def open_screened(job: Job) -> Work:
     clock = StageClock()
     wishes = _wishes(job, stones)
 
-    def transform(task: Task) -> tuple[pa.Table, Counts]:
+    def transform(task: Task) -> Made:
         if wishes != task.detail["wishes"]:  # a folder that is on another node only is no error by itself
             raise PersonaError(
                 f"{socket.gethostname()} does not see the opt-outs and tombstones that the run obeys: put "
@@ -223,10 +223,11 @@ def open_screened(job: Job) -> Work:
         with _open_parquet(task.source) as file:
             table = file.read_row_group(task.detail["group"])
         row_ids = [place_name(row) for row in table.select(PLACE).to_pylist()]
-        slice_rows = max(table.num_rows, 1)
-        table = run_chain(stages, table, measurements, row_ids, slice_rows, clock=clock)
+        fragment = FragmentRun(measurements, table["source_key"].to_pylist(), clock)
+        table = fragment.run(stages, table, row_ids).combine_chunks()
+        fragment.save()
         table = without_telling(table)
-        return table, counted(STAGES, {Read.unit: table["decisions"].to_pylist()})
+        return Made(table, counted(STAGES, {Read.unit: table["decisions"].to_pylist()}))
 
     return work_of(transform, calls, clock)
 
@@ -307,7 +308,7 @@ def open_copies(job: Job) -> Work:
     calls = CallCounter(job.calls)
     stage = Copies(job.pipeline.photos.duplicates)
 
-    def transform(task: Task) -> tuple[pa.Table, Counts]:
+    def transform(task: Task) -> Made:
         table = read_table(task.source)
         copies = Run(job.run).copies.rows_of(task.detail["copies"], task.index)
         of: dict[int, dict[str, Any]] = {copy["row"]: copy for copy in copies}
@@ -321,6 +322,6 @@ def open_copies(job: Job) -> Work:
         ):
             table = table.append_column(name, pa.array([copy[key] for copy in found], kind))
         table = stage.decide(table)
-        return table, counted([Copies], {Copies.unit: table["decisions"].to_pylist()})
+        return Made(table, counted([Copies], {Copies.unit: table["decisions"].to_pylist()}))
 
     return work_of(transform, calls)

@@ -16,6 +16,7 @@ from curation.errors import ConfigError
 from curation.plan.counts import Expected
 from curation.plan.step_times import ExpectedStep
 from curation.settings.base import Settings
+from edges.settings_reader import load_yaml
 
 KINDS = ("files", "vision", "vlm")
 _KIND_OF_PHASE = {
@@ -69,7 +70,7 @@ def read_table(file: str | None) -> MachineTable:
             text = (resources.files("curation.plan") / "machines.yaml").read_text("utf-8")
         else:
             text = Path(file).read_text("utf-8")
-        data = yaml.safe_load(text) or {}
+        data = load_yaml(text) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"--machines {file}: cannot be read: {' '.join(str(error).split())}") from None
     try:

@@ -48,10 +48,10 @@ def read_sample_run(run: str, min_photos: int) -> SampleRun:
     ways: dict[tuple[str, str], Counter[int]] = {}
     screened: list[bool] = []
     originals: Counter[str] = Counter()
-    columns = ["source_key", "photo_id", "copy_of", "decisions", "person_decisions"]
-    for row in Run(run).people.rows(columns):
+    columns = ["source_key", "photo_id", "copy_of", "decisions"]
+    for row, people in Run(run).photos_with_people(columns, ["decisions"]):
         at = place[row["source_key"]] = len(place)
-        decisions = [*row["decisions"], *(d for p in row["person_decisions"] or [] for d in p)]
+        decisions = [*row["decisions"], *(decision for person in people for decision in person["decisions"])]
         for decision in decisions:
             ways.setdefault((decision["stage"], decision["verdict"]), Counter())[at] += 1
         last = {decision["stage"]: decision["verdict"] for decision in row["decisions"]}

@@ -13,7 +13,6 @@ from curation.funnel import stages_before_people
 from curation.ledger import KEPT
 from curation.report.decisions import Short, Words, short_decisions, stage_of, verdict_of
 from curation.run_folder import Run
-from curation.run_tables import Numbered
 
 
 @dataclass
@@ -140,78 +139,54 @@ class PhotoRow:
 
 
 _PHOTO = ["source_key", "file_name", "photo_id", "width", "height", "decisions"]
-_PEOPLE = ["person_ids", "boxes", "regions", "person_decisions", "from_face"]
+_PEOPLE = ["source_key", "person_id", "box", "regions", "decisions", "from_face"]
 
 
 def read_rows(run: str, words: Words, later: LaterPhases, excluded: Container[str]) -> Iterator[PhotoRow]:
     """Every photo that is not in `excluded` (photo_ids)."""
-    photos = Run(run).people.by_index([*_PHOTO, *_PEOPLE])
-    if len(photos) == 0:
-        photos = Run(run).photos_so_far().by_index(_PHOTO)
+    everyone = Run(run).people.by_index(_PEOPLE)
+    photos = (Run(run).people_photos if len(everyone) else Run(run).photos_so_far()).by_index(_PHOTO)
     persons = Run(run).identities.by_index(["person_id", "identity", "decisions"])
     early = {words.number(stage) for stage in stages_before_people()}
     number = 0
     for index, table in photos.items():
+        people = _people(everyone.get(index), persons.get(index), words, later)
         decisions = short_decisions(table["decisions"], words)
         columns = [table[name].to_pylist() for name in _PHOTO[:-1]]
-        people = _people(index, table, persons, words, later)
-        for key, name, photo_id, width, height, ruled, found in zip(*columns, decisions, people, strict=True):
+        for key, name, photo_id, width, height, ruled in zip(*columns, decisions, strict=True):
             if photo_id in excluded:
                 continue
             ended_early = verdict_of(ruled[-1]) != KEPT and stage_of(ruled[-1]) in early
-            shown = [] if ended_early else found
+            shown = [] if ended_early else people.get(key, [])
             yield PhotoRow(number, photo_id, key, name, width, height, ruled, shown)
             number += 1
 
 
 def _people(
-    index: int, table: pa.Table, persons: Numbered, words: Words, later: LaterPhases
-) -> list[list[PersonRow]]:
-    """Per photo of a fragment: its people."""
-    if "person_ids" not in table.column_names:
-        return [[] for _ in range(table.num_rows)]
-    ids = table["person_ids"].to_pylist()
-    flat = [person_id for photo in ids for person_id in photo or []]
-    decisions, identities = _ruled(index, table, persons, words, flat)
-    boxes = [[round(value) for value in box] for box in list_array(table["boxes"]).flatten().to_pylist()]
-    regions: list[int | None] = [None] * len(flat)
-    if "regions" in table.column_names:
-        lists = list_array(table["regions"]).flatten()
-        counted = lists.value_lengths().to_pylist()
-        regions = counted if len(counted) == len(flat) else regions
-    derived = [False] * len(flat)
-    if "from_face" in table.column_names:
-        derived = list_array(table["from_face"]).flatten().is_valid().to_pylist()
-    rows: list[list[PersonRow]] = []
-    place = 0
-    for photo in ids:
-        of_photo = []
-        for person_id in photo or []:
-            more = later.people.get(person_id)
-            ruled = decisions[place]
-            of_photo.append(
-                PersonRow(
-                    person_id=person_id,
-                    box=boxes[place],
-                    regions=regions[place],
-                    identity=identities[place],
-                    group=None if more is None else more.group,
-                    caption=None if more is None else more.caption,
-                    decisions=ruled if more is None else [*ruled, *more.decisions],
-                    from_face=derived[place],
-                )
+    people: pa.Table | None, persons: pa.Table | None, words: Words, later: LaterPhases
+) -> dict[str, list[PersonRow]]:
+    """{source_key: its people} of a fragment. `persons`: the same people in `identities/`, where they are."""
+    found: dict[str, list[PersonRow]] = {}
+    if people is None:
+        return found
+    ids = people["person_id"].to_pylist()
+    identified = persons is not None and persons["person_id"].to_pylist() == ids
+    ruled = persons if persons is not None and identified else people
+    decisions = short_decisions(ruled["decisions"], words)
+    rest = people.drop_columns(["decisions"])
+    identities = ruled["identity"].to_pylist() if identified else [None] * len(ids)
+    for row, of_person, identity in zip(rest.to_pylist(), decisions, identities, strict=True):
+        more = later.people.get(row["person_id"], Later())
+        found.setdefault(row["source_key"], []).append(
+            PersonRow(
+                person_id=row["person_id"],
+                box=[round(value) for value in row["box"]],
+                regions=None if row.get("regions") is None else len(row["regions"]),
+                identity=identity,
+                group=more.group,
+                caption=more.caption,
+                decisions=[*of_person, *more.decisions],
+                from_face=row.get("from_face") is not None,
             )
-            place += 1
-        rows.append(of_photo)
-    return rows
-
-
-def _ruled(
-    index: int, table: pa.Table, persons: Numbered, words: Words, flat: list[str]
-) -> tuple[list[list[Short]], list[str | None]]:
-    """Decisions and identity of each person: of `identities/` where it is about the same people."""
-    identified = persons.get(index)
-    if identified is not None and identified["person_id"].to_pylist() == flat:
-        return short_decisions(identified["decisions"], words), identified["identity"].to_pylist()
-    lists = list_array(table["person_decisions"]).flatten()
-    return short_decisions(pa.chunked_array([lists]), words), [None] * len(flat)
+        )
+    return found

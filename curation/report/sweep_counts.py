@@ -10,23 +10,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.columns import list_array
+from curation.columns import join_rows, list_array, put_column
 from curation.evaluation.answers import match_boxes, read_answers, who_is_shown, whose_faces
 from curation.evaluation.groups import same_outfit
 from curation.evaluation.identities import pair_counts
 from curation.evaluation.truth import Truth
 from curation.fragments import Fragment
 from curation.identities.assign import assign
-from curation.ledger import FAILED, KEPT, NOT_MEASURED
+from curation.ledger import FAILED, KEPT, NOT_MEASURED, last_decisions
 from curation.meters import CallCounter
 from curation.models import Model
 from curation.people.chain import ChainContext
-from curation.people.stages import people_stages
+from curation.people.detect import OF_PHOTO
+from curation.people.stages import PeopleChain
 from curation.photos.pixels import Pixels
 from curation.photos.screen import Screen
 from curation.run_folder import Run
 from curation.settings import PipelineSettings
-from curation.stage import Stage
 from curation.storage import read_table
 
 MOST_PHOTOS = 5_000  # decided again for each value; of a larger run a part that is spread evenly
@@ -85,24 +85,23 @@ def sweep_people(asked: Question) -> Sweep:
     Precision: of those, the ones that are a main person of the truth. Recall: of all main people on
     photos that came into the phase.
     """
-    truth, tables = asked.truth, list(_people_tables(asked.run))
-    wanted = 0 if truth is None else sum(_main_people(truth, table) for table in tables)
+    truth, parts = asked.truth, list(_before_people(asked.run))
+    wanted = 0 if truth is None else sum(_main_people(truth, photos) for photos, _ in parts)
     points = []
     for value, changed in asked.settings:
-        stages = _stages(changed)
+        chain = _chain(changed)
         kept = unmeasured = right = 0
-        for table in tables:
-            for stage in stages:
-                table = stage.decide(table)
-            verdicts = list_array(table["person_verdicts"]).flatten().to_pylist()
+        for photos, people in parts:
+            photos, people = chain.decide(photos, people)
+            verdicts = people["verdict"].to_pylist()
             kept += verdicts.count(KEPT)
-            unmeasured += verdicts.count(FAILED) + _photos_not_measured(table)
-            right += 0 if truth is None else _main_kept(truth, table)
+            unmeasured += verdicts.count(FAILED) + _not_measured(photos)
+            right += 0 if truth is None else _main_kept(truth, people)
         precision = None if truth is None else share(right, kept)
         points.append(
             Point(value, kept, unmeasured, precision, None if truth is None else share(right, wanted))
         )
-    seen = sum(table.num_rows for table in tables)
+    seen = sum(photos.num_rows for photos, _ in parts)
     says = f"people still in after the phase people, of {seen} photos that came into it"
     return asked.answer("people", says, seen, points)
 
@@ -140,29 +139,28 @@ _SCREENED = [
     "decisions",
 ]
 # Large, and read by no rule of the phase: what matters is which entries are null.
-_BULKY = ("masks", "labels", "appearance")
+_BULKY = ("mask", "labels", "appearance")
 
 
-def _people_tables(run: str) -> Iterator[pa.Table]:
-    """Fragments of `people/` as they came into the phase, measurements included."""
-    photos, people = Run(run).photos, Run(run).people
-    decided = {fragment.index: fragment for fragment in photos.fragments()}
-    fragments = [found for found in people.fragments() if found.index in decided]
+def _before_people(run: str) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """(photos, people) of fragments of `people/` as they came into the phase, measurements included."""
+    photos_before, after = Run(run).photos, Run(run)
+    decided = {fragment.index: fragment for fragment in photos_before.fragments()}
     rows = 0
-    for fragment in _spread(fragments):
-        before = photos.read(decided[fragment.index], ["source_key", "verdict", "decisions"])
-        table = read_table(people.path(fragment))
-        if before["source_key"] != table["source_key"]:
+    for fragment in _spread([found for found in after.people.fragments() if found.index in decided]):
+        before = photos_before.read(decided[fragment.index], ["source_key", "verdict", "decisions"])
+        photos = read_table(after.people_photos.path(fragment)).drop_columns(["verdict", "decisions"])
+        if before["source_key"] != photos["source_key"]:
             continue
-        for name in ("verdict", "decisions"):
-            table = table.set_column(table.column_names.index(name), name, before[name])
+        photos = join_rows(before, photos, "source_key")
+        photos = photos.filter(pc.equal(photos["verdict"], KEPT))
+        people = read_table(after.people.path(fragment)).drop_columns(["verdict", "decisions"])
         for name in _BULKY:
-            table = table.set_column(table.column_names.index(name), name, _without_bytes(table[name]))
-        dropped = ["regions", "metadata", "caption", "person_ids", "person_verdicts", "person_decisions"]
-        table = table.drop_columns([name for name in dropped if name in table.column_names])
-        table = table.filter(pc.equal(table["verdict"], KEPT))
-        rows += table.num_rows
-        yield table
+            people = put_column(
+                people, name, pc.if_else(people[name].is_valid(), b"", pa.scalar(None, pa.binary()))
+            )
+        rows += photos.num_rows
+        yield photos, join_rows(people, photos.select(["source_key", *OF_PHOTO]), "source_key")
         if rows >= MOST_PHOTOS:
             return
 
@@ -172,48 +170,39 @@ def _spread(fragments: list[Fragment]) -> list[Fragment]:
     return sorted(fragments, key=lambda fragment: int(f"{fragment.index:032b}"[::-1], 2))
 
 
-def _without_bytes(column: pa.ChunkedArray) -> pa.Array:
-    """The lists with every value empty; null where it was null."""
-    lists = list_array(column)
-    empty = pc.if_else(lists.values.is_valid(), b"", pa.scalar(None, pa.binary()))
-    return pa.ListArray.from_arrays(lists.offsets, empty, mask=lists.is_null())
-
-
-def _stages(pipeline: PipelineSettings) -> Sequence[Stage]:
+def _chain(pipeline: PipelineSettings) -> PeopleChain:
     """The chain of the phase, to decide and never to measure: its weights are named, not opened."""
     models = {name: Model(name, "", "", card.licence) for name, card in pipeline.models.cards.items()}
-    chain = ChainContext(Pixels(pipeline.source), CallCounter(None), pipeline.people.measure, models)
-    return people_stages(pipeline.people, chain)
+    context = ChainContext(Pixels(pipeline.source), CallCounter(None), pipeline.people.measure, models)
+    return PeopleChain.of(pipeline.people, context)
 
 
-def _photos_not_measured(table: pa.Table) -> int:
+def _not_measured(photos: pa.Table) -> int:
     """Photos that an earlier rule kept from a model that it is now needed of: nobody on them is known."""
-    decisions = list_array(table["decisions"])
-    last = decisions.flatten().take(pc.subtract(decisions.offsets[1:], 1))
-    return int(pc.sum(pc.equal(last.field("reason"), NOT_MEASURED)).as_py() or 0)
+    reasons = last_decisions(photos).field("reason")
+    return int(pc.sum(pc.equal(reasons, NOT_MEASURED)).as_py() or 0)
 
 
-def _main_people(truth: Truth, table: pa.Table) -> int:
+def _main_people(truth: Truth, photos: pa.Table) -> int:
     return sum(
         person["main"]
-        for photo_id in table["photo_id"].to_pylist()
+        for photo_id in photos["photo_id"].to_pylist()
         for person in truth.people.get(photo_id, [])
     )
 
 
-def _main_kept(truth: Truth, table: pa.Table) -> int:
+def _main_kept(truth: Truth, people: pa.Table) -> int:
     """Kept people that are a main person of the truth, by the boxes that fit best."""
+    boxes: dict[str, list[list[float]]] = {}
+    for row in people.filter(pc.equal(people["verdict"], KEPT)).select(["photo_id", "box"]).to_pylist():
+        boxes.setdefault(row["photo_id"], []).append(row["box"])
     right = 0
-    for row in table.select(["photo_id", "boxes", "person_verdicts"]).to_pylist():
-        people = truth.people.get(row["photo_id"], [])
-        boxes = [
-            box
-            for box, verdict in zip(row["boxes"] or [], row["person_verdicts"], strict=False)
-            if verdict == KEPT
-        ]
-        true = np.array([person["box"] for person in people]).reshape(-1, 4)
-        for match in match_boxes(np.array(boxes).reshape(-1, 4), true):
-            right += match is not None and bool(people[match]["main"])
+    for photo_id, found in boxes.items():
+        true = truth.people.get(photo_id, [])
+        for match in match_boxes(
+            np.array(found), np.array([person["box"] for person in true]).reshape(-1, 4)
+        ):
+            right += match is not None and bool(true[match]["main"])
     return right
 
 

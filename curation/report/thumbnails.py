@@ -62,7 +62,7 @@ def _references(run: str, wanted: Mapping[str, Sequence[Cut]]) -> Iterator[dict[
     """Where the wanted photos lie, each once, in the order of the run."""
     if not wanted:
         return
-    tables = Run(run).people.by_index(_PLACE)
+    tables = Run(run).people_photos.by_index(_PLACE)
     tables = tables if len(tables) else Run(run).photos_so_far().by_index(_PLACE)
     seen: set[str] = set()
     for table in tables.values():

@@ -60,4 +60,8 @@ class ShardsSettings(Settings):
         "profile",
         description="keep ICC profiles, or encode photos whose profile changes colours anew, as sRGB JPEGs",
     )
+    blur_others: bool = Field(
+        False,
+        description="blur heads of people who are not the group's; such photos are encoded anew",
+    )
     resources: Resources = resource(Resources())

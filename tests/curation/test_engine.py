@@ -61,7 +61,9 @@ def committed_photos(run: Path) -> set[str]:
     """Ids of the photos in committed fragments of `people/`."""
     found = set()
     for fragment in list_fragments(str(run / "people")):
-        found |= {row["photo_id"] for row in rows_of(run / "people" / fragment.name, ["photo_id"])}
+        found |= {
+            row["photo_id"] for row in rows_of(run / "people" / "_photos" / fragment.name, ["photo_id"])
+        }
     return found
 
 
@@ -306,7 +308,7 @@ def test_every_row_of_a_phase_is_kept_rejected_or_failed(photos: Path, tmp_path:
     for stage, (total, kept, rejected, failed) in counts_of(summary).items():
         assert total == kept + rejected + failed, stage
     assert len(rows_of(tmp_path / "run" / "photos", ["photo_id"])) == 60
-    assert len(rows_of(tmp_path / "run" / "people", ["photo_id"])) == 60
+    assert len(rows_of(tmp_path / "run" / "people" / "_photos", ["photo_id"])) == 60
     assert len(rows_of(tmp_path / "run" / "identities", ["person_id"])) == 60
 
 

@@ -238,6 +238,21 @@ def test_a_value_that_is_no_yaml_is_one_line(text: str) -> None:
             read_yaml(f"a: {text}", "pipelines.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("3e-5", 3e-5), ("3E5", 3e5), ("1.5e3", 1.5e3), (".5e-3", 5e-4), ("-2.e+1", -20.0), ("1.0e-3", 1e-3)],
+)
+def test_a_number_with_an_exponent_is_one_on_the_command_line_and_in_a_file(text: str, number: float) -> None:
+    assert assignments([f"a={text}"]) == {"a": number}
+    found, _ = read_yaml(f"a: {text}\nb: [{text}]\nc: '{text}'", "mine.yaml")
+    assert found == {"a": number, "b": [number], "c": text}
+
+
+@pytest.mark.parametrize("text", ["e5", "3e", "a3e-5", "3e-5b", "1e5-a", "0b1e", "12:30"])
+def test_what_only_looks_like_a_number_with_an_exponent_is_none(text: str) -> None:
+    assert not isinstance(assignments([f"a={text}"])["a"], float)
+
+
 def test_of_a_key_that_is_set_twice_the_last_word_counts_in_its_place() -> None:
     found = assignments(["a.b=1", "a.c=2", "a.b=3"])
     assert list(found.items()) == [("a.c", 2), ("a.b", 3)]

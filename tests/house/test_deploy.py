@@ -2,8 +2,10 @@
 
 # ruff: noqa: N815 (names of the Kubernetes API)
 
+import re
 import shlex
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,7 @@ class RayJob(Strict):
 
 class Job(Strict):
     backoffLimit: int
+    podFailurePolicy: dict[str, list[dict[str, Any]]] | None = None
     template: Pod
 
 
@@ -219,6 +222,40 @@ def test_a_command_is_understood_up_to_the_files_that_are_not_here(
     assert persona.main(words) == 2
     (line,) = capsys.readouterr().err.splitlines()[:1]
     assert str(tmp_path) in line  # where weights or data should be; usage and settings are right
+
+
+def test_a_training_is_given_the_time_that_its_scheduler_gives() -> None:
+    ((_, job),) = objects(DEPLOY / "kubernetes" / "train.yaml")
+    ((container,), grace) = job.template.spec.containers, job.template.spec.terminationGracePeriodSeconds
+    script = (DEPLOY / "slurm" / "train.sbatch").read_text()
+    for launch, told_s in (
+        (" ".join(container.command + container.args), grace),
+        (script, int(re.search(r"--signal=B:TERM@(\d+)", script)[1])),  # type: ignore[index]
+    ):
+        given = int(re.search(r"--shutdown-timeout=(\d+)", launch)[1])  # type: ignore[index]
+        assert told_s - 30 <= given < told_s
+
+
+def test_a_training_on_slurm_that_is_told_to_stop_has_its_ranks_told_and_comes_again(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    # A step whose tasks end with 1 once they are told, as torchrun does, and which must not be told itself.
+    programs = {
+        "srun": f"""case "$*" in *hostname*) echo 127.0.0.1; exit;; esac
+            trap 'echo killed >> {said}; exit 1' TERM
+            until [ -e {tmp_path}/told ]; do sleep 0.05; done; echo saved >> {said}; exit 1""",
+        "scancel": f"echo scancel $* >> {said}; touch {tmp_path}/told",
+        "scontrol": f"case $1 in show) echo node1;; *) echo scontrol $* >> {said};; esac",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    place = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node1", "SLURM_CPUS_ON_NODE": "8"}
+    words = {"CONFIG": "c", "SHARDS": "s", "OUT": "o", "PATH": f"{tmp_path}:/usr/bin:/bin"}
+    job = subprocess.Popen(["bash", DEPLOY / "slurm" / "train.sbatch"], env=place | words)
+    time.sleep(1)
+    job.terminate()
+    assert job.wait(30) == 0
+    assert said.read_text().splitlines() == ["scancel --signal=TERM 7", "saved", "scontrol requeue 7"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda file: file.stem)

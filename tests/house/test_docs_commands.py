@@ -4,6 +4,7 @@ import argparse
 import ast
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,12 +15,18 @@ from typing import Any
 
 import pytest
 import yaml
+from torch.distributed.run import get_args_parser
 
 import persona
+from curation.errors import ConfigError
 from curation.pipeline_file import load_pipeline
+from edges.settings_reader import assignments
 from tests.docs_blocks import PAGES, Block, Command, blocks_of
 from tests.docs_workplace import make_workplace, restore
 from tests.drawn_pipeline import ROOT, environment
+from training.evaluation.settings import read_evaluation
+from training.recipes import recipe_of
+from training.start import named_configs, read_settings
 
 _BLOCKS = {page: blocks_of(page) for page in PAGES}
 _OURS = re.compile(r"^(?:\$ )?(?:\.venv/bin/)?(?:persona |torchrun |python -m |python benchmarks/)")
@@ -214,9 +221,12 @@ def _accept(command: Command, patch: pytest.MonkeyPatch) -> None:
     elif program in ("persona", ".venv/bin/persona"):
         _accept_persona(rest, patch)
     elif program == "torchrun":
-        place = rest.index("-m")
-        assert rest[place + 1] == "persona"
-        _accept_persona(rest[place + 2 :], patch)
+        launch = get_args_parser().parse_args(rest)
+        assert launch.module
+        assert launch.training_script == "persona"
+        # Without it a checkpoint has 30 s when the training is told to stop.
+        assert launch.shutdown_timeout is not None
+        _accept_persona(launch.training_script_args, patch)
     elif program in ("python", ".venv/bin/python"):
         _accept_script(rest, patch)
 
@@ -227,6 +237,32 @@ def _accept_persona(words: list[str], patch: pytest.MonkeyPatch) -> None:
     options = accepted.value.options
     if "overrides" in options and "pipeline" in options and options.config == "pipelines.yaml":
         load_pipeline(options.config, options.pipeline, options.overrides)
+    if words[0] == "train" and options.name in named_configs():
+        _accept_training(options.name, options.set)
+
+
+def _accept_training(config: str, words: list[str]) -> None:
+    settings = read_settings(config, assignments(words))
+    recipe_of(settings.recipe, settings.method)
+
+
+@pytest.mark.parametrize("page", _pages_with(lambda block: True))
+def test_what_a_page_sets_in_its_text_is_a_key_of_a_pipeline_a_training_or_an_evaluation(page: Path) -> None:
+    for text in re.findall(r"`(--set [^`…]+)`", page.read_text()):
+        words = [word for word in shlex.split(text) if word not in ("--set", "path.to.key=value")]
+        refusals = []
+        for accept in (
+            lambda words: load_pipeline(str(ROOT / "pipelines.yaml"), "visual-persona-500k", words),
+            lambda words: _accept_training("visual_persona_stage_b", words),
+            lambda words: read_evaluation("demo", assignments(words)),
+        ):
+            try:
+                accept(words)
+                break
+            except (ConfigError, ValueError) as error:
+                refusals.append(str(error))
+        else:
+            pytest.fail(f"{page.name}: {text}: {refusals}")
 
 
 def _accept_script(words: list[str], patch: pytest.MonkeyPatch) -> None:

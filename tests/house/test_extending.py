@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -9,17 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
 from tests.docs_blocks import blocks_of
-from tests.drawn_people import collection, write_folder
-from tests.drawn_pipeline import ROOT, counts_of, environment, settings, write_config
+from tests.drawn_people import BOX, collection, write_folder
+from tests.drawn_pipeline import ROOT, counts_of, environment, photos_with_people, settings, write_config
 from tests.drawn_report import overview_of
 
 PAGE = ROOT / "docs" / "extending.md"
 PARTS = ("curation", "edges", "shards", "tests")
 BLURRED = 5
+X, Y = slice(BOX[0], BOX[2]), slice(BOX[1], BOX[3])
 
 
 def inserted(text: str, block: str) -> str:
@@ -33,7 +36,7 @@ def inserted(text: str, block: str) -> str:
 
 @dataclass(frozen=True)
 class Tree:
-    """A copy of the product with the filter of the page in it. `touched`: files added or changed."""
+    """A copy of the product with the two filters of the page in it. `touched`: files added or changed."""
 
     root: Path
     touched: set[str]
@@ -68,9 +71,10 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
         if block.text not in section:
             continue
         name = block.text.split("\n", 1)[0]
-        if block.language == "python" and name.startswith('"""Stage `sharpness`'):
-            touched.add("curation/people/sharpness.py")
-            (root / "curation/people/sharpness.py").write_text(block.text + "\n")
+        stage = re.match(r'"""Stage `(\w+)`:', name)
+        if block.language == "python" and stage:
+            touched.add(f"curation/people/{stage[1]}.py")
+            (root / f"curation/people/{stage[1]}.py").write_text(block.text + "\n")
         elif block.language == "diff" and name != "pipelines.yaml":
             touched.add(name)
             file = root / name
@@ -83,6 +87,7 @@ class Filtered:
     """A run with the filter over 18 photos, `BLURRED` of them blurred."""
 
     run: Path
+    config: Path
     summary: dict[str, Any]
     blurred: str
 
@@ -100,12 +105,13 @@ def filtered(tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> Filtered:
     config = write_config(folder / "pipelines.yaml", pipeline)
     words = ("curate", "drawn", "--config", config, "--out", folder / "run", "--engine", "inline")
     said = tree.persona(*words, "--quiet", "--json", "--allow-empty")
-    return Filtered(folder / "run", json.loads(said.splitlines()[-1]), drawn[0].name)
+    return Filtered(folder / "run", config, json.loads(said.splitlines()[-1]), drawn[0].name)
 
 
 def test_a_filter_is_one_file_its_settings_and_a_line_in_the_list_of_its_phase(tree: Tree) -> None:
     assert tree.touched == {
         "curation/people/sharpness.py",
+        "curation/people/brightness.py",
         "curation/settings/people.py",
         "curation/people/stages.py",
     }
@@ -167,3 +173,36 @@ def test_a_stage_is_run_by_itself_on_the_rows_of_a_run(tree: Tree, filtered: Fil
     found = json.loads(tree.python("alone", filtered.run))
     assert sum(found.values()) == counts_of(filtered.summary)["appearance"][1]
     assert set(found) <= {"cropped", "too_small", "large_share", "low_score", "cropped_by_borders"}
+
+
+def test_a_filter_of_people_rules_on_each_person_by_the_pixels_of_its_box(
+    tree: Tree, filtered: Filtered, tmp_path: Path
+) -> None:
+    photos = photos_with_people(filtered.run)
+    bright = {
+        name: float(np.asarray(Image.open(filtered.config.parent / "photos" / name))[Y, X].mean())
+        for name, photo in photos.items()
+        if photo["people"]
+    }
+    ordered = sorted(bright.values())
+    assert len(ordered) == 18 - BLURRED
+    least = (ordered[3] + ordered[4]) / 2
+    words = ("curate", "drawn", "--config", filtered.config, "--out", tmp_path / "run", "--engine", "inline")
+    said = tree.persona(
+        *words, "--quiet", "--json", "--allow-empty", "--set", f"people.brightness.min_mean={least}"
+    )
+    summary = json.loads(said.splitlines()[-1])
+    into, kept, rejected, failed = counts_of(summary)["brightness"]
+    assert (into, kept, rejected, failed) == (len(ordered), len(ordered) - 4, 4, 0)
+    assert counts_of(summary)["full_body"][0] == kept
+    ends = {
+        name: person["decisions"][-1]
+        for name, photo in photos_with_people(tmp_path / "run").items()
+        for person in photo["people"]
+    }
+    assert {name for name, end in ends.items() if end["reason"] == "dark"} == {
+        name for name, mean in bright.items() if mean < least
+    }
+    assert all(
+        abs(end["score"] - bright[name]) < 0.01 for name, end in ends.items() if end["stage"] == "brightness"
+    )

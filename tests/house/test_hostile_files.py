@@ -22,7 +22,17 @@ from curation.people.face import align_face
 from curation.settings.base import PluginBackend
 from tests.drawn_models import NOBODY, DrawnEmbedder, DrawnFaceFinder
 from tests.drawn_people import Drawn, collection, draw, jpeg_of, write_folder, write_tars
-from tests.drawn_pipeline import ROOT, counts_of, curate, files_of, persona, rows_of, settings, write_config
+from tests.drawn_pipeline import (
+    ROOT,
+    counts_of,
+    curate,
+    files_of,
+    persona,
+    photos_with_people,
+    rows_of,
+    settings,
+    write_config,
+)
 
 BOMB_SIDE = 40_000
 
@@ -131,10 +141,10 @@ def test_hostile_files_harm_no_neighbour(
 
 
 def test_a_turned_photo_is_seen_upright(run: tuple[Path, dict[str, Any], list[Drawn]]) -> None:
-    row = next(row for row in rows_of(run[0] / "people") if row["file_name"] == "turned.jpg")
+    row = photos_with_people(run[0])["turned.jpg"]
     assert row["orientation"] == 6
     assert row["verdict"] == "kept"
-    turned_vector = row["faces"][0]["embedding"]
+    turned_vector = row["people"][0]["face"]["embedding"]
     upright = draw(99, list(HOSTILE).index("turned.jpg"), 0, 1000)
     face = DrawnFaceFinder(None, None).find(upright, NOBODY)[0]
     expected = DrawnEmbedder(PluginBackend(backend="a:B"), None).embed(

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-PHASES = ("photos", "people", "identities", "outfits", "captions")
+PHASES = ("photos", "people/_photos", "people", "identities", "outfits", "captions")
 # Of the moment, not of the photos.
 _NOT_COMPARED = {"source_uri"}
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -50,12 +51,23 @@ def config(folder: Path, recipe: str = "visual_persona", **method: Any) -> Path:
 def test_a_run_is_trained_exported_and_proven(recipe: str, dataset: Path, tmp_path: Path, capsys) -> None:
     out, weight = tmp_path / "run", tmp_path / "weight.bin"
     words = ["train", config(tmp_path, recipe), "--shards", dataset, "--validation", dataset, "--out", out]
+    words += ["--set", "loop.optimiser.lr=3e-5", "--set", "loop.read_every=2"]
     assert persona(*words) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split("  ")[0] for line in told] == [
+        "step 2/3", "step 3/3", f"step 3: validated, loss {told[2].split()[-1]}",
+        f"saved {out}/checkpoints/step-00000003",
+    ]  # fmt: skip
+    assert re.fullmatch(
+        r"step 2/3  loss \d\.\d{4}  lr 1\.20e-07  [\d.]+ samples/s  data-wait [\d.]+%  \d+ s left", told[0]
+    )
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 3]
     assert lines[-1]["validation_loss"] > 0
-    assert persona(*words, "--set", "loop.steps=5") == 0
-    assert "goes on from step 3 of 5" in capsys.readouterr().out
+    assert persona(*words, "--set", "loop.steps=5", "--quiet") == 0
+    told = capsys.readouterr()
+    assert "goes on from step 3 of 5" in told.out
+    assert told.err == ""
 
     assert persona("export", out, "--out", weight, "--verify") == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -81,14 +93,20 @@ def test_the_second_stage_starts_from_a_checkpoint_or_a_published_file(dataset: 
     adapter = checkpoints_in(tmp_path / "a/checkpoints")[-1] / "adapter.safetensors"
     assert persona("export", tmp_path / "a", "--out", tmp_path / "weight.bin", "--last") == 0
     second = config(tmp_path, stage="region_queries")
-    curves = []
-    for number, start in enumerate([adapter, tmp_path / "weight.bin"]):
-        run = tmp_path / f"b{number}"
-        assert (
-            persona("train", second, "--shards", dataset, "--out", run, "--set", f"start_from={start}") == 0
-        )
-        curves.append([json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()])
-    assert curves[0] == curves[1]
+
+    def loss_from(start: Path, run: str) -> float:
+        words = ["--set", f"start_from={start}", "--set", "loop.steps=1", "--quiet"]
+        assert persona("train", second, "--shards", dataset, "--out", tmp_path / run, *words) == 0
+        return json.loads((tmp_path / run / "metrics.jsonl").read_text())["loss"]
+
+    assert loss_from(adapter, "b0") == loss_from(tmp_path / "weight.bin", "b1")
+    # A run's folder begins with its averages; those of the second stage lack what is not trained in it.
+    averages = checkpoints_in(tmp_path / "b0/checkpoints")[-1] / "ema.safetensors"
+    assert loss_from(tmp_path / "b0", "c0") == loss_from(averages, "c1")
+    # What a run has begun with need not be there when it goes on.
+    shutil.rmtree(tmp_path / "b0")
+    words = ["--set", f"start_from={tmp_path / 'b0'}", "--set", "loop.steps=2"]
+    assert persona("train", second, "--shards", dataset, "--out", tmp_path / "c0", *words) == 0
 
 
 @pytest.mark.parametrize(
@@ -110,7 +128,12 @@ def test_the_second_stage_starts_from_a_checkpoint_or_a_published_file(dataset: 
         (["--recipe", "ip_adapter"], "is a config of the recipe visual_persona, not of ip_adapter"),
         (["--config", "demo"], "two configs are named"),
         (["--set", "loop"], "must be path.to.key=value"),
-        (["--set", "data.batch=64"], "has 12 samples; a step of 1 ranks × 64 needs 64"),
+        (
+            ["--set", "data.batch=64", "--set", "data.tail=drop"],
+            "has 12 samples; a step of 1 ranks × 64 needs 64 (data.batch",
+        ),
+        (["--set", "data.leave_out=/nowhere.txt"], "data.leave_out: /nowhere.txt: [Errno 2]"),
+        (["--set", "loop.checkpoints=/proc/nothere"], "/proc/nothere: cannot be written to: /proc: "),
         (
             ["--set", "method.denoising.cached_latents=true"],
             "the run reads latents only, and",
@@ -129,6 +152,90 @@ def test_what_is_wrong_is_said_in_one_line_before_anything_runs(
     assert message in told
     assert told.count("\n") == 1
     assert not out.exists()
+
+
+@pytest.fixture(scope="module")
+def begun(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one step."""
+    folder = tmp_path_factory.mktemp("begun")
+    words = ["--shards", dataset, "--out", folder / "run", "--set", "loop.steps=1", "--quiet"]
+    assert persona("train", config(folder), *words) == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["method.denoising.person_weight=3", "loop.ema_decay=0.25"],
+         "with other settings: method.denoising.person_weight was 1.0, is 3.0; loop.ema_decay was 0.5, is "
+         "0.25: go on with --changed, or choose another --out"),
+        (["method.decoder.depth=1"], "method.decoder.depth was 2, is 1: go on with --changed"),
+        (["data.batch=4"], "data.batch was 2, is 4: go on with --changed"),
+        (["data.seed=9"], "data.seed was 0, is 9: the order goes on as it was begun"),
+        (["recipe=ip_adapter", "method={}"], "made by the recipe visual_persona, this one is ip_adapter"),
+    ],
+)  # fmt: skip
+def test_settings_that_a_run_was_not_begun_with_are_listed_and_refused(
+    changes: list[str], message: str, begun: Path, dataset: Path, capsys
+) -> None:
+    words = [word for change in changes for word in ("--set", change)]
+    at = ["--shards", dataset, "--out", begun / "run"]
+    assert persona("train", begun / "visual_persona.yaml", *at, *words) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+
+
+def test_a_run_goes_on_with_other_settings_where_that_is_asked_for(
+    begun: Path, dataset: Path, tmp_path: Path, capsys
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(begun / "run", run)
+    words = ["--shards", dataset, "--out", run, "--set", "data.threads=1", "--set", "loop.steps=2"]
+    # A step of the same samples, dealt out otherwise, is no other setting.
+    words += ["--set", "data.batch=1", "--set", "loop.accumulate=2"]
+    file = begun / "visual_persona.yaml"
+    assert persona("train", file, *words, "--set", "method.dropout.text=0.1", "--changed") == 0
+    assert "goes on with other settings: method.dropout.text was 0.05, is 0.1\n" in capsys.readouterr().err
+    # Then these are the run's.
+    assert persona("train", file, *words) == 2
+    assert "method.dropout.text was 0.1, is 0.05" in capsys.readouterr().err
+
+
+def test_fewer_steps_than_are_done_are_refused(begun: Path, dataset: Path, tmp_path: Path, capsys) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(begun / "run", run)
+    words = ["train", begun / "visual_persona.yaml", "--shards", dataset, "--out", run]
+    assert persona(*words) == 0
+    capsys.readouterr()
+    assert persona(*words, "--set", "loop.steps=2") == 2
+    assert "loop.steps: 2, and 3 are done" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_one_line_before_anything_is_built(
+    dataset: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("training.recipes.visual_persona.VisualPersona.build", pytest.fail)
+    for out in ("/proc/nothere", tmp_path / "file", tmp_path / "file/run"):
+        assert persona("train", config(tmp_path), "--shards", dataset, "--out", out) == 2
+        told = capsys.readouterr().err
+        assert f"{out}: cannot be written to" in told
+        assert told.count("\n") == 1
+
+
+def test_a_dataset_of_less_than_a_batch_is_trained_and_validated_on(dataset: Path, tmp_path: Path) -> None:
+    words = ["--validation", dataset, "--set", "data.batch=14", "--set", "loop.steps=1"]
+    found = []
+    # Where the channels of weights lie changes nothing but the last digits.
+    for last in ("false", "true"):
+        out = tmp_path / last
+        words += ["--set", f"channels_last={last}"]
+        assert persona("train", config(tmp_path), "--shards", dataset, "--out", out, *words) == 0
+        trained, validated = (json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines())
+        found.append((trained["loss"], validated["validation_loss"]))
+    assert min(found[0]) > 0
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +305,7 @@ def test_recipe_and_config_name_a_config_together(dataset: Path, tmp_path: Path,
     assert persona("train", "--recipe", "visual_persona", "--config", file, *words) == 0
     # The config visual_persona_demo, of which this dataset is no step.
     capsys.readouterr()
-    big = ["--set", "data.batch=640"]
+    big = ["--set", "data.batch=640", "--set", "data.tail=drop"]
     for named in (["visual_persona_demo"], ["--recipe", "visual_persona", "--config", "demo"]):
         assert persona("train", *named, *words, *big) == 2
         assert "a step of 1 ranks × 640" in capsys.readouterr().err

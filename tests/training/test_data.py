@@ -10,16 +10,18 @@ import pytest
 import torch
 from PIL import Image
 
+import training.pair_fields
 from shards.reading.folder import DatasetFolder
 from shards.reading.loader import Loader
 from shards.reading.pairs import Pairs
+from shards.reading.photo_batches import BatchMemory
 from shards.reading.steps import Position
 from tests.drawn_pairs import GROUPS, write_people
 from tests.drawn_shards import write_dataset
 from tests.drawn_training import TARGET_PX, TEXT, built, tiny
 from training.batch import Batch, Field, check_fields
 from training.captions import HashedWords
-from training.data import DataSettings, ShardBatches, check_dataset, open_data
+from training.data import DataSettings, Reconstructions, ShardBatches, check_dataset, open_data
 from training.loop import Training
 from training.models.region_crops import cut_regions
 from training.pair_fields import PairFields, members_for
@@ -40,17 +42,11 @@ def batches_of(
     recipe: Recipe, folder: Path, batch: int = 2, *, run_samples: int = 1000, **loader: Any
 ) -> ShardBatches:
     fields = recipe.fields(TARGET_PX, TARGET_PX)
-    decoder = PairFields(fields, TOKENS, SIZE, reconstruct=recipe.reconstruction_share(0) > 0)
-    source = Pairs(
-        DatasetFolder(str(folder)),
-        members=members_for(fields, reconstruct=recipe.reconstruction_share(0) > 0),
-    )
+    reconstruct = recipe.reconstruction_share(0) > 0
+    pairs = Pairs(DatasetFolder(str(folder)), members=members_for(fields, reconstruct=reconstruct))
+    source = Reconstructions(pairs, recipe.reconstruction_share, run_samples) if reconstruct else pairs
     loader.setdefault("position", Position(seed=3))
-    return ShardBatches(
-        Loader(source, decoder, batch, **loader),
-        run_samples=run_samples,
-        reconstruction=recipe.reconstruction_share,
-    )
+    return ShardBatches(Loader(source, PairFields(fields, TOKENS, SIZE), batch, **loader))
 
 
 def photo_of(folder: Path, key: str, number: int) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
@@ -123,6 +119,23 @@ def test_any_ranks_and_threads_read_the_same_samples_with_the_same_draws(dataset
     assert begun + consumed(resumed, 4) == one
 
 
+def test_a_sample_that_is_left_out_counts_for_nothing_and_moves_no_other(
+    dataset: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "keys.txt"
+    file.write_text(f"# not finite\n{3:016x}-a  # twice\n\n{5:016x}-a\n")
+    both = []
+    for leave_out in (None, str(file)):
+        settings = DataSettings(height_px=64, width_px=64, batch=4, leave_out=leave_out)
+        data = open_data(settings, tiny("visual_persona"), Ranks(), str(dataset))
+        batches = data.batches(1000)
+        read = [next(batches) for _ in range(3)]
+        both.append([(key, w) for b in read for key, w in zip(b.keys, b.weight.tolist(), strict=True)])
+    left = {f"{number:016x}-a" for number in (3, 5)}
+    assert {key for key, _ in both[0]} - {key for key, weight in both[1] if weight} == left
+    assert [pair for pair in both[0] if pair[0] not in left] == [pair for pair in both[1] if pair[1]]
+
+
 SIZES = ((64, 64), (64, 96), (96, 64))
 
 
@@ -177,19 +190,51 @@ def test_any_ranks_read_buckets_alike_and_go_on_where_others_stopped(tmp_path: P
     assert (begun + counted(resumed, 2 * GROUPS))[: 2 * GROUPS] == one[: 2 * GROUPS]
 
 
-def test_reconstructions_fall_to_none(dataset: Path) -> None:
+def test_reconstructions_fall_to_none_and_no_photo_is_decoded_that_is_not_used(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = tiny("visual_persona", reconstruction=1.0, reconstruction_until=0.5)
+    decoded: list[int] = []
+    decode = training.pair_fields.decode_photo
+
+    def counted(*words: Any) -> Any:
+        decoded.append(1)
+        return decode(*words)
+
+    monkeypatch.setattr("training.pair_fields.decode_photo", counted)
     batches = batches_of(recipe, dataset, 12, run_samples=12 * 8)
+    made = [next(batches) for _ in range(8)]
+    # Of each pair a reference and a target, two photos or one; three batches are read ahead.
+    assert 8 * 24 <= len(decoded) <= 11 * 24
     plain = batches_of(tiny("visual_persona"), dataset, 12)
     shares = []
-    for _ in range(8):
-        batch, pairs = next(batches), next(plain)
+    for batch in made:
+        pairs = next(plain)
         assert batch.keys == pairs.keys
         check_fields(recipe.fields(TARGET_PX, TARGET_PX), batch)
         other = (batch.fields["crops"] != pairs.fields["crops"]).flatten(1).any(1)
         shares.append(other.float().mean().item())
     assert shares[0] > 0.4
     assert shares[4:] == [0, 0, 0, 0]
+
+
+def test_fields_stay_in_the_memory_that_they_were_decoded_into(dataset: Path) -> None:
+    taken: list[np.ndarray] = []
+
+    class Noted(BatchMemory):
+        """Pinned memory is one kind of this: what is copied out of it is copied to a GPU with a wait."""
+
+        def take(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+            taken.append(super().take(shape, dtype))
+            return taken[-1]
+
+    recipe = tiny("visual_persona", reconstruction=1.0)
+    fields = recipe.fields(*SIZE)
+    pairs = Pairs(DatasetFolder(str(dataset)), members=members_for(fields, reconstruct=True))
+    source = Reconstructions(pairs, recipe.reconstruction_share, 1000)
+    batch = next(ShardBatches(Loader(source, PairFields(fields, TOKENS, SIZE, memory=Noted()), 2)))
+    places = {array.__array_interface__["data"][0] for array in taken}
+    assert {tensor.data_ptr() for tensor in batch.fields.values()} <= places
 
 
 def test_a_run_on_shards_resumes_to_the_same_curve_with_other_threads(dataset: Path, tmp_path: Path) -> None:
@@ -246,7 +291,7 @@ def test_a_dataset_that_cannot_serve_is_refused_in_one_line(
     folder = DatasetFolder(str(write_dataset(tmp_path / "shards", groups)))
     fields = tiny("visual_persona").fields(TARGET_PX, TARGET_PX)
     with pytest.raises(ValueError, match=message) as caught:
-        check_dataset(folder, fields, batch=4, world=2)
+        check_dataset(folder, fields, batch=4, world=2, tail="drop")
     assert "\n" not in str(caught.value)
     check_dataset(DatasetFolder(str(dataset)), fields, batch=4, world=2)
 

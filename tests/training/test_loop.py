@@ -1,6 +1,7 @@
 """The loop: resume to the bit, ranks that agree, NaN that is named, and no method's name in it."""
 
 import json
+import math
 import random
 import re
 import signal
@@ -21,7 +22,7 @@ from training.checkpoint import CheckpointError, checkpoints_in, load_checkpoint
 from training.loop import Training
 from training.optimiser import OptimiserSettings, learning_rate
 from training.ranks import Ranks
-from training.rates import step_flops
+from training.rates import peak_flops_of, step_flops
 from training.recipes import CATALOGUE
 from training.step import LoopSettings, NonFiniteError
 
@@ -33,7 +34,7 @@ def lines(folder: Path) -> list[dict[str, float]]:
 
 
 def curve(folder: Path) -> list[tuple[float, float, float]]:
-    return [(line["step"], line["loss"], line["grad_norm"]) for line in lines(folder)]
+    return [(line["step"], line["loss"], line["grad_norm"]) for line in lines(folder) if "loss" in line]
 
 
 def same_tensors(first: Path, second: Path) -> bool:
@@ -146,25 +147,56 @@ def test_samples_of_weight_zero_change_nothing(tmp_path) -> None:
 
 
 class Poisoned(DrawnBatches):
-    """One person's sizes are not numbers."""
+    """The sizes of one person, or of all from that one on, are not numbers."""
+
+    for_ever = False
 
     def __next__(self) -> Batch:
         batch = super().__next__()
         for place, key in enumerate(batch.keys):
-            if key == "person-009-a":
+            if key == "person-009-a" or (self.for_ever and key > "person-009-a"):
                 batch.fields["target_cut"][place] = torch.nan
         return batch
 
 
+@pytest.mark.parametrize("eight_bit", [False, True])
+def test_a_step_that_is_not_finite_changes_nothing_and_the_run_goes_on(
+    eight_bit: bool, tmp_path: Path
+) -> None:
+    recipe = tiny("visual_persona")
+    said: list[str] = []
+    optimiser = OptimiserSettings(eight_bit=eight_bit)
+    settings = LoopSettings(steps=7, precision="fp32", read_every=3, checkpoint_every=1, optimiser=optimiser)
+    settings = settings.model_copy(update={"keep_checkpoints": 9})
+    Training(recipe, built(recipe), Poisoned(recipe, 2), settings, tmp_path, say=said.append).run()
+    rows = {line["step"]: line for line in lines(tmp_path)}
+    assert rows.keys() == set(range(1, 8))
+    assert rows[5]["skipped"] == 1
+    assert all(math.isfinite(rows[step]["loss"]) for step in rows if step != 5)
+    (told,) = [line for line in said if "not finite" in line]
+    assert told.startswith("step 5: the loss of person-009-a is not finite: skipped")
+    before, after, later = (
+        load_checkpoint(tmp_path / f"checkpoints/step-0000000{step}").tensors for step in (4, 5, 6)
+    )
+    for part in ("adapter", "optimiser"):
+        assert all(torch.equal(tensor, after[part][name]) for name, tensor in before[part].items())
+        assert not all(torch.equal(tensor, later[part][name]) for name, tensor in before[part].items())
+
+
 @pytest.mark.parametrize("name", sorted(CATALOGUE))
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_sample(name: str, tmp_path: Path) -> None:
+def test_steps_in_a_row_that_are_not_finite_stop_the_run_and_name_the_sample(
+    name: str, tmp_path: Path
+) -> None:
     recipe = tiny(name)
-    settings = LoopSettings(steps=20, precision="fp32", read_every=4, checkpoint_every=2)
-    run = Training(recipe, built(recipe), Poisoned(recipe, 2), settings, tmp_path)
-    with pytest.raises(NonFiniteError, match="step 5: the loss of person-009-a is not finite") as caught:
+    settings = LoopSettings(steps=20, precision="fp32", read_every=4, checkpoint_every=2, max_skipped=1)
+    batches = Poisoned(recipe, 2)
+    batches.for_ever = True
+    run = Training(recipe, built(recipe), batches, settings, tmp_path)
+    with pytest.raises(NonFiniteError, match="step 6: the loss of person-010-a, person-011-a is") as caught:
         run.run()
+    assert "2 such steps in a row" in str(caught.value)
     assert "\n" not in str(caught.value)
-    # No checkpoint has seen it, and the next run starts before it.
+    # The next run goes on with weights that are finite.
     assert [path.name for path in checkpoints_in(tmp_path / "checkpoints")] == [
         "step-00000002",
         "step-00000004",
@@ -243,6 +275,31 @@ def test_learning_rate_warms_up_and_follows_its_schedule(schedule: str, expected
     assert 0 < warming[0] < warming[-1] < 2
     found = [learning_rate(settings, step, 110) / 2 for step in (10, 60, 110)]
     assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "tflops"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA H100 NVL", 835),
+        ("NVIDIA H200", 989),
+        ("NVIDIA H20", 148),
+        ("NVIDIA B200", 2250),
+        ("NVIDIA A100-SXM4-80GB", 312),
+        ("NVIDIA A10G", 70),
+        ("NVIDIA L40S", 362),
+        ("NVIDIA L4", 121),
+        ("NVIDIA GeForce RTX 5090", 209),
+        ("AMD Instinct MI300X", 1307),
+    ],
+)
+def test_a_gpu_has_the_peak_that_its_maker_states(name: str, tflops: float) -> None:
+    assert peak_flops_of(name) == tflops * 1e12
+
+
+def test_a_gpu_that_is_not_in_the_table_has_no_peak() -> None:
+    assert peak_flops_of("NVIDIA GeForce GTX 1080") is None
 
 
 def test_flops_are_counted_without_running_and_grow_with_the_batch() -> None:

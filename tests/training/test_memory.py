@@ -93,3 +93,10 @@ def test_a_prediction_changes_nothing_and_grows_with_what_is_kept() -> None:
     sharded = predicted(recipe, module, settings.model_copy(update={"shard": True}), Ranks(0, 4))
     assert sharded.optimiser == pytest.approx(whole.optimiser / 4, rel=0.01)
     assert sharded.averages == pytest.approx(whole.averages / 4, rel=0.01)
+    # Whole while a step computes: two blocks, and what lies in none, with the gradients of both.
+    blocks = [
+        sum(p.numel() * 4 for p in block.parameters() if p.requires_grad) for block in recipe.blocks(module)
+    ]
+    outside = trained - sum(blocks)
+    assert outside > max(blocks)
+    assert sharded.activations - whole.activations == 2 * (2 * max(blocks) + outside)

@@ -1,19 +1,27 @@
 """Ranks: sharded or whole they agree with one rank, all stop at one step, and none waits for ever."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.drawn_pairs import write_people
+from tests.drawn_pipeline import environment
 from tests.tiny_processes import PROCESSES, ended, free_port, start
 from tests.train_on_shards import train_on_shards
 from tests.train_tiny import training
-from tests.training.test_loop import curve
+from tests.training.test_loop import curve, lines
 from training.checkpoint import checkpoints_in, load_checkpoint
-from training.ranks import Ranks
+from training.ranks import Ranks, StopSignals, join_ranks
 
 
 def two_ranks(folder: Path, **settings: Any) -> list[Any]:
@@ -30,16 +38,30 @@ def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
     }
 
 
-def test_two_sharded_ranks_agree_with_one_rank_and_each_goes_on_from_the_other(tmp_path: Path) -> None:
+def test_two_sharded_compiled_ranks_that_make_pictures_agree_with_one_rank_and_each_goes_on_from_the_other(
+    tmp_path: Path,
+) -> None:
     settings: dict[str, Any] = {"tune_unet": True, "accumulate": 2, "optimiser": {"lr": 1e-3, "eps": 1e-4}}
+    settings |= {"pictures_every": 3, "validate_every": 3}
     training(tmp_path / "one", Ranks(), batch=2, steps=6, **settings).run()
     # Sharded on two ranks, then on one, then sharded again.
     for steps in (3, 4, 6):
         if steps == 4:
             training(tmp_path / "two", Ranks(), batch=2, steps=steps, **settings).run()
             continue
-        for process in two_ranks(tmp_path / "two", batch=1, steps=steps, shard=True, **settings):
+        compiled = {"backend": "eager"} if steps == 6 else {}
+        for process in two_ranks(tmp_path / "two", batch=1, steps=steps, shard=True, **compiled, **settings):
             assert ended(process) == 0
+    made = [
+        {file.name: np.asarray(Image.open(file), int) for file in (tmp_path / run / "pictures").iterdir()}
+        for run in ("one", "two")
+    ]
+    assert made[0].keys() == {f"step-0000000{step}.jpg" for step in (3, 6)}
+    for name, picture in made[0].items():
+        assert np.abs(picture - made[1][name]).max() <= 8, name  # levels, of a JPEG
+    validated = [[line["validation_loss"] for line in lines(tmp_path / run) if "validation_loss" in line]
+                 for run in ("one", "two")]  # fmt: skip
+    assert validated[1][0] == pytest.approx(validated[0][0], rel=1e-5)  # of step 3
     for one, two in zip(curve(tmp_path / "one"), curve(tmp_path / "two"), strict=True):
         assert two == pytest.approx(one, rel=1e-5)
     expected, found = tensors_of(tmp_path / "one"), tensors_of(tmp_path / "two")
@@ -71,6 +93,69 @@ def test_ranks_that_are_told_to_stop_save_the_same_step_and_go_on_from_it(tmp_pa
     training(undisturbed, Ranks(), batch=2, steps=5, read_every=1).run()
     for one, two in zip(curve(undisturbed), curve(tmp_path), strict=False):
         assert two[:2] == pytest.approx(one[:2], rel=1e-5)
+
+
+def test_a_torchrun_that_is_told_to_stop_while_a_checkpoint_is_written_ends_with_all_saved(
+    tmp_path: Path,
+) -> None:
+    words = ["--standalone", "--nproc-per-node", "2", "--shutdown-timeout", "280", "-m"]
+    command = [sys.executable, "-m", "torch.distributed.run", *words, "tests.train_slow_checkpoint"]
+    launcher = subprocess.Popen(
+        [*command, tmp_path], env=environment() | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "checkpoints/.step-00000004.tmp/checkpoint.json").exists():
+        assert time.monotonic() < deadline
+        assert launcher.poll() is None
+        time.sleep(0.05)
+    launcher.terminate()
+    _, told = launcher.communicate(timeout=120)
+    # torchrun's own words after any signal, whatever its ranks did: docs/training.md says so.
+    assert launcher.returncode == 1
+    assert "SignalException" in told
+    ranks = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2)]
+    assert ranks[0] == ranks[1]
+    assert ranks[0]["saved"] == ranks[0]["steps"] >= 4
+    assert curve(tmp_path)[-1][0] == ranks[0]["steps"]
+
+
+def waiting_rank(rank: int, port: int, result: Any) -> None:
+    """Rank 0 asks the other one, which does not answer; how long it waited."""
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    with join_ranks(timeout_s=3) as ranks:
+        began = time.monotonic()
+        try:
+            if rank == 0:
+                ranks.anyone(lambda: False)()
+            else:
+                time.sleep(10)
+        except RuntimeError:
+            result.put(time.monotonic() - began)
+
+
+def test_a_rank_waits_for_another_no_longer_than_it_was_told(tmp_path: Path) -> None:
+    waited, port = PROCESSES.Queue(), free_port()
+    ranks = [PROCESSES.Process(target=waiting_rank, args=(rank, port, waited)) for rank in range(2)]
+    for rank in ranks:
+        rank.start()
+    assert 2 < waited.get(timeout=60) < 9
+    for rank in ranks:
+        rank.terminate()
+        rank.join(60)
+
+
+def test_signals_that_follow_at_once_are_one_and_a_later_one_ends_the_process() -> None:
+    with StopSignals(same_s=60) as stop:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), number)
+        assert stop()
+        assert stop.name == "SIGTERM"
+    with StopSignals(same_s=0) as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_shards_that_no_number_of_ranks_divides_never_hang_a_run(tmp_path: Path) -> None:

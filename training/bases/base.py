@@ -192,7 +192,7 @@ class Denoiser(nn.Module, ABC):
         times = self.schedule.times(streams)
         text = self.keep_text(self.text(fields), keep_text)
         predicted = self.predict(self.schedule.noised(latents, noise, times), times, text, identity)
-        losses = self._losses(predicted, self.schedule.target(latents, noise), fields.get("person"))
+        losses = self._losses(predicted, self.schedule.target(latents, noise, times), fields.get("person"))
         return self.schedule.weighted(losses, times)
 
     def scaled(self, latents: Tensor) -> Tensor:

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from pydantic import Field as Setting
 from torch import Tensor, nn
 
 from training.bases.base import Base, Denoiser, DenoisingSettings, Text
-from training.bases.schedules import NoiseSchedule
+from training.bases.schedules import Prediction, Schedule, StatedSchedule
 from training.bases.sdxl_layout import load_released_unet, released_unet_names
 from training.bases.sdxl_parts import (
     TEXT_TOKENS,
@@ -30,8 +31,17 @@ from training.models.local_weights import cast, own_precision
 
 
 class SdxlDenoising(DenoisingSettings):
-    """What is SDXL's besides: it predicts epsilon."""
+    """What is SDXL's besides."""
 
+    prediction: Prediction | None = Setting(
+        None, description="of the UNet; none: as the folder's scheduler states, else epsilon"
+    )
+    zero_snr: bool | None = Setting(
+        None, description="no signal at the last time (arXiv 2305.08891); none: as the scheduler states"
+    )
+    flow_shift: float | None = Setting(
+        None, gt=0, description="of σ towards noise, with flow; none: as the scheduler states, else 3"
+    )
     min_snr: float | None = Setting(None, gt=0, description="γ of Min-SNR weighting (arXiv 2303.09556); 5")
     tune_unet: bool = Setting(False, description="train the UNet too")
 
@@ -45,6 +55,7 @@ class Sdxl(Base):
     def __init__(self, settings: SdxlSettings, denoising: SdxlDenoising) -> None:
         super().__init__(settings, denoising)
         self.vae = sdxl_vae(settings)
+        self.schedule()
 
     @property
     def size_step_px(self) -> int:
@@ -67,6 +78,19 @@ class Sdxl(Base):
             Field("target_cut", (6,), torch.float32),
         ]
 
+    def schedule(self) -> Schedule:
+        """That of the folder's scheduler, or as it is asked for. Raises ValueError, one line, for one that
+        the UNet does not know and is not trained to."""
+        folder, asked = self.settings.folder, self.denoising
+        stated = StatedSchedule() if folder is None else StatedSchedule.of_folder(Path(folder))
+        wanted = stated.changed(asked.prediction, asked.zero_snr, asked.flow_shift)
+        if folder is not None and wanted != stated and not asked.tune_unet:
+            raise ValueError(
+                f"denoising: {wanted.differences(stated)} ({folder}): a frozen UNet learns no other; "
+                "tune_unet, or leave it out"
+            )
+        return wanted.build(asked.min_snr)
+
     def build(self, frozen_dtype: torch.dtype, tokens: int) -> "SdxlDenoiser":
         """The UNet with identity attention, text encoders and VAE."""
         return SdxlDenoiser(self, frozen_dtype, tokens)
@@ -80,7 +104,7 @@ class SdxlDenoiser(Denoiser):
     """UNet with identity attention, text encoders and VAE."""
 
     def __init__(self, base: Sdxl, frozen_dtype: torch.dtype, tokens: int) -> None:
-        super().__init__(base, NoiseSchedule(min_snr=base.denoising.min_snr), frozen_dtype)
+        super().__init__(base, base.schedule(), frozen_dtype)
         self._tuned = base.denoising.tune_unet
         self.texts = cast(TextEncoders(base.settings), frozen_dtype)
         self.unet = build_unet(base.settings)
@@ -107,7 +131,7 @@ class SdxlDenoiser(Denoiser):
         return tokens * keep[:, None, None], pooled * keep[:, None], sizes
 
     def predict(self, noised: Tensor, times: Tensor, text: Text, identity: Tensor) -> Tensor:
-        """Epsilon; times are int64."""
+        """What the schedule asks for; times as it gives them."""
         tokens, pooled, sizes = text
         dtype = self.unet.conv_in.weight.dtype
         with own_precision(noised.device, own=not self._tuned):

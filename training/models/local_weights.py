@@ -48,8 +48,12 @@ def freeze(module: nn.Module) -> nn.Module:
 
 
 def cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The module in another dtype, in place. (diffusers' own `to` warns of parts that it has none of.)"""
-    return nn.Module.to(module, dtype)
+    """The module's parameters in another dtype, in place. Buffers stay: they are constants, as a schedule or
+    the mean and the deviation of pixels, and training has them in float32."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.data = parameter.data.to(dtype)
+    return module
 
 
 def own_precision(device: torch.device, own: bool = True) -> AbstractContextManager[object]:

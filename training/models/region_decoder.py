@@ -141,10 +141,11 @@ class RegionDecoder(nn.Module):
         x = queries.expand(batch, -1, -1, -1).flatten(0, 1)
         return self.transformer(x, features.flatten(0, 1)).unflatten(0, (batch, regions)).flatten(1, 2)
 
-    def copy_shared_queries(self) -> None:
-        """Gives every region the shared queries to start from."""
-        with torch.no_grad():
-            self.new_pos_embed.copy_(self.pos_embed.expand_as(self.new_pos_embed))
+    def of_regions(self, features: Tensor, regions: Tensor, *, shared_queries: bool = False) -> Tensor:
+        """[N, K, feature_width] of any regions, int64 [N] which ones → [N, Q, width]."""
+        shared = self.pos_embed.expand(self.settings.regions, -1, -1)
+        queries = shared if shared_queries else self.new_pos_embed
+        return self.transformer(queries[regions], features)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:

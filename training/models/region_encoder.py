@@ -57,10 +57,13 @@ def build_dino(settings: DinoSettings) -> nn.Module:
 class RegionEncoder(nn.Module):
     """Crops of regions and which are there → patch features, without gradients."""
 
+    of_nothing: Tensor | None
+
     def __init__(self, settings: DinoSettings, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.settings = settings
         self.normalise = Normalise()
+        self.register_buffer("of_nothing", None, persistent=False)
         self.dino = cast(build_dino(settings), dtype)
 
     @torch.no_grad()
@@ -80,3 +83,9 @@ class RegionEncoder(nn.Module):
         crop = torch.zeros(1, 1, side, side, 3, dtype=torch.uint8, device=device)
         nothing = torch.zeros(1, 1, dtype=torch.bool, device=device)
         return self(crop, nothing).expand(-1, regions, -1, -1)
+
+    def nothing(self) -> Tensor:
+        """[1, patches, width]: the same of one region, which a training computes once and keeps."""
+        if self.of_nothing is None:
+            self.of_nothing = self.of_nobody(1)[0]
+        return self.of_nothing

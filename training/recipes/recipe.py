@@ -59,10 +59,10 @@ class Recipe(ABC):
     """One method on one base. It says what is trained and frozen, what it reads of the reference, its loss.
 
     The module that it builds has two parts: `identity`, what makes identity tokens and is trained, and
-    `denoiser`, the base (bases/base.py). It is called as `module(fields, streams, drop=True)` and gives each
-    sample's loss, float32 [B]; `drop` says whether conditions are left out at random, as they are in
-    training. Its parameters that require gradients are what is trained. Reduction, precision, ranks,
-    compilation and optimisation belong to the loop.
+    `denoiser`, the base (bases/base.py). It is called as `module(fields, streams, drop=True, **counts)` and
+    gives each sample's loss, float32 [B]; `drop` says whether conditions are left out at random, as they are
+    in training, and `counts` are those of `counts`, or none. Its parameters that require gradients are what
+    is trained. Reduction, precision, ranks, compilation and optimisation belong to the loop.
 
     settings   of the class `kind`, with the base's and `denoising` besides; a checkpoint states them
     """
@@ -99,6 +99,11 @@ class Recipe(ABC):
     def reconstruction_share(self, progress: float) -> float:
         """Of samples whose reference is the target itself, at a progress of 0 to 1 through the training."""
         return 0.0
+
+    def counts(self, fields: Mapping[str, Tensor], streams: Tensor, *, drop: bool) -> dict[str, int]:
+        """What the module is told of a batch besides: by the host, which has its fields and streams before
+        the device has, as how much of it has to be computed at all. Nothing, for most."""
+        return {}
 
     def fields(self, height_px: int, width_px: int) -> Sequence[Field]:
         """What a batch must hold for targets of this size."""

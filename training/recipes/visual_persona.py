@@ -64,17 +64,43 @@ class VisualPersonaModule(nn.Module):
         self.identity.pos_embed.requires_grad_(shared)
         self.identity.new_pos_embed.requires_grad_(not shared)
 
-    def forward(self, fields: Mapping[str, Tensor], streams: Tensor, *, drop: bool = True) -> Tensor:
-        """Each sample's loss, float32 [B]. A dropped region is a missing one, a dropped identity five."""
+    def forward(
+        self, fields: Mapping[str, Tensor], streams: Tensor, *, drop: bool = True, seen: int | None = None
+    ) -> Tensor:
+        """Each sample's loss, float32 [B]. A dropped region is a missing one, a dropped identity five.
+
+        seen   regions of the batch that are there, at least; none: all may be
+        """
         dropout = self.settings.dropout if drop else NO_DROPOUT
-        keep_identity, keep_text = keep_conditions(dropout, streams)
-        seen = fields["visible"] & keep_regions(dropout, streams, self.settings.decoder.regions)
-        tokens = self.tokens(fields["crops"], seen & keep_identity[:, None])
+        _, keep_text = keep_conditions(dropout, streams)
+        there = regions_there(dropout, fields["visible"], streams)
+        tokens = self.tokens(fields["crops"], there, seen)
         return self.denoiser(fields, streams, tokens, keep_text)
 
-    def tokens(self, crops: Tensor, visible: Tensor) -> Tensor:
-        """uint8 [B, 5, px, px, 3], bool [B, 5] → identity tokens [B, tokens, width]."""
-        return self._decode(self.encoder(crops, visible))
+    def tokens(self, crops: Tensor, visible: Tensor, seen: int | None = None) -> Tensor:
+        """uint8 [B, 5, px, px, 3], bool [B, 5] → identity tokens [B, tokens, width].
+
+        seen   of the B · 5 regions so many are computed, the visible ones first: all that are missing have
+               the same features, and for each of the five they make the same tokens. Where more are visible
+               the result is NaN: a device that looked would be waited for
+        """
+        if seen is None:
+            return self._decode(self.encoder(crops, visible))
+        regions, decoder = visible.shape[1], self.identity
+        flat = visible.flatten()
+        first = torch.argsort(~flat, stable=True)[:seen]
+        features = self.encoder(crops.flatten(0, 1)[first, None], flat[first, None])[:, 0]
+        features = torch.where(flat.sum() > seen, torch.nan, features)
+        nobody = self.encoder.nothing().expand(regions, -1, -1)
+        every = torch.arange(regions, device=flat.device)
+        made = decoder.of_regions(
+            torch.cat([features, nobody]).to(decoder.pos_embed.dtype),
+            torch.cat([first % regions, every]),
+            shared_queries=self.settings.stage == "shared_queries",
+        )
+        own, missing = made.split([len(first), regions])
+        tokens = missing.expand(len(visible), -1, -1, -1).flatten(0, 1).index_copy(0, first, own)
+        return tokens.unflatten(0, visible.shape).flatten(1, 2)
 
     def unconditional_tokens(self) -> Tensor:
         """[1, tokens, width]: nobody's. Constant while the decoder is: compute them once a generation."""
@@ -83,6 +109,17 @@ class VisualPersonaModule(nn.Module):
     def _decode(self, features: Tensor) -> Tensor:
         dtype = self.identity.pos_embed.dtype
         return self.identity(features.to(dtype), shared_queries=self.settings.stage == "shared_queries")
+
+
+def regions_there(dropout: DropoutSettings, visible: Tensor, streams: Tensor) -> Tensor:
+    """bool [B, 5] → bool [B, 5]: visible, and neither the region nor the identity is dropped."""
+    keep_identity, _ = keep_conditions(dropout, streams)
+    return visible & keep_regions(dropout, streams, visible.shape[1]) & keep_identity[:, None]
+
+
+# Batches differ in how many regions they show, and compiled layers are made anew for each number: so numbers
+# are rounded up to sixteenths of a batch.
+_PARTS = 16
 
 
 class VisualPersona(Recipe):
@@ -105,6 +142,13 @@ class VisualPersona(Recipe):
             Field("crops", (regions, side, side, 3), torch.uint8),
             Field("visible", (regions,), torch.bool),
         ]
+
+    def counts(self, fields: Mapping[str, Tensor], streams: Tensor, *, drop: bool) -> dict[str, int]:
+        """seen: regions that are there, rounded up."""
+        visible = fields["visible"]
+        there = regions_there(self.settings.dropout if drop else NO_DROPOUT, visible, streams)
+        part = -(-visible.numel() // _PARTS)
+        return {"seen": min(max(-(-int(there.sum()) // part), 1) * part, visible.numel())}
 
     def reconstruction_share(self, progress: float) -> float:
         """Falls linearly to zero, which it is from `reconstruction_until` on."""

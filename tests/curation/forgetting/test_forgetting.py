@@ -18,6 +18,7 @@ import yaml
 from PIL import Image
 
 from curation.engine import Answer, InlineEngine
+from curation.fragments import about
 from curation.models import Model
 from curation.outfits.gather import read_people
 from curation.run_folder import Run
@@ -157,15 +158,20 @@ def test_nothing_that_was_written_tells_of_a_forgotten_photo_and_all_else_is_who
     traces += [bytes.fromhex(world.photo_id), *pieces(gone.jpeg)]
     before = written(world.run)
     assert all(trace in before for trace in traces if trace != traces[5])
-    untouched = rows_of(world.run / "people", ["photo_id", "person_decisions"])
+    photos, people = world.run / "people" / "_photos", world.run / "people"
+    untouched = rows_of(photos, ["photo_id", "people"]), rows_of(people, ["person_id", "decisions"])
     assert persona("forget", world.folder / "runs", "--photo", world.photo_id, "--why", "request 1") == 0
     assert "0 still name one of them" in capsys.readouterr().out
     everything = written(world.folder / "runs") + written(world.folder / "index")
     assert [trace for trace in traces if trace in everything] == []
     assert verify(world.run / "shards") == 0
-    left = rows_of(world.run / "people", ["photo_id", "person_decisions"])
-    copy = next(row["photo_id"] for row in untouched if not row["person_decisions"])  # it goes as well
-    assert left == [row for row in untouched if row["photo_id"] not in (world.photo_id, copy)]
+    copy = next(row["photo_id"] for row in untouched[0] if row["people"] is None)  # it goes as well
+    assert rows_of(photos, ["photo_id", "people"]) == [
+        row for row in untouched[0] if row["photo_id"] not in (world.photo_id, copy)
+    ]
+    assert rows_of(people, ["person_id", "decisions"]) == [
+        row for row in untouched[1] if not row["person_id"].startswith(world.photo_id)
+    ]
     summary = json.loads((world.run / "summary.json").read_text())
     for stage in summary["stages"]:
         assert stage["in"] == stage["kept"] + stage["rejected"] + stage["failed"]
@@ -174,6 +180,29 @@ def test_nothing_that_was_written_tells_of_a_forgotten_photo_and_all_else_is_who
     capsys.readouterr()
     assert persona("why", world.run, world.photo_id) == 2
     assert persona("report", world.run) == 0
+
+
+def test_a_call_that_was_killed_between_the_two_tables_of_people_is_completed_by_the_same_call(
+    world: World,
+) -> None:
+    as_it_was = Path(shutil.copytree(world.run, world.folder / "as-it-was"))
+    assert persona("forget", world.run, "--photo", world.photo_id) == 0
+    done = {file.name: file for file in (world.run / "people").glob("fragment-*")}
+    shutil.copytree(as_it_was, world.run / "killed")
+    for name, file in done.items():  # written before their twins in _photos
+        shutil.copy(file, world.run / "killed" / "people" / name)
+    killed = Path(shutil.move(world.run / "killed", world.folder / "runs" / "killed"))
+    assert persona("forget", killed, "--photo", world.photo_id) == 0
+    for folder in ("people", "people/_photos"):
+        for file in (killed / folder).glob("fragment-*"):
+            assert pq.read_table(file).equals(pq.read_table(world.run / folder / file.name))
+            assert about(str(file))["counts"] == about(str(done[file.name]))["counts"]
+    found = Run(str(killed))
+    ruled = [row for table in (found.people_photos, found.people) for row in table.rows(["decisions"])]
+    decisions = [decision["stage"] for row in ruled for decision in row["decisions"]]
+    for stage in json.loads((killed / "summary.json").read_text())["stages"]:
+        if stage["phase"] == "people":
+            assert stage["in"] == decisions.count(stage["stage"]) > 0
 
 
 def test_a_later_collection_brings_no_copy_back_and_why_tells_without_telling_whom(

@@ -3,7 +3,6 @@
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -50,32 +49,33 @@ def person_id(face: int) -> str:
     return f"{face * 2654435761 % 2**32:064x}-0"
 
 
-def write_fragment(folder: Path, rows: list[dict[str, Any]]) -> list[Fragment]:
-    """These rows of `people/` as its one fragment."""
-    folder.mkdir(parents=True, exist_ok=True)
+def write_fragment(folder: Path, photos: list[list[tuple[str, np.ndarray]]]) -> list[Fragment]:
+    """The one fragment of `people/` of photos with these people: (person_id, embedding) each."""
     fragment = Fragment(0, "0" * 16)
-    types = pa.Table.from_pylist(rows).schema
-    types = types.set(0, pa.field("subject_hint", pa.string())).set(1, pa.field("collection", pa.string()))
-    pq.write_table(pa.Table.from_pylist(rows, schema=types), folder / fragment.name)
+    keys = [str(number) for number in range(len(photos))]
+    none = pa.nulls(len(keys), pa.string())
+    (folder / "_photos").mkdir(parents=True, exist_ok=True)
+    table = pa.table({"source_key": keys, "subject_hint": none, "collection": none})
+    pq.write_table(table, folder / "_photos" / fragment.name)
+    rows = [
+        {
+            "source_key": key,
+            "person_id": name,
+            "verdict": "kept",
+            "decisions": [FOUND],
+            "appearance": None,
+            "face": {"box": [0.0, 0.0, 60.0, 60.0], "score": 0.9, "embedding": vector.tobytes()},
+        }
+        for key, people in zip(keys, photos, strict=True)
+        for name, vector in people
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), folder / fragment.name)
     return [fragment]
 
 
 def write_people(folder: Path, vectors: np.ndarray, faces: list[int]) -> list[Fragment]:
     """A fragment of `people/` with one face a photo."""
-    rows = [
-        {
-            "subject_hint": None,
-            "collection": None,
-            "person_ids": [person_id(face)],
-            "person_verdicts": ["kept"],
-            "person_decisions": [[FOUND]],
-            "appearance": [None],
-            "faces": [{"box": [0.0, 0.0, 60.0, 60.0], "score": 0.9, "embedding": vectors[face].tobytes()}],
-            "verdict": "kept",
-        }
-        for face in faces
-    ]
-    return write_fragment(folder, rows)
+    return write_fragment(folder, [[(person_id(face), vectors[face])] for face in faces])
 
 
 def new_index(folder: Path) -> IdentityIndex:
@@ -308,23 +308,11 @@ def test_a_forgotten_identity_leaves_no_byte_and_the_others_keep_theirs(tmp_path
 
 def write_couples(folder: Path, vectors: np.ndarray) -> list[Fragment]:
     """A fragment of `people/` with two strangers on every photo: vectors [photos, 2, n]."""
-    rows = []
+    photos = []
     for number, two in enumerate(vectors.astype("<f4")):
         photo = f"{folder.parent.name}-{number}".zfill(64)
-        box = {"box": [0.0, 0.0, 60.0, 60.0], "score": 0.9}
-        rows.append(
-            {
-                "subject_hint": None,
-                "collection": None,
-                "person_ids": [f"{photo}-0", f"{photo}-1"],
-                "person_verdicts": ["kept", "kept"],
-                "person_decisions": [[FOUND], [FOUND]],
-                "appearance": [None, None],
-                "faces": [{**box, "embedding": one.tobytes()} for one in two],
-                "verdict": "kept",
-            }
-        )
-    return write_fragment(folder, rows)
+        photos.append([(f"{photo}-{i}", one) for i, one in enumerate(two)])
+    return write_fragment(folder, photos)
 
 
 def test_an_index_knows_the_strangers_of_all_its_collections_and_counts_them_once(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from curation.people.appearance import BINS, CLOTHED
 from curation.settings.outfits import AppearanceJudgeSettings, PaperStrategy
 from tests.drawn_judge import drive
 from tests.drawn_people import collection, write_folder
-from tests.drawn_pipeline import curate, persona, rows_of, settings, write_config
+from tests.drawn_pipeline import curate, persona, photos_with_people, settings, write_config
 
 
 def protocol(outfits: list[int], seed: int = 0, broken: frozenset[int] = frozenset()) -> Verdicts:
@@ -150,11 +150,8 @@ def test_a_calibrated_cut_keeps_its_precision_on_people_it_has_not_seen(tmp_path
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["precision"] >= 0.97
     assert result["recall"] > 0.5
-    people = {row["file_name"]: row for row in rows_of(tmp_path / "run-unseen" / "people")}
-    pairs = [
-        ({"appearance": people[a]["appearance"][0]}, {"appearance": people[b]["appearance"][0]})
-        for a, b, _ in labels["unseen"]
-    ]
+    photos = photos_with_people(tmp_path / "run-unseen")
+    pairs = [(photos[a]["people"][0], photos[b]["people"][0]) for a, b, _ in labels["unseen"]]
     answers = judge(cut=result["cut"]).ask(pairs)
     accepted = [same for (_, _, same), answer in zip(labels["unseen"], answers, strict=True) if answer.same]
     assert len(accepted) > 70

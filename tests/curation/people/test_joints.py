@@ -8,14 +8,14 @@ from PIL import Image
 
 from persona import main
 from tests.drawn_people import BOX, HEAD, HEIGHT, collection, write_folder
-from tests.drawn_pipeline import rows_of, settings, write_config
+from tests.drawn_pipeline import photos_with_people, settings, write_config
 
 BESIDE = [4, 100, 34, 140, 0.85]  # a face in no box
 NARROW = "narrow.jpg"
 
 
 def curate(folder: Path, out: Path, joints: dict[str, Any] | None, *words: str) -> dict[str, dict[str, Any]]:
-    """{file name: row of people/}: on each photo a certain person, a less certain one, one by its face."""
+    """{file name: its photo and people}: on each a certain person, a less certain one, one by its face."""
     photos = folder / "photos"
     if not photos.exists():
         write_folder(photos, collection(3, people=2, outfits=1, photos=3))
@@ -36,11 +36,11 @@ def curate(folder: Path, out: Path, joints: dict[str, Any] | None, *words: str) 
     config = write_config(folder / "pipelines.yaml", pipeline)
     options = ["--config", str(config), "--out", str(out), "--engine", "inline", "--quiet", "--allow-empty"]
     assert main(["curate", "drawn", *options, *words]) == 0
-    return {row["file_name"]: row for row in rows_of(out / "people")}
+    return photos_with_people(out)
 
 
 def verdicts(rows: dict[str, dict[str, Any]], person: int) -> set[tuple[str, str]]:
-    ends = [row["person_decisions"][person][-1] for row in rows.values() if row["verdict"] != "failed"]
+    ends = [row["people"][person]["decisions"][-1] for row in rows.values() if row["verdict"] != "failed"]
     return {(end["stage"], end["reason"]) for end in ends}
 
 
@@ -50,7 +50,7 @@ def test_everyone_whom_the_detector_stored_has_joints_and_who_was_derived_from_a
     rows = curate(tmp_path, tmp_path / "run", {})
     assert len(rows) == 7
     for row in rows.values():
-        certain, unsure, derived = row["keypoints"]
+        certain, unsure, derived = (person["keypoints"] for person in row["people"])
         middle = [(BOX[0] + BOX[2]) / 2, (BOX[1] + BOX[3]) / 2]
         assert certain == pytest.approx([*middle, 0.9] * 17)
         assert unsure == pytest.approx([75, 110, 0.9] * 17)
@@ -67,10 +67,10 @@ def test_the_rule_about_the_whole_body_goes_by_these_joints(tmp_path: Path) -> N
 
 def test_without_the_key_nobody_has_joints(tmp_path: Path) -> None:
     for row in curate(tmp_path, tmp_path / "run", None).values():
-        assert row["keypoints"] == [None, None, None]
+        assert [person["keypoints"] for person in row["people"]] == [None, None, None]
 
 
 def test_a_photo_whose_joints_break_down_is_failed_and_not_without_a_person(tmp_path: Path) -> None:
     row = curate(tmp_path, tmp_path / "run", {"least_px": 150})[NARROW]
-    assert (row["verdict"], row["person_ids"]) == ("failed", [])
+    assert (row["verdict"], row["people"]) == ("failed", [])
     assert "the joints broke down" in row["decisions"][-1]["detail"]

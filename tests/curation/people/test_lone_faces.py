@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
@@ -17,7 +18,7 @@ from curation.pipeline_file import load_pipeline
 from curation.why import explain, why_lines
 from persona import main
 from tests.drawn_people import BOX, HEAD, HEIGHT, WIDTH, collection, write_folder
-from tests.drawn_pipeline import rows_of, settings, write_config
+from tests.drawn_pipeline import photos_with_people, rows_of, settings, write_config
 
 SURE = [*HEAD, 0.9]
 BESIDE = [4, 100, 34, 140, 0.85]  # in no box
@@ -46,13 +47,9 @@ def curate(config: Path, out: Path, *words: str) -> None:
     assert main(["curate", "drawn", *options, *words]) == 0
 
 
-def people_of(run: Path) -> dict[str, dict[str, Any]]:
-    return {row["file_name"]: row for row in rows_of(run / "people")}
-
-
 def last_of(row: dict[str, Any]) -> list[tuple[str, str, str]]:
     """(stage, verdict, reason) of the last decision about each person of a photo."""
-    ends = [decisions[-1] for decisions in row["person_decisions"]]
+    ends = [person["decisions"][-1] for person in row["people"]]
     return [(end["stage"], end["verdict"], end["reason"]) for end in ends]
 
 
@@ -69,24 +66,25 @@ def run(config: Path) -> Path:
 
 
 def test_a_photo_without_a_box_has_the_person_whose_face_is_on_it(run: Path) -> None:
-    rows = people_of(run)
+    rows = photos_with_people(run)
     assert len(rows) == 7
     del rows[NARROW]
     for row in rows.values():
         assert row["verdict"] == "kept"
-        assert row["person_ids"] == [f"{row['photo_id']}-0", f"{row['photo_id']}-1"]
+        first, second = row["people"]
+        assert [first["person_id"], second["person_id"]] == [f"{row['photo_id']}-0", f"{row['photo_id']}-1"]
         assert last_of(row) == [("appearance", "kept", ""), ("detected", "rejected", "face_score")]
-        assert row["boxes"][0] == head_and_shoulders(np.array(HEAD), WIDTH, HEIGHT).tolist()
-        assert row["box_scores"][0] == pytest.approx(0.9)
-        assert row["keypoints"] == [None, None]
-        assert row["faces"][0]["box"] == list(HEAD)
+        assert first["box"] == head_and_shoulders(np.array(HEAD), WIDTH, HEIGHT).tolist()
+        assert first["box_score"] == pytest.approx(0.9)
+        assert [first["keypoints"], second["keypoints"]] == [None, None]
+        assert first["face"]["box"] == list(HEAD)
     kept = {row["identity"] for row in rows_of(run / "identities") if row["verdict"] == "kept"}
     assert len(kept) == 2
 
 
 def test_a_person_that_a_face_stands_for_is_marked_so(run: Path) -> None:
-    rows = people_of(run)
-    assert all(face["score"] > 0 for name, row in rows.items() if name != NARROW for face in row["from_face"])
+    people = [person for row in photos_with_people(run).values() for person in row["people"]]
+    assert all(person["from_face"]["score"] > 0 for person in people)
     found = explain(str(run), "photo-00000.jpg")
     assert [person["from_face"] for person in found["photos"][0]["people"]] == [True, True]
     said = [line for line in why_lines(found) if line.startswith("  person")]
@@ -95,10 +93,10 @@ def test_a_person_that_a_face_stands_for_is_marked_so(run: Path) -> None:
 
 
 def test_a_photo_on_which_the_face_finder_breaks_down_is_failed_and_not_without_a_person(run: Path) -> None:
-    row = people_of(run)[NARROW]
+    row = photos_with_people(run)[NARROW]
     assert row["verdict"] == "failed"
     assert "broke down" in row["decisions"][-1]["detail"]
-    assert row["person_ids"] == []
+    assert row["people"] == []
 
 
 def test_a_derived_person_never_passes_a_rule_about_the_whole_body(
@@ -107,7 +105,7 @@ def test_a_derived_person_never_passes_a_rule_about_the_whole_body(
     run = Path(shutil.copytree(run, tmp_path / "run"))
     for rule in ("paper", "{min_face_heights: 1.0}", "{joints: true}"):
         curate(config, run, "--set", f"people.full_body={rule}")
-        rows = people_of(run)
+        rows = photos_with_people(run)
         del rows[NARROW]
         for row in rows.values():
             assert last_of(row)[0] == ("full_body", "rejected", "from_face")
@@ -117,25 +115,28 @@ def test_a_derived_person_never_passes_a_rule_about_the_whole_body(
 def test_where_no_face_is_certain_either_there_is_no_person(config: Path, run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(run, tmp_path / "run"))
     curate(config, run, "--set", "people.lone_faces.min_score=0.95")
-    row = people_of(run)["photo-00000.jpg"]
+    row = photos_with_people(run)["photo-00000.jpg"]
     end = row["decisions"][-1]
     assert (end["reason"], end["score"], end["threshold"]) == ("no_person", pytest.approx(0.9), 0.95)
 
 
 def test_without_the_setting_whoever_has_no_box_is_nobody_and_no_column_is_added(tmp_path: Path) -> None:
     curate(portraits(tmp_path, [], [SURE], lone=False), tmp_path / "run")
-    for row in people_of(tmp_path / "run").values():
-        assert "from_face" not in row
+    (file, *_) = (tmp_path / "run" / "people").glob("fragment-*")
+    assert "from_face" not in pq.read_schema(file).names
+    for row in photos_with_people(tmp_path / "run").values():
+        assert row["people"] == []
         assert row["decisions"][-1]["reason"] == "no_person"
 
 
 def test_a_face_in_somebody_s_box_is_theirs_and_one_beside_it_a_second_person(tmp_path: Path) -> None:
     curate(portraits(tmp_path, [[*BOX, 0.6]], [SURE, BESIDE]), tmp_path / "run")
-    row = people_of(tmp_path / "run")["photo-00000.jpg"]
-    assert [face is None for face in row["from_face"]] == [True, False]
-    assert row["boxes"][0] == list(BOX)
-    assert [face["box"] for face in row["faces"]] == [list(HEAD), BESIDE[:4]]
-    assert row["box_scores"] == pytest.approx([0.6, 0.85])
+    row = photos_with_people(tmp_path / "run")["photo-00000.jpg"]
+    people = row["people"]
+    assert [person["from_face"] is None for person in people] == [True, False]
+    assert people[0]["box"] == list(BOX)
+    assert [person["face"]["box"] for person in people] == [list(HEAD), BESIDE[:4]]
+    assert [person["box_score"] for person in people] == pytest.approx([0.6, 0.85])
     assert last_of(row)[0] == ("appearance", "kept", "")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from curation.people.chain import ChainStage
 from curation.people.nsfw import Nsfw
-from curation.people.stages import STAGES, refuse_late_photo_stages
+from curation.people.stages import STAGES, refuse_misplaced
 from tests.drawn_people import collection, write_folder
 from tests.drawn_pipeline import asked, counts_of, curate, rows_of, settings, write_config
 
@@ -43,7 +43,7 @@ def test_a_photo_that_a_filter_breaks_down_on_is_failed_and_never_let_in(
     assert (into, rejected) == (12, 0)
     assert 0 < failed < 12
     assert counts["detect"][0] == kept == 12 - failed
-    last = [row["decisions"][-1] for row in rows_of(tmp_path / "run" / "people", ["decisions"])]
+    last = [row["decisions"][-1] for row in rows_of(tmp_path / "run" / "people" / "_photos", ["decisions"])]
     broken = [decision for decision in last if decision["verdict"] == "failed"]
     assert {(each["stage"], each["reason"]) for each in broken} == {("nsfw", "error")}
     assert all("odd pictures are too much" in each["detail"] for each in broken)
@@ -60,6 +60,6 @@ def test_a_moved_threshold_of_a_filter_asks_it_about_no_photo_again(config: Path
 
 def test_a_stage_of_photos_stands_before_detection_since_its_people_would_stay_in() -> None:
     stages = [stage for stage in STAGES if issubclass(stage, ChainStage)]
-    refuse_late_photo_stages(stages)
+    refuse_misplaced(stages)
     with pytest.raises(TypeError, match="stage nsfw: a PhotoStage must stand before detection"):
-        refuse_late_photo_stages([*stages[1:], Nsfw])
+        refuse_misplaced([*stages[1:], Nsfw])

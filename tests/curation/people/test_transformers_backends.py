@@ -14,7 +14,7 @@ from curation.people.protocols import Detections
 from curation.people.segment_sam import Sam2
 from curation.settings.people import Sam2Settings, TransformersDetectSettings, VitposeSettings
 from tests.drawn_cards import card
-from tests.drawn_pipeline import persona, rows_of, settings
+from tests.drawn_pipeline import persona, photos_with_people, settings
 from tests.real_weights import model_at
 
 # As published configurations spell them.
@@ -453,10 +453,12 @@ def test_photos_of_every_colour_space_pass_through_detector_joints_and_masks_of_
         "--allow-empty",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    rows = {row["file_name"]: row for row in rows_of(tmp_path / "run" / "people")}
-    assert len(rows) == 7
-    for name, row in rows.items():
-        assert (row["detect_error"], row["segment_error"]) == (None, None), name
-        assert len(row["boxes"]) > 0 or name == "pixel.png"
-        assert all(len(joints) == 51 for joints in row["keypoints"])
-        assert all(mask is not None for mask in row["masks"] or [])
+    found = photos_with_people(tmp_path / "run")
+    assert len(found) == 7
+    for name, photo in found.items():
+        assert photo["detect_error"] is None, name
+        assert len(photo["people"]) > 0 or name == "pixel.png"
+        for person in photo["people"]:
+            assert person["segment_error"] is None, name
+            assert len(person["keypoints"]) == 51
+            assert person["mask"] is not None

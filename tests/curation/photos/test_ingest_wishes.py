@@ -17,7 +17,7 @@ from curation.settings.people import TransformersClassifierSettings
 from persona import main
 from shards.format.dataset_tombstones import tombstone
 from tests.drawn_people import HEAD, collection, draw, jpeg_of
-from tests.drawn_pipeline import asked, rows_of, settings, write_config
+from tests.drawn_pipeline import asked, photos_with_people, rows_of, settings, write_config
 from tests.drawn_tars import END, GNU, member, tar_of
 
 MINOR, NSFW = 4, 8  # numbers of the photos that the drawn classifiers point at
@@ -293,10 +293,9 @@ def test_one_vote_of_a_minor_drops_all_photos_of_that_identity_and_says_so(filte
 
 
 def test_a_photo_above_the_nsfw_threshold_goes_alone_and_before_anybody_is_looked_for(filtered: Path) -> None:
-    found = endings(filtered, "people")
+    found = endings(filtered, "people/_photos")
     assert [name for name, reason in found.items() if reason == "nsfw"] == [f"{NSFW:02d}.jpg"]
-    row = next(row for row in rows_of(filtered / "people") if row["file_name"] == f"{NSFW:02d}.jpg")
-    assert not row["boxes"]
+    assert photos_with_people(filtered)[f"{NSFW:02d}.jpg"]["people"] == []
 
 
 def test_counts_of_a_run_with_filters_check_themselves(filtered: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from curation.why import explain
-from tests.drawn_pipeline import persona, rows_of
+from tests.drawn_pipeline import persona, photos_with_people, rows_of
 from tests.real_weights import REAL
 
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason=f"{REAL} with real weights and photos is absent")
@@ -54,8 +54,7 @@ def test_all_four_people_of_the_street_scene_are_rows(run: Path) -> None:
     rows = [row for row in rows_of(run / "identities") if row["file_name"] == "bus.jpg"]
     assert len(rows) == 4
     assert min(row["box_score"] for row in rows) >= 0.25
-    photo = next(row for row in rows_of(run / "people") if row["file_name"] == "bus.jpg")
-    assert len(photo["person_ids"]) == 4
+    assert len(photos_with_people(run)["bus.jpg"]["people"]) == 4
 
 
 def test_two_public_figures_are_two_identities_and_none_holds_both(run: Path) -> None:
@@ -84,16 +83,17 @@ def test_resized_copies_are_near_copies_of_the_largest(run: Path) -> None:
 
 
 def test_a_face_crop_of_150_px_has_a_person_and_the_face_says_so(run: Path) -> None:
-    row = next(row for row in rows_of(run / "people") if row["file_name"] == FACE_CROP)
-    assert (row["verdict"], len(row["person_ids"])) == ("kept", 1)
-    assert row["from_face"][0]["score"] > 0.8
-    assert row["person_decisions"][0][-1]["stage"] == "appearance"
+    photo = photos_with_people(run)[FACE_CROP]
+    (found,) = photo["people"]
+    assert photo["verdict"] == "kept"
+    assert found["from_face"]["score"] > 0.8
+    assert found["decisions"][-1]["stage"] == "appearance"
     person = next(person for person in rows_of(run / "identities") if person["file_name"] == FACE_CROP)
     assert person["identity"] is not None
 
 
 def test_every_photo_has_an_answer(run: Path) -> None:
-    photos = {row["file_name"]: row for row in rows_of(run / "people")}
+    photos = photos_with_people(run)
     assert len(photos) == 12
     for name, row in photos.items():
         assert row["decisions"], name
@@ -108,13 +108,11 @@ def test_under_the_production_rule_the_portraits_are_rejected_as_cropped_with_th
     # Everything was measured before: the rule alone was moved.
     assert summary["model_calls_this_time"] == {}
     portraits = FIGURES["obama"] | FIGURES["biden"] | {BOTH}
-    for row in rows_of(run / "people"):
-        if row["file_name"] not in portraits:
-            continue
-        assert row["verdict"] == "rejected"
-        ruled = [
-            decisions[-1] for decisions in row["person_decisions"] if decisions[-1]["stage"] == "full_body"
-        ]
+    photos = photos_with_people(run)
+    for name in portraits:
+        assert photos[name]["verdict"] == "rejected"
+        last = [person["decisions"][-1] for person in photos[name]["people"]]
+        ruled = [decision for decision in last if decision["stage"] == "full_body"]
         assert ruled
         for decision in ruled:
             assert decision["reason"] == "cropped"

@@ -15,7 +15,7 @@ from curation.settings.source import SourceSettings
 from curation.sources.photo_bytes import PhotoBytes
 from curation.sources.units import list_units, unit_rows
 from tests.drawn_people import Drawn, collection, write_folder, write_tars
-from tests.drawn_pipeline import curate, files_of, rows_of, settings, write_config
+from tests.drawn_pipeline import curate, files_of, photos_with_people, rows_of, settings, write_config
 
 
 def rows(**source: Any) -> list[dict[str, Any]]:
@@ -154,7 +154,7 @@ def test_rows_of_the_barriers_name_the_file_that_they_come_from(few: list[Drawn]
     folder = write_folder(tmp_path / "photos", few)
     curate(write_config(tmp_path / "p.yaml", settings(folder)), tmp_path / "run")
     names = {photo.name for photo in few}
-    assert {row["file_name"] for row in rows_of(tmp_path / "run" / "people", ["file_name"])} == names
+    assert set(photos_with_people(tmp_path / "run")) == names
     assert {row["file_name"] for row in rows_of(tmp_path / "run" / "identities", ["file_name"])} == names
 
 
