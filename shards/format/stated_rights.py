@@ -80,7 +80,7 @@ _BY_MARK = (
     (codecs.BOM_UTF8, "utf-8"),
 )
 # Which of the first four bytes are zero, where they are a character of ASCII or two (XML 1.0, appendix F).
-_BY_ZEROS = {
+_BY_ZEROS: dict[tuple[bool, ...], str] = {
     (False, True, True, True): "utf-32-le",
     (True, True, True, False): "utf-32-be",
     (False, True, False, True): "utf-16-le",
@@ -156,13 +156,13 @@ def stated_rights(data: bytes, credentials: bool = True) -> StatedRights:
     return _summed(found)
 
 
-def marks_of(data: bytes) -> dict[str, Any]:
+def marks_of(data: bytes, credentials: bool = True) -> dict[str, Any]:
     """What the record of a photo keeps of what its bytes state, once those are without it; {} for nothing.
 
     Of `StatedRights`: mining, reserved, source_type, credentials, broken; no credit, which the collection
     states beside the photo. Raises NoReaderError.
     """
-    stated = stated_rights(data)
+    stated = stated_rights(data, credentials)
     found = {name: getattr(stated, name) for name in ("mining", "source_type", "credentials", "broken")}
     if stated.reserved:
         found["reserved"] = True
