@@ -100,8 +100,13 @@ def find_model(pipeline: PipelineSettings, path: str, name: str) -> Model:
 
 
 def find_file(card: ModelCard, folders: Sequence[Path]) -> Path | None:
-    """The file or folder of a card, in the first folder that has it."""
-    return next((folder / card.file for folder in folders if (folder / card.file).exists()), None)
+    """The file or folder of a card, in the first folder that has it. A folder without a file is not there."""
+    places = (folder / card.file for folder in folders)
+    return next((place for place in places if place.is_file() or _has_files(place)), None)
+
+
+def _has_files(folder: Path) -> bool:
+    return any(path.is_file() for path in folder.rglob("*"))
 
 
 def sha256_of(path: Path) -> str:

@@ -27,7 +27,8 @@ def load_pipeline(file: str, name: str, overrides: Sequence[str] = ()) -> Pipeli
         pipeline = _with_store(_load(file, name, overrides), file)
     except SettingsError as error:
         raise ConfigError(str(error)) from None
-    return pipeline.model_copy(update={"models": Lock(file).obeyed_by(pipeline.models)})
+    models = pipeline.models.model_copy(update={"cards": Lock(file).obeyed_by(pipeline.models.cards)})
+    return pipeline.model_copy(update={"models": models})
 
 
 def json_schema() -> dict[str, Any]:

@@ -4,14 +4,18 @@ import contextlib
 import gzip
 import hashlib
 import json
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import pytest
 
 _BLOCK = 1 << 14
 
@@ -146,11 +150,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing of a client that hangs up: its stderr is that of the command under test."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def running(kind: type[Web] = Web) -> Iterator[Any]:
     """A server of this kind, until the block ends."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), _Handler)
     web = kind(server.server_port)
     server.RequestHandlerClass = type("Handler", (_Handler,), {"web": web})
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -262,6 +274,25 @@ class Hub(Web):
             "Location": f"{self.url.replace('127.0.0.1', 'localhost')}/cdn/{commit}/{name}",
         }
         return Served(data, refusals=[(302, linked)])
+
+
+def tell_of_hub(monkeypatch: pytest.MonkeyPatch, url: str, home: Path) -> None:
+    """This hub, and an empty cache below `home`, for commands in this process and in processes of their own.
+
+    huggingface_hub reads the environment once, when it is imported.
+    """
+    from huggingface_hub import constants
+
+    monkeypatch.setenv("HF_ENDPOINT", url)
+    monkeypatch.setenv("HF_HOME", str(home))
+    for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
 
 def _git_blob(data: bytes) -> str:

@@ -13,7 +13,9 @@ def load_transformers(
 
     Nothing is downloaded, no code of the folder is run, and weights are safetensors. Raises ConfigError,
     also where a weight is missing: transformers would fill it with random numbers. `options` go to the model.
+    It computes in float32, whatever the folder stores: processors give float32, and would not fit to halves.
     """
+    import torch
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # one for each worker, in the middle of the run's own lines
@@ -22,7 +24,7 @@ def load_transformers(
     try:
         prepares = processor.from_pretrained(path, **local)
         model, report = network.from_pretrained(
-            path, use_safetensors=True, output_loading_info=True, **local, **options
+            path, use_safetensors=True, output_loading_info=True, dtype=torch.float32, **local, **options
         )
     except Exception as error:  # OSError, ValueError, and those of safetensors and torch
         raise ConfigError(f"model {name}: {path}: {one_line(error)}") from None

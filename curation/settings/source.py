@@ -1,8 +1,9 @@
 """Where the photos come from, and which model weights exist."""
 
+from pathlib import PurePath
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from curation.settings.base import Settings, path
 
@@ -66,3 +67,13 @@ class ModelsSettings(Settings):
         None, moves="nothing", description="local folder; else $PERSONA_MODELS, else ~/.cache/persona/models"
     )
     cards: dict[str, ModelCard] = Field(default_factory=dict)
+
+    @field_validator("cards")
+    @classmethod
+    def _no_two_share_a_file(cls, cards: dict[str, ModelCard]) -> dict[str, ModelCard]:
+        first: dict[PurePath, str] = {}
+        for name, card in cards.items():
+            other = first.setdefault(PurePath(card.file), name)
+            if other != name:
+                raise ValueError(f"'{other}' and '{name}' have the same file, {card.file}")
+        return cards

@@ -42,7 +42,8 @@ class HubFiles:
         from huggingface_hub import constants, try_to_load_from_cache
 
         cache = Path(constants.HF_HUB_CACHE)
-        if constants.HF_HUB_OFFLINE or self._is_cached(self._path):
+        proven = self._card.sha256 is not None and self._is_cached(self._path)
+        if constants.HF_HUB_OFFLINE or proven:  # nothing but the hub's hashes proves what states no sha256
             self._siblings = dict.fromkeys(self._cached())
         else:
             info = repeated(self._info)
@@ -76,17 +77,20 @@ class HubFiles:
         from huggingface_hub import snapshot_download
 
         if self._is_cached(self._path):
-            return [self._path]
+            return self._proven([self._path])
         revision = self.commit or (None if self._card.revision == "unversioned" else self._card.revision)
         with self._faults():
             root = Path(snapshot_download(self._repo, revision=revision, local_files_only=True))
         self.commit = root.name
         names = [file.relative_to(root).as_posix() for file in sorted(root.rglob("*")) if file.is_file()]
+        return self._wanted(self._proven(names))
+
+    def _proven(self, names: list[str]) -> list[str]:
         if self._card.sha256 is None:
             raise FetchError(
                 f"{self._name}: HF_HUB_OFFLINE is set and no sha256 stated: the cache may hold a part"
             )
-        return self._wanted(names)
+        return names
 
     def _wanted(self, names: list[str]) -> list[str]:
         if self._path in names:

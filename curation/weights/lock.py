@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 
 from curation.errors import ConfigError
-from curation.settings.source import ModelCard, ModelsSettings
+from curation.settings.source import ModelCard
 from shards.format.atomic_file import write_whole
 
 _HEAD = "# Written by `persona models pull`: what each source held at first. Keep it in version control.\n"
@@ -38,7 +38,7 @@ def pin_name(card: ModelCard) -> str:
 
 @dataclass(frozen=True)
 class Lock:
-    """The lock file of one pipeline file."""
+    """The lock file beside a pipeline file: one for all pipeline files of the folder."""
 
     pipeline_file: str
 
@@ -60,32 +60,64 @@ class Lock:
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise ConfigError(f"{self.path}: cannot be read: {' '.join(str(error).split())}") from None
 
-    def obeyed_by(self, models: ModelsSettings) -> ModelsSettings:
+    def obeyed_by(self, cards: Mapping[str, ModelCard]) -> dict[str, ModelCard]:
         """The cards, with the pinned sha256 where they state none. Raises ConfigError."""
         pins = self.pins()
-        cards = {}
-        for name, card in models.cards.items():
+        obeyed = {}
+        for name, card in cards.items():
             pin = pins.get(pin_name(card))
             held = pin is not None and card.sha256 is None
-            cards[name] = card.model_copy(update={"sha256": pin.sha256}) if held and pin else card
-        return models.model_copy(update={"cards": cards})
+            obeyed[name] = card.model_copy(update={"sha256": pin.sha256}) if held and pin else card
+        return obeyed
 
-    def add(self, pins: Mapping[str, Pin]) -> None:
-        """Adds pins to what the file holds by then; safe beside another pull. Raises OSError."""
-        with self._alone():
-            all_pins = {**self.pins(), **pins}
-            if all_pins != self.pins():
-                plain = {name: pin.model_dump(exclude_none=True) for name, pin in all_pins.items()}
+    def add(self, name: str, pin: Pin, instead_of: Pin | None = None) -> Pin:
+        """Pins what nobody has pinned. Returns what is pinned now: it may be another pull's.
+
+        `instead_of` is what this one replaces, where the file still holds it. Of an equal file a commit is
+        added, and never lost. Raises OSError, ConfigError.
+        """
+        with alone(self.path):
+            pins = self.pins()
+            there = pins.get(name)
+            unknown = there is not None and there.sha256 == pin.sha256 and there.commit is None
+            if there is not None and there != instead_of and not unknown:
+                return there
+            if there != pin:
+                plain = {key: one.model_dump(exclude_none=True) for key, one in {**pins, name: pin}.items()}
                 write_whole(self.path, (_HEAD + yaml.safe_dump(plain, width=1000)).encode())
+            return pin
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        # The pipeline file is what every pull of it has at hand: no file besides is needed to wait on. NFS
-        # grants an exclusive lock only on what is open for writing.
-        writable = os.access(self.pipeline_file, os.W_OK)
-        descriptor = os.open(self.pipeline_file, os.O_RDWR if writable else os.O_RDONLY)
+
+@contextmanager
+def alone(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """One at a time of all processes and threads has a file; it may be replaced and removed under the lock.
+
+    Its folder and an empty file are made. `waiting` is called where another has it. Raises OSError.
+    """
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
+            # NFS grants an exclusive lock only on what is open for writing.
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except FileNotFoundError:  # the other has just removed the folder
+            if path.parent.exists():
+                raise
+            continue
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_at(descriptor, path):
+                yield
+                return
         finally:
             os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

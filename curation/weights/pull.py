@@ -1,7 +1,6 @@
 """`persona models pull`: every card's weights are fetched, proven by their sha256, laid whole, and pinned."""
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -14,12 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from curation.errors import one_line
+from curation.errors import PersonaError, one_line
 from curation.models import find_file, model_folders, sha256_of
 from curation.settings import PipelineSettings
 from curation.settings.base import model_names
 from curation.settings.source import ModelCard
-from curation.weights.lock import Lock, Pin, pin_name
+from curation.weights.lock import Lock, Pin, alone, pin_name
 from curation.weights.source import Piece, Source
 from curation.weights.sources import origin_of, source_of
 from curation.weights.web import FetchError, Tell
@@ -97,30 +96,11 @@ def free_bytes(folder: Path) -> tuple[int, int]:
 def _alone(place: Path, progress: Progress) -> Iterator[None]:
     """One pull at a time works in a folder; the next finds what the first has laid."""
     workplace = place / _WORKPLACE
-    while True:
-        workplace.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(workplace / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                progress.say(f"another pull works in {place}; this one waits for it")
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if not _is_at(descriptor, workplace / "lock"):  # the other has cleared it away
-                continue
-            yield
-            if not any(one.name != "lock" for one in workplace.iterdir()):
-                shutil.rmtree(workplace, ignore_errors=True)
-            return
-        finally:
-            os.close(descriptor)
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
+    wait = f"another pull works in {place}; this one waits for it"
+    with alone(workplace / "lock", lambda: progress.say(wait)):
+        yield
+        if not any(one.name != "lock" for one in workplace.iterdir()):
+            shutil.rmtree(workplace, ignore_errors=True)
 
 
 class _Pull:
@@ -128,7 +108,7 @@ class _Pull:
         self, cards: dict[str, ModelCard], place: Path, folders: list[Path], lock: Lock, progress: Progress
     ) -> None:
         self._cards, self._place, self._folders, self._lock = cards, place, folders, lock
-        self._pins = lock.pins()
+        self._pins: dict[str, Pin] = {}
         self._progress = progress
         self._slots = threading.Semaphore(AT_ONCE)
         self._done: dict[str, Pulled] = {}
@@ -138,7 +118,11 @@ class _Pull:
         return [self._done[name] for name in self._cards]
 
     def look(self) -> list[str]:
-        """The cards whose weights lie nowhere; of the others is told whether they are right."""
+        """The cards whose weights lie nowhere; of the others is told whether they are right.
+
+        models.lock is read anew: a pull that this one waited for may have pinned since.
+        """
+        self._pins, self._cards = self._lock.pins(), self._lock.obeyed_by(self._cards)
         names = [name for name in self._cards if name not in self._done]
         with ThreadPoolExecutor(AT_ONCE) as pool:
             return [name for name, there in zip(names, pool.map(self._look, names), strict=True) if not there]
@@ -166,7 +150,16 @@ class _Pull:
             fault = f"{file} has the sha256 {digest}, not {card.sha256}; move it away, and pull again"
             self._done[name] = Pulled(name, "failed", str(file), digest, fault=fault)
         else:
-            self._done[name] = self._pinned(name, file, digest, "there", None)
+            # What somebody laid, or what an older version did, is no proof of what the source holds: a pin
+            # is written only of what this pull fetched.
+            if card.sha256 is None:
+                self._progress.say(
+                    f"{name}: {file} was there before, and nobody states its sha256: state {digest} in its "
+                    "card if it is right, else move it away, and pull again"
+                )
+            pin = self._pins.get(pin_name(card))
+            pinned = pin is not None and pin.sha256 == digest
+            self._done[name] = Pulled(name, "there", str(file), digest, pinned=pinned)
         return True
 
     def _jobs(self, missing: list[str]) -> list[_Job]:
@@ -245,37 +238,44 @@ class _Pull:
         digest = sha256_of(laid)
         if card.sha256 not in (None, digest):
             return f"{card.source}: has the sha256 {digest}, not {card.sha256} as its card or models.lock"
+        # First the pin: what lies under its name without one was laid by somebody else.
+        pin = self._pin(name, digest, job.source.commit)
+        if pin is not None and pin.sha256 != digest:
+            return f"{card.source}: has the sha256 {digest}, not {pin.sha256} as another pull has pinned"
         _sync(laid)
         target = self._place / card.file
         target.parent.mkdir(parents=True, exist_ok=True)
         laid.rename(target)
         _sync_folder(target.parent)
-        self._done[name] = self._pinned(name, target, digest, "pulled", job.source.commit)
+        self._done[name] = Pulled(name, "pulled", str(target), digest, pinned=pin is not None)
         return None
 
-    def _pinned(self, name: str, file: Path, digest: str, state: str, commit: str | None) -> Pulled:
-        """Pins what nobody has stated yet: the hash, and the commit that a tag or a branch stood for."""
+    def _pin(self, name: str, digest: str, commit: str | None) -> Pin | None:
+        """Pins what nobody has stated yet: the hash, and the commit that a tag or a branch stood for.
+
+        Returns what models.lock holds of it then.
+        """
         card = self._cards[name]
         old = self._pins.get(pin_name(card))
         floating = commit is not None and card.revision != commit
-        if (card.sha256 is None or floating) and old != (new := Pin(sha256=digest, commit=commit)):
-            try:
-                self._lock.add({pin_name(card): new})
-            except OSError as error:
-                fault = f"{self._lock.path}: cannot be written: {error.strerror or error}"
-                return Pulled(name, "failed", str(file), digest, fault=fault)
-            return Pulled(name, state, str(file), digest, pinned=True)
-        return Pulled(name, state, str(file), digest, pinned=old is not None)
+        if card.sha256 is not None and not floating:
+            return old if old is not None and old.sha256 == digest else None
+        try:
+            return self._lock.add(pin_name(card), Pin(sha256=digest, commit=commit), old)
+        except OSError as error:
+            raise FetchError(f"{self._lock.path}: cannot be written: {error.strerror or error}") from None
 
     def _guarded(self, job: _Job, step: Callable[[_Job], None]) -> None:
         """A fault of one job is told for its cards, and ends no other."""
         try:
             step(job)
-        except FetchError as error:
+        except PersonaError as error:
             fault = str(error)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             fault = f"no space is left at {self._place}; what arrived is kept" if full else one_line(error)
+        except Exception as error:  # of a library, about input that nobody thought of
+            fault = one_line(error)
         else:
             return
         for name in job.cards:

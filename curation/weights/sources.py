@@ -3,6 +3,7 @@
 import base64
 import csv
 import hashlib
+import lzma
 import os
 import re
 import shutil
@@ -11,7 +12,8 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,6 +28,10 @@ OTHER_MACHINE = (
     *(f"--platform={name}" for name in _PLATFORMS),
 )
 """Options of pip: files of data are the same in all wheels, and a package may have none for this machine."""
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, csv.Error, EOFError),
+    *(NotImplementedError, RuntimeError, ValueError),  # unknown packing, a password, a name in no encoding
+)
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _WHEEL = re.compile(r"pypi://(?P<package>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.!+-]+)/(?P<member>.+)")
 
@@ -64,7 +70,10 @@ class WebFile:
 
     def survey(self) -> list[Piece]:
         """One download, less what an earlier one left."""
-        parts = urlsplit(self._url)
+        try:
+            parts = urlsplit(self._url)
+        except ValueError:
+            raise FetchError("its source is no web address") from None
         if parts.scheme == "http" and not self._proven and parts.hostname not in _LOOPBACK:
             raise FetchError(f"{plain_address(self._url)}: http:// needs a sha256 in the card")
         body, size = self._folder / "body", size_of(self._url)
@@ -122,22 +131,24 @@ class Wheel:
 
     def _fetch(self, tell: Tell) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)  # of a pull that was killed
-        self._folder.mkdir(parents=True)
-        said = self._pip()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # Its pip may have outlived it and still write: no two share a folder.
+        work = Path(tempfile.mkdtemp(dir=self._folder.absolute()))
+        said = self._pip(work)
         if said is not None and "No matching distribution" in said:
-            said = self._pip(*OTHER_MACHINE)
+            said = self._pip(work, *OTHER_MACHINE)
         if said is not None:
             raise FetchError(f"pypi://{self._requirement}: {_reason_of_pip(said)}")
-        self._wheel = next(self._folder.glob("got/*.whl"))
+        self._wheel = next(work.glob("got/*.whl"))
         tell(self._wheel.stat().st_size)
 
-    def _pip(self, *options: str) -> str | None:
+    def _pip(self, work: Path, *options: str) -> str | None:
         """What pip says where it fails."""
         # A constraint is on what is installed, and TMPDIR may be small.
-        own = {"PIP_CONSTRAINT": os.devnull, "TMPDIR": tempfile.mkdtemp(dir=self._folder.absolute())}
+        own = {"PIP_CONSTRAINT": os.devnull, "TMPDIR": tempfile.mkdtemp(dir=work)}
         words = [
             *(sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"),
-            *("--disable-pip-version-check", "--progress-bar=off", "--dest", str(self._folder / "got")),
+            *("--disable-pip-version-check", "--progress-bar=off", "--dest", str(work / "got")),
             *options,
             self._requirement,
         ]
@@ -164,7 +175,7 @@ class Wheel:
 
 
 def _recorded(wheel: Path) -> dict[str, str]:
-    with zipfile.ZipFile(wheel) as archive:
+    with _opened(wheel, wheel.name) as archive:
         record = next((name for name in archive.namelist() if name.endswith(".dist-info/RECORD")), None)
         if record is None:
             raise FetchError(f"{wheel.name}: has no RECORD")
@@ -186,10 +197,22 @@ def _reason_of_pip(said: str) -> str:
 
 def _unzip(archive: Path, member: str, target: Path, called: str) -> None:
     """One member as a file; its checksum is checked."""
-    try:
-        with zipfile.ZipFile(archive) as opened, opened.open(member) as packed, target.open("wb") as file:
+    with _opened(archive, called) as opened:
+        if member not in opened.namelist() or opened.getinfo(member).is_dir():
+            raise FetchError(f"{called}: holds no {member}")
+        with opened.open(member) as packed, target.open("wb") as file:
             shutil.copyfileobj(packed, file, 1 << 20)
-    except KeyError:
-        raise FetchError(f"{called}: holds no {member}") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+
+
+@contextmanager
+def _opened(archive: Path, called: str) -> Iterator[zipfile.ZipFile]:
+    """A zip; damage to it, to its names and to what is packed is a FetchError."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            yield opened
+    except _DAMAGED as error:
+        raise FetchError(f"{called}: is no whole zip: {error}") from None
+    except OSError as error:
+        if error.errno is not None:  # of the disk; bz2 gives its own no number
+            raise
         raise FetchError(f"{called}: is no whole zip: {error}") from None

@@ -2,12 +2,13 @@
 
 import email.utils
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
 from urllib3.exceptions import IncompleteRead
@@ -67,12 +68,18 @@ def later_after(status: int, headers: Mapping[str, str], what: str) -> Later | N
 
 
 def _seconds(retry_after: str) -> float | None:
-    if retry_after.strip().isdigit():
-        return float(retry_after)
+    seconds = _count(retry_after)
+    if seconds is not None:
+        return float(seconds)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
         return None
+
+
+def _count(header: str) -> int | None:
+    """The number that a header states; None for anything else. str.isdigit knows digits that int refuses."""
+    return int(header) if re.fullmatch("[0-9]{1,18}", header.strip()) else None
 
 
 def plain_address(url: str) -> str:
@@ -84,14 +91,30 @@ def plain_address(url: str) -> str:
 def size_of(url: str) -> int | None:
     """Bytes of the file as its server says when asked for its head; None where it does not."""
     try:
-        with requests.head(
-            url, headers={"Accept-Encoding": "identity"}, allow_redirects=True, timeout=TIMEOUTS_S
-        ) as answer:
-            said = answer.headers.get("Content-Length", "")
+        with (
+            _Session() as session,
+            session.head(
+                url, headers={"Accept-Encoding": "identity"}, allow_redirects=True, timeout=TIMEOUTS_S
+            ) as answer,
+        ):
             plain = answer.status_code == 200 and not _is_encoded(answer)
-            return int(said) if plain and said.isdigit() else None
-    except requests.RequestException:
+            return _count(answer.headers.get("Content-Length", "")) if plain else None
+    except (requests.RequestException, FetchError, ValueError):
         return None  # the download says what is wrong, where anything is
+
+
+class _Session(requests.Session):
+    """Refuses to leave encryption at any redirect: who reads a plain hop may choose where it goes on to."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """As requests has it. Raises FetchError."""
+        target = super().get_redirect_target(resp)
+        if target is not None and urlsplit(resp.url).scheme == "https":
+            address = urljoin(resp.url, target)
+            if urlsplit(address).scheme == "http":
+                first = plain_address(resp.history[0].url if resp.history else resp.url)
+                raise FetchError(f"{first}: leads to {plain_address(address)}, which is not encrypted")
+        return target
 
 
 class Download:
@@ -138,18 +161,19 @@ class Download:
         if validator:
             headers |= {"Range": f"bytes={start}-", "If-Range": validator}
         try:
-            with closing(requests.get(self._url, headers=headers, stream=True, timeout=TIMEOUTS_S)) as answer:
+            with (
+                _Session() as session,
+                closing(session.get(self._url, headers=headers, stream=True, timeout=TIMEOUTS_S)) as answer,
+            ):
                 self._take(answer, start)
-        except (
-            requests.ConnectionError,
-            requests.Timeout,
-            requests.exceptions.ChunkedEncodingError,
-        ) as error:
+        except _MAY_PASS as error:
             raise Later(f"{self._name}: {_cause(error)}") from None
         except requests.exceptions.ContentDecodingError as error:
             self.forget()
             raise Later(f"{self._name}: {_cause(error)}") from None
         except requests.RequestException as error:
+            raise FetchError(f"{self._name}: {_cause(error)}") from None
+        except ValueError as error:  # urllib3's own, of an address that is none
             raise FetchError(f"{self._name}: {_cause(error)}") from None
 
     def _take(self, answer: requests.Response, start: int) -> None:
@@ -164,8 +188,6 @@ class Download:
             raise FetchError(
                 f"{self._name}: HTTP {status} {_MEANING.get(status, answer.reason or '')}".rstrip()
             )
-        if urlsplit(self._url).scheme == "https" and urlsplit(answer.url).scheme != "https":
-            raise FetchError(f"{self._name}: leads to {plain_address(answer.url)}, which is not encrypted")
         if answer.headers.get("Content-Type", "").lower().startswith("text/html"):
             raise FetchError(
                 f"{self._name}: is a web page and no file of weights (a page for people, a login)"
@@ -173,9 +195,9 @@ class Download:
         if status == 200:
             self._begin(answer)
             start = 0
-        length = answer.headers.get("Content-Length", "")
-        whole = start + int(length) if length.isdigit() and not _is_encoded(answer) else None
-        self.ends = bool(length) or "chunked" in answer.headers.get("Transfer-Encoding", "").lower()
+        length = _count(answer.headers.get("Content-Length", ""))
+        whole = start + length if length is not None and not _is_encoded(answer) else None
+        self.ends = length is not None or "chunked" in answer.headers.get("Transfer-Encoding", "").lower()
         size = start
         with self.body.open("ab") as body:
             for block in answer.iter_content(_BLOCK):

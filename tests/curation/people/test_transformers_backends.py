@@ -462,3 +462,26 @@ def test_photos_of_every_colour_space_pass_through_detector_joints_and_masks_of_
             assert person["segment_error"] is None, name
             assert len(person["keypoints"]) == 51
             assert person["mask"] is not None
+
+
+@pytest.mark.parametrize("stored", ["float16", "bfloat16"])
+def test_folders_that_store_halves_answer_as_those_of_float32(
+    photos: list[np.ndarray], tmp_path: Path, stored: str
+) -> None:
+    import torch
+    from transformers import AutoModelForObjectDetection, VitPoseForPoseEstimation
+
+    box = np.array([[5, 5, 60, 70]], np.float32)
+    write_detector(tmp_path / "detector", "d_fine")
+    write_vitpose(tmp_path / "vitpose")
+    people, joints = (
+        detector(tmp_path / "detector").detect(photos[:1])[0],
+        vitpose(tmp_path / "vitpose").joints(photos[1], box),
+    )
+    for name, network in (("detector", AutoModelForObjectDetection), ("vitpose", VitPoseForPoseEstimation)):
+        halves = network.from_pretrained(tmp_path / name).to(getattr(torch, stored))
+        halves.save_pretrained(tmp_path / name)
+    found = detector(tmp_path / "detector").detect(photos[:1])[0]
+    np.testing.assert_allclose(found.scores.max(), people.scores.max(), atol=0.05)
+    found_joints = vitpose(tmp_path / "vitpose").joints(photos[1], box)
+    np.testing.assert_allclose(found_joints[..., 2], joints[..., 2], atol=0.05)

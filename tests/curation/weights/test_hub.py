@@ -11,7 +11,7 @@ import yaml
 
 from tests.drawn_cards import card, faults, pins, pull, rows, sha256, write_cards
 from tests.drawn_pipeline import ROOT, files_of, persona
-from tests.loopback_web import Hub, Served, running
+from tests.loopback_web import Hub, Served, running, tell_of_hub
 
 WEIGHTS = random.Random(5).randbytes(2_000_000)
 OTHER = random.Random(6).randbytes(2_000_000)
@@ -31,20 +31,18 @@ FOLDER = {
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub with the repository makers/model, told of by HF_ENDPOINT; the hub's cache is empty."""
     with running(Hub) as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-        for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HUGGING_FACE_HUB_TOKEN"):
-            monkeypatch.delenv(name, raising=False)
+        tell_of_hub(monkeypatch, server.url, tmp_path / "hub")
+        monkeypatch.setattr("curation.weights.web.PAUSES_S", (0.01, 0.01, 0.01))
         server.publish("makers/model", "main", FOLDER)
         yield server
 
 
 def fetched(
-    tmp_path: Path, source: str, file: str = "one.bin", **others: Any
+    tmp_path: Path, source: str, file: str = "one.bin", *, alone: bool = False, **others: Any
 ) -> tuple[int, list[str], dict[str, bytes]]:
-    """(exit code, faults, files) of a pull of one card into `weights`, in a process of its own."""
+    """(exit code, faults, files) of a pull of one card into `weights`; `alone`: in a process of its own."""
     config = write_cards(tmp_path / "cards.yaml", one=card(source, file, **others))
-    done = pull(config, tmp_path / "weights", alone=True)
+    done = pull(config, tmp_path / "weights", alone=alone)
     return done.returncode, faults(done), files_of(tmp_path / "weights")
 
 
@@ -77,6 +75,12 @@ def test_of_a_repository_what_loads_is_fetched_and_no_pickle_and_the_folder_is_p
     assert pin["sha256"] in fetched(tmp_path, "hf://makers/model", "model")[1][0]
 
 
+def test_an_empty_folder_is_no_weights_and_is_filled(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "weights" / "model").mkdir(parents=True)
+    code, said, files = fetched(tmp_path, "hf://makers/model", "model", files=["LICENSE"])
+    assert (code, said, files) == (0, [], {"model/LICENSE": b"MIT"})
+
+
 def test_files_of_a_card_say_what_is_fetched_of_a_folder(hub: Hub, tmp_path: Path) -> None:
     wanted = ["pytorch_model.bin", "onnx/*"]
     code, _, files = fetched(tmp_path, "hf://makers/model", "model", files=wanted)
@@ -107,6 +111,23 @@ def test_what_another_program_damaged_in_the_cache_is_fetched_anew(hub: Hub, tmp
     blob.write_bytes(WEIGHTS[:-1] + b"?")
     assert fetched(tmp_path, "hf://makers/model", "model")[0] == 0
     assert (tmp_path / "weights" / "model" / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_without_a_stated_hash_a_damaged_cache_is_asked_of_the_hub_and_alone_proves_nothing(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = hub.publish("makers/model", "main", FOLDER)
+    source = "hf://makers/model/model.safetensors"
+    assert fetched(tmp_path, source, revision=commit)[0] == 0
+    (tmp_path / "weights" / "one.bin").unlink()
+    (tmp_path / "models.lock").unlink()
+    blob = tmp_path / "hub" / "hub" / "models--makers--model" / "blobs" / sha256(WEIGHTS)
+    blob.write_bytes(b"DAMAGED")
+    with monkeypatch.context() as offline:
+        offline.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        code, (said,), files = fetched(tmp_path, source, revision=commit)
+    assert (code, files, "no sha256 stated" in said) == (1, {}, True)
+    assert fetched(tmp_path, source, revision=commit) == (0, [], {"one.bin": WEIGHTS})
 
 
 def test_a_token_opens_a_gated_repository_and_is_not_sent_to_another_host(
@@ -166,7 +187,7 @@ def test_offline_the_cache_is_all_there_is_and_nobody_is_asked(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    code, (said,), _ = fetched(tmp_path, "hf://makers/model", "model")
+    code, (said,), _ = fetched(tmp_path, "hf://makers/model", "model", alone=True)
     assert (code, "HF_HUB_OFFLINE is set, and the hub's cache does not hold it" in said) == (1, True)
     monkeypatch.delenv("HF_HUB_OFFLINE")
     assert fetched(tmp_path, "hf://makers/model", "model")[0] == 0
@@ -174,7 +195,7 @@ def test_offline_the_cache_is_all_there_is_and_nobody_is_asked(
     os.rename(tmp_path / "weights", tmp_path / "away")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     hub.seen.clear()
-    assert fetched(tmp_path, "hf://makers/model", "model") == (0, [], before)
+    assert fetched(tmp_path, "hf://makers/model", "model", alone=True) == (0, [], before)
     assert hub.seen == []
 
 
@@ -183,10 +204,10 @@ def test_no_network_is_one_line_for_each_card_and_what_is_there_is_used(
 ) -> None:
     one = card("hf://makers/model/model.safetensors", "one.bin")
     config = write_cards(tmp_path / "cards.yaml", one=one)
-    assert pull(config, tmp_path / "weights", alone=True).returncode == 0
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert pull(config, tmp_path / "weights").returncode == 0
+    tell_of_hub(monkeypatch, "http://127.0.0.1:9", tmp_path / "hub")
     config = write_cards(tmp_path / "cards.yaml", one=one, two=card("hf://makers/model/LICENSE", "two"))
-    done = pull(config, tmp_path / "weights", alone=True)
+    done = pull(config, tmp_path / "weights")
     (said,) = faults(done)
     assert said.startswith("two: hf://makers/model/LICENSE: ")
     assert [row["state"] for row in rows(done).values()] == ["there", "failed"]
@@ -205,6 +226,6 @@ def test_the_pipeline_for_photos_of_ones_own_is_pulled_from_a_hub(hub: Hub, tmp_
             "revision": "main",
         }
     (tmp_path / "pipelines.yaml").write_text(yaml.safe_dump(whole))
-    words = ("--config", tmp_path / "pipelines.yaml", "--set", f"models.path={tmp_path / 'weights'}")
-    done = persona("models", "pull", "real-photos", *words, alone=True)
+    words = ("--config", tmp_path / "pipelines.yaml", "--to", tmp_path / "weights")
+    done = persona("models", "pull", "real-photos", *words)
     assert (done.returncode, files_of(tmp_path / "weights")) == (0, data)

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from curation.pipeline_file import load_pipeline
 from curation.weights.lock import Lock, Pin
+from curation.weights.pull import Progress, Pulled
+from curation.weights.pull import pull as pull_weights
 from tests.curation.weights.test_wheels import OTHER, write_page, write_wheel
-from tests.drawn_cards import card, faults, pull, write_cards
+from tests.drawn_cards import card, faults, pins, pull, sha256, write_cards
 from tests.drawn_pipeline import ROOT, command, environment, files_of
-from tests.loopback_web import Hub, running
+from tests.loopback_web import Hub, running, tell_of_hub
 
 BIG = random.Random(5).randbytes(3_000_000)
 SLOW_S = 0.01  # for each of 184 blocks: the whole takes some seconds
@@ -25,12 +28,10 @@ SLOW_S = 0.01  # for each of 184 blocks: the whole takes some seconds
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub, which is a web server too, and an index of wheels."""
     with running(Hub) as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+        tell_of_hub(monkeypatch, server.url, tmp_path / "hub")
         monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
         monkeypatch.setenv("PIP_INDEX_URL", (tmp_path / "simple").as_uri())
-        for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "PIP_FIND_LINKS"):
-            monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
         write_page(write_wheel(tmp_path / "simple" / "drawnweights"))
         yield server
 
@@ -67,20 +68,21 @@ def test_a_pull_killed_at_random_moments_and_repeated_ends_in_the_same_files(
         "model/model.safetensors": BIG,
         "model/b.safetensors": OTHER,
     }
-    for _ in range(5):
+    for first_s, last_s in ((0.3, 1.5), (1.5, 3), (3, 5)):  # of about five
         process = started(config, tmp_path / "weights")
-        time.sleep(moments.uniform(0.5, 5))
+        time.sleep(moments.uniform(first_s, last_s))
         process.kill()
         process.communicate()
         found = laid(tmp_path / "weights")
         assert found.items() <= whole.items()
         assert sum(name.startswith("model/") for name in found) in (0, 3)
-    done = pull(config, tmp_path / "weights", alone=True)
+    done = pull(config, tmp_path / "weights")
     assert (done.returncode, done.stderr) == (0, "")
     assert files_of(tmp_path / "weights") == whole
     pinned = (tmp_path / "models.lock").read_bytes()
     (tmp_path / "models.lock").unlink()
-    assert pull(config, tmp_path / "undisturbed", alone=True).returncode == 0
+    hub.serve("/one", BIG)
+    assert pull(config, tmp_path / "undisturbed").returncode == 0
     assert ((tmp_path / "models.lock").read_bytes(), files_of(tmp_path / "undisturbed")) == (pinned, whole)
 
 
@@ -106,31 +108,92 @@ def test_a_pull_that_is_interrupted_ends_at_once_in_one_line_and_goes_on_later(
     assert files_of(tmp_path / "weights") == {"web.bin": BIG}
 
 
-def test_two_pulls_into_one_folder_wait_for_each_other_and_fetch_once(hub: Hub, tmp_path: Path) -> None:
+class Said(Progress):
+    """What pulls say."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_two_pulls_into_one_folder_wait_for_each_other_fetch_once_and_pin_the_commit(
+    hub: Hub, tmp_path: Path
+) -> None:
+    commit = hub.publish("makers/model", "main", {"one.bin": OTHER})
+    source, said = "hf://makers/model/one.bin", Said()
     config = write_cards(
-        tmp_path / "cards.yaml", web=card(hub.serve("/one", BIG, slow_s=3 * SLOW_S), "web.bin")
+        tmp_path / "cards.yaml",
+        web=card(hub.serve("/one", BIG, slow_s=SLOW_S), "web.bin"),
+        model=card(source, "model.bin", revision="main"),
     )
-    both = [started(config, tmp_path / "weights") for _ in range(2)]
-    said = [process.communicate(timeout=120) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert sum("another pull works in" in errors for _, errors in said) == 1
-    assert files_of(tmp_path / "weights") == {"web.bin": BIG}
+
+    def pulled(_: int) -> list[str]:
+        pipeline = load_pipeline(str(config), "drawn")
+        return [one.state for one in pull_weights(pipeline, str(config), str(tmp_path / "weights"), said)]
+
+    with ThreadPoolExecutor(2) as pool:
+        states = list(pool.map(pulled, range(2)))
+    assert sorted(states) == [["pulled", "pulled"], ["there", "there"]]
+    assert sum("another pull works in" in line for line in said.lines) == 1
+    assert files_of(tmp_path / "weights") == {"web.bin": BIG, "model.bin": OTHER}
     assert len(hub.gets("/one")) == 1
+    assert pins(config)[f"{source}@main"] == {"sha256": sha256(OTHER), "commit": commit}
 
 
-def test_pins_of_many_pulls_at_once_are_all_kept_in_order(tmp_path: Path) -> None:
-    config = write_cards(tmp_path / "cards.yaml")
-    lock = Lock(str(config))
-    pins = {f"https://a.example/{number:02}": Pin(sha256=f"{number:064x}") for number in range(24)}
+def test_pins_of_many_pulls_at_once_by_two_pipeline_files_of_a_folder_are_all_kept_in_order(
+    tmp_path: Path,
+) -> None:
+    locks = [Lock(str(write_cards(tmp_path / name))) for name in ("cards.yaml", "others.yaml")]
+    many = {f"https://a.example/{number:02}": Pin(sha256=f"{number:064x}") for number in range(24)}
 
-    def add(name: str) -> None:
-        lock.add({name: pins[name]})
+    def add(name: str) -> Pin:
+        return locks[int(name[-1]) % 2].add(name, many[name])
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(add, random.Random(3).sample(sorted(pins), len(pins))))
-    assert lock.pins() == pins
+        list(pool.map(add, random.Random(3).sample(sorted(many), len(many))))
+    lock = locks[0]
+    assert lock.pins() == many
     names = [line.split(": ")[0].rstrip(":") for line in lock.path.read_text().splitlines() if line[0] == "h"]
-    assert names == sorted(pins)
+    assert names == sorted(many)
+
+
+def test_what_is_pinned_is_never_replaced_by_another_pull_and_keeps_its_commit(tmp_path: Path) -> None:
+    lock = Lock(str(write_cards(tmp_path / "cards.yaml")))
+    first, commit = Pin(sha256="a" * 64), "c" * 40
+    assert lock.add("hf://a/b", first) == first
+    assert lock.add("hf://a/b", Pin(sha256="b" * 64)) == first
+    whole = Pin(sha256="a" * 64, commit=commit)
+    assert lock.add("hf://a/b", whole) == whole
+    assert lock.add("hf://a/b", first) == whole
+    assert lock.add("hf://a/b", Pin(sha256="b" * 64), instead_of=first) == whole
+    assert lock.pins() == {"hf://a/b": whole}
+    # A card that states another hash than it did is no other pull: its pin follows.
+    assert lock.add("hf://a/b", Pin(sha256="b" * 64), instead_of=whole) == Pin(sha256="b" * 64)
+
+
+def test_two_pulls_of_a_source_that_changes_between_them_do_not_both_count(hub: Hub, tmp_path: Path) -> None:
+    source = hub.serve("/one", BIG, slow_s=SLOW_S)
+    config = write_cards(tmp_path / "cards.yaml", web=card(source, "web.bin"))
+
+    def pulled(to: str) -> list[Pulled]:
+        return pull_weights(load_pipeline(str(config), "drawn"), str(config), str(tmp_path / to))
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(pulled, "first")
+        until = time.monotonic() + 60
+        while not hub.gets("/one") and time.monotonic() < until:
+            time.sleep(0.01)
+        hub.serve("/one", OTHER, slow_s=0)
+        second = pool.submit(pulled, "second").result()
+    states = [one.state for one in (*first.result(), *second)]
+    assert sorted(states) == ["failed", "pulled"]
+    (refused,) = [one for one in (*first.result(), *second) if one.state == "failed"]
+    assert "as another pull has pinned" in str(refused.fault)
+    found = files_of(tmp_path / "first") | files_of(tmp_path / "second")
+    assert pins(config) == {source: {"sha256": sha256(found["web.bin"])}}
+    assert len(found) == 1
 
 
 @pytest.fixture

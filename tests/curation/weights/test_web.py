@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+from requests.structures import CaseInsensitiveDict
 
 from tests.drawn_cards import card, faults, pins, pull, rows, sha256, write_cards
 from tests.drawn_pipeline import ROOT, command, environment, files_of, persona
@@ -110,7 +112,9 @@ def test_a_server_that_goes_on_with_another_file_is_found_out_by_the_hash_and_as
         ({"refusals": [(503, {})] * 9}, "HTTP 503"),
         ({"refusals": [(429, {"Retry-After": "7200"})] * 9}, "HTTP 429; it says to come back in 7200 s"),
         ({"refusals": [(302, {"Location": "/one"})] * 99}, "Exceeded 30 redirects"),
+        ({"refusals": [(503, {"Retry-After": "\u00b2"})] * 9}, "HTTP 503"),
         ({"refusals": [(302, {"Location": "ftp://a.example/b"})] * 9}, "No connection adapters were found"),
+        ({"refusals": [(302, {"Location": "http://[::1/b"})] * 9}, "Invalid IPv6 URL"),
         ({"length": len(WEIGHTS) + 500}, "bytes before the end"),
         ({"length": 1000}, f"has the sha256 {sha256(WEIGHTS[:1000])}, not {sha256(WEIGHTS)}"),
         ({"headers": {"Content-Type": "text/html; charset=utf-8"}}, "is a web page and no file of weights"),
@@ -178,14 +182,114 @@ def test_members_of_a_zip_are_laid_and_the_zip_is_fetched_once(web: Web, tmp_pat
     assert pins(config)[f"{source}!/two"] == {"sha256": sha256(OTHER)}
 
 
+def spoilt(packing: int) -> bytes:
+    """A zip of one member, whose packed bytes are overwritten."""
+    stream = BytesIO()
+    with zipfile.ZipFile(stream, "w", packing) as archive:
+        archive.writestr("one", WEIGHTS[:50_000] * 2)
+    data = stream.getvalue()
+    return data[:60] + b"\0" * 400 + data[460:]
+
+
 @pytest.mark.parametrize(
-    "damage", [lambda data: data[:-100], lambda data: data[:60] + b"\0" * 400 + data[460:]]
+    ("data", "said"),
+    [
+        (packed(one=WEIGHTS)[:-100], "is no whole zip"),
+        (spoilt(zipfile.ZIP_STORED), "is no whole zip"),
+        (spoilt(zipfile.ZIP_DEFLATED), "is no whole zip"),
+        (spoilt(zipfile.ZIP_BZIP2), "is no whole zip"),
+        (spoilt(zipfile.ZIP_LZMA), "is no whole zip"),
+        # In the directory at the end a name of which no encoding knows.
+        (packed(one=OTHER, é=b"").replace("\u00e9".encode(), b"\xff\xfe"), "is no whole zip"),
+        (packed(**{"one/": b""}), "holds no one"),
+    ],
+    ids=["cut", "stored", "deflated", "bzip2", "lzma", "name", "folder"],
 )
-def test_a_damaged_zip_is_one_line(web: Web, tmp_path: Path, damage: Any) -> None:
-    source = web.serve("/pack.zip", damage(packed(one=WEIGHTS)))
-    code, (said,), files = fetched(tmp_path, f"{source}!/one")
-    assert (code, files) == (1, {})
-    assert "is no whole zip" in said
+def test_a_damaged_zip_is_one_line_and_other_cards_are_fetched(
+    web: Web, tmp_path: Path, data: bytes, said: str
+) -> None:
+    bad = card(f"{web.serve('/pack.zip', data)}!/{'one/' if 'holds' in said else 'one'}", "bad.bin")
+    good = card(web.serve("/good", OTHER), "good.bin")
+    done = pull(write_cards(tmp_path / "cards.yaml", bad=bad, good=good), tmp_path / "weights")
+    (fault,) = faults(done)
+    assert said in fault
+    assert (done.returncode, files_of(tmp_path / "weights")) == (1, {"good.bin": OTHER})
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["https://[::1/x", "http://127.0.0.1:99999/x", "https://.example/x", f"https://{'a' * 70}.example/x"],
+)
+def test_an_address_that_is_none_is_one_line(web: Web, tmp_path: Path, source: str) -> None:
+    config = write_cards(
+        tmp_path / "cards.yaml",
+        bad=card(source, "bad.bin", sha256="0" * 64),
+        good=card(web.serve("/good", OTHER), "good.bin"),
+    )
+    done = pull(config, tmp_path / "weights")
+    assert (done.returncode, len(faults(done)), set(rows(done))) == (1, 1, {"bad", "good"})
+    assert files_of(tmp_path / "weights") == {"good.bin": OTHER}
+
+
+class Redirecting(requests.adapters.BaseAdapter):
+    """Encrypted hosts without certificates: each address leads to the next, the last has the file."""
+
+    def __init__(self, hops: list[str]) -> None:
+        super().__init__()
+        self.hops = hops
+        self.asked: list[str] = []
+
+    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+        """The redirect, or the file."""
+        answer = requests.Response()
+        answer.request, answer.url, answer.status_code = request, str(request.url), 200
+        self.asked.append(answer.url)
+        answer.raw = BytesIO(WEIGHTS)
+        answer.headers["Content-Length"] = str(len(WEIGHTS))
+        after = self.hops.index(answer.url) + 1
+        if after < len(self.hops):
+            answer.status_code, answer.headers = 302, CaseInsensitiveDict(Location=self.hops[after])
+        return answer
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize(
+    ("between", "goes"), [(["https://cdn.example/one"], True), (["http://plain.example/one"], False)]
+)
+def test_an_encrypted_address_is_not_followed_over_a_plain_hop_even_back_to_encryption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, between: list[str], goes: bool
+) -> None:
+    adapter = Redirecting(["https://good.example/one", *between, "https://last.example/one"])
+    monkeypatch.setattr(requests.Session, "get_adapter", lambda *_, **__: adapter)
+    code, said, files = fetched(tmp_path, adapter.hops[0])
+    assert (code, files) == ((0, {"one.bin": WEIGHTS}) if goes else (1, {}))
+    assert goes or "leads to http://plain.example/one, which is not encrypted" in said[0]
+    assert goes or set(adapter.asked) == {adapter.hops[0]}
+
+
+def test_what_lies_there_already_is_not_pinned_as_what_the_source_holds(web: Web, tmp_path: Path) -> None:
+    half = tmp_path / "weights" / "one.bin"
+    half.parent.mkdir()
+    half.write_bytes(WEIGHTS[:1000])
+    source = web.serve("/one", WEIGHTS)
+    config = write_cards(tmp_path / "cards.yaml", one=card(source, "one.bin"))
+    done = persona("models", "pull", "drawn", "--config", config, "--to", half.parent, "--json")
+    assert (done.returncode, rows(done)["one"]["pinned"]) == (0, False)
+    assert f"nobody states its sha256: state {sha256(WEIGHTS[:1000])} in its card" in done.stderr
+    assert not (tmp_path / "models.lock").exists()
+    half.unlink()
+    assert fetched(tmp_path, source)[0] == 0
+    assert pins(config) == {source: {"sha256": sha256(WEIGHTS)}}
+
+
+def test_two_cards_of_one_file_are_refused_before_anything_is_fetched(web: Web, tmp_path: Path) -> None:
+    source = web.serve("/one", WEIGHTS)
+    config = write_cards(tmp_path / "cards.yaml", one=card(source, "m.bin"), two=card(source, "./m.bin"))
+    done = pull(config, tmp_path / "weights")
+    assert (done.returncode, web.seen) == (2, [])
+    assert "'one' and 'two' have the same file, ./m.bin" in done.stderr
 
 
 def test_without_room_for_what_servers_announce_nothing_is_fetched(
