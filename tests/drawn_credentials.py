@@ -16,14 +16,23 @@ _FROM, _DAYS = datetime.datetime(2026, 1, 1), datetime.timedelta(days=20 * 365)
 NEWSCODES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 
 
-def signed(data: bytes, source: str, training: dict[str, str] | None = None) -> bytes:
-    """The photo with a manifest: how it was created, and {use: allowed, notAllowed or constrained}."""
+def signed(
+    data: bytes,
+    source: str,
+    training: dict[str, str] | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> bytes:
+    """The photo with a manifest: how it was created, {use: allowed, notAllowed or constrained}, and terms of
+    metadata as JSON-LD."""
     kind = "png" if data.startswith(b"\x89PNG") else "webp" if data.startswith(b"RIFF") else "jpeg"
     action = {"action": "c2pa.created", "digitalSourceType": NEWSCODES + source}
     assertions: list[dict[str, Any]] = [{"label": "c2pa.actions.v2", "data": {"actions": [action]}}]
     if training is not None:
         entries = {f"cawg.{name}": {"use": use} for name, use in training.items()}
         assertions.append({"label": "cawg.training-mining", "data": {"entries": entries}})
+    if metadata is not None:
+        context = {"plus": "http://ns.useplus.org/ldf/xmp/1.0/", "dc": "http://purl.org/dc/elements/1.1/"}
+        assertions.append({"label": "cawg.metadata", "data": {"@context": context, **metadata}})
     manifest = {"claim_generator_info": [{"name": "Drawn Generator"}], "assertions": assertions}
     sink = io.BytesIO()
     signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo(b"es256", *_signer(), None))

@@ -47,6 +47,7 @@ def packet(inside: str = "", attributes: str = "") -> bytes:
     return f"{_HEAD}{description}{_TAIL}".encode()
 
 
+_OTHER_TDM = packet(f'<q:reservation xmlns:q="{_SPACES["tdm"]}">1</q:reservation>')
 PACKETS: Mapping[str, tuple[bytes, str | None]] = {
     "prohibited, attribute": (
         packet(attributes=f'plus:DataMining="{_DMI}DMI-PROHIBITED"'),
@@ -112,7 +113,39 @@ PACKETS: Mapping[str, tuple[bytes, str | None]] = {
     "a file of this machine": (
         b'<!DOCTYPE a [<!ENTITY e SYSTEM "file:///etc/hostname">]>'
         + packet("<plus:DataMining>&e;</plus:DataMining>"),
-        None,
+        RESERVED,
+    ),
+    "an entity": (
+        b'<!DOCTYPE a [<!ENTITY q "DMI-PROHIBITED">]>' + packet(attributes='plus:DataMining="&q;"'),
+        RESERVED,
+    ),
+    **{
+        f"tdm of another prefix, {encoding}": (_OTHER_TDM.decode().encode(encoding), RESERVED)
+        for encoding in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be", "utf-8-sig")
+    },
+    "declared encoding": (
+        b'<?xml version="1.0" encoding="windows-1252"?><!-- M\xfcller -->' + _OTHER_TDM,
+        RESERVED,
+    ),
+    "not of its encoding": (b"<!-- M\xfcller -->" + _OTHER_TDM, RESERVED),
+    "a document type": (b"<!DOCTYPE x>" + _OTHER_TDM, RESERVED),
+    "two roots": (packet() + _OTHER_TDM, RESERVED),
+    "something behind the root": (_OTHER_TDM + b"\0\0<", RESERVED),
+    "padded": (_OTHER_TDM + b"\0\n \0", RESERVED),
+    "no XML, a source type": (b"<a DigitalSourceType='algorithmicMedia'", MADE),
+    "no XML, without a mark": (b"<x:xmpmeta xmlns:x='adobe:ns:meta/'><a>", None),
+    "prohibited, prefix": (packet(attributes='plus:DataMining="plus:DMI-PROHIBITED"'), RESERVED),
+    "prohibited, fragment": (
+        packet(attributes='plus:DataMining="http://ns.useplus.org/ldf/vocab#DMI-PROHIBITED"'),
+        RESERVED,
+    ),
+    "synthetic, QCode": (
+        packet(attributes='ext:DigitalSourceType="digsrctype:trainedAlgorithmicMedia"'),
+        MADE,
+    ),
+    "synthetic, no scheme": (
+        packet(attributes='ext:DigitalSourceType="cv.iptc.org/newscodes/digitalsourcetype/algorithmicMedia"'),
+        MADE,
     ),
     "UTF-16": (
         packet(attributes='plus:DataMining="DMI-PROHIBITED"').decode().encode("utf-16"),
@@ -242,7 +275,27 @@ def marked() -> Iterator[Marked]:
     for block, reason in ((made, "synthetic"), (taken, None)):
         yield Marked(f"jpeg, IIM, {reason}", _jpeg_with_iim(block), reason)
         yield Marked(f"png, IIM, {reason}", _png_with_iim(block), reason)
+    behind = b"AgHg\x04\x01\0\0" + struct.pack(">I", 2) + b"ab" + _in_photoshop(b"") + _in_photoshop(made)
+    photo = saved(PICTURE, "JPEG")
+    block = segment(0xED, b"Photoshop 3.0\0" + behind)
+    yield Marked("jpeg, IIM behind other resources", photo[:2] + block + photo[2:], MADE)
+    yield from _of_odd_places()
     yield from _with_credentials()
+
+
+def _of_odd_places() -> Iterator[Marked]:
+    """A second packet, and packets that are longer than most, packed, cut short or of missing parts."""
+    told = PACKETS["prohibited, attribute"][0]
+    webp = _webp(packet()) + riff(b"XMP ", told)
+    yield Marked("webp, second packet", webp[:4] + struct.pack("<I", len(webp) - 8) + webp[8:], RESERVED)
+    long = packet(" " * 2_200_000 + f"<plus:DataMining>{_DMI}DMI-PROHIBITED</plus:DataMining>")
+    yield Marked("png, long", _png(long), RESERVED)
+    packed = b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(told)[:-9]
+    yield Marked("png, packed and cut", _with_chunk(png_chunk(b"iTXt", packed)), RESERVED)
+    digest, data = b"http://ns.adobe.com/xmp/extension/\0" + b"A" * 32, _jpeg(packet())
+    part = segment(0xE1, digest + struct.pack(">II", len(told), 0) + told[:100])
+    at = data.index(b"\xff\xdb")
+    yield Marked("jpeg, a part is missing", data[:at] + part + data[at:], RESERVED)
 
 
 def _with_credentials() -> Iterator[Marked]:

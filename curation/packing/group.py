@@ -20,6 +20,7 @@ from shards.format.colour import changes_colours
 from shards.format.embedded import embedded_in
 from shards.format.orientation import with_orientation
 from shards.format.sample import Group, PhotoMember
+from shards.format.stated_rights import MARKS, NoReaderError, marks_of
 from shards.format.stripped import without_metadata
 
 _COORDINATES = {"box": 2, "face_box": 2, "face_points": 2, "keypoints": 3}  # numbers a point
@@ -87,10 +88,22 @@ def as_wanted(
 
     heads   of the other people on it: x0, y0, x1, y1 in px
 
-    Without metadata its record says under `stripped` what was there: {kind: bytes}. Only what needs other
-    pixels is encoded anew: `encoded_anew`. Raises OSError or ValueError for a broken photo, and where its
-    pixels would not stay the same.
+    Without metadata its record says under `stripped` what was there: {kind: bytes}, and under `stated_marks`
+    what that stated of mining and source (`marks_of`). Only what needs other pixels is encoded anew, and what
+    cannot be stripped, as an animation that does not fill its canvas: `encoded_anew`. Raises OSError or
+    ValueError for a broken photo.
     """
+    made = _as_wanted(photo, settings, heads)
+    if made is photo:
+        return photo
+    try:
+        marks = marks_of(photo.data)
+    except NoReaderError:  # a run that passed it over was told not to read them
+        marks = marks_of(photo.data, credentials=False)
+    return replace(made, record={**made.record, MARKS: marks}) if marks else made
+
+
+def _as_wanted(photo: PhotoMember, settings: ShardsSettings, heads: Sequence[Sequence[float]]) -> PhotoMember:
     longer = max(photo.record["width"], photo.record["height"])
     is_too_large = settings.max_side_px is not None and longer > settings.max_side_px
     to_srgb = settings.colours == "srgb" and changes_colours(embedded_in(photo.data).profile)
@@ -99,14 +112,21 @@ def as_wanted(
         return encoded_anew(photo, settings, to_srgb, heads)
     if settings.metadata == "keep":
         return photo
-    bare = without_metadata(photo.data, keep_profile=settings.colours == "profile")
+    try:
+        bare = without_metadata(photo.data, keep_profile=settings.colours == "profile")
+    except ValueError:  # decoders read more than can be taken apart
+        return encoded_anew(photo, settings, to_srgb, why=["metadata"])
     if not bare.gone:
         return photo
     return replace(photo, data=bare.data, record={**photo.record, "stripped": dict(bare.gone)})
 
 
 def encoded_anew(
-    photo: PhotoMember, settings: ShardsSettings, to_srgb: bool, heads: Sequence[Sequence[float]] = ()
+    photo: PhotoMember,
+    settings: ShardsSettings,
+    to_srgb: bool,
+    heads: Sequence[Sequence[float]] = (),
+    why: Sequence[str] = (),
 ) -> PhotoMember:
     """The photo upright and in sRGB as a JPEG of pixels alone, its longer side at most `max_side_px`, heads
     of others blurred.
@@ -118,7 +138,7 @@ def encoded_anew(
     scale = min((settings.max_side_px or max(width, height)) / max(width, height), 1)
     pixels, labels = decode_rgb(photo.data), photo.labels
     record = {**photo.record, "orientation": 1}
-    why = (["colours"] if to_srgb else []) + (["blurred_faces"] if heads else [])
+    why = [*why, *(["colours"] if to_srgb else []), *(["blurred_faces"] if heads else [])]
     if why:
         record["reencoded"] = why
     if heads:

@@ -28,6 +28,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     },
 }
 _PATCH_PX = 16
+_MASK_BYTES = 2**29  # of masks in the size of the photo that exist at one time
 
 
 class SegmentAnything:
@@ -65,15 +66,28 @@ class SegmentAnything:
 
     def _segment_at_once(self, photo: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
         torch, predictor = self._torch, self._predictor
+        # Before it is cut, a mask is a float of the photo's size: not those of a whole crowd at once.
+        some = max(int(_MASK_BYTES // (4 * photo.shape[0] * photo.shape[1])), 1)
+        masks: list[np.ndarray] = []
         with torch.inference_mode():
             predictor.set_image(photo)
-            prompts = torch.as_tensor(boxes, dtype=torch.float32, device=predictor.device)
-            prompts = predictor.transform.apply_boxes_torch(prompts, photo.shape[:2])
-            masks, _, _ = predictor.predict_torch(
-                point_coords=None, point_labels=None, boxes=prompts, multimask_output=False
-            )
-        whole = masks[:, 0].cpu().numpy()
-        return [mask[y0:y1, x0:x1] for mask, (x0, y0, x1, y1) in zip(whole, boxes.tolist(), strict=True)]
+            for start in range(0, len(boxes), some):
+                masks += self._prompted(boxes[start : start + some], photo.shape[:2])
+        return masks
+
+    def _prompted(self, boxes: np.ndarray, size: tuple[int, int]) -> list[np.ndarray]:
+        torch, predictor = self._torch, self._predictor
+        prompts = torch.as_tensor(boxes, dtype=torch.float32, device=predictor.device)
+        masks, _, _ = predictor.predict_torch(
+            point_coords=None,
+            point_labels=None,
+            boxes=predictor.transform.apply_boxes_torch(prompts, size),
+            multimask_output=False,
+        )
+        return [
+            mask[0, y0:y1, x0:x1].cpu().numpy().copy()
+            for mask, (x0, y0, x1, y1) in zip(masks, boxes.tolist(), strict=True)
+        ]
 
 
 class Sam2:
@@ -111,7 +125,7 @@ class Sam2:
         # One at a time: a mask of the whole photo for each of a crowd would be gigabytes.
         for low, (x0, y0, x1, y1) in zip(outputs.pred_masks[0].float(), boxes.tolist(), strict=True):
             whole = self._processor.post_process_masks([low[None]], [photo.shape[:2]])[0][0, 0]
-            masks.append(whole[y0:y1, x0:x1].cpu().numpy())
+            masks.append(whole[y0:y1, x0:x1].cpu().numpy().copy())
         return masks
 
 

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from curation.errors import one_line
-from curation.photos.stated_rights import StatedRights, stated_rights
 from shards.format.colour import rgb_of
 from shards.format.embedded import embedded_in, jpeg_parts
 from shards.format.orientation import stated_orientation, turned
+from shards.format.stated_rights import StatedRights, stated_rights
 
 VERSION = 2  # raised when the same bytes give other pixels; 2: colours of all profiles in sRGB
 # Only these parsers of Pillow ever see bytes of a collection.

@@ -31,8 +31,8 @@ from curation.photos.decode import (
     open_photo,
 )
 from curation.photos.decode_worker import REPLY, REQUEST, SharedMemory, exactly, send
-from curation.photos.stated_rights import StatedRights
 from curation.settings.photos import DecoderSettings
+from shards.format.stated_rights import StatedRights
 
 WORKER = "curation.photos.decode_worker"
 _ROOT = Path(__file__).resolve().parents[2]

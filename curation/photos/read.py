@@ -65,7 +65,7 @@ class Read(Stage):
         Reason("unreadable", "the file or its row cannot be read; the detail says why", verdict=FAILED),
         Reason(NOT_DOWNLOADED, "the collection's downloader says that it got no photo"),
     )
-    version: ClassVar[int] = VERSION + 1  # what photos say of themselves is read too
+    version: ClassVar[int] = VERSION + 2  # what photos say of themselves is read too; 2: or cannot be read
     fills: ClassVar[pa.Schema] = pa.schema(
         [
             ("photo_id", pa.string()),

@@ -1,15 +1,20 @@
 """Stage `rights`: what a photo says of itself is obeyed; decisions on what `read` stored."""
 
 import json
+import re
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from curation.declared import Reason
 from curation.ledger import REJECTED, Outcome, is_kept, kept, rule_rows
-from curation.photos.stated_rights import SYNTHETIC, reserving_header
 from curation.settings.photos import RightsSettings
+from curation.sources.parquet import RECORD
 from curation.stage import Stage
+from shards.format.stated_rights import MARKS, is_synthetic
+
+_BEFORE = ", as it stated before its metadata was taken off"
 
 
 class Rights(Stage):
@@ -35,20 +40,96 @@ class Rights(Stage):
 
     def _rule(self, row: dict[str, Any]) -> Outcome:
         wanted: RightsSettings = self.settings
+        record = _record(row["metadata"])
+        marks = marks_beside(record)
         if wanted.mining:
             if row["mining_reserved"]:
                 return Outcome(REJECTED, "mining_reserved", detail=row["mining"])
-            header = reserving_header(_record(row["metadata"]))
-            if header is not None:
+            if (header := reserving_header(record)) is not None:
                 return Outcome(REJECTED, "mining_reserved", detail=header)
-        if wanted.synthetic and row["source_type"] in SYNTHETIC:
+            if marks.get("reserved"):
+                return Outcome(REJECTED, "mining_reserved", detail=f"{marks.get('mining')}{_BEFORE}")
+        if wanted.synthetic and is_synthetic(row["source_type"]):
             return Outcome(REJECTED, "synthetic", detail=row["source_type"])
+        if wanted.synthetic and is_synthetic(marks.get("source_type")):
+            return Outcome(REJECTED, "synthetic", detail=f"{marks['source_type']}{_BEFORE}")
         if wanted.broken and row["credentials_broken"] is not None:
             return Outcome(REJECTED, "broken_credentials", detail=row["credentials_broken"])
+        if wanted.broken and marks.get("broken") is not None:
+            return Outcome(REJECTED, "broken_credentials", detail=f"{marks['broken']}{_BEFORE}")
         return kept()
 
 
 def _record(metadata: str | None) -> Any:
-    """The record beside a photo, where it may hold headers."""
+    """The record beside a photo, where it may hold headers or marks."""
     folded = (metadata or "").lower().replace("_", "-")
-    return json.loads(metadata or "") if "robots" in folded or "tdm-res" in folded else None
+    told = "robots" in folded or "tdm-res" in folded or MARKS in (metadata or "")
+    return json.loads(metadata or "") if told else None
+
+
+def marks_beside(record: Any) -> dict[str, Any]:
+    """What a photo stated before its metadata was taken off, as its record keeps it (`marks_of`); else {}.
+
+    A record may be a column of a row, as an object or as JSON.
+    """
+    if not isinstance(record, dict):
+        return {}
+    if isinstance(marks := _object(record.get(MARKS)), dict):
+        return marks
+    inner = (_object(record.get(name)) for name in (RECORD, "record"))
+    return next((marks for each in inner if (marks := marks_beside(each))), {})
+
+
+def _object(value: Any) -> Any:
+    """A value, or what it is as JSON."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return None
+
+
+def reserving_header(record: Any) -> str | None:
+    """The directive by which the server of a photo reserved it, as a collection's record keeps its headers.
+
+    noai and noimageai in X-Robots-Tag (as img2dataset obeys them while it downloads), and TDM-Reservation: 1.
+    Headers may be columns of their own, or an object, pairs, or lines of text under `headers`,
+    `http_headers` or `response_headers`.
+    """
+    if not isinstance(record, dict):
+        return None
+    for name, value in _headers(record):
+        words = {word.strip().lower() for word in re.split(r"[,;:\s]+", value)}
+        if name == "x-robots-tag" and (said := words & {"noai", "noimageai"}):
+            return f"X-Robots-Tag {min(said)}"
+        if name == "tdm-reservation" and "1" in words:
+            return "TDM-Reservation 1"
+    return None
+
+
+def _headers(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in record.items():
+        folded = str(name).lower().replace("_", "-")
+        if folded in ("x-robots-tag", "tdm-reservation"):
+            for each in value if isinstance(value, list) else [value]:
+                yield folded, str(each)
+        elif folded in ("headers", "http-headers", "response-headers"):
+            yield from _inner_headers(value)
+        elif folded == "json" and isinstance(value, dict):  # a record inside of a row
+            yield from _headers(value)
+
+
+def _inner_headers(value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            value = [line.split(":", 1) for line in value.splitlines() if ":" in line]
+    if isinstance(value, dict):
+        value = list(value.items())
+    for pair in value if isinstance(value, list) else []:
+        if isinstance(pair, dict):
+            pair = [pair.get("name", pair.get("key", "")), pair.get("value", "")]
+        if isinstance(pair, list | tuple) and len(pair) == 2:
+            name = str(pair[0]).strip().lower().replace("_", "-")
+            for each in pair[1] if isinstance(pair[1], list) else [pair[1]]:
+                yield name, str(each)

@@ -3,7 +3,8 @@
 Every row is listed as a run would list it; `look` photos, drawn by the hashes of their keys, are opened for
 format, size and marks of rights. Texts of strangers are counted as they stand.
 
-Marks of rights are what a photo's bytes state in EXIF, and what a run would obey (`photos.stated_rights`).
+Marks of rights are what a photo's bytes state in EXIF, and what a run would obey
+(`shards.format.stated_rights`).
 """
 
 import difflib
@@ -19,7 +20,6 @@ from PIL import Image
 
 from curation.errors import printable
 from curation.photos.decode import UnknownFormatError, read_header
-from curation.photos.stated_rights import NoReaderError, stated_rights
 from curation.settings.source import SourceSettings
 from curation.sources.names import ending
 from curation.sources.photo_bytes import PhotoBytes
@@ -27,6 +27,7 @@ from curation.sources.rows import SourceRow
 from curation.sources.units import list_units, unit_rows
 from shards.format.embedded import embedded_in
 from shards.format.stated import CARRIED, is_carried
+from shards.format.stated_rights import NoReaderError, stated_rights
 
 _COPYRIGHT, _ARTIST, _GPS = 0x8298, 0x013B, 0x8825
 NOT_STATED = "not stated"

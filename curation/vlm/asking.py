@@ -19,6 +19,8 @@ from curation.vlm.pictures import JPEG_QUALITY, VERSION, Person, PersonPictures,
 from edges.model_server import MalformedResponseError, text_of
 
 _WEIGHED = ("yes", "no")  # the words that p_yes weighs against each other
+# How vocabularies write a blank, a tab and a line's end (GPT-2's, SentencePiece's): some servers pass it on.
+_PIECES = str.maketrans("ĠĉĊ▁", "    ")
 
 
 @dataclass(frozen=True)
@@ -198,9 +200,11 @@ def read_answer(prompt: Prompt, text: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise MalformedError(f"'{prompt.key}' of the answer is no text: {shown(text)}")
     value = " ".join(value.split())
-    if prompt.words and value not in prompt.words:
+    if not prompt.words:
+        return value
+    if value.casefold() not in prompt.words:
         raise MalformedError(f"the answer is none of {', '.join(prompt.words)}: {shown(value)}")
-    return value
+    return value.casefold()
 
 
 def shown(text: str) -> str:
@@ -241,7 +245,7 @@ def _p_yes(prompt: Prompt, choice: dict[str, Any]) -> float:
 
 
 def _fitting(prompt: Prompt, text: str) -> list[str]:
-    """The words whose answer begins with `text`, or is begun by it; blanks do not count."""
-    start = "".join(text.split())
+    """The words whose answer begins with `text`, or is begun by it; blanks and capitals do not count."""
+    start = "".join(text.translate(_PIECES).split()).casefold()
     answers = {word: f'{prompt.opening}{word}"}}' for word in prompt.words}
     return [word for word, answer in answers.items() if answer.startswith(start) or start.startswith(answer)]

@@ -82,7 +82,14 @@ class InProcessVlm:
         content += [{"type": "image"} for _ in pictures[0]]
         message = [{"role": "user", "content": content}]
         prompt = processor.apply_chat_template(message, add_generation_prompt=True, tokenize=False) + opening
-        return processor(text=[prompt] * len(pictures), images=pictures, return_tensors="pt")
+        begins = processor.tokenizer.bos_token
+        return processor(
+            text=[prompt] * len(pictures),
+            images=pictures,
+            return_tensors="pt",
+            # Templates of Gemma and LLaVA write the first token themselves; a second one is another prompt.
+            add_special_tokens=not (begins and prompt.startswith(begins)),
+        )
 
     def _words(self, model: Any, processor: Any, pictures: list[list[Image.Image]]) -> list[Reply]:
         import torch

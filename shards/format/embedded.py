@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 MAX_PROFILE_BYTES = 4 * 2**20  # those of printers have 3 MB; a larger one counts as none
-_MAX_TEXT_BYTES = 2**20  # of EXIF or XMP that is packed
+_MAX_TEXT_BYTES = 2**20  # of EXIF or IIM that is packed
+_MAX_XMP_BYTES = 16 * 2**20  # of all packets together; histories of edits have megabytes
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _BEGIN, _END, _SCAN = 0xD8, 0xD9, 0xDA
 _WITHOUT_LENGTH = frozenset([0x00, 0x01, *range(0xD0, 0xD9)])
@@ -20,7 +21,7 @@ _NEXT_MARKER = re.compile(rb"\xff\xff*[^\x00\xd0-\xd7\xff]")
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 _MORE_XMP, _PHOTOSHOP = b"http://ns.adobe.com/xmp/extension/\0", b"Photoshop 3.0\0"
 _IIM_RESOURCE = b"\x04\x04"
-_MAX_XMP_BYTES = 4 * 2**20  # of what lies in many segments
+_SIGNATURES = (b"8BIM", b"8B64", b"AgHg", b"DCSR", b"MeSa", b"PHUT")  # of Photoshop's resources
 _PNG_XMP, _PNG_EXIF = b"XML:com.adobe.xmp", b"Raw profile type exif"
 _PNG_IPTC, _PNG_RAW_XMP = b"Raw profile type iptc", b"Raw profile type xmp"
 _KINDS_OF_SEGMENTS = (
@@ -51,6 +52,7 @@ class Embedded:
     profile          ICC
     iim              IPTC's records from before XMP
     has_credentials  whether a C2PA manifest is in the file
+    has_cut_xmp      whether there is XMP that is not here as a whole: too much, broken, or of missing parts
     """
 
     exif: bytes | None = None
@@ -59,6 +61,7 @@ class Embedded:
     iim: bytes | None = None
     more_xmp: tuple[bytes, ...] = ()
     has_credentials: bool = False
+    has_cut_xmp: bool = False
 
 
 def embedded_in(data: bytes) -> Embedded:
@@ -157,8 +160,8 @@ def _in_jpeg(data: bytes) -> Embedded:
             packets.append(content[len(_XMP) :])
         elif marker == 0xE1 and content.startswith(_MORE_XMP) and len(content) > len(_MORE_XMP) + 40:
             # The digest of the whole, its length, where this part lies in it (XMP part 3, 1.1.3.1).
-            name, rest = content[len(_MORE_XMP) :][:32], content[len(_MORE_XMP) + 32 :]
-            extended.setdefault(name, []).append((int.from_bytes(rest[4:8], "big"), rest[8:]))
+            name, rest = content[len(_MORE_XMP) :][:36], content[len(_MORE_XMP) + 36 :]
+            extended.setdefault(name, []).append((int.from_bytes(rest[:4], "big"), rest[4:]))
         elif marker == 0xED and content.startswith(_PHOTOSHOP):
             photoshop += content[len(_PHOTOSHOP) :]
         elif marker == 0xEB and content.startswith(b"JP") and b"jumb" in content[:32]:
@@ -168,9 +171,11 @@ def _in_jpeg(data: bytes) -> Embedded:
             parts[number] = content[len(_ICC) + 2 :]
     is_whole = count > 0 and all(number in parts for number in range(1, count + 1))
     profile = b"".join(parts[number] for number in range(1, count + 1)) if is_whole else None
-    for pieces in extended.values():
+    is_cut = False
+    for name, pieces in extended.items():
         pieces.sort(key=lambda piece: piece[0])
-        packets.append(b"".join(piece for _, piece in pieces)[:_MAX_XMP_BYTES])
+        packets.append(b"".join(piece for _, piece in pieces))
+        is_cut |= len(packets[-1]) < int.from_bytes(name[32:], "big")
     return Embedded(
         exif or None,
         packets[0] if packets else None,
@@ -178,21 +183,30 @@ def _in_jpeg(data: bytes) -> Embedded:
         _iim_in(photoshop),
         tuple(packets[1:]),
         has_credentials,
+        is_cut,
     )
 
 
 def _iim_in(photoshop: bytes) -> bytes | None:
-    """The IIM block of Photoshop's resources: each 8BIM, a number, a name, a length; padded to two bytes."""
-    at = 0
-    while photoshop[at : at + 4] == b"8BIM" and at + 12 <= len(photoshop):
+    """The IIM of Photoshop's resources, of several one behind the other.
+
+    Each is a signature, a number, a name and a length; padded to two bytes. Behind what is none of them the
+    next one of IIM is looked for.
+    """
+    found, at = [], 0
+    while at + 12 <= len(photoshop):
+        if photoshop[at : at + 4] not in _SIGNATURES:
+            at = photoshop.find(b"8BIM" + _IIM_RESOURCE, at + 1)
+            if at < 0:
+                break
         named = at + 6
         size_at = named + (photoshop[named] + 2) // 2 * 2
         length = int.from_bytes(photoshop[size_at : size_at + 4], "big")
         start = size_at + 4
         if photoshop[at + 4 : named] == _IIM_RESOURCE:
-            return photoshop[start : start + length] or None
+            found.append(photoshop[start : start + length])
         at = start + length + length % 2
-    return None
+    return b"".join(found) or None
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[int, bytes, int, int]]:
@@ -210,7 +224,7 @@ def png_chunks(data: bytes) -> Iterator[tuple[int, bytes, int, int]]:
 def _in_png(data: bytes) -> Embedded:
     exif = profile = iim = None
     packets: list[bytes] = []
-    has_credentials = False
+    has_credentials = is_cut = False
     for _, name, start, stop in png_chunks(data):
         if name == b"eXIf":
             exif = data[start:stop]
@@ -220,15 +234,17 @@ def _in_png(data: bytes) -> Embedded:
             _, _, packed = data[start:stop].partition(b"\0")
             profile = _unpacked(packed[1:], MAX_PROFILE_BYTES)
         elif name in (b"tEXt", b"zTXt", b"iTXt"):
-            key, _, content = data[start : min(stop, start + 2 * _MAX_TEXT_BYTES)].partition(b"\0")
-            if key == _PNG_XMP:  # iTXt by XMP's rule; libvips 8.18 writes zTXt
-                packets.append(_international(content) if name == b"iTXt" else _plain(name, content))
-            elif key in (_PNG_EXIF, _PNG_IPTC, _PNG_RAW_XMP):
-                block = _from_hex(_plain(name, content))
+            key, _, content = data[start:stop].partition(b"\0")
+            if key in (_PNG_XMP, _PNG_RAW_XMP):  # iTXt by XMP's rule; libvips 8.18 writes zTXt
+                room = _MAX_XMP_BYTES - sum(map(len, packets))
+                text = None if stop > len(data) else _text_of(name, content, room)
+                packet = _from_hex(text) if text and key == _PNG_RAW_XMP else text
+                is_cut |= packet is None
+                packets += [packet] if packet else []
+            elif key in (_PNG_EXIF, _PNG_IPTC):
+                block = _from_hex(_text_of(name, content[: 2 * _MAX_TEXT_BYTES], 2 * _MAX_TEXT_BYTES) or b"")
                 if key == _PNG_IPTC and block is not None:
-                    iim = _iim_in(block) if block.startswith(b"8BIM") else block
-                elif key == _PNG_RAW_XMP and block is not None:
-                    packets.append(block)
+                    iim = _iim_in(block) if block.startswith(_SIGNATURES) else block
                 elif key == _PNG_EXIF and exif is None:
                     exif = block
     return Embedded(
@@ -238,20 +254,27 @@ def _in_png(data: bytes) -> Embedded:
         iim,
         tuple(packets[1:]),
         has_credentials,
+        is_cut,
     )
 
 
-def _plain(name: bytes, content: bytes) -> bytes:
-    """The text of a tEXt or zTXt chunk behind its key; empty where it is broken."""
-    return content if name == b"tEXt" else _unpacked(content[1:], _MAX_TEXT_BYTES) or b""
-
-
-def _international(content: bytes) -> bytes:
-    """The text of an iTXt chunk behind its key; empty where it is broken."""
-    parts = content[2:].split(b"\0", 2)
-    if len(parts) < 3:
-        return b""
-    return (_unpacked(parts[2], _MAX_TEXT_BYTES) or b"") if content[0] else parts[2]
+def _text_of(name: bytes, content: bytes, most: int) -> bytes | None:
+    """The whole text of a text chunk behind its key; None where it is broken, cut, or longer than `most`."""
+    if name == b"iTXt":
+        parts = content[2:].split(b"\0", 2)
+        if len(parts) < 3:
+            return None
+        is_packed, content = content[0] != 0, parts[2]
+    else:
+        is_packed, content = name == b"zTXt", content[name == b"zTXt" :]
+    if not is_packed:
+        return content if len(content) <= most else None
+    unpacking = zlib.decompressobj()
+    try:
+        text = unpacking.decompress(content, most + 1) if most > 0 else b""
+    except zlib.error:
+        return None
+    return text if unpacking.eof and len(text) <= most else None
 
 
 def _from_hex(text: bytes) -> bytes | None:
@@ -282,12 +305,24 @@ def riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 def _in_webp(data: bytes) -> Embedded:
     found: dict[bytes, bytes] = {}
+    packets: list[bytes] = []
+    is_cut = False
     for name, start, stop in riff_chunks(data):
-        if name in (b"EXIF", b"XMP ", b"ICCP", b"C2PA"):
+        if name == b"XMP ":
+            packets.append(data[start:stop])
+            is_cut |= stop > len(data)
+        elif name in (b"EXIF", b"ICCP", b"C2PA"):
             found.setdefault(name, data[start:stop])
     exif = found.get(b"EXIF", b"").removeprefix(_EXIF)
-    profile = _of_bearable_size(found.get(b"ICCP"))
-    return Embedded(exif or None, found.get(b"XMP "), profile, has_credentials=b"C2PA" in found)
+    return Embedded(
+        exif or None,
+        packets[0] if packets else None,
+        _of_bearable_size(found.get(b"ICCP")),
+        None,
+        tuple(packets[1:]),
+        b"C2PA" in found,
+        is_cut,
+    )
 
 
 def _of_bearable_size(profile: bytes | None) -> bytes | None:

@@ -4,7 +4,10 @@ Nothing is encoded anew. What is kept is named here; all else goes, also what no
 
     JPEG   tables, frame, scans, restarts; JFIF without its thumbnail, Adobe's transform, ICC
     PNG    IHDR PLTE tRNS IDAT IEND, and the chunks on colours; of an animation the first picture
-    WebP   ALPH, VP8 or VP8L, ICCP; of an animation the first picture, where it fills the canvas
+    WebP   VP8 or VP8L, of VP8 its ALPH, ICCP; of an animation the first picture, where it fills the canvas
+
+Segments and chunks of a fixed length are cut to it, those that may be there once are kept once, and what no
+decoder looks at by their specifications goes: palettes of pictures without, pixels behind other chunks.
 
 An orientation other than upright is written as an EXIF block of that one tag. A profile keeps what converts
 colours, and its maker's copyright (`shards.format.colour.bare_profile`). What lies behind the end of the
@@ -43,17 +46,25 @@ _ICC = b"ICC_PROFILE\0"
 _MOST_ICC = 65_519  # bytes of a profile in one segment: 65,533 less the name, the number and the count
 _FRAMES_OF_JPEG = frozenset(range(0xC0, 0xD0)) - {0xC8}  # also DHT (C4) and DAC (CC)
 _BEGIN, _END, _SCAN, _APP0, _APP2, _APP14 = 0xD8, 0xD9, 0xDA, 0xE0, 0xE2, 0xEE
-_KEPT_OF_JPEG = _FRAMES_OF_JPEG | {0, _BEGIN, _END, _SCAN, 0xDB, 0xDC, 0xDD, 0xDE, 0xDF}
-_KEPT_OF_PNG = frozenset(
-    b"IHDR PLTE tRNS IDAT IEND gAMA cHRM sRGB sBIT cICP mDCV cLLI".split()  # PNG, third edition, 11
-)
+_NUMBER_OF_LINES = 0xDC  # behind the first scan, two bytes (T.81, B.2.5)
+_KEPT_OF_JPEG = _FRAMES_OF_JPEG | {0, _BEGIN, _END, _SCAN, 0xDB, 0xDD}
+# Bytes of chunks (PNG, third edition, 11), and by type of colour: grey, RGB, palette, grey or RGB with alpha.
+_LENGTHS = {
+    b"IHDR": 13, b"IEND": 0, b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4, b"mDCV": 24, b"cLLI": 8,
+}  # fmt: skip
+_LENGTHS_BY_COLOUR = {
+    b"PLTE": {3: 768},
+    b"tRNS": {0: 2, 2: 6, 3: 256},
+    b"sBIT": {0: 1, 2: 3, 3: 3, 4: 2, 6: 4},
+}
 _HAS_PROFILE, _HAS_ALPHA = 0x20, 0x10  # flags of VP8X
 _SMALLEST_EXIF = 26  # bytes of a block of one tag
 
 
 @dataclass(frozen=True)
 class Stripped:
-    """data: the photo; gone: {kind: bytes that were there of it}, empty where the photo is as it was."""
+    """data: the photo; gone: {kind: bytes that were there of it}, empty where the photo is as it was, and
+    only there."""
 
     data: bytes
     gone: Mapping[str, int]
@@ -84,6 +95,8 @@ def without_metadata(data: bytes, *, keep_profile: bool = True, prove: bool = Tr
         return Stripped(data, {})
     if prove:
         _prove(data, made, embedded, same_colours=keep_profile)
+    if not gone:  # lengths in the container, bytes that pad it
+        gone["other"] = max(len(data) - len(made), sum(map(int.__ne__, data, made)), 1)
     return Stripped(made, dict(sorted(gone.items())))
 
 
@@ -99,14 +112,21 @@ def _bare_jpeg(data: bytes, profile: bytes | None, gone: Counter[str]) -> bytes:
     kept: list[bytes] = []
     has_jfif = has_profile = False
     at = icc_bytes = 0
+    has_scan = is_ended = False
     for marker, start, stop in jpeg_parts(data):
         if stop > len(data):
-            raise ValueError("a JPEG that is cut short")
+            if not has_scan or marker in _KEPT_OF_JPEG:
+                raise ValueError("a JPEG that is cut short")
+            stop = len(data)  # decoders show the picture in front of a segment that is none of it
         gone["other"] += start - at
         at = stop
         part, content = data[start:stop], data[start + 4 : stop]
+        has_scan, is_ended = has_scan or marker == _SCAN, marker == _END
         if marker in _KEPT_OF_JPEG:
             kept.append(part)
+        elif marker == _NUMBER_OF_LINES and has_scan and len(content) >= 2:
+            kept.append(_segment(marker, content[:2]))
+            gone["other"] += len(content) - 2
         elif marker == _APP0 and content.startswith(b"JFIF\0") and len(content) >= 14 and not has_jfif:
             has_jfif = True
             kept.append(_segment(_APP0, content[:12] + bytes(2)))
@@ -124,6 +144,8 @@ def _bare_jpeg(data: bytes, profile: bytes | None, gone: Counter[str]) -> bytes:
             gone[kind_of_segment(marker, content)] += len(part)
     gone["profile"] += max(icc_bytes, 0)
     gone["behind the picture"] += len(data) - at
+    if not is_ended and sum(gone.values()) >= 2:
+        kept.append(bytes([0xFF, _END]))  # in the place of what stood there
     _drop_empty(gone)
     return b"".join(kept)
 
@@ -141,14 +163,22 @@ def _icc_segments(profile: bytes) -> list[bytes]:
 
 
 def _bare_png(data: bytes, profile: bytes | None, gone: Counter[str]) -> bytes:
-    kept, has_profile, at = [data[:8]], False, 8
+    kept, at, colour = [data[:8]], 8, -1
+    names: list[bytes] = []
+    has_profile = False
     for start, name, content, stop in png_chunks(data):
         at = stop + 4
         if at > len(data):
             raise ValueError("a PNG that is cut short")
         chunk = data[start:at]
-        if name in _KEPT_OF_PNG:
+        if name == b"IHDR" and stop - content >= 10:
+            colour = data[content + 9]
+        most = _LENGTHS.get(name, _LENGTHS_BY_COLOUR.get(name, {}).get(colour))
+        if name == b"IDAT" and (b"IDAT" not in names or names[-1] == b"IDAT"):
             kept.append(chunk)
+        elif most is not None and name not in names and _is_long_enough(name, stop - content):
+            kept.append(chunk if stop - content <= most else _chunk(name, data[content : content + most]))
+            gone["other"] += max(stop - content - most, 0)
         elif name == b"iCCP" and profile is not None and not has_profile:
             has_profile = True
             bare = _profile_chunk(profile)
@@ -156,6 +186,7 @@ def _bare_png(data: bytes, profile: bytes | None, gone: Counter[str]) -> bytes:
             gone["profile"] += max(len(chunk) - len(kept[-1]), 0)
         else:
             gone[_kind_of_chunk(name, data[content:stop])] += len(chunk)
+        names.append(name)
     if len(kept) < 2 or kept[1][4:8] != b"IHDR":
         raise ValueError("a PNG without a header")
     gone["behind the picture"] += len(data) - at
@@ -163,9 +194,18 @@ def _bare_png(data: bytes, profile: bytes | None, gone: Counter[str]) -> bytes:
     return b"".join(kept)
 
 
+def _is_long_enough(name: bytes, length: int) -> bool:
+    """Whether a chunk has what its kind must have; of another length decoders pass over it."""
+    return name not in _LENGTHS or length >= _LENGTHS[name]
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    named = name + content
+    return struct.pack(">I", len(content)) + named + struct.pack(">I", zlib.crc32(named))
+
+
 def _profile_chunk(profile: bytes) -> bytes:
-    named = b"iCCPICC\0\0" + zlib.compress(profile, 9)
-    return struct.pack(">I", len(named) - 4) + named + struct.pack(">I", zlib.crc32(named))
+    return _chunk(b"iCCP", b"ICC\0\0" + zlib.compress(profile, 9))
 
 
 def _holds_only(content: bytes, profile: bytes) -> bool:
@@ -212,9 +252,15 @@ def _bare_webp(data: bytes, profile: bytes | None, gone: Counter[str]) -> bytes:
         else:
             gone[_KINDS_OF_RIFF.get(name, "other")] += size
     gone["behind the picture"] += len(data) - at
-    _drop_empty(gone)
     if not _has_picture(pictures):
         raise ValueError("a WebP without a picture")
+    # A picture's transparency is in one chunk before it, where the header says so; VP8L has its own.
+    has_alpha = flags & _HAS_ALPHA and pictures[-1][0] == b"VP8 "
+    shown = [*[part for part in pictures if has_alpha and part[0] == b"ALPH"][:1], pictures[-1]]
+    gone["other"] += sum(8 + len(part) + len(part) % 2 for _, part in pictures)
+    gone["other"] -= sum(8 + len(part) + len(part) % 2 for _, part in shown)
+    pictures = shown
+    _drop_empty(gone)
     if extended:
         flags |= _HAS_PROFILE if profile else 0
         head = [(b"VP8X", bytes([flags, 0, 0, 0]) + canvas), *([(b"ICCP", profile)] if profile else [])]

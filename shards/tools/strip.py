@@ -10,6 +10,8 @@ each shard that is done leaves a file that says so, and the same command goes on
 
 Samples, their order and all other members stay, so positions of trainings stay valid. The record of each
 photo that changed says what went, and has the photo_id of the bytes as they were: `forget` finds it by that.
+What those bytes stated of mining and of their source stays there as `stated_marks`, which a curation obeys.
+EXIF that a record of img2dataset tells in words goes too, but for an orientation that the bytes do not state.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import xxhash
+from PIL import Image
 
 from shards.format.atomic_file import write_whole
 from shards.format.card import CARD
@@ -36,9 +39,12 @@ from shards.format.dataset import (
     revision_name,
 )
 from shards.format.dataset_writer import IndexedShard
+from shards.format.embedded import embedded_in
 from shards.format.index import IndexWriter
 from shards.format.members import photo_id_of, pictures_of, record_member, record_of
+from shards.format.orientation import told_orientation
 from shards.format.sample import json_bytes
+from shards.format.stated_rights import MARKS, NoReaderError, marks_of
 from shards.format.stripped import without_metadata
 from shards.reading.folder import read_dataset_json
 from shards.reading.revisions import Revision, Revisions
@@ -49,10 +55,12 @@ from shards.tools.place_to_change import PlaceToChange, place_to_change
 from shards.tools.side_files import remove_side_files, side_files, stale_line
 from shards.tools.whole_shards import in_order
 
-VERSION = 1  # raised when the same photo is stripped otherwise
+VERSION = 2  # raised when the same photo is stripped otherwise
 # Members that are pictures of other formats: readers of shards pass over them, and nothing here strips them.
 _OTHER_PICTURES = ("gif", "avif", "heic", "heif", "tif", "tiff", "bmp", "jxl", "jp2", "jfif", "jpe", "mpo")
 _NAMED = 20  # of many, in lines
+_WORDS, _TURN = "exif", "Image Orientation"  # of img2dataset's records (`told_orientation`)
+_OF_RECORD = "exif in the record"
 
 
 @dataclass(frozen=True)
@@ -224,13 +232,15 @@ def _without_metadata(key: str, members: Mapping[str, bytes], part: _Part) -> di
         part.photos += 1
         try:
             bare = without_metadata(members[suffix])
-            if bare.gone:
-                records.update([_new_record(members, suffix, bare.gone)])
+            told = _exif_in_words(members, suffix)
+            if bare.gone or told != record_of(members, suffix).get(_WORDS):
+                name, record, gone = _new_record(members, suffix, bare.gone, told)
+                records[name] = record
                 photos[suffix] = bare.data
                 part.stripped += 1
-                part.gone.update(bare.gone)
+                part.gone.update(gone)
                 part.saved_bytes += len(members[suffix]) - len(bare.data)
-        except (ValueError, OSError, SyntaxError) as error:
+        except (ValueError, OSError, SyntaxError, NoReaderError, Image.DecompressionBombError) as error:
             part.left.append(f"{key}.{suffix}: {str(error).splitlines()[0] if str(error) else 'broken'}")
     for suffix in members:
         if suffix.rpartition(".")[2].lower() in _OTHER_PICTURES:
@@ -250,24 +260,54 @@ def _in_order(
                 yield wanted, records[wanted]
 
 
-def _new_record(members: Mapping[str, bytes], suffix: str, gone: Mapping[str, int]) -> tuple[str, bytes]:
-    """(member, content) of the record of a photo that was stripped.
+def _exif_in_words(members: Mapping[str, bytes], suffix: str) -> Any:
+    """The EXIF that a record of img2dataset may keep, as JSON of tags: of it the orientation alone, where the
+    bytes leave that to the record; None else. What is no object stays."""
+    record = record_of(members, suffix)
+    told = record.get(_WORDS)
+    try:
+        tags = json.loads(told) if isinstance(told, str) else told
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(tags, dict):
+        return told
+    embedded = embedded_in(members[suffix])
+    if told_orientation(record) == 1 or embedded.exif is not None or embedded.xmp is not None:
+        return None
+    kept = {_TURN: tags[_TURN]}
+    return kept if tags is told else told if kept == tags else json.dumps(kept)
+
+
+def _new_record(
+    members: Mapping[str, bytes], suffix: str, gone: Mapping[str, int], told: Any
+) -> tuple[str, bytes, Mapping[str, int]]:
+    """(member, content) of the record of a photo that was stripped, and what went in all.
 
     In a sample of others a photo's id is the hash of its bytes, until a record states another one. Raises
-    ValueError where none can.
+    ValueError where none can, NoReaderError where Content Credentials would be lost unread.
     """
     name, record = record_member(members, suffix), record_of(members, suffix)
     if not record and b"".join(members.get(name, b"{}").split()) != b"{}":
         raise ValueError(f"{name} is no JSON object, and cannot state the photo_id")
     if sum(record_member(members, other) == name for other in pictures_of(members)) > 1:
         raise ValueError(f"{name} is the record of several photos, and cannot state the photo_id of each")
+    if told != record.get(_WORDS):
+        fewer = len(json_bytes(record[_WORDS])) - (0 if told is None else len(json_bytes(told)))
+        gone = dict(Counter(gone) + Counter({_OF_RECORD: fewer}))
+        record = {**record, _WORDS: told}
+        if told is None:
+            del record[_WORDS]
     before = record.get("stripped")
     added = Counter(before if isinstance(before, dict) else {}) + Counter(gone)
+    marks = marks_of(members[suffix])
+    if marks:
+        known = record.get(MARKS)
+        record = {**record, MARKS: {**marks, **(known if isinstance(known, dict) else {})}}
     if photo_id_of(record) is None:
         if "photo_id" in record:
             record = {**record, "collection_photo_id": record["photo_id"]}
         record = {**record, "photo_id": hashlib.sha256(members[suffix]).hexdigest()}
-    return name, json_bytes({**record, "stripped": dict(added)})
+    return name, json_bytes({**record, "stripped": dict(added)}), gone
 
 
 # --- the revision ---------------------------------------------------------------------------------

@@ -36,7 +36,6 @@ TABLE: tuple[tuple[str, str], ...] = (
     ("torch_device.py", "models"),
     ("backends.py", "models"),
     ("photos/decode*.py", "models"),
-    ("photos/stated_rights.py", "models"),
     ("photos/pixels.py", "models"),
     ("photos/perceptual_hash.py", "models"),
     ("people/protocols.py", "models"),

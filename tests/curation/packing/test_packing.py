@@ -16,6 +16,8 @@ from curation.packing.plan import PlannedGroup, plan_shards
 from curation.photos.decode import decode_rgb
 from curation.settings.groups import ShardsSettings
 from shards.format.sample import PhotoMember
+from tests.drawn_metadata import saved
+from tests.drawn_rights import PACKETS, PLACES
 
 MIB = 2**20
 
@@ -118,3 +120,21 @@ def test_a_profile_that_changes_no_colour_goes_without_encoding_where_srgb_is_wa
     made = as_wanted(replace(photo_of(70, 90, 1), data=sink.getvalue()), ShardsSettings(colours="srgb"))
     assert set(made.record["stripped"]) == {"profile"}
     assert "reencoded" not in made.record
+
+
+def test_what_a_photo_stated_is_kept_in_its_record_where_its_metadata_goes() -> None:
+    told = replace(photo_of(56, 40, 1), data=PLACES["jpeg"](PACKETS["prohibited, element"][0]))
+    for settings in (ShardsSettings(), ShardsSettings(max_side_px=64), ShardsSettings(metadata="keep")):
+        marks = as_wanted(told, settings).record.get("stated_marks")
+        kept = {"mining": "plus:DataMining DMI-PROHIBITED", "reserved": True}
+        assert marks == (None if settings.metadata == "keep" else kept)
+
+
+def test_a_photo_that_cannot_be_taken_apart_is_encoded_anew() -> None:
+    picture = Image.fromarray(np.random.default_rng(5).integers(0, 255, (40, 56, 3), np.uint8))
+    data = bytearray(saved(picture, "WEBP", save_all=True, append_images=[picture.rotate(180)]))
+    at = data.index(b"VP8X") + 12
+    data[at : at + 3] = (63).to_bytes(3, "little")  # a canvas that the first frame does not fill
+    made = as_wanted(replace(photo_of(64, 40, 1), data=bytes(data), format="webp"), ShardsSettings())
+    assert (made.format, made.record["reencoded"]) == ("jpeg", ["metadata"])
+    assert decode_rgb(made.data).shape == (40, 64, 3)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.live_tensors import LiveTensors
 from curation.errors import ConfigError
 from curation.people.segment_grabcut import Grabcut
 from curation.people.segment_sam import SegmentAnything, build_sam
@@ -111,6 +112,19 @@ def test_segment_anything_gives_a_box_the_same_mask_alone_and_among_others(
     assert 0 < together[0].mean() < 1  # random weights draw borders somewhere
     for box, mask in zip(BOXES, together, strict=True):
         np.testing.assert_array_equal(sam.segment(photo, box[None])[0], mask)
+
+
+def test_a_crowd_on_a_large_photo_is_not_masked_at_once(tiny_sam: Path) -> None:
+    # Before it is cut, a mask is a float32 of the photo's size: 60 of them are 1.7 GB here.
+    photo = np.random.default_rng(3).integers(0, 256, (2400, 3000, 3), np.uint8)
+    left = np.arange(60) * 20
+    boxes = np.stack([left, left + 100, left + 400, left + 700], axis=1)
+    segmenter = segment_anything(tiny_sam, TINY)
+    with LiveTensors() as live:
+        masks = segmenter.segment(photo, boxes)
+    assert_one_mask_a_box(masks, boxes)
+    assert live.peak < 0.9 * 2**30
+    assert all(mask.base is None for mask in masks)  # none keeps the whole photo's alive
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from tests.drawn_metadata import (
     found_in,
     planted,
     profile,
+    riff,
     saved,
     segment,
     with_tags,
@@ -155,3 +156,54 @@ def test_case_for_case_another_secret_would_be_found() -> None:
     assert isinstance(next(iter(DRAWN.values())), Case)
     assert exif(6)
     assert found_in(png_chunk(b"tEXt", b"a\0" + SECRETS["author"])) == {"author"}
+
+
+def _hidden() -> dict[str, bytes]:
+    """Photos with a secret in places that specifications do not give, all of which Pillow decodes."""
+    secret = SECRETS["private"] * 9
+    jpeg, scans, png = saved(PICTURE, "JPEG"), saved(PICTURE, "JPEG", progressive=True), saved(PICTURE, "PNG")
+    at, end = scans.rfind(b"\xff\xda"), len(png) - 12
+    plain = saved(PICTURE, "WEBP")[12:]
+    sides = b"".join((side - 1).to_bytes(3, "little") for side in PICTURE.size)
+    webp = riff(b"VP8X", bytes(4) + sides) + riff(b"ALPH", secret) + plain
+    found = {
+        "DNL in front": jpeg[:2] + segment(0xDC, secret) + jpeg[2:],
+        "DNL between scans": scans[:at] + segment(0xDC, secret) + scans[at:],
+        "IEND": png[:end] + png_chunk(b"IEND", secret),
+        "IHDR": png[:8] + png_chunk(b"IHDR", png[16:29] + secret) + png[33:],
+        "pixels behind a text": png[:end]
+        + png_chunk(b"tEXt", b"a\0b")
+        + png_chunk(b"IDAT", secret)
+        + png[end:],
+        "ALPH": b"RIFF" + struct.pack("<I", len(webp) + 4) + b"WEBP" + webp,
+    }
+    for name in (b"cLLI", b"mDCV", b"cICP", b"sBIT", b"gAMA", b"cHRM", b"sRGB", b"tRNS", b"PLTE"):
+        # Long enough for what Pillow reads of it; a palette has three bytes a colour.
+        content = (bytes(32) + secret)[: 32 + len(secret) // 3 * 3 - 2]
+        found[name.decode()] = png[:33] + png_chunk(name, content) + png[33:]
+    return found
+
+
+@pytest.mark.parametrize("name", _hidden())
+def test_what_stands_behind_the_length_of_a_segment_or_chunk_goes(name: str) -> None:
+    data = _hidden()[name]
+    assert found_in(data) == {"private"}
+    made = without_metadata(data)
+    assert not found_in(made.data)
+    assert made.gone
+    assert without_metadata(made.data).data == made.data
+
+
+def test_a_segment_that_is_cut_behind_the_picture_goes() -> None:
+    data = saved(PICTURE, "JPEG")
+    made = without_metadata(data[:-2] + b"\xff\xe1\xff\xff")
+    assert made.data == data
+    assert made.gone == {"other": 4}
+
+
+def test_a_change_of_a_byte_that_pads_a_chunk_is_told_too() -> None:
+    drawn = (saved(PICTURE.resize((side, 9)), "WEBP", lossless=True) for side in range(9, 60))
+    data = next(data for data in drawn if data[16] % 2)
+    made = without_metadata(data[:-1] + b"!")
+    assert made.data == data
+    assert made.gone == {"other": 1}

@@ -3,6 +3,10 @@
 import hashlib
 import io
 import json
+import struct
+import subprocess
+import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,8 @@ from PIL import Image
 
 from persona import main
 from shards.format.members import photo_ids, pictures_of
+from shards.format.orientation import orientation_of
+from shards.format.sample import json_bytes
 from shards.reading.folder import DatasetFolder
 from shards.reading.revisions import Revisions
 from shards.reading.steps import Position
@@ -22,7 +28,9 @@ from shards.tools.forget import forget
 from shards.tools.forget_plan import IdsToForget
 from shards.tools.strip import Stripping, strip
 from shards.tools.verify import verify
-from tests.drawn_metadata import found_in, planted
+from tests.drawn_metadata import found_in, planted, saved
+from tests.drawn_pipeline import environment
+from tests.drawn_rights import marked
 from tests.drawn_shards import (
     Samples,
     bytes_of,
@@ -33,7 +41,10 @@ from tests.drawn_shards import (
     with_metadata,
     write_dataset,
 )
+from tests.hostile.pictures import png_chunk
+from tests.metadata import decided
 
+MARKED = {each.name: each for each in marked()}
 pytestmark = pytest.mark.filterwarnings("ignore")  # Pillow's, of metadata that is planted with little care
 
 
@@ -221,3 +232,63 @@ def test_killed_at_any_point_it_is_gone_on_with_and_one_revision_is_whole(tmp_pa
             assert not list(folder.glob("*.part"))
         strip(str(folder))
         assert bytes_of(folder) == bytes_of(undisturbed)
+
+
+def test_what_a_photo_stated_of_its_use_stays_in_its_record_and_is_obeyed_once_more(tmp_path: Path) -> None:
+    told = {
+        name: MARKED[name] for name in ("jpeg, prohibited, element", "png, synthetic, QCode", "jpeg, no XML")
+    }
+    told |= {name: MARKED[name] for name in ("WEBP, C2PA, damaged", "jpeg, of a camera")}
+    samples = {
+        str(number): {"png" if "png" in name else "webp" if "WEBP" in name else "jpg": each.data}
+        for number, (name, each) in enumerate(told.items())
+    }
+    folder = write_dataset(tmp_path / "data", samples)
+    done = strip(str(folder))
+    assert (done.stripped, done.left) == (len(told), ())
+    dataset = DatasetRows(str(folder))
+    for number, each in enumerate(told.values()):
+        members = dataset.read(number).members
+        (picture,) = pictures_of(members)
+        assert decided(members[picture]) is None
+        assert decided(members[picture], metadata=members["json"].decode()) == each.reason
+        row = json.dumps({"record": members["json"].decode()})  # as `shards export parquet` writes it
+        assert decided(members[picture], metadata=row) == each.reason
+
+
+def test_exif_in_words_goes_from_the_record_and_no_photo_is_turned_otherwise(tmp_path: Path) -> None:
+    words = json.dumps({"Image Orientation": "Rotated 90 CW", "GPS GPSLatitude": "[52, 31, 12]"})
+    record = json_bytes({"width": 40, "exif": words})
+    camera = Image.Exif()
+    camera[0x010F] = "Cam"
+    picture = Image.fromarray(np.random.default_rng(3).integers(0, 255, (24, 40, 3), np.uint8))
+    samples = {
+        "bytes": {"jpg": saved(picture, "JPEG", exif=camera), "json": record},
+        "record": {"jpg": saved(picture, "JPEG"), "json": record},
+    }
+    folder = write_dataset(tmp_path / "data", samples)
+    assert strip(str(folder)).stripped == 2
+    dataset = DatasetRows(str(folder))
+    for number, (before, turn) in enumerate(zip(samples.values(), (1, 6), strict=True)):
+        after = dataset.read(number).members
+        assert b"GPS" not in after["json"]
+        assert json.loads(after["json"])["stripped"]["exif in the record"] > 0
+        for members in (before, after):
+            assert orientation_of(members["jpg"], json.loads(members["json"])) == turn
+    assert strip(str(folder)).stripped == 0
+
+
+def test_a_photo_of_more_pixels_than_pillow_opens_stays_and_is_named(tmp_path: Path) -> None:
+    side = 14_000
+    packing = zlib.compressobj(9)
+    rows = b"".join(packing.compress(bytes(1 + side // 8)) for _ in range(side)) + packing.flush()
+    head = png_chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0))
+    text = png_chunk(b"tEXt", b"Author\0Ann")
+    photo = b"\x89PNG\r\n\x1a\n" + head + text + png_chunk(b"IDAT", rows) + png_chunk(b"IEND", b"")
+    folder = write_dataset(tmp_path / "data", {**foreign(tmp_path), "large": {"png": photo}})
+    # Curation, which has a limit of its own, lifts Pillow's in its process.
+    code = f"from shards.tools.strip import strip\nprint(strip({str(folder)!r}).left)"
+    said = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
+    ).stdout
+    assert "large.png: Image size (196000000 pixels) exceeds limit" in said

@@ -9,10 +9,13 @@ Read are XMP (also extended, of JPEG, PNG and WebP), IPTC's older IIM, and Conte
     digitalSourceType of actions      in every manifest of the photo and of what it was made from
 
 IIM has no place of its own for the kind of source: an address of NewsCodes counts wherever it stands in it.
-XMP is read by namespace, not by prefix, as attributes and as elements. A packet that is no XML, or that
-declares entities, is searched for the names instead: a wish must not be lost to a missing bracket.
+XMP is read by namespace, not by prefix, as attributes and as elements, in the encoding of its byte order
+mark, its first bytes or its declaration. A packet that is no XML, declares a document type (entities are
+declared there) or was cut, and that names one of the terms, states it as `UNREADABLE`, which reserves and
+counts as synthetic: a wish must not be lost to a missing bracket. Of what was cut nobody knows what it named.
 """
 
+import codecs
 import io
 import json
 import re
@@ -22,10 +25,10 @@ from functools import cache
 from typing import Any
 from xml.parsers import expat
 
-from curation.errors import one_line
 from shards.format.embedded import Embedded, embedded_in, is_jpeg, is_png
 from shards.format.stated import plain_text
 
+MARKS = "stated_marks"  # of a photo's record: `marks_of` the bytes before they were stripped
 # Of NewsCodes: made, or made in part, by a model or an algorithm and not by a camera or by hand.
 SYNTHETIC = (
     "trainedAlgorithmicMedia",
@@ -62,15 +65,34 @@ _NAMES = {
     f"{_PHOTOSHOP} Credit": "credit",
     f"{_DC} creator": "creator",
 }
-# The same in bytes that are no XML.
-_IN_BYTES = (
-    ("mining", re.compile(rb"DataMining(?:\s*=\s*[\"']|[^<>]*>\s*(?:<[^<>]*>\s*)*)([^\"'<>]+)")),
-    ("mining", re.compile(rb"DataMining[^<>]*resource\s*=\s*[\"']([^\"'<>]+)")),
-    ("source", re.compile(rb"DigitalSource[Tt]ype(?:\s*=\s*[\"']|[^<>]*>\s*(?:<[^<>]*>\s*)*)([^\"'<>]+)")),
-    ("source", re.compile(rb"DigitalSource[Tt]ype[^<>]*resource\s*=\s*[\"']([^\"'<>]+)")),
-    ("tdm", re.compile(rb"tdm:reservation(?:\s*=\s*[\"']|[^<>]*>\s*)([^\"'<>]+)")),
+UNREADABLE = "unreadable"  # the value of a term that is named where it cannot be read
+# What names a term in bytes that are no XML, in lower case and without the zeros of UTF-16 and UTF-32.
+_NAMED = {
+    "mining": (b"datamining", b"dmi-prohibited"),
+    "tdm": (b"tdmrep", b":reservation"),
+    "source": (b"digitalsource", b"digsrctype", *(code.lower().encode() for code in SYNTHETIC)),
+}
+_BY_MARK = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16's, which it begins with
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+    (codecs.BOM_UTF8, "utf-8"),
 )
-_NEWSCODES = re.compile(rb"digitalsourcetype/([A-Za-z]+)", re.IGNORECASE)
+# Which of the first four bytes are zero, where they are a character of ASCII or two (XML 1.0, appendix F).
+_BY_ZEROS: dict[tuple[bool, ...], str] = {
+    (False, True, True, True): "utf-32-le",
+    (True, True, True, False): "utf-32-be",
+    (False, True, False, True): "utf-16-le",
+    (True, False, True, False): "utf-16-be",
+}
+_DECLARED = re.compile(rb"<\?xml[^<>]{0,100}encoding\s*=\s*[\"']([A-Za-z0-9._-]{1,40})", re.IGNORECASE)
+_OF_BYTES = frozenset(("iso-8859-1", "latin-1", "latin1", "windows-1252", "cp1252"))
+_PADDING = "\ufeff\0 \n\r\t"
+_NEWSCODES = re.compile(rb"(?:digitalsourcetype[/#]|digsrctype:)([A-Za-z]+)", re.IGNORECASE)
+_DMI = re.compile(r"DMI-[A-Z-]+", re.IGNORECASE)
+# Names of terms in assertions of metadata, behind whatever prefix their context gives them.
+_IN_JSON = {"datamining": "mining", "reservation": "tdm", "digitalsourcetype": "source"}
 _MAX_DEPTH = 200
 _MAX_CHARS = 200  # of a text that is kept
 _CREDIT, _BY_LINE = (2, 110), (2, 80)  # datasets of IIM 4.2
@@ -86,7 +108,7 @@ class StatedRights:
     """None, or empty, where nothing is said.
 
     credit       the line that the photo wants to be credited by, else its creator
-    source_type  a code of NewsCodes, as trainedAlgorithmicMedia; of several the first that is SYNTHETIC
+    source_type  a code of NewsCodes, as trainedAlgorithmicMedia; of several the first that `is_synthetic`
     mining       the value that reserves mining, else the one that allows it, with the name of its term
     reserved     whether it reserves
     credentials  the generator that Content Credentials name, or "unnamed"
@@ -125,75 +147,59 @@ def stated_rights(data: bytes, credentials: bool = True) -> StatedRights:
     for packet in (embedded.xmp, *embedded.more_xmp):
         for kind, value in _in_xmp(packet or b""):
             _take(found, kind, value)
+    if embedded.has_cut_xmp:
+        for kind in _NAMED:
+            _take(found, kind, UNREADABLE)
     _take_iim(found, embedded)
     if credentials and embedded.has_credentials:
         _take_credentials(found, data)
     return _summed(found)
 
 
-def reserving_header(record: Any) -> str | None:
-    """The directive by which the server of a photo reserved it, as a collection's record keeps its headers.
+def marks_of(data: bytes, credentials: bool = True) -> dict[str, Any]:
+    """What the record of a photo keeps of what its bytes state, once those are without it; {} for nothing.
 
-    noai and noimageai in X-Robots-Tag (as img2dataset obeys them while it downloads), and TDM-Reservation: 1.
-    Headers may be columns of their own, or an object, pairs, or lines of text under `headers`,
-    `http_headers` or `response_headers`.
+    Of `StatedRights`: mining, reserved, source_type, credentials, broken; no credit, which the collection
+    states beside the photo. Raises NoReaderError.
     """
-    if not isinstance(record, dict):
-        return None
-    for name, value in _headers(record):
-        words = {word.strip().lower() for word in re.split(r"[,;:\s]+", value)}
-        if name == "x-robots-tag" and (said := words & {"noai", "noimageai"}):
-            return f"X-Robots-Tag {min(said)}"
-        if name == "tdm-reservation" and "1" in words:
-            return "TDM-Reservation 1"
-    return None
-
-
-def _headers(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    for name, value in record.items():
-        folded = str(name).lower().replace("_", "-")
-        if folded in ("x-robots-tag", "tdm-reservation"):
-            for each in value if isinstance(value, list) else [value]:
-                yield folded, str(each)
-        elif folded in ("headers", "http-headers", "response-headers"):
-            yield from _inner_headers(value)
-        elif folded == "json" and isinstance(value, dict):  # a record inside of a row
-            yield from _headers(value)
-
-
-def _inner_headers(value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            value = [line.split(":", 1) for line in value.splitlines() if ":" in line]
-    if isinstance(value, dict):
-        value = list(value.items())
-    for pair in value if isinstance(value, list) else []:
-        if isinstance(pair, dict):
-            pair = [pair.get("name", pair.get("key", "")), pair.get("value", "")]
-        if isinstance(pair, list | tuple) and len(pair) == 2:
-            name = str(pair[0]).strip().lower().replace("_", "-")
-            for each in pair[1] if isinstance(pair[1], list) else [pair[1]]:
-                yield name, str(each)
+    stated = stated_rights(data, credentials)
+    found = {name: getattr(stated, name) for name in ("mining", "source_type", "credentials", "broken")}
+    if stated.reserved:
+        found["reserved"] = True
+    return {name: value for name, value in found.items() if value is not None}
 
 
 # --- XMP ------------------------------------------------------------------------------------------
 
 
 def _in_xmp(packet: bytes) -> Iterator[tuple[str, str]]:
-    """(kind, value) of the terms in a packet."""
+    """(kind, value) of the terms in a packet; `UNREADABLE` of those it names where it cannot be read."""
     if not packet:
         return
     try:
-        yield from _parsed(packet)
+        yield from _parsed(_decoded(packet))
     except (expat.ExpatError, ValueError):
-        for kind, pattern in _IN_BYTES:
-            for match in pattern.finditer(packet.replace(b"\0", b"")):  # UTF-16 and UTF-32 too
-                yield kind, match[1].decode("utf-8", "replace")
+        text = packet.replace(b"\0", b"").lower()
+        for kind, names in _NAMED.items():
+            if any(name in text for name in names):
+                yield kind, UNREADABLE
 
 
-def _parsed(packet: bytes) -> list[tuple[str, str]]:
+def _decoded(packet: bytes) -> str:
+    """The text of a packet without its padding. Raises ValueError for bytes that are not of its encoding."""
+    encoding = next((name for mark, name in _BY_MARK if packet.startswith(mark)), None)
+    encoding = encoding or _BY_ZEROS.get(tuple(byte == 0 for byte in packet[:4]), "utf-8")
+    declared = _DECLARED.search(packet[:200]) if encoding == "utf-8" else None
+    if declared is not None and (name := declared[1].decode().lower()) in _OF_BYTES:
+        encoding = name
+    if encoding.startswith("utf-16"):
+        packet = packet[: len(packet) // 2 * 2]  # padded by whole characters, or by a byte
+    elif encoding.startswith("utf-32"):
+        packet = packet[: len(packet) // 4 * 4]
+    return packet.decode(encoding).strip(_PADDING)
+
+
+def _parsed(packet: str) -> list[tuple[str, str]]:
     """Raises ValueError for a packet with a document type: entities are declared there."""
     found: list[tuple[str, str]] = []
     open_: list[str | None] = []  # the term that each open element is, or lies in
@@ -224,17 +230,15 @@ def _parsed(packet: bytes) -> list[tuple[str, str]]:
     parser.StartElementHandler, parser.EndElementHandler = start, end
     parser.CharacterDataHandler = lambda text: texts[-1].append(text) if texts else None
     parser.StartDoctypeDeclHandler = no_document_type
-    parser.Parse(packet.rstrip(b"\0 \n\r\t"), True)
+    parser.Parse(packet, True)
     return found
 
 
 def _take(found: _Found, kind: str, value: str) -> None:
     value = value.strip()
     if kind == "mining" and value:
-        code = _last_part(value)
-        found.mining.append(
-            ("plus:DataMining", code, code.lower().startswith(("dmi-prohibited", "prohibited")))
-        )
+        codes = _DMI.findall(value) or [value]
+        found.mining += [("plus:DataMining", code, _prohibits(code)) for code in codes]
     elif kind == "tdm" and value:
         found.mining.append(("tdm:reservation", value, value != "0"))
     elif kind == "source" and value:
@@ -245,16 +249,25 @@ def _take(found: _Found, kind: str, value: str) -> None:
         found.creators.append(value)
 
 
+def _prohibits(value: str) -> bool:
+    """Whether a code of PLUS, or its label, keeps mining out, in whole or in part."""
+    return "prohibited" in value.lower() or value == UNREADABLE
+
+
 def _source_code(value: str) -> str:
-    """The code of NewsCodes that a value is, by its address, its name or its label."""
-    code = _last_part(value)
-    label = _LABELS.get(" ".join(code.lower().split()))
-    return label or next((known for known in SYNTHETIC if known.lower() == code.lower()), code)
+    """The code of NewsCodes that a value is, by its address, its name, also behind a prefix, or its label."""
+    value = value.strip()
+    label = _LABELS.get(" ".join(value.lower().split()))
+    if label is not None:
+        return label
+    is_label = any(map(str.isspace, value))
+    code = value if is_label else re.split("[/#:]", value.partition("?")[0].rstrip("/#"))[-1] or value
+    return next((known for known in SYNTHETIC if known.lower() == code.lower()), code)
 
 
-def _last_part(value: str) -> str:
-    """Of an address of a vocabulary its last part; any other value as it is."""
-    return value.strip().rstrip("/").rpartition("/")[2] if "://" in value else value.strip()
+def is_synthetic(source_type: str | None) -> bool:
+    """Whether a source type says that a model made a photo or a part of it, or cannot be read."""
+    return source_type in SYNTHETIC or source_type == UNREADABLE
 
 
 # --- IIM ------------------------------------------------------------------------------------------
@@ -297,7 +310,7 @@ def _take_credentials(found: _Found, data: bytes) -> None:
         with c2pa.Reader(mime, io.BytesIO(data), context=context) as reader:
             store = json.loads(reader.json())
     except Exception as error:  # of native code, on bytes of strangers
-        found.broken = f"cannot be read: {one_line(error)}"
+        found.broken = f"cannot be read: {type(error).__name__}: {error}"
         return
     manifests = store.get("manifests") or {}
     active = manifests.get(store.get("active_manifest")) or {}
@@ -320,15 +333,27 @@ def _generator(manifest: dict[str, Any]) -> str | None:
 def _take_assertion(found: _Found, label: str, data: Any) -> None:
     if not isinstance(data, dict):
         return
-    if label.startswith("c2pa.actions"):
-        for action in data.get("actions") or []:
-            if isinstance(action, dict) and isinstance(action.get("digitalSourceType"), str):
-                found.sources.append(_source_code(action["digitalSourceType"]))
-    elif "training-mining" in label:
+    if "training-mining" in label:
         entries = data.get("entries")
         for name, entry in entries.items() if isinstance(entries, dict) else ():
             use = str(entry.get("use", "")) if isinstance(entry, dict) else str(entry)
             found.mining.append((name, use, use.lower() in ("notallowed", "constrained")))
+    for kind, value in _in_json(data):
+        _take(found, kind, value)
+
+
+def _in_json(data: Any) -> Iterator[tuple[str, str]]:
+    """(kind, value) of the terms in an assertion: actions, and metadata in JSON-LD, however deep."""
+    open_: list[tuple[str | None, Any]] = [(None, data)]
+    while open_:
+        kind, value = open_.pop()
+        if isinstance(value, dict):
+            for name, each in value.items():
+                open_.append((_IN_JSON.get(re.split("[/#:]", name)[-1].lower(), kind), each))
+        elif isinstance(value, list):
+            open_ += [(kind, each) for each in value]
+        elif kind is not None and isinstance(value, str | int):
+            yield kind, str(value)
 
 
 @cache
@@ -349,7 +374,7 @@ def _reader() -> tuple[Any, Any]:
 
 
 def _summed(found: _Found) -> StatedRights:
-    source = next((code for code in found.sources if code in SYNTHETIC), next(iter(found.sources), None))
+    source = next((code for code in found.sources if is_synthetic(code)), next(iter(found.sources), None))
     said = sorted(found.mining, key=lambda each: not each[2])  # what reserves goes first
     return StatedRights(
         credit=_text(found.credits or found.creators),
