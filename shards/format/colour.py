@@ -34,7 +34,9 @@ _TAGS = frozenset(
 _HEADER, _ENTRY = 128, 12  # bytes of a profile's header, and of each tag in the table behind it
 # Parts of the header that name makers, devices, a time: CMM, date, platform, device, creator and checksum.
 _NAMING = ((4, 8), (24, 36), (40, 44), (48, 56), (80, _HEADER))
-_NAMELESS = b"desc" + bytes(4) + struct.pack(">I", 1) + bytes(79)  # a description, which must be there: ""
+# A description, which must be there: "" as version 2 writes it, and of no language as version 4 does.
+_NAMELESS = b"desc" + bytes(4) + struct.pack(">I", 1) + bytes(79)
+_NAMELESS_4 = b"mluc" + bytes(4) + struct.pack(">II", 0, 12)
 
 
 class Conversion:
@@ -97,26 +99,29 @@ def bare_profile(profile: bytes | None) -> bytes | None:
     """A profile with what converts colours, and its maker's copyright; None for what is no profile.
 
     Whatever else it says goes: description, names of devices and displays, measured patches, tags of makers.
-    It is kept as it is where it would convert colours otherwise, or would not be smaller.
+    It is kept as it is where it would convert colours otherwise. Never larger: where there is no room for an
+    empty description, it has none.
     """
-    made = _bare(profile) if profile is not None and profile[36:40] == b"acsp" else None
-    if profile is None or made is None:
+    if profile is None or profile[36:40] != b"acsp":
         return None
-    if len(made) >= len(profile):
-        return profile
+    described = _bare(profile, _NAMELESS_4 if profile[8] >= 4 else _NAMELESS)
+    made = described if described is None or len(described) <= len(profile) else _bare(profile, None)
+    if made is None or len(made) > len(profile):
+        return None if made is None else profile
     kind = _kind_of_profile(profile)
     if kind is not None and not _are_alike(conversion_of(profile, kind), conversion_of(made, kind), kind):
         return profile
     return made
 
 
-def _bare(profile: bytes) -> bytes | None:
+def _bare(profile: bytes, description: bytes | None) -> bytes | None:
     if len(profile) < _HEADER + 4:
         return None
     count = int.from_bytes(profile[_HEADER : _HEADER + 4], "big")
     table = profile[_HEADER + 4 : _HEADER + 4 + _ENTRY * count]
     tags = [(name, profile[at : at + size]) for name, at, size in struct.iter_unpack(">4sII", _whole(table))]
-    kept = [(b"desc", _NAMELESS), *((name, content) for name, content in tags if name in _TAGS)]
+    kept = [(b"desc", description)] if description is not None else []
+    kept += [(name, content) for name, content in tags if name in _TAGS]
     start = _HEADER + 4 + _ENTRY * len(kept)
     entries, body, places = b"", b"", dict[bytes, int]()
     for name, content in kept:

@@ -207,3 +207,37 @@ def test_a_change_of_a_byte_that_pads_a_chunk_is_told_too() -> None:
     made = without_metadata(data[:-1] + b"!")
     assert made.data == data
     assert made.gone == {"other": 1}
+
+
+@pytest.mark.parametrize("version", [2, 4])
+@pytest.mark.parametrize("name", ["", "Anna", "Anna Meier SN 4711 iMac 21"])
+def test_the_name_of_a_display_goes_from_a_profile_of_the_least_size(version: int, name: str) -> None:
+    """Its channels share a curve, and it has no tag but those it must have."""
+    told = _least_profile(version, name)
+    for kind in ("JPEG", "PNG", "WEBP"):
+        made = without_metadata(saved(PICTURE, kind, icc_profile=told))
+        kept = embedded_in(made.data).profile
+        assert kept is not None
+        assert len(kept) <= len(told)
+        assert "Anna".encode("utf-16-be") not in kept
+        assert b"SERI" not in kept
+        assert conversion_of(kept, "RGB") is not None
+        assert without_metadata(made.data).data == made.data
+
+
+def _least_profile(version: int, name: str) -> bytes:
+    plain = drawn_profiles.rgb_profile(drawn_profiles.P3)
+    text = name.encode("utf-16-be")
+    described = b"mluc" + bytes(4) + struct.pack(">II2s2sII", 1, 12, b"en", b"US", len(text), 28) + text
+    tags = {}
+    for at in range(132, 132 + 12 * int.from_bytes(plain[128:132], "big"), 12):
+        tag, start, size = struct.unpack_from(">4sII", plain, at)
+        tags[tag] = described if tag == b"desc" else plain[start : start + size]
+    start, body, table, places = 132 + 12 * len(tags), b"", b"", dict[bytes, int]()
+    for tag, content in tags.items():
+        if content not in places:
+            places[content] = start + len(body)
+            body += content + bytes(-len(content) % 4)
+        table += struct.pack(">4sII", tag, places[content], len(content))
+    head = struct.pack(">I", start + len(body)) + plain[4:8] + bytes([version]) + plain[9:48] + b"SERI"
+    return head + plain[52:128] + struct.pack(">I", len(tags)) + table + body
