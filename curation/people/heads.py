@@ -8,7 +8,6 @@ top of their box. Whom the detector did not find is not blurred.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 
 _AROUND = 0.25  # of a face's sides, on each side: hair, chin and ears
@@ -69,6 +68,8 @@ def blurred(
 
     spared   the face of the group's own person: it stays as it is also where a head overlaps it
     """
+    import cv2  # here: whoever lists the stages imports this file for `heads_of_others` alone
+
     made = pixels.copy()
     for head in heads:
         x0, y0, x1, y1 = _inside(head, pixels)

@@ -65,7 +65,10 @@ def test_marks_of_rights_in_the_bytes_are_named() -> None:
     exif[0x8298], exif[0x013B] = "(c) A. Author", "A. Author"
     exif.get_ifd(0x8825)[1] = "N"
     xmp = (
-        f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description plus:DataMining="{PLUS}">'
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description'
+        ' xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"'
+        ' xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
+        f' xmlns:plus="http://ns.useplus.org/ldf/xmp/1.0/" plus:DataMining="{PLUS}">'
         f"<Iptc4xmpExt:DigitalSourceType>{TRAINED}</Iptc4xmpExt:DigitalSourceType>"
         "</rdf:Description></x:xmpmeta>"
     )

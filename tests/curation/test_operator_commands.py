@@ -97,7 +97,7 @@ def test_a_run_that_stopped_says_why_and_what_it_has(run: Path, capsys: Said) ->
         shutil.rmtree(run / name)
     found = object_of(capsys, "status", run, code=1)
     assert (found["state"], found["message"], found["groups"]) == ("stopped", "no space left", 0)
-    assert [stage["stage"] for stage in found["stages"]][:3] == ["read", "screen", "copies"]
+    assert [stage["stage"] for stage in found["stages"]][:4] == ["read", "screen", "rights", "copies"]
 
 
 @pytest.mark.parametrize("name", ["status.json", "run.yaml"])
