@@ -1,7 +1,7 @@
 """Takes photos out of the tables of a run."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -12,7 +12,6 @@ from curation.photos.measured_on import photo_and_key
 PHOTO_DIGITS = 64
 _START_DIGITS = 10  # of a photo_id that a detail may name it by
 _NAME = re.compile(r"\b([0-9a-f]{10,64})(?:-\d+)?\b")
-Goes = Callable[[dict[str, Any]], bool]
 
 
 class RowFilter:

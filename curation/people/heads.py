@@ -1,4 +1,4 @@
-"""Faces of people on a photo who are not its group's: where they are, and made unrecognisable.
+"""Heads of people on a photo who are not its group's: where they are.
 
 A face that was measured is where it was found, with what surrounds it. A person whose face was not (they were
 ruled out before, turn away, or are too small) has their head blurred: where nose, eyes and ears are, else the
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 _AROUND = 0.25  # of a face's sides, on each side: hair, chin and ears
-_CELLS = 6  # of a blurred head, along its longer side: what is left tells nobody apart
 _SAME = 0.5  # of the smaller face: two detections of one person have faces that overlap by more
 _HEAD_JOINTS = 5  # nose, eyes and ears come first in COCO's order
 _MIN_JOINT_SCORE = 0.5
@@ -59,34 +58,3 @@ def _overlap(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
     sides = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None)
     smaller = min(float(np.prod(a[2:] - a[:2])), float(np.prod(b[2:] - b[:2])))
     return float(np.prod(sides)) / smaller if smaller > 0 else 0.0
-
-
-def blurred(
-    pixels: np.ndarray, heads: Sequence[Sequence[float]], spared: Sequence[float] | None
-) -> np.ndarray:
-    """A copy of an upright picture, uint8 [height, width, 3], whose heads are means of few cells.
-
-    spared   the face of the group's own person: it stays as it is also where a head overlaps it
-    """
-    import cv2  # here: whoever lists the stages imports this file for `heads_of_others` alone
-
-    made = pixels.copy()
-    for head in heads:
-        x0, y0, x1, y1 = _inside(head, pixels)
-        if x1 <= x0 or y1 <= y0:
-            continue
-        part = made[y0:y1, x0:x1]
-        step = max(x1 - x0, y1 - y0) / _CELLS
-        cells = (max(round((x1 - x0) / step), 1), max(round((y1 - y0) / step), 1))
-        small = cv2.resize(part, cells, interpolation=cv2.INTER_AREA)
-        made[y0:y1, x0:x1] = cv2.resize(small, (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
-    if spared is not None:
-        x0, y0, x1, y1 = _inside(spared, pixels)
-        made[y0:y1, x0:x1] = pixels[y0:y1, x0:x1]
-    return made
-
-
-def _inside(box: Sequence[float], pixels: np.ndarray) -> tuple[int, int, int, int]:
-    height, width = pixels.shape[:2]
-    x0, y0, x1, y1 = (round(side) for side in box)
-    return max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)

@@ -103,12 +103,7 @@ def kind_of_segment(marker: int, content: bytes) -> str:
 
 def kind_of_text(content: bytes) -> str:
     """The same of a text chunk of a PNG."""
-    key = content.partition(b"\0")[0]
-    if key == _PNG_XMP:
-        return "xmp"
-    return {_PNG_EXIF: "exif", b"Raw profile type APP1": "exif", b"Raw profile type iptc": "iptc"}.get(
-        key, "text"
-    )
+    return _KINDS_OF_TEXTS.get(content.partition(b"\0")[0], "text")
 
 
 def jpeg_parts(data: bytes) -> Iterator[tuple[int, int, int]]:

@@ -43,7 +43,7 @@ from shards.tools.copying import write_tombstones
 from shards.tools.dataset_rows import DatasetRows, read_ahead
 from shards.tools.forget_plan import ForgetPlan, IdsToForget, plan_forget, read_ids
 from shards.tools.place_to_change import PlaceToChange, place_to_change
-from shards.tools.side_files import remove_side_files, side_files, stale_line
+from shards.tools.side_files import stale_line, stale_side_files
 
 # dataset_bytes counts these anew.
 COUNTED = ("format", "schema", "shards", "groups", "photos", "bytes", "checksum")
@@ -95,10 +95,7 @@ def forget(
     place = place_to_change(folder)
     with place.alone(break_lock=break_lock):
         done = _forget(place, request, min_photos, missing_ok, only_what_is_there, dry_run, progress)
-        stale = side_files(folder, read_dataset_json(folder)).stale
-        if delete_side_files and not dry_run:
-            remove_side_files(folder, stale)
-            stale = []
+        stale = stale_side_files(folder, delete=delete_side_files and not dry_run)
         return replace(done, stale_side_files=tuple(stale))
 
 

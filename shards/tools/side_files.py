@@ -17,6 +17,7 @@ from typing import Any
 import fsspec
 
 from shards.format.dataset import files_of
+from shards.reading.folder import read_dataset_json
 
 _BESIDE = re.compile(r"(?P<stem>.+?)(\.tar\.idx|\.idx|\.parquet|_stats\.json)")
 _ENERGON = ".nv-meta"
@@ -70,6 +71,15 @@ def remove_side_files(folder: str, names: Sequence[str]) -> None:
         else:  # there rm takes a name with brackets for a pattern
             for file in system.find(path):
                 system.rm_file(file)
+
+
+def stale_side_files(folder: str, *, delete: bool) -> list[str]:
+    """Those that are stale beside a dataset that was just changed, by name; none where they are deleted."""
+    stale = side_files(folder, read_dataset_json(folder)).stale
+    if not delete:
+        return stale
+    remove_side_files(folder, stale)
+    return []
 
 
 def stale_line(names: Sequence[str]) -> str:

@@ -52,7 +52,7 @@ from shards.tools.commands import folder_of, processes_of, processes_option, pro
 from shards.tools.dataset_rows import DatasetRows, read_ahead
 from shards.tools.forget import COUNTED, clear_leftovers
 from shards.tools.place_to_change import PlaceToChange, place_to_change
-from shards.tools.side_files import remove_side_files, side_files, stale_line
+from shards.tools.side_files import stale_line, stale_side_files
 from shards.tools.whole_shards import in_order
 
 VERSION = 2  # raised when the same photo is stripped otherwise
@@ -106,10 +106,7 @@ def strip(
     place = place_to_change(folder)
     with place.alone(break_lock=break_lock):
         done = _strip(place, dry_run, processes, progress)
-        stale = side_files(folder, read_dataset_json(folder)).stale
-        if delete_side_files and not dry_run:
-            remove_side_files(folder, stale)
-            stale = []
+        stale = stale_side_files(folder, delete=delete_side_files and not dry_run)
         return replace(done, stale_side_files=tuple(stale))
 
 

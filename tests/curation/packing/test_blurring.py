@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from curation.packing.group import as_wanted
-from curation.people.heads import blurred, heads_of_others
+from curation.packing.group import as_wanted, blurred
+from curation.people.heads import heads_of_others
 from curation.settings.groups import ShardsSettings
 from persona import main
 from tests.curation.packing.test_packing import photo_of
