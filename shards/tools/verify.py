@@ -280,7 +280,7 @@ def _check_index(
             problems.append(Problem(index_name(about, "parquet"), str(error).splitlines()[0]))
             parquet = None
     if parquet is not None and (arrow is None or (right["parquet"] and not right["arrow"])):
-        return _rows_of(parquet.read())
+        return _rows_of(parquet.read(use_threads=False))
     return arrow
 
 
@@ -305,7 +305,7 @@ def _differences(arrow: pa.Table, parquet: pq.ParquetFile, about: Mapping[str, A
         return [Problem(name, f"has {len(arrow)} rows, {other} {parquet.metadata.num_rows}")]
     start = 0
     for group in range(parquet.num_row_groups):
-        two = _rows_of(parquet.read_row_group(group))
+        two = _rows_of(parquet.read_row_group(group, use_threads=False))
         one = arrow.slice(start, len(two))
         if not one.equals(two):
             for row, (left, right) in enumerate(zip(one.to_pylist(), two.to_pylist(), strict=True), start):
