@@ -50,8 +50,8 @@ def test_peft_reads_the_tensors_and_computes_the_same_with_the_same_gradients(do
     settings = LoraSettings(rank=3, alpha=6.0, targets=("0", "2"), dora=dora)
     ours = with_lora(alpha=6.0, dora=dora)
     config = peft.LoraConfig(r=3, lora_alpha=3, target_modules=["0", "2"], use_dora=dora)
-    theirs = peft.inject_adapter_in_model(config, network())
-    found = peft.set_peft_model_state_dict(theirs, peft_tensors(lora_parameters(ours), settings.scale))
+    theirs: Any = peft.inject_adapter_in_model(config, network())
+    found: Any = peft.set_peft_model_state_dict(theirs, peft_tensors(lora_parameters(ours), settings.scale))
     assert not found.unexpected_keys
     x, direction = torch.randn(5, 12), torch.randn(5, 6)
     results = []
