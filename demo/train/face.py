@@ -33,7 +33,7 @@ from demo.train.data import (
 )
 from demo.train.loop import train
 from demo.train.muon import muon
-from demo.train.onnx_file import OnnxGraph
+from curation.weights.onnx_file import OnnxGraph
 from demo.train.unseen import measure_embedder, unseen_photos
 from demo.train.yolo import IMAGE_PX as DETECTOR_PX
 from demo.world import Identity, make_world
