@@ -32,13 +32,13 @@ SOURCE = f"npm://{NAME}@1.2.0"
 def drawn_graph(random: np.random.Generator) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """A graph with each operation that is known, on pictures of 6 x 5 px, and its weights."""
     values = {
-        "mean": np.float32([120]),
-        "borders": np.int32([[0, 0], [1, 1], [0, 2], [0, 0]]),
+        "mean": np.array([120], np.float32),
+        "borders": np.array([[0, 0], [1, 1], [0, 2], [0, 0]], np.int32),
         "kernel": random.normal(size=(3, 3, 3, 4)).astype(np.float32),
         "depthwise": random.normal(size=(2, 2, 4, 2)).astype(np.float32),
         "slope": random.normal(size=8).astype(np.float32),
-        "zero": np.float32(0),
-        "flat": np.int32([-1, 32]),
+        "zero": np.array(0, np.float32),
+        "flat": np.array([-1, 32], np.int32),
         "matrix": random.normal(size=(32, 7)).astype(np.float32),
     }
 
@@ -99,12 +99,19 @@ def drawn_graph(random: np.random.Generator) -> tuple[dict[str, Any], dict[str, 
 def by_hand(pictures: np.ndarray, values: dict[str, np.ndarray]) -> np.ndarray:
     """What the graph means: float [n, 6, 5, 3] → [n, 7]."""
     x = np.pad(pictures - 120.0, values["borders"])
-    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (1, 2))[:, ::2, ::2]
-    x = np.einsum("nijchw,hwco->nijo", windows, values["kernel"])
-    windows = np.lib.stride_tricks.sliding_window_view(x, (2, 2), (1, 2))
-    x = np.einsum("nijchw,hwcm->nijcm", windows, values["depthwise"]).reshape(len(pictures), 2, 2, 8)
+    x = np.einsum("nijhwc,hwco->nijo", patches(x, 3)[:, ::2, ::2], values["kernel"])
+    x = np.einsum("nijhwc,hwcm->nijcm", patches(x, 2), values["depthwise"]).reshape(len(pictures), 2, 2, 8)
     x = np.maximum(x, 0) + values["slope"] * np.minimum(x, 0)
     return 2 * x.reshape(len(pictures), -1) @ values["matrix"]
+
+
+def patches(x: np.ndarray, side: int) -> np.ndarray:
+    """[n, h, w, c] → [n, h - side + 1, w - side + 1, side, side, c]."""
+    rows, columns = (size - side + 1 for size in x.shape[1:3])
+    return np.stack(
+        [np.stack([x[:, i : i + side, j : j + side] for j in range(columns)], axis=1) for i in range(rows)],
+        axis=1,
+    )
 
 
 def packed(files: dict[str, bytes]) -> bytes:
