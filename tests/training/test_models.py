@@ -170,7 +170,7 @@ def test_blocks_are_compiled_for_all_sizes_of_targets_and_all_counts_of_regions_
         assert module(batch.fields, batch.streams, **counts).isfinite().all()
         after_two = made.copy() if number == 1 else after_two
     assert made == after_two
-    # DINOv2 besides for the one zero image; where sizes are static, decoder and DINOv2 once more for any count.
+    # DINOv2 besides for the one zero image; of one size, decoder and DINOv2 once more for any count.
     assert max(made.values()) <= 3, made
     torch._dynamo.reset()
 
