@@ -43,6 +43,9 @@ class LoopSettings(Settings):
     shard: bool | None = Field(
         None, description="what is trained over the ranks (FSDP2); none: where it is above 2e9 parameters"
     )
+    bucket_mib: int = Field(
+        25, ge=1, description="of gradients that travel between ranks at a time, where none is sharded"
+    )
     optimiser: OptimiserSettings = OptimiserSettings()
     ema_decay: float = Field(0.9999, ge=0, lt=1, description="of the moving averages of what is trained")
     max_skipped: int = Field(

@@ -178,7 +178,7 @@ def _check_folder(
 
 # What a run may go on with as people like: it changes how far, how fast and where, not what is learned.
 _FREE = {
-    "loop.steps", "loop.shard", "loop.read_every", "loop.max_skipped", "loop.checkpoints",
+    "loop.steps", "loop.shard", "loop.bucket_mib", "loop.read_every", "loop.max_skipped", "loop.checkpoints",
     "loop.checkpoint_every", "loop.keep_checkpoints", "loop.keep_every", "loop.validate_every",
     "loop.wandb", "loop.pictures_every", "loop.optimiser.eight_bit",
     "data.latents", "data.threads", "data.ahead", "data.max_broken", "data.leave_out",
