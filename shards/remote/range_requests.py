@@ -111,8 +111,8 @@ class RangeRequests:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="shards-requests", daemon=True)
         self._thread.start()
-        # The object store's own threads call into Python when a request ends. A process that ended while requests
-        # were on their way was seen to end by SIGABRT (obstore 0.12.1, a busy machine): no request outlives it.
+        # The object store's own threads call into Python when a request ends. A process that ended
+        # meanwhile was seen to do so by SIGABRT (obstore 0.12.1, a busy machine): no request outlives it.
         atexit.register(self.close)
 
     def submit(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
