@@ -67,6 +67,8 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _train_here(options: argparse.Namespace) -> int:
+    import torch
+
     from edges.settings_reader import assignments
     from shards.format.dataset import DatasetError
     from shards.reading.loader import TooManyBrokenError
@@ -88,16 +90,18 @@ def _train_here(options: argparse.Namespace) -> int:
             check_recipe(settings.recipe, options.recipe, config)
             prepared = prepare(
                 settings, options.shards, Path(options.out), ranks, options.validation,
-                changed=options.changed,
+                changed=options.changed, build_on=torch.device("cpu") if options.plan else None,
             )  # fmt: skip
-            if ranks.first:
-                memory = prepared.memory()
-                print(memory.line() if not options.plan else json.dumps(memory.in_gib()))
+            memory = prepared.memory() if ranks.first else None  # found beside what follows
             if options.plan:
+                if memory is not None:
+                    print(json.dumps(memory.result().in_gib()))
                 return 0
             if ranks.first and prepared.changed:
                 say(f"goes on with other settings: {'; '.join(prepared.changed)}")
             training = prepared.training(say)
+            if memory is not None:
+                print(memory.result().line())
         except ValueError as error:
             return refused(error)
         if ranks.first and training.step:

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from training.batch import Batch, Batches
-from training.checkpoint import Checkpoint, CheckpointError, CheckpointFolder, load_checkpoint, place_of
+from training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    CheckpointFolder,
+    load_checkpoint,
+    opened_once,
+    place_of,
+)
 from training.metrics import JsonLines, Metrics, TensorBoard, Together, WeightsAndBiases, progress_line
 from training.optimiser import learning_rate
 from training.ranks import Ranks, gathered
@@ -226,7 +233,7 @@ class Training:
         if name is None:
             return None
         self._resumed = f"{self._checkpoints}/{name}"
-        with place.opened(name) as opened:
+        with opened_once(place, name, self.ranks) as opened:
             return load_checkpoint(opened, self._resumed)
 
     def _load_adapter(self, checkpoint: Checkpoint) -> None:

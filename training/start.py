@@ -3,6 +3,7 @@ is built."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +22,7 @@ from training.loop import Training
 from training.memory import MemoryPlan, predict_memory
 from training.metrics import check_wandb
 from training.ranks import Ranks, is_sharded
+from training.rates import on_meta
 from training.recipes import recipe_of
 from training.recipes.recipe import Recipe
 from training.run_settings import RunSettings
@@ -47,7 +49,7 @@ def compile_blocks(
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that was checked and whose module is built, on the CPU; nothing of it is on a device yet.
+    """A run that was checked and whose module is built.
 
     changed   settings in which it differs from the run that it goes on with, as people read them
     """
@@ -59,12 +61,20 @@ class Prepared:
     ranks: Ranks
     changed: list[str]
 
-    def memory(self) -> MemoryPlan:
-        """What a step will take on this rank's device, with targets of the largest size."""
+    def memory(self) -> "Future[MemoryPlan]":
+        """What a step will take on this rank's device, with targets of the largest size.
+
+        A thread finds it, beside what follows: from shapes, which are copied before this returns.
+        """
         recipe, data = self.data.recipe, self.settings.data
         fields = recipe.fields(*max(data.sizes, key=math.prod))
-        blocks = recipe.blocks(self.module)
-        return predict_memory(self.module, blocks, fields, data.batch, self.settings.loop, self.ranks)
+        shapes = on_meta(self.module)
+        beside = ThreadPoolExecutor(1, thread_name_prefix="memory")
+        found = beside.submit(
+            predict_memory, shapes, recipe.blocks(shapes), fields, data.batch, self.settings.loop, self.ranks
+        )
+        beside.shutdown(wait=False)
+        return found
 
     def training(self, say: Callable[[str], None] = lambda line: None) -> Training:
         """The run on its device; `say` is told lines for people. Raises ValueError, one line."""
@@ -97,10 +107,12 @@ def prepare(
     validation: str | None = None,
     *,
     changed: bool = False,
+    build_on: torch.device | None = None,
 ) -> Prepared:
     """Checks all that can be wrong, then builds. Raises ValueError, one line.
 
-    changed   whether a run may go on with other settings than it was begun with
+    changed    whether a run may go on with other settings than it was begun with
+    build_on   where; none: on the rank's device, part by part, so that no host holds all models of its ranks
     """
     if settings.loop.wandb is not None:
         check_wandb()
@@ -108,7 +120,8 @@ def prepare(
     data = open_data(settings.data, recipe, ranks, shards, validation)
     begun, differences = _agreed(ranks, lambda: _check_folder(settings, recipe, out, ranks, changed))
     torch.manual_seed(settings.data.seed)
-    module = data.recipe.build(settings.loop.frozen_dtype)
+    with build_on or ranks.device:
+        module = data.recipe.build(settings.loop.frozen_dtype)
     if settings.start_from is not None and not begun:
         _begin_with(data.recipe, module, settings.start_from)
     return Prepared(settings, data, module, out, ranks, differences)
