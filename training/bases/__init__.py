@@ -7,6 +7,7 @@ from training.bases.base import Base
 
 # name: module:class. A base is added here and nowhere else.
 BASES = {
+    "flux2": "training.bases.flux2:Flux2",
     "sdxl": "training.bases.sdxl:Sdxl",
 }
 

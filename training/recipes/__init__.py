@@ -16,6 +16,7 @@ from training.settings import Settings, or_nearest
 # name: module:class. A method is added here and nowhere else.
 CATALOGUE = {
     "visual_persona": "training.recipes.visual_persona:VisualPersona",
+    "flux2_reference": "training.recipes.flux2_reference:Flux2Reference",
     "ip_adapter": "training.recipes.ip_adapter:IpAdapter",
 }
 DEFAULT_BASE = "sdxl"

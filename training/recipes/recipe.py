@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from training.bases.base import Base
 from training.batch import Field
+from training.captions import Tokenise
 from training.randomness import Purpose, uniform
 from training.released_layout import copy_exactly, load_strictly, read_released, write_released
 from training.settings import Settings
@@ -96,6 +97,16 @@ class Recipe(ABC):
     def reference_pictures(self, fields: Mapping[str, Tensor]) -> Tensor:
         """uint8 [B, H, W, 3]: what to show as the reference beside a generated picture."""
 
+    @property
+    def guidance_keeps_identity(self) -> bool:
+        """Whether guidance leads away from a picture without text alone, of the same identity; else from one of
+        nobody too."""
+        return False
+
+    def tokeniser(self) -> Tokenise:
+        """Of captions, as the base takes them. Raises WeightsError."""
+        return self.base.tokeniser()
+
     def reconstruction_share(self, progress: float) -> float:
         """Of samples whose reference is the target itself, at a progress of 0 to 1 through the training."""
         return 0.0
@@ -129,12 +140,11 @@ class Recipe(ABC):
 
     def released(self, adapter: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """An adapter under the keys in which others publish the method. Raises LayoutError."""
-        paths = [path.removeprefix(_DENOISER) for path in adapter if path.startswith(_DENOISER)]
-        names = {_DENOISER + path: key for path, key in self.base.released_names(paths).items()}
-        return {
-            names.get(path) or f"image_proj.{path.removeprefix(_IDENTITY)}": tensor
-            for path, tensor in adapter.items()
-        }
+        made, trained = (
+            {path.removeprefix(part): tensor for path, tensor in adapter.items() if path.startswith(part)}
+            for part in (_IDENTITY, _DENOISER)
+        )
+        return {f"image_proj.{name}": tensor for name, tensor in made.items()} | self.base.released(trained)
 
     def export(self, adapter: Mapping[str, Tensor], path: Path) -> None:
         """Writes an adapter in the layout in which others publish the method."""
