@@ -101,7 +101,8 @@ def learn(out: Path, people: int, held_out: int, steps: int, changes: dict[str, 
 
     from training.export import adapter_of, last_checkpoint
     from training.ranks import Ranks
-    from training.start import prepare, read_settings
+    from training.run_settings import read_settings
+    from training.start import prepare
 
     torch.set_num_threads(1)  # the tensors are small: a second thread waits more than it works
     settings = read_settings(CONFIG, {"loop.steps": steps, "loop.validate_every": steps} | changes)

@@ -12,12 +12,12 @@ from typing import Any
 
 from tests.drawn_training import DrawnBatches, built, samples, tiny
 from training.batch import Batch
-from training.generation.validation_pictures import PictureSampling, PictureSettings, ValidationPictures
+from training.generation.validation_pictures import ValidationPictures
 from training.loop import Training
 from training.ranks import Ranks, StopSignals, join_ranks
 from training.recipes import ip_adapter, visual_persona  # noqa: F401  imported once, before forking
+from training.run_settings import LoopSettings, PictureSampling, PictureSettings
 from training.start import compile_blocks
-from training.step import LoopSettings
 
 OPTIMISER = {"lr": 1e-3, "warmup_steps": 3, "schedule": "cosine"}
 PICTURES = PictureSettings(people=1, sampling=PictureSampling(steps=2))

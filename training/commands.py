@@ -72,8 +72,9 @@ def _train_here(options: argparse.Namespace) -> int:
     from shards.reading.loader import TooManyBrokenError
     from training.checkpoint import CheckpointError
     from training.ranks import StopSignals, join_ranks
+    from training.run_settings import named_configs, read_settings
     from training.settings import check_recipe, chosen_config
-    from training.start import named_configs, prepare, read_settings
+    from training.start import prepare
     from training.step import NonFiniteError
 
     def say(line: str) -> None:

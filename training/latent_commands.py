@@ -127,7 +127,7 @@ def _vae_and_sizes(options: argparse.Namespace) -> tuple[Any, list[tuple[int, in
     from edges.settings_reader import assignments
     from training.bases.vae import DiffusersVae
     from training.recipes import recipe_of
-    from training.start import read_settings
+    from training.run_settings import read_settings
 
     source, sizes = None, None
     if options.config is not None:

@@ -16,7 +16,8 @@ from training.optimiser import learning_rate
 from training.ranks import Ranks, gathered
 from training.rates import Rates
 from training.recipes.recipe import Recipe
-from training.step import LoopSettings, Step, StepRecord
+from training.run_settings import LoopSettings
+from training.step import Step, StepRecord
 
 _ASKED_EVERY_S = 0.05
 

@@ -17,12 +17,9 @@ from pydantic import BaseModel
 
 from tests.house.reference import Key, keys_of, shown
 from training.bases.sdxl import Sdxl
-from training.data import DataSettings
 from training.evaluation.settings import EvaluationSettings
-from training.generation.validation_pictures import PictureSettings
-from training.recipes.ip_adapter import IpAdapterSettings
-from training.recipes.visual_persona import VisualPersonaSettings
-from training.step import LoopSettings
+from training.method_settings import IpAdapterSettings, VisualPersonaSettings
+from training.run_settings import DataSettings, LoopSettings, PictureSettings
 
 _DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = (_DOCS / "training.md", _DOCS / "generation.md")

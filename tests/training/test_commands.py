@@ -22,7 +22,7 @@ from tests.drawn_shards import write_dataset
 from tests.drawn_training import SETTINGS
 from training.checkpoint import checkpoints_in, load_checkpoint
 from training.recipes import recipe_of
-from training.start import named_configs, read_settings
+from training.run_settings import named_configs, read_settings
 
 
 @pytest.fixture(scope="module")

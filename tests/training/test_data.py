@@ -21,13 +21,13 @@ from tests.drawn_shards import write_dataset
 from tests.drawn_training import TARGET_PX, TEXT, built, tiny
 from training.batch import Batch, Field, check_fields
 from training.captions import HashedWords
-from training.data import DataSettings, Reconstructions, ShardBatches, check_dataset, open_data
+from training.data import Reconstructions, ShardBatches, check_dataset, open_data
 from training.loop import Training
 from training.models.region_crops import cut_regions
 from training.pair_fields import PairFields, members_for
 from training.ranks import Ranks
 from training.recipes.recipe import Recipe
-from training.step import LoopSettings
+from training.run_settings import DataSettings, LoopSettings
 
 TOKENS = HashedWords(TEXT["vocabulary"], (2, 77))
 SIZE = (TARGET_PX, TARGET_PX)

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.drawn_training import DECODER, built, samples, tiny
+from training.method_settings import DecoderSettings
 from training.models.identity_attention import cross_attentions
-from training.models.region_decoder import DecoderSettings
 from training.recipes import CATALOGUE
 from training.released_layout import LayoutError, Shapes, check_released, read_released
 

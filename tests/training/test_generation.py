@@ -12,8 +12,8 @@ from tests.train_tiny import training
 from training.export import adapter_of, last_checkpoint
 from training.generation.pipeline import PersonaPipeline
 from training.generation.references import LabelledPhoto
-from training.generation.sampler import SamplingSettings
 from training.ranks import Ranks
+from training.run_settings import SamplingSettings
 
 FAST = SamplingSettings(steps=3, guidance=4.0)
 

@@ -21,11 +21,12 @@ from tests.train_tiny import training
 from training.batch import Batch
 from training.checkpoint import CheckpointError, checkpoints_in, load_checkpoint
 from training.loop import Training
-from training.optimiser import OptimiserSettings, learning_rate
+from training.optimiser import learning_rate
 from training.ranks import Ranks
 from training.rates import StepFlops, peak_flops_of, step_flops
 from training.recipes import CATALOGUE
-from training.step import LoopSettings, NonFiniteError
+from training.run_settings import LoopSettings, OptimiserSettings
+from training.step import NonFiniteError
 
 STEPS = 14
 

@@ -9,11 +9,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from shards.format.contents import REGION_NAMES
 from tests.drawn_training import DECODER, DINO, built, samples, tiny
+from training.method_settings import DecoderSettings, DinoSettings
 from training.models.identity_attention import cross_attentions, set_identity_scale
 from training.models.local_weights import WeightsError, cast
 from training.models.region_crops import MEAN, STD, Normalise, cut_regions
-from training.models.region_decoder import DecoderSettings, RegionDecoder
-from training.models.region_encoder import DinoSettings, RegionEncoder
+from training.models.region_decoder import RegionDecoder
+from training.models.region_encoder import RegionEncoder
 from training.randomness import streams
 from training.recipes import recipe_of
 from training.recipes.visual_persona import regions_there

@@ -7,9 +7,10 @@ import torch
 
 from tests.drawn_training import SDXL, TARGET_PX, built, samples, tiny
 from training.batch import Batch, check_fields
+from training.method_settings import DropoutSettings
 from training.randomness import streams
 from training.recipes import CATALOGUE, recipe_of
-from training.recipes.recipe import DropoutSettings, Recipe, keep_conditions, keep_regions
+from training.recipes.recipe import Recipe, keep_conditions, keep_regions
 
 PEOPLE = ["ann-a", "bob-a", "cy-b", "dee-a"]
 EVERY_RECIPE = pytest.mark.parametrize("name", sorted(CATALOGUE))

@@ -10,28 +10,19 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
 import torch
-from pydantic import Field as Setting
 from torch import Tensor, nn
 
 from training.bases.schedules import Schedule
 from training.bases.vae import Vae
 from training.batch import Field
 from training.captions import Tokenise
+from training.method_settings import DenoisingSettings
 from training.models.local_weights import cast
 from training.randomness import Purpose, normal
 from training.settings import Settings
 
 Text = tuple[Tensor, ...]
 """What a base makes of captions and sizes, tensors [B, …]: the base alone knows what each is."""
-
-
-class DenoisingSettings(Settings):
-    """The loss, and what all bases know of training; the defaults are the plain mean squared error."""
-
-    noise_offset: float = Setting(0.0, ge=0, description="noise of a whole channel besides; 0.05 is usual")
-    person_weight: float = Setting(1.0, ge=0, description="of an error on the person, background being 1")
-    cached_latents: bool = Setting(False, description="read target_latents; there is no VAE then")
-    checkpoint_activations: bool = Setting(False, description="compute the network's activations twice")
 
 
 class Base(ABC):

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field as Setting
 from torch import Tensor, nn
 
-from training.bases.base import Base, Denoiser, DenoisingSettings, Text
+from training.bases.base import Base, Denoiser, Text
 from training.bases.flux2_parts import (
     Flux2Settings,
     Grid,
@@ -26,6 +26,7 @@ from training.bases.schedules import TIMESTEPS, FlowSchedule
 from training.bases.vae import PackedVae
 from training.batch import Field
 from training.captions import Tokenise
+from training.method_settings import DenoisingSettings
 from training.models.local_weights import cast, own_precision
 from training.models.lora import LoraSettings, install_lora, own_tensors, peft_tensors
 from training.released_layout import copy_exactly

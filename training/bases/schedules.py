@@ -11,13 +11,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 
+from training.method_settings import Prediction
 from training.randomness import Purpose, integers, normal
 
 TIMESTEPS = 1000
@@ -58,7 +59,6 @@ class Schedule(Protocol):
         ...
 
 
-Prediction = Literal["epsilon", "v", "flow"]
 _BETAS = {"linear": 1.0, "scaled_linear": 0.5}  # the power of beta that rises evenly
 _PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "flow_prediction": "flow"}
 # Schedulers of diffusers whose noise is that of beta_start, beta_end and beta_schedule.

@@ -18,15 +18,11 @@ from training.bases.base import Text
 from training.captions import Tokenise
 from training.export import adapter_of, last_checkpoint, recipe_of_checkpoint
 from training.generation.references import LabelledPhoto, RegionChoice, reference_fields
-from training.generation.sampler import (
-    Conditions,
-    SamplingSettings,
-    initial_noise,
-    sample_latents,
-)
+from training.generation.sampler import Conditions, initial_noise, sample_latents
 from training.models.local_weights import cast
 from training.recipes import recipe_of
 from training.recipes.recipe import Recipe
+from training.run_settings import SamplingSettings
 
 # What the paper generates from: the full body is left out.
 PLAIN_REGIONS: RegionChoice = {"head": None, "torso": None, "legs": None, "shoes": None}

@@ -8,20 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from training.bases.base import Denoiser, Text
 from training.randomness import Purpose, normal, streams
-from training.settings import Settings
-
-
-class SamplingSettings(Settings):
-    """The defaults are those of the paper's inference code; it takes guidance 8 for stories."""
-
-    steps: int = Field(50, ge=1, le=1000, description="of denoising")
-    guidance: float = Field(12.0, ge=1, description="1: none, and half of the work")
-    identity_scale: float = Field(0.7, ge=0, description="of identity attention; 1 in training")
+from training.run_settings import SamplingSettings
 
 
 @dataclass(frozen=True)

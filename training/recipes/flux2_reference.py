@@ -18,9 +18,10 @@ from shards.format.contents import REGION_NAMES
 from training.bases.base import Base
 from training.batch import Field
 from training.captions import Tokenise
+from training.method_settings import DropoutSettings
 from training.models.local_weights import cast
 from training.randomness import Purpose, uniform
-from training.recipes.recipe import NO_DROPOUT, DropoutSettings, Recipe, keep_conditions, keep_regions
+from training.recipes.recipe import NO_DROPOUT, Recipe, keep_conditions, keep_regions
 from training.settings import Settings, Sizes
 
 PARTS = tuple(REGION_NAMES.index(name) for name in ("head", "torso", "legs", "shoes"))

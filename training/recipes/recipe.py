@@ -6,35 +6,15 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from pydantic import Field as Setting
-from pydantic import model_validator
 from torch import Tensor, nn
 
 from training.bases.base import Base
 from training.batch import Field
 from training.captions import Tokenise
+from training.method_settings import DropoutSettings
 from training.randomness import Purpose, uniform
 from training.released_layout import copy_exactly, load_strictly, read_released, write_released
 from training.settings import Settings
-
-
-class DropoutSettings(Settings):
-    """Shares of samples. Identity, text and both exclude one another; regions are left out besides.
-
-    The paper does not state its rates: these are ours.
-    """
-
-    identity: float = Setting(0.05, ge=0, le=1, description="without identity")
-    text: float = Setting(0.05, ge=0, le=1, description="without text")
-    both: float = Setting(0.05, ge=0, le=1, description="without either")
-    region: float = Setting(0.15, ge=0, le=1, description="of each region")
-
-    @model_validator(mode="after")
-    def _sum_fits(self) -> "DropoutSettings":
-        if self.identity + self.text + self.both > 1:
-            raise ValueError("identity, text and both are more than 1 together")
-        return self
-
 
 NO_DROPOUT = DropoutSettings(identity=0, text=0, both=0, region=0)
 

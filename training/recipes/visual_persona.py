@@ -7,48 +7,18 @@ neither rates nor steps nor a schedule: the defaults are ours.
 """
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
-from pydantic import Field as Setting
-from pydantic import model_validator
 from torch import Tensor, nn
 
 from shards.format.contents import REGION_NAMES
 from training.bases.base import Base
 from training.batch import Field
-from training.models.region_decoder import DecoderSettings, RegionDecoder
-from training.models.region_encoder import DinoSettings, RegionEncoder
-from training.recipes.recipe import NO_DROPOUT, DropoutSettings, Recipe, keep_conditions, keep_regions
+from training.method_settings import DropoutSettings, VisualPersonaSettings
+from training.models.region_decoder import RegionDecoder
+from training.models.region_encoder import RegionEncoder
+from training.recipes.recipe import NO_DROPOUT, Recipe, keep_conditions, keep_regions
 from training.released_layout import copy_exactly
-from training.settings import Settings
-
-
-class VisualPersonaSettings(Settings):
-    """All that the method depends on; the sizes default to the released model's."""
-
-    stage: Literal["shared_queries", "region_queries"] = Setting(
-        "region_queries", description="shared_queries: the first stage; region_queries: the second"
-    )
-    dino: DinoSettings = DinoSettings()
-    decoder: DecoderSettings = DecoderSettings()
-    dropout: DropoutSettings = DropoutSettings()
-    reconstruction: float = Setting(
-        0.0, ge=0, le=1, description="share of samples at the start whose reference is the target"
-    )
-    reconstruction_until: float = Setting(
-        0.5, gt=0, le=1, description="part of the training after which that share is zero"
-    )
-
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> "VisualPersonaSettings":
-        if self.decoder.regions != len(REGION_NAMES):
-            raise ValueError(f"decoder.regions must be {len(REGION_NAMES)}: {', '.join(REGION_NAMES)}")
-        if self.dino.folder is None and self.decoder.feature_width != self.dino.width:
-            raise ValueError(
-                f"decoder.feature_width {self.decoder.feature_width} is not dino.width ({self.dino.width})"
-            )
-        return self
 
 
 class VisualPersonaModule(nn.Module):
