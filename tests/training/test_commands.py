@@ -112,7 +112,7 @@ def test_the_second_stage_starts_from_a_checkpoint_or_a_published_file(dataset: 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--set", "recipe=dreambooth"], "unknown recipe 'dreambooth': there are ip_adapter, visual_persona"),
+        (["--set", "recipe=dreambooth"], "unknown recipe 'dreambooth': there are flux2_reference, ip_adapter, visual_persona"),
         (["--set", "method.stage=third"], "recipe visual_persona: stage: 'third': input should be"),
         (["--set", "loop.step=3"], "--set: loop.step: unknown key; did you mean 'steps'?"),
         (["--set", "data.heigth_px=64"], "--set: data.heigth_px: unknown key; did you mean 'height_px'?"),

@@ -149,7 +149,8 @@ def test_samples_of_weight_zero_change_nothing(tmp_path) -> None:
 
 
 class Poisoned(DrawnBatches):
-    """The sizes of one person, or of all from that one on, are not numbers."""
+    """The sizes of one person (or how much of a picture is that person), or of all from that one on, are not
+    numbers."""
 
     for_ever = False
 
@@ -157,7 +158,8 @@ class Poisoned(DrawnBatches):
         batch = super().__next__()
         for place, key in enumerate(batch.keys):
             if key == "person-009-a" or (self.for_ever and key > "person-009-a"):
-                batch.fields["target_cut"][place] = torch.nan
+                field = "target_cut" if "target_cut" in batch.fields else "person"
+                batch.fields[field][place] = torch.nan
         return batch
 
 
