@@ -1,9 +1,10 @@
 """`python -m demo.recipes --recipe NAME`: does a recipe learn who is on the reference?
 
-Measured on people it never saw. Draws people of the rendered world, trains the recipe's small configuration on
-some of them, and measures its loss on others three times: with the true reference, with another person's,
-and with none. Timesteps, noise, target and caption of the three are the same. Prints a table and, as its last line, one object of
-JSON. With --out it goes on where it was stopped: shards, latents and the training's last checkpoint stay.
+Measured on people it never saw. Draws people of the rendered world, trains the recipe's small configuration
+on some of them, and measures its loss on others three times: with the true reference, with another person's,
+and with none. Timesteps, noise, target and caption of the three are the same. Prints a table and, as its
+last line, one object of JSON. With --out it goes on where it was stopped: shards, latents and the training's
+last checkpoint stay.
 
 The shards are made from the world's truth and not by a curation, because a curated world of the demo
 has too few people to learn from. Everything behind them is the product: reader, recipe, loop.
@@ -118,7 +119,7 @@ class Learned:
 
 
 def learn(out: Path, people: int, held_out: int, config: str, changes: dict[str, Any]) -> Learned:
-    """Does what is not done yet under `out`: shards, latents of the configuration's VAE, training; then measures.
+    """Does what is not done yet under `out`: shards, latents, training; then measures.
 
     Raises ValueError, one line, for settings that will not do.
     """

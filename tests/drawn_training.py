@@ -64,8 +64,8 @@ def tiny(name: str, **changed: Any) -> Recipe:
 
 
 def built(recipe: Recipe, seed: int = 0, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Its module; equal seeds give equal weights. LoRA is moved from where it begins, B of zeros, which lets no
-    gradient through to A."""
+    """Its module; equal seeds give equal weights. LoRA is moved from where it begins, B of zeros, which lets
+    no gradient through to A."""
     torch.manual_seed(seed)
     module = recipe.build(dtype)
     for name, parameter in module.named_parameters():

@@ -5,8 +5,8 @@ more. Names of fields and what they hold:
 
     crops, visible   the reference's body regions and which are there (models/region_crops.py)
     reference        the reference, its middle square
-    body, body_size  the reference's person cut out on grey, as large as fits from the upper left corner on, and
-                     height and width of its box there, px; 0 where there is nobody
+    body, body_size  the reference's person cut out on grey, as large as fits from the upper left corner on,
+                     and height and width of its box there, px; 0 where there is nobody
     photo, photo_size   the same of the whole reference
     target           the target, cut to the size of the batch
     target_latents   what a VAE gave for that (latents.py); the target is not decoded then

@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def add_latents(drawn: Path, out: Path, config: str) -> str:
-    """`persona shards precompute`, unless it has been done; returns where. Raises ValueError where it could not
-    be."""
+    """`persona shards precompute`, unless it has been done; returns where. Raises ValueError where it could
+    not be."""
     if (out / "dataset.json").exists():
         return str(out)
     words = ["shards", "precompute", str(drawn.absolute()), "--out", str(out.absolute()), "--config", config]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -9,7 +10,9 @@ from torch import nn
 
 from training.batch import Batch
 from training.randomness import streams
-from training.recipes.recipe import Recipe
+
+if TYPE_CHECKING:  # processes that draw people import this file, and need no models
+    from training.recipes.recipe import Recipe
 
 REFERENCES = ("true", "wrong", "none")
 
@@ -29,7 +32,7 @@ class Comparison:
 
 @torch.no_grad()
 def reference_losses(
-    recipe: Recipe, module: nn.Module, batches: Sequence[Batch], draws: int
+    recipe: "Recipe", module: nn.Module, batches: Sequence[Batch], draws: int
 ) -> dict[str, np.ndarray]:
     """{'true', 'wrong', 'none': float64 [people]}, each the mean over so many draws of timestep and noise.
 

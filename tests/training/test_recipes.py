@@ -206,7 +206,11 @@ def test_frozen_parts_take_the_dtype_and_trained_parts_stay_float32() -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("dreambooth", {}, "unknown recipe 'dreambooth': there are flux2_reference, ip_adapter, visual_persona"),
+        (
+            "dreambooth",
+            {},
+            "unknown recipe 'dreambooth': there are flux2_reference, ip_adapter, visual_persona",
+        ),
         (
             "visual_persona",
             {"stages": 1},

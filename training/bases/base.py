@@ -5,7 +5,7 @@ room for identity tokens beside its text, and gives each sample's loss. A recipe
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
@@ -87,6 +87,10 @@ class Base(ABC):
         """What a training made of the base, by path in the denoiser → under the keys that others publish."""
         names = self.released_names(trained)
         return {names[path]: tensor for path, tensor in trained.items()}
+
+    def other_layouts(self) -> dict[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]]:
+        """By name: what makes of `released` tensors the same for other readers. None, for most."""
+        return {}
 
     def fields(self, height_px: int, width_px: int) -> Sequence[Field]:
         """What a `Denoiser` reads of a target of this size: the text fields, and

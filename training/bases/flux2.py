@@ -4,7 +4,8 @@ Shapes, places and the shift of sampling are those of diffusers' Flux2KleinPipel
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from pydantic import Field as Setting
 from torch import Tensor, nn
 
 from training.bases.base import Base, Denoiser, Text
+from training.bases.flux2_layout import bfl_tensors
 from training.bases.flux2_parts import (
     Flux2Settings,
     Grid,
@@ -54,15 +56,17 @@ class Flux2Denoising(DenoisingSettings):
     flow_shift: float = Setting(
         3.0, gt=0, description="of σ towards noise in training; 3 is usual for 512 to 1024 px"
     )
-    lora: Flux2Lora | None = Setting(Flux2Lora(), description="trained besides the transformer; none: none is")
+    lora: Flux2Lora | None = Setting(
+        Flux2Lora(), description="trained besides the transformer; none: none is"
+    )
     tune_transformer: bool = Setting(False, description="train the transformer itself; lora must be none")
 
 
 def sampling_shift(tokens: int, steps: int) -> float:
     """Of σ towards noise for pictures of so many tokens in so many steps.
 
-    e^μ with diffusers' `compute_empirical_mu`: μ is a line over tokens for 10 steps and another for 200, between
-    and beyond which it is linear in steps; above 4,300 tokens that of 200 counts for any number of steps.
+    e^μ with diffusers' `compute_empirical_mu`: μ is a line over tokens for 10 steps and another for 200,
+    between and beyond which it is linear in steps; above 4,300 tokens that of 200 counts for any number.
     """
     at_200 = 0.00016927 * tokens + 0.45666666
     at_10 = 8.73809524e-05 * tokens + 1.89833333
@@ -74,7 +78,7 @@ class Flux2(Base):
     """The base."""
 
     name, kind, denoising_kind = "flux2", Flux2Settings, Flux2Denoising
-    takes_pictures, draws_latents = True, False
+    scales_identity, takes_pictures, draws_latents = True, True, False
     vae: PackedVae
 
     def __init__(self, settings: Flux2Settings, denoising: Flux2Denoising) -> None:
@@ -115,6 +119,10 @@ class Flux2(Base):
         """Of LoRA the scale lies within B."""
         return super().released(peft_tensors(trained, self.lora_scale))
 
+    def other_layouts(self) -> dict[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]]:
+        """comfyui: the names of Black Forest Labs."""
+        return {"comfyui": bfl_tensors}
+
     @property
     def lora_scale(self) -> float:
         """What the change of a layer counts."""
@@ -135,7 +143,7 @@ class Flux2Denoiser(Denoiser):
     def __init__(self, base: Flux2, frozen_dtype: torch.dtype, grids: Sequence[Grid]) -> None:
         schedule = FlowSchedule(base.denoising.flow_shift, sampling_shift)
         super().__init__(base, schedule, frozen_dtype)
-        denoising = base.denoising
+        denoising, self._lora_scale, self._identity_scale = base.denoising, base.lora_scale, 1.0
         self.text_encoder = cast(TextEncoder(base.settings), frozen_dtype)
         self.transformer = build_transformer(base.settings, base.vae.channels)
         if denoising.tune_transformer:
@@ -179,8 +187,8 @@ class Flux2Denoiser(Denoiser):
         return latents * self.latent_std + self.latent_mean
 
     def predict(self, noised: Tensor, times: Tensor, text: Text, identity: Tensor) -> Tensor:
-        """The velocity, at times of 0 to 1000. An identity token of zeros is a missing one: nothing attends to
-        it, so the result is that of a sequence without it."""
+        """The velocity, at times of 0 to 1000. An identity token of zeros is a missing one: nothing attends
+        to it, so the result is that of a sequence without it."""
         rows, columns = noised.shape[2:]
         tokens, dtype = text[0], self.transformer.x_embedder.weight.dtype
         picture = noised.flatten(2).transpose(1, 2)
@@ -188,7 +196,6 @@ class Flux2Denoiser(Denoiser):
         always = torch.ones(
             len(tokens), tokens.shape[1] + len(places), dtype=torch.bool, device=noised.device
         )
-        there = torch.cat([always, (identity != 0).any(-1)], dim=1)
         with own_precision(noised.device, own=not self.base.denoising.tune_transformer):
             (made,) = self.transformer(
                 hidden_states=torch.cat([picture.to(dtype), identity.to(dtype)], dim=1),
@@ -196,10 +203,33 @@ class Flux2Denoiser(Denoiser):
                 timestep=times / TIMESTEPS,
                 img_ids=torch.cat([places, self.places]),
                 txt_ids=text_places(tokens.shape[1], noised.device),
-                joint_attention_kwargs={"attention_mask": there[:, None, None]},
+                joint_attention_kwargs={"attention_mask": self._mask(always, identity)[:, None, None]},
                 return_dict=False,
             )
         return made[:, : len(places)].transpose(1, 2).unflatten(2, (rows, columns))
+
+    def _mask(self, always: Tensor, identity: Tensor) -> Tensor:
+        """bool [B, n], tokens that are always there, and [B, tokens, C] → of all: whether they are attended
+        to; or by how much more, where identity is scaled: by the logarithm (arXiv 2411.15098)."""
+        there = (identity != 0).any(-1) & (self._identity_scale > 0)
+        mask = torch.cat([always, there], dim=1)
+        if self._identity_scale in (0, 1):
+            return mask
+        scale = torch.full_like(there, math.log(self._identity_scale), dtype=identity.dtype)
+        more = torch.cat([torch.zeros_like(always, dtype=identity.dtype), scale], dim=1)
+        return more.masked_fill(~mask, -torch.inf).to(self.transformer.x_embedder.weight.dtype)
+
+    @contextmanager
+    def generating(
+        self, text: Text, identity: Tensor, *, identity_scale: float, cache: bool
+    ) -> Iterator[None]:
+        """Nothing is cached: what references are to a layer depends on the noisy picture, which they attend
+        to, and on the time."""
+        self._identity_scale = identity_scale
+        try:
+            yield
+        finally:
+            self._identity_scale = 1.0
 
     def trained(self) -> dict[str, nn.Parameter]:
         """LoRA, or the transformer."""
@@ -212,4 +242,4 @@ class Flux2Denoiser(Denoiser):
     def load_released(self, tensors: Mapping[str, Tensor]) -> None:
         """Everything that begins with transformer."""
         own = {name: tensor for name, tensor in tensors.items() if name.startswith("transformer.")}
-        copy_exactly(self.trained(), own_tensors(own, self.base.lora_scale), "transformer")
+        copy_exactly(self.trained(), own_tensors(own, self._lora_scale), "transformer")

@@ -1,4 +1,4 @@
-"""The parts of FLUX.2 klein from a folder or from sizes: transformer, Qwen3 as text encoder, tokenizer, VAE."""
+"""The parts of FLUX.2 klein from a folder or from sizes: transformer, text encoder, tokenizer, VAE."""
 
 import threading
 from collections.abc import Sequence
@@ -159,9 +159,7 @@ class TextEncoder(nn.Module):
         # transformers would look whether any token is padding, and wait for the device to know.
         mask = {"full_attention": _causal_mask(there != 0)}
         with own_precision(ids.device):
-            found = self.model(
-                input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False
-            )
+            found = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False)
         return torch.cat([found.hidden_states[layer] for layer in self._layers], dim=-1)
 
 
@@ -243,6 +241,4 @@ def text_places(tokens: int, device: torch.device) -> Tensor:
 
 def _product(*ranges: Any) -> Tensor:
     *ends, device = ranges
-    return torch.cartesian_prod(
-        *(torch.arange(*end, dtype=torch.float32, device=device) for end in ends)
-    )
+    return torch.cartesian_prod(*(torch.arange(*end, dtype=torch.float32, device=device) for end in ends))

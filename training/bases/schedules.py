@@ -234,8 +234,8 @@ def _without_last_signal(kept: Tensor) -> Tensor:
 class FlowSchedule:
     """Rectified flow (arXiv 2209.03003): x = (1 − σ) · latents + σ · noise, times are 1000 · σ.
 
-    shift      of σ towards noise (arXiv 2403.03206, section 5.3.2): σ' = shift · σ / (1 + (shift − 1) · σ), in
-               training and in sampling alike. σ itself is drawn logit-normal (section 3.1 there)
+    shift      of σ towards noise (arXiv 2403.03206, section 5.3.2): σ' = shift · σ / (1 + (shift − 1) · σ),
+               in training and in sampling alike. σ itself is drawn logit-normal (section 3.1 there)
     sampling   the shift in sampling, of (places of a latent, steps), where it is another
     """
 
@@ -264,9 +264,7 @@ class FlowSchedule:
         """Euler's steps. With a shift of sampling they are even from 1 to 1 / steps before it is applied."""
         if self._sampling is not None:
             mu = math.log(self._sampling(places, steps))
-            solver = FlowMatchEulerDiscreteScheduler(
-                num_train_timesteps=TIMESTEPS, use_dynamic_shifting=True
-            )
+            solver = FlowMatchEulerDiscreteScheduler(num_train_timesteps=TIMESTEPS, use_dynamic_shifting=True)
             solver.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps), mu=mu, device=device)
             return solver
         solver = FlowMatchEulerDiscreteScheduler(num_train_timesteps=TIMESTEPS, shift=self._shift)

@@ -39,7 +39,10 @@ class Flux2ReferenceSettings(Settings):
     )
     part_px: int = Setting(256, ge=16, description="side of the square that a part lies in, black around it")
     whole_photo: float = Setting(
-        0.5, ge=0, le=1, description="share of samples that see the whole photo in place of the person cut out"
+        0.5,
+        ge=0,
+        le=1,
+        description="share of samples that see the whole photo in place of the person cut out",
     )
     prompt: str = Setting(
         "The person in image 1. {caption}", description="what the text encoder reads; {caption} stands for it"
