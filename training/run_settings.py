@@ -154,6 +154,9 @@ class RunSettings(Settings):
     channels_last: bool = Field(
         False, description="weights of convolutions lie with their channels last; not where they are sharded"
     )
+    cudnn_benchmark: bool = Field(
+        False, description="cuDNN takes the fastest of its algorithms for each shape"
+    )
     start_from: str | None = Field(
         None,
         description="to begin with: averages of a run or checkpoint (folder or URL), adapter.safetensors, "

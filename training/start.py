@@ -81,6 +81,7 @@ class Prepared:
         settings, loop, ranks, recipe = self.settings, self.settings.loop, self.ranks, self.data.recipe
         batches = self.data.batches(loop.steps * loop.accumulate * settings.data.batch * ranks.world)
         held_out = self.data.validation()
+        torch.backends.cudnn.benchmark = settings.cudnn_benchmark
         module = self.module.to(ranks.device)
         if settings.channels_last:
             if is_sharded(module, loop.shard, ranks):

@@ -28,6 +28,7 @@ class Absent(MetaPathFinder):
 sys.meta_path.insert(0, Absent())
 from persona import main
 code = main(sys.argv[1:])
+assert sys.modules["torch"].backends.cudnn.benchmark
 assert not {{name.partition(".")[0] for name in sys.modules}} & {set(NOT_NEEDED)}
 sys.exit(code)
 """
@@ -36,7 +37,16 @@ sys.exit(code)
 def test_a_training_runs_where_the_packages_of_curation_are_not_installed(tmp_path: Path) -> None:
     shards = write_people(tmp_path / "shards")
     words = ["train", "visual_persona_demo", "--shards", str(shards), "--out", str(tmp_path / "out")]
-    words += ["--set", "loop.steps=2", "--set", "data.batch=2", "--set", "loop.pictures_every=null"]
+    words += [
+        "--set",
+        "cudnn_benchmark=true",
+        "--set",
+        "loop.steps=2",
+        "--set",
+        "data.batch=2",
+        "--set",
+        "loop.pictures_every=null",
+    ]
     done = subprocess.run(
         [sys.executable, "-c", TRAINS, *words], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
