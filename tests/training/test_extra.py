@@ -48,7 +48,7 @@ def test_a_training_runs_where_the_packages_of_curation_are_not_installed(tmp_pa
         "loop.pictures_every=null",
     ]
     done = subprocess.run(
-        [sys.executable, "-c", TRAINS, *words], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", TRAINS, *words], cwd=ROOT, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["steps"] == 2
