@@ -94,7 +94,7 @@ def attend(
     mask    [B, 1, 1, N] of text, references and picture: whether they are attended to (bool), or by how much
             more
     ends    of text and of references in the sequence
-    mode    "cached": the sequence lacks the references, whose keys and values are in the cache; otherwise they
+    mode    "cached": the sequence lacks the references, whose keys and values are in the cache; else they
             are put there, but for training, where nothing reads them
     """
     q, k = (apply_rotary_emb(part, turn, sequence_dim=1) for part in (q, k))
