@@ -8,8 +8,8 @@
 #            what was written so far. pyarrow.parquet.ParquetWriter writes a footer too, on a disk as in a store: what is
 #            left is a valid file, which every reader takes for the table.
 # For users  a preemption or a full batch in the middle of a shard or a table costs the version that was there, and nothing
-#            later says that rows are missing. persona writes whole bytes in one request (curation/storage.py), and
-#            shards by an upload that only an explicit commit completes (docs/reading.md, "Writing").
+#            later says that rows are missing. fsspec can do it: open(…, autocommit=False), then file.commit(), as persona
+#            writes shards (shards/format/atomic_file.py); its tables are whole bytes in one request.
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

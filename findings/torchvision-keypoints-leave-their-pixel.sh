@@ -8,7 +8,8 @@
 #            (x' = width − x, x' = 2 x). Turned by 180° the point is 1 px off in x and y, enlarged fourfold 1.5 px. The
 #            picture and BoundingBoxes of the same call are right. albumentationsx 2.5.1 and kornia 0.9.0 keep the point.
 # For users  joints and eyes of augmented photos are off by what is large for an alignment: with points 1 px off, the
-#            embedding of a 136 px face has a cosine of .956 to what it was (docs/training.md has the conventions here).
+#            embedding of a 136 px face has a cosine of .956 to what it was. persona's
+#            `placements` count from edges (docs/reading.md).
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
