@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -97,7 +98,7 @@ class UltralyticsSam:
             raise ConfigError(f"model {settings.model}: {path}: {one_line(error)}") from None
 
     def segment(self, photo: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
-        """The photo is embedded once, or twice for a crowd; a mask that the model itself gives no score is blank.
+        """The photo is embedded once, or twice for a crowd; a mask without a score of the model is blank.
 
         A crowd is masked some boxes at a time: before it is cut, a mask is of the photo's size.
         """

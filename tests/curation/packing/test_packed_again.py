@@ -18,7 +18,7 @@ RESERVED = segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + PACKETS["prohibited
 
 def records_in(shards: Path) -> dict[str, dict[str, Any]]:
     """{photo_id: the record} of all photos of a dataset of ours."""
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for file in sorted(shards.glob("*.tar")):
         with tarfile.open(file) as archive:
             for member in archive:

@@ -332,13 +332,13 @@ def test_grabcut_gives_the_same_bytes_twice_whatever_it_did_before_and_with_any_
 
 def test_ultralytics_masks_a_crowd_on_a_large_photo_some_boxes_at_a_time(mobile_sam: Path) -> None:
     photo = np.random.default_rng(3).integers(0, 256, (2400, 3000, 3), np.uint8)
-    left = np.arange(60) * 20
+    left = np.arange(30) * 20
     boxes = np.stack([left, left + 100, left + 400, left + 700], axis=1)
     sam = ultralytics_sam(mobile_sam)
     with LiveTensors() as live:
         masks = sam.segment(photo, boxes)
     assert_one_mask_a_box(masks, boxes)
     assert live.peak < 1.1 * 2**30
-    for number in (0, 19, 59):  # of each lot
+    for number in (0, 29):  # of either lot
         (alone,) = sam.segment(photo, boxes[number : number + 1])
         assert (alone != masks[number]).mean() < 1e-3
