@@ -339,6 +339,5 @@ def test_ultralytics_masks_a_crowd_on_a_large_photo_some_boxes_at_a_time(mobile_
         masks = sam.segment(photo, boxes)
     assert_one_mask_a_box(masks, boxes)
     assert live.peak < 1.1 * 2**30
-    for number in (0, 29):  # of either lot
-        (alone,) = sam.segment(photo, boxes[number : number + 1])
-        assert (alone != masks[number]).mean() < 1e-3
+    (alone,) = sam.segment(photo, boxes[29:])
+    assert (alone != masks[29]).mean() < 1e-3
