@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,10 @@ def mount(commands: Any, parser_of: ParserOf | None = None, faces_of: FacesOf | 
     train.add_argument("name", metavar="CONFIG", nargs="?", help="a config's name, or a path to a .yaml")
     train.add_argument("--recipe", metavar="RECIPE", help="with --config: RECIPE_CONFIG, or of that recipe")
     train.add_argument("--config", metavar="CONFIG", help="as CONFIG; with --recipe its size, as demo")
-    train.add_argument("--shards", required=True, metavar="DIR")
+    train.add_argument(
+        "--shards", required=True, nargs="+", metavar="DIR",
+        help="a dataset; several are mixed, each in its share: DIR=3 OTHER=1",
+    )  # fmt: skip
     train.add_argument("--validation", metavar="DIR", help="shards of held-out people")
     train.add_argument("--out", required=True, metavar="DIR")
     train.add_argument(
@@ -51,29 +55,49 @@ def mount(commands: Any, parser_of: ParserOf | None = None, faces_of: FacesOf | 
     export.add_argument("folder", metavar="RUN", help="a training's folder, one of its checkpoints, or a URL")
     export.add_argument("--out", required=True, metavar="FILE", help=".safetensors or .bin")
     export.add_argument(
+        "--best", action="store_true", help="of the checkpoint with the lowest validation loss"
+    )
+    export.add_argument(
         "--last", action="store_true", help="the last step's weights, not their moving averages"
     )
     export.add_argument("--verify", action="store_true", help="read it back strictly and compare")
 
 
 def _train(options: argparse.Namespace) -> int:
+    try:
+        settings = _checked_settings(options)
+    except ValueError as error:
+        # All ranks find the same; one of them says it.
+        return refused(error) if os.environ.get("RANK", "0") == "0" else 2
     import torch
 
     try:
-        return _train_here(options)
+        return _train_here(options, settings)
     except torch.OutOfMemoryError as error:
         needs = "see the prediction with --plan; data.batch, data.height_px and method say how much is needed"
         return refused(RuntimeError(f"{str(error).splitlines()[0]} ({needs})"), 1)
 
 
-def _train_here(options: argparse.Namespace) -> int:
+def _checked_settings(options: argparse.Namespace) -> Any:
+    """The `RunSettings` that the words name, checked as far as that needs no torch. Raises ValueError."""
     from edges.settings_reader import assignments
+    from training.first_checks import check_run, shares_of
+    from training.run_settings import named_configs, read_settings
+    from training.settings import check_recipe, chosen_config
+
+    config = chosen_config(options.name, options.recipe, options.config, named_configs())
+    settings = read_settings(config, assignments(options.set))
+    check_recipe(settings.recipe, options.recipe, config)
+    options.shards = shares_of(options.shards)
+    check_run(settings, [name for name, _ in options.shards], options.validation, Path(options.out))
+    return settings
+
+
+def _train_here(options: argparse.Namespace, settings: Any) -> int:
     from shards.format.dataset import DatasetError
     from shards.reading.loader import TooManyBrokenError
     from training.checkpoint import CheckpointError
     from training.ranks import StopSignals, join_ranks
-    from training.run_settings import named_configs, read_settings
-    from training.settings import check_recipe, chosen_config
     from training.start import prepare
     from training.step import NonFiniteError
 
@@ -83,9 +107,6 @@ def _train_here(options: argparse.Namespace) -> int:
 
     with join_ranks() as ranks:
         try:
-            config = chosen_config(options.name, options.recipe, options.config, named_configs())
-            settings = read_settings(config, assignments(options.set))
-            check_recipe(settings.recipe, options.recipe, config)
             prepared = prepare(
                 settings, options.shards, Path(options.out), ranks, options.validation,
                 changed=options.changed,
@@ -101,7 +122,7 @@ def _train_here(options: argparse.Namespace) -> int:
         except ValueError as error:
             return refused(error)
         if ranks.first and training.step:
-            print(f"goes on from step {training.step} of {settings.loop.steps}")
+            print(f"goes on from step {training.step} of {training.settings.steps}")
         try:
             with StopSignals() as stop:
                 steps = training.run(stop)
@@ -109,7 +130,9 @@ def _train_here(options: argparse.Namespace) -> int:
             return refused(error, 1)
         if ranks.first:
             done = {"steps": steps, "out": options.out}
-            print(json.dumps(done if steps == settings.loop.steps else {**done, "of": settings.loop.steps}))
+            done |= {} if steps == training.settings.steps else {"of": training.settings.steps}
+            done |= {} if training.stopped is None else {"stopped": training.stopped}
+            print(json.dumps(done))
     return 0
 
 
@@ -119,7 +142,7 @@ def _export(options: argparse.Namespace) -> int:
 
     out = Path(options.out)
     try:
-        checkpoint = last_checkpoint(options.folder)
+        checkpoint = last_checkpoint(options.folder, best=options.best)
         recipe = recipe_of_checkpoint(checkpoint)
         adapter = adapter_of(checkpoint, averaged=not options.last)
         recipe.export(adapter, out)

@@ -35,6 +35,7 @@ class Purpose(IntEnum):
     RECONSTRUCTION = 7
     CROP = 8
     FLIP = 9
+    COLOUR = 11
 
 
 def streams(seed: int, epoch: int, keys: Sequence[str]) -> Tensor:

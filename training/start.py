@@ -2,10 +2,9 @@
 is built."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -16,14 +15,14 @@ from torch import nn
 from training.checkpoint import last_record
 from training.data import RunData, open_data
 from training.export import adapter_of, last_checkpoint
+from training.first_checks import check_wandb, check_writable
 from training.generation.validation_pictures import ValidationPictures
-from training.loop import Training
+from training.loop import Training, Weights
 from training.memory import MemoryPlan, predict_memory
-from training.metrics import check_wandb
 from training.ranks import Ranks, is_sharded
 from training.recipes import recipe_of
 from training.recipes.recipe import Recipe
-from training.run_settings import RunSettings
+from training.run_settings import RunSettings, config_text
 
 # Variants of one kind of block: its widths times the aspect buckets of the data.
 _VARIANTS = 128
@@ -44,7 +43,9 @@ def compile_blocks(blocks: Iterable[nn.Module], backend: str = "inductor") -> No
 class Prepared:
     """A run that was checked and whose module is built, on the CPU; nothing of it is on a device yet.
 
-    changed   settings in which it differs from the run that it goes on with, as people read them
+    settings   as they were given, but for epochs, which are steps
+    changed    settings in which it differs from the run that it goes on with, as people read them
+    config     all settings as text, as they were given
     """
 
     settings: RunSettings
@@ -53,6 +54,7 @@ class Prepared:
     out: Path
     ranks: Ranks
     changed: list[str]
+    config: str
 
     def memory(self) -> MemoryPlan:
         """What a step will take on this rank's device, with targets of the largest size."""
@@ -73,20 +75,23 @@ class Prepared:
             module = module.to(memory_format=torch.channels_last)
         if settings.compile:
             compile_blocks(recipe.blocks(module))
-        pictures = None
-        if held_out and loop.pictures_every:
+        pictures, shown = None, settings.pictures
+        if loop.pictures_every and (held_out or shown.fixed):
             place = self.out / "pictures" if ranks.first else None
-            pictures = ValidationPictures(recipe, held_out[0], place, settings.pictures)
+            batch = held_out[0] if held_out else None
+            pictures = ValidationPictures(recipe, batch, place, shown, settings.data.sizes[0])
+        weights: list[Weights] = ["last", "averaged"] if shown.weights == "both" else [shown.weights]
         stated = {"data": settings.data.model_dump(mode="json"), "ranks": ranks.world}
         return Training(
             recipe, module, batches, loop, self.out, ranks, held_out, pictures,
+            picture_weights=weights, config=self.config,
             stated=stated, compiled=settings.compile, say=say,
         )  # fmt: skip
 
 
 def prepare(
     settings: RunSettings,
-    shards: str,
+    shards: str | Sequence[tuple[str, int]],
     out: Path,
     ranks: Ranks,
     validation: str | None = None,
@@ -95,18 +100,22 @@ def prepare(
 ) -> Prepared:
     """Checks all that can be wrong, then builds. Raises ValueError, one line.
 
+    shards    a dataset, or several, each with its share of the samples
     changed   whether a run may go on with other settings than it was begun with
     """
     if settings.loop.wandb is not None:
         check_wandb()
     recipe = recipe_of(settings.recipe, settings.method)
+    config = config_text(settings, recipe.settings.model_dump(mode="json"))
     data = open_data(settings.data, recipe, ranks, shards, validation)
+    in_steps = settings.loop.in_steps(data.batches_per_epoch() / settings.loop.accumulate)
+    settings = settings.model_copy(update={"loop": in_steps})
     begun, differences = _agreed(ranks, lambda: _check_folder(settings, recipe, out, ranks, changed))
     torch.manual_seed(settings.data.seed)
     module = data.recipe.build(settings.loop.frozen_dtype)
     if settings.start_from is not None and not begun:
         _begin_with(data.recipe, module, settings.start_from)
-    return Prepared(settings, data, module, out, ranks, differences)
+    return Prepared(settings, data, module, out, ranks, differences, config)
 
 
 def _agreed(ranks: Ranks, check: Callable[[], tuple[bool, list[str]]]) -> tuple[bool, list[str]]:
@@ -131,7 +140,7 @@ def _check_folder(
     checkpoints = settings.loop.checkpoints or out / "checkpoints"
     for folder in (out, checkpoints):
         if isinstance(folder, Path) or "://" not in folder:
-            _check_writable(Path(folder))
+            check_writable(Path(folder))
     last = last_record(checkpoints)
     if last is None:
         return False, []
@@ -175,7 +184,7 @@ def _check_folder(
 _FREE = {
     "loop.steps", "loop.shard", "loop.read_every", "loop.max_skipped", "loop.checkpoints",
     "loop.checkpoint_every", "loop.keep_checkpoints", "loop.keep_every", "loop.validate_every",
-    "loop.wandb", "loop.pictures_every", "loop.optimiser.eight_bit",
+    "loop.wandb", "loop.pictures_every", "loop.optimiser.eight_bit", "loop.keep_best", "loop.patience",
     "data.latents", "data.threads", "data.ahead", "data.max_broken", "data.leave_out",
     "data.validation_batches",
     "method.denoising.cached_latents", "method.denoising.checkpoint_activations",
@@ -226,17 +235,6 @@ def _leaves(settings: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         return
     for key, value in settings.items():
         yield from _leaves(value, f"{path}.{key}" if path else key)
-
-
-def _check_writable(folder: Path) -> None:
-    """Raises ValueError where it cannot be made or written to; nothing of it is left."""
-    existing = folder
-    try:
-        existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-        with TemporaryDirectory(dir=existing, prefix=".persona-"):
-            pass
-    except OSError as error:
-        raise ValueError(f"{folder}: cannot be written to: {existing}: {error.strerror}") from None
 
 
 def _begin_with(recipe: Recipe, module: torch.nn.Module, start: str) -> None:
