@@ -73,7 +73,7 @@ class Training:
     picture_weights   whose weights pictures are made of, one after the other
     config       of the run as text, which goes into its folder as config.yaml and where metrics go
     stated       of the run as JSON, for its checkpoints
-    compiled     whether blocks are compiled when batches of a new shape come
+    compiled     whether blocks are compiled when the first batch comes
     say          told, by rank 0, a line for people at every read, and what takes time besides steps
 
     stopped   why the run ended before its last step by itself, once `run` has returned; else None
@@ -147,8 +147,10 @@ class Training:
                 self._rates.begin()
                 batches = [next(stream) for _ in range(settings.accumulate)]
                 self._tally(batches)
-                if self._rates.got(batches) and self._compiled:
-                    self._say(f"step {self.step + 1}: compiling for batches of a new size")
+                self._rates.got(batches)
+                if self._compiled:
+                    self._say(f"step {self.step + 1}: compiling")
+                    self._compiled = False
                 self._one_step(self.step, batches, self._record)
                 self.step += 1
                 stopping = to_stop()
