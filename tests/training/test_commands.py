@@ -59,7 +59,8 @@ def test_a_run_is_trained_exported_and_proven(recipe: str, dataset: Path, tmp_pa
         f"saved {out}/checkpoints/step-00000003",
     ]  # fmt: skip
     assert re.fullmatch(
-        r"step 2/3  loss \d\.\d{4}  smoothed \d\.\d{4}  lr 1\.20e-07  [\d.]+ samples/s  data-wait [\d.]+%  \d+ s left",
+        r"step 2/3  loss \d\.\d{4}  smoothed \d\.\d{4}  lr 1\.20e-07  [\d.]+ samples/s  data-wait [\d.]+%"
+        r"  \d+ s left",
         told[0],
     )
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
