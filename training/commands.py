@@ -44,7 +44,12 @@ def mount(commands: Any, parser_of: ParserOf | None = None, faces_of: FacesOf | 
         "--changed", action="store_true", help="go on with other settings than the run was begun with"
     )
     train.add_argument("--quiet", action="store_true", help="no lines on stderr while it trains")
-    train.add_argument("--plan", action="store_true", help="check, print the predicted memory, train nothing")
+    train.add_argument("--plan", action="store_true", help="check, say memory and time, train nothing")
+    train.add_argument("--gpu", metavar="NAME", help="with --plan: that it will run on, as H100")
+    train.add_argument(
+        "--mfu", type=float, default=0.35, metavar="SHARE",
+        help="with --plan: of the GPU's peak, assumed where no step was measured (default %(default)s)",
+    )  # fmt: skip
     export = add_command(
         commands,
         "export",
@@ -60,6 +65,15 @@ def mount(commands: Any, parser_of: ParserOf | None = None, faces_of: FacesOf | 
     export.add_argument(
         "--last", action="store_true", help="the last step's weights, not their moving averages"
     )
+    export.add_argument(
+        "--evaluation",
+        metavar="DIR",
+        help="of persona evaluate, for the card (default RUN/evaluation, if there)",
+    )
+    export.add_argument(
+        "--push", metavar="OWNER/NAME", help="send file and card to that repository of the hub"
+    )
+    export.add_argument("--public", action="store_true", help="with --push: a new repository is not private")
     export.add_argument("--verify", action="store_true", help="read it back strictly and compare")
 
 
@@ -88,6 +102,8 @@ def _checked_settings(options: argparse.Namespace) -> Any:
     config = chosen_config(options.name, options.recipe, options.config, named_configs())
     settings = read_settings(config, assignments(options.set))
     check_recipe(settings.recipe, options.recipe, config)
+    if not 0 < options.mfu <= 1:
+        raise ValueError(f"--mfu {options.mfu}: must be above 0 and at most 1")
     options.shards = shares_of(options.shards)
     check_run(settings, [name for name, _ in options.shards], options.validation, Path(options.out))
     return settings
@@ -113,7 +129,14 @@ def _train_here(options: argparse.Namespace, settings: Any) -> int:
             )  # fmt: skip
             if ranks.first:
                 memory = prepared.memory()
-                print(memory.line() if not options.plan else json.dumps(memory.in_gib()))
+                if options.plan:
+                    time = prepared.time(options.gpu, options.mfu)
+                    say(memory.line())
+                    say(time.line())
+                    whole = {"steps": prepared.settings.loop.steps}
+                    print(json.dumps(memory.in_gib() | whole | time.as_json()))
+                else:
+                    print(memory.line())
             if options.plan:
                 return 0
             if ranks.first and prepared.changed:
@@ -137,6 +160,17 @@ def _train_here(options: argparse.Namespace, settings: Any) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    from training.model_card import check_push, model_card, push, read_results, write_card
+
+    evaluation = Path(options.evaluation or f"{options.folder}/evaluation")
+    try:
+        if options.push is not None:
+            check_push(options.push)
+        is_measured = options.evaluation is not None or (evaluation / "results.json").is_file()
+        measured = read_results(evaluation) if is_measured else None
+    except ValueError as error:
+        return refused(error)
+
     from training.export import adapter_of, last_checkpoint, recipe_of_checkpoint, verify_export
     from training.released_layout import LayoutError
 
@@ -154,5 +188,12 @@ def _export(options: argparse.Namespace) -> int:
         except LayoutError as error:
             return refused(error, 1)
     result = {"file": str(out), "step": checkpoint.step, "recipe": recipe.name, "verified": options.verify}
+    card = model_card(recipe, checkpoint, out, averaged=not options.last, results=measured)
+    result["card"] = str(write_card(card, out))
+    if options.push is not None:
+        try:
+            result["pushed"] = push(options.push, out, card, public=options.public)
+        except ValueError as error:
+            return refused(error, 1)
     print(json.dumps(result))
     return 0

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -251,6 +251,16 @@ class RunData:
     trained: Sequence[tuple[DatasetFolder, int]]
     held_out: DatasetFolder | None
     left_out: frozenset[str] = frozenset()
+
+    def stated(self) -> list[dict[str, Any]]:
+        """What checkpoints, and cards of models, say of the datasets that are trained on."""
+        found = []
+        for folder, share in self.trained:
+            where, about = PurePosixPath(folder.place.rstrip("/")), folder.about
+            name = where.parent.name if where.name == "shards" and where.parent.name else where.name
+            known = {key: about.get(key) for key in ("groups", "photos", "licences", "checksum", "revision")}
+            found.append({"name": name, "share": share, **known})
+        return found
 
     def batches(self, run_samples: int) -> ShardBatches:
         """This rank's, without an end. `run_samples`: of all ranks, to the end of the training."""

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from training.batch import random_batch
 from training.checkpoint import last_record
 from training.data import RunData, open_data
 from training.export import adapter_of, last_checkpoint
@@ -20,6 +21,7 @@ from training.generation.validation_pictures import ValidationPictures
 from training.loop import Training, Weights
 from training.memory import MemoryPlan, predict_memory
 from training.ranks import Ranks, is_sharded
+from training.rates import TimePlan, peak_flops, plan_time, step_flops
 from training.recipes import recipe_of
 from training.recipes.recipe import Recipe
 from training.run_settings import RunSettings, config_text
@@ -51,6 +53,7 @@ class Prepared:
     settings   as they were given, but for epochs, which are steps
     changed    settings in which it differs from the run that it goes on with, as people read them
     config     all settings as text, as they were given
+    done       steps of the run that it goes on with; 0: none
     """
 
     settings: RunSettings
@@ -60,6 +63,21 @@ class Prepared:
     ranks: Ranks
     changed: list[str]
     config: str
+    done: int = 0
+
+    def time(self, gpu: str | None, mfu: float) -> TimePlan:
+        """How long the steps that are left take: as earlier ones did, else by FLOPs on a GPU of this name
+        (none: this machine's), at this share of its peak. Raises ValueError for a GPU that is not known."""
+        loop, data, recipe = self.settings.loop, self.settings.data, self.data.recipe
+
+        def flops() -> float:
+            fields = recipe.fields(*max(data.sizes, key=math.prod))
+            whole = sum(step_flops(self.module, random_batch(fields, data.batch)))
+            return float(whole * loop.accumulate)
+
+        if gpu is None and peak_flops(self.ranks.device) is not None:
+            gpu = torch.cuda.get_device_name(self.ranks.device)
+        return plan_time(self.out / "metrics.jsonl", loop.steps - self.done, flops, gpu, mfu)
 
     def memory(self) -> MemoryPlan:
         """What a step will take on this rank's device, with targets of the largest size."""
@@ -87,6 +105,7 @@ class Prepared:
             pictures = ValidationPictures(recipe, batch, place, shown, settings.data.sizes[0])
         weights: list[Weights] = ["last", "averaged"] if shown.weights == "both" else [shown.weights]
         stated = {"data": settings.data.model_dump(mode="json"), "ranks": ranks.world}
+        stated["datasets"] = self.data.stated()
         return Training(
             recipe, module, batches, loop, self.out, ranks, held_out, pictures,
             picture_weights=weights, config=self.config,
@@ -115,17 +134,17 @@ def prepare(
     data = open_data(settings.data, recipe, ranks, shards, validation)
     in_steps = settings.loop.in_steps(data.batches_per_epoch() / settings.loop.accumulate)
     settings = settings.model_copy(update={"loop": in_steps})
-    begun, differences = _agreed(ranks, lambda: _check_folder(settings, recipe, out, ranks, changed))
+    done, differences = _agreed(ranks, lambda: _check_folder(settings, recipe, out, ranks, changed))
     torch.manual_seed(settings.data.seed)
     module = data.recipe.build(settings.loop.frozen_dtype)
-    if settings.start_from is not None and not begun:
+    if settings.start_from is not None and not done:
         _begin_with(data.recipe, module, settings.start_from)
-    return Prepared(settings, data, module, out, ranks, differences, config)
+    return Prepared(settings, data, module, out, ranks, differences, config, done)
 
 
-def _agreed(ranks: Ranks, check: Callable[[], tuple[bool, list[str]]]) -> tuple[bool, list[str]]:
+def _agreed(ranks: Ranks, check: Callable[[], tuple[int, list[str]]]) -> tuple[int, list[str]]:
     """What rank 0 finds, on every rank; its error too."""
-    found: tuple[bool, list[str]] | str = ""
+    found: tuple[int, list[str]] | str = ""
     if ranks.first:
         try:
             found = check()
@@ -139,16 +158,16 @@ def _agreed(ranks: Ranks, check: Callable[[], tuple[bool, list[str]]]) -> tuple[
 
 def _check_folder(
     settings: RunSettings, recipe: Recipe, out: Path, ranks: Ranks, changed: bool
-) -> tuple[bool, list[str]]:
-    """Whether the run was begun, and what it was begun with otherwise. Raises ValueError where its folders
-    cannot be written, its steps are done, or what differs may not."""
+) -> tuple[int, list[str]]:
+    """Steps of the run that are done, and what it was begun with otherwise. Raises ValueError where its
+    folders cannot be written, its steps are done, or what differs may not."""
     checkpoints = settings.loop.checkpoints or out / "checkpoints"
     for folder in (out, checkpoints):
         if isinstance(folder, Path) or "://" not in folder:
             check_writable(Path(folder))
     last = last_record(checkpoints)
     if last is None:
-        return False, []
+        return 0, []
     name, record = last
     place = f"{checkpoints}/{name}"
     if record.get("recipe") != recipe.name:
@@ -182,7 +201,7 @@ def _check_folder(
             f"{place} was trained with other settings: {'; '.join(differences)}: "
             "go on with --changed, or choose another --out"
         )
-    return True, differences
+    return int(record["step"]), differences
 
 
 # What a run may go on with as people like: it changes how far, how fast and where, not what is learned.

@@ -70,6 +70,11 @@ class DatasetFolder(Source):
     def __len__(self) -> int:
         return len(self.index)
 
+    @property
+    def place(self) -> str:
+        """The path or URL, as it was given."""
+        return self._given[0]
+
     def read(self, sample: int, suffixes: Container[str] | None = None) -> Sample:
         """The wanted members; `suffixes` instead of those that the folder was opened with.
 

@@ -365,6 +365,57 @@ def test_a_plan_says_the_memory_and_trains_nothing(dataset: Path, tmp_path: Path
     assert not out.exists()
 
 
+def test_a_plan_says_the_time_as_measured_else_as_an_estimate_and_else_that_it_is_not_known(
+    begun: Path, dataset: Path, tmp_path: Path, capsys
+) -> None:
+    def plan(out: Path, *words: Any) -> tuple[dict[str, Any], str]:
+        at = ["--shards", dataset, "--out", out, "--set", "loop.steps=101", "--plan"]
+        assert persona("train", begun / "visual_persona.yaml", *at, *words) == 0
+        found = capsys.readouterr()
+        return json.loads(found.out), next(line for line in found.err.splitlines() if line.startswith("time"))
+
+    told, said = plan(tmp_path / "none")
+    assert (told["steps"], told["steps_left"], told["hours"], told["time_from"]) == (
+        101,
+        101,
+        None,
+        "unknown",
+    )
+    assert "--gpu H100 estimates it" in said
+
+    told, said = plan(tmp_path / "none", "--gpu", "H100", "--mfu", "0.5")
+    assert told["time_from"] == "estimate"
+    # FLOPs of a step at half of 989 TFLOP/s.
+    assert re.search(r"an estimate: [\d.e-]+ TFLOP at 50% of H100's 989 TFLOP/s", said)
+    assert told["step_s"] == pytest.approx(
+        float(said.split("estimate: ")[1].split()[0]) / 989 / 0.5, abs=1e-4
+    )
+
+    run = tmp_path / "run"
+    shutil.copytree(begun / "run", run)
+    lines = [
+        {"step": n, "loss": 1.0, **({"step_s": s} if s else {})}
+        for n, s in enumerate((9.0, 3.0, None, 5.0, 4.0))
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told, said = plan(run, "--gpu", "H100")
+    # Of the reads but the first, which has compilation in it; one step is done.
+    assert (told["step_s"], told["time_from"], told["steps_left"]) == (4.0, "measured", 100)
+    assert told["hours"] == pytest.approx(400 / 3600, abs=1e-3)
+    assert (
+        said
+        == f"time: 6 min 40 s for 100 steps of 4 s (measured: the median of 3 reads in {run}/metrics.jsonl)"
+    )
+
+    assert (
+        persona(
+            "train", begun / "visual_persona.yaml", "--shards", dataset, "--out", run, "--plan", "--gpu", "X"
+        )
+        == 2
+    )
+    assert "--gpu X: its peak is not known; known are MI300X" in capsys.readouterr().err
+
+
 def test_a_device_with_too_little_memory_is_one_line(
     dataset: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
