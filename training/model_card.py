@@ -18,8 +18,8 @@ _USE = """## Use
 
 It makes pictures of the person on a reference photo. Make pictures of people only with their consent, and say
 that they are made. It was trained on photos of real people, unless these were drawn: what the licences above
-ask for holds for what is published too. Who was taken out of the photos after this training (`persona forget`)
-may still be in its weights."""
+ask for holds for what is published too. Who was taken out of the photos after this training
+(`persona forget`) may still be in its weights."""
 
 
 def model_card(
