@@ -18,8 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from demo.training.drawn_groups import DrawnGroups, write_groups
-from demo.training.latents import add_latents, timed
+from demo.training.drawn_groups import DrawnGroups, add_latents, timed, write_groups
 from demo.training.reference_losses import Comparison, compare, reference_losses
 from edges.settings_reader import assignments
 
