@@ -1,4 +1,4 @@
-"""Which group goes into which shard: by content alone, before anything is written."""
+"""Which group goes into which shard, by content alone; and how a dataset came to be, for its card."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
