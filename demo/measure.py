@@ -13,22 +13,8 @@ from pathlib import Path
 from curation.errors import PersonaError
 from curation.evaluation.evaluate import measure_lines, to_json
 from demo.run import say
+from demo.targets import TARGETS
 from demo.whole_run import WorldRun, run_world
-
-TARGETS: dict[str, float] = {
-    "detect_recall": 0.97,
-    "detect_precision": 0.97,
-    "mask_iou": 0.90,
-    "region_miou": 0.85,
-    "face_accuracy": 0.98,
-    "judge_accuracy": 0.95,
-    "judge_hard_accuracy": 0.85,
-    "identity_bcubed_precision": 0.98,
-    "identity_bcubed_recall": 0.93,
-    "pair_precision": 0.97,
-    "caption_facts": 0.90,
-}
-
 
 SEED = 424242  # no model was trained on it
 JUDGE_PAIRS = 600

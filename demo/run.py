@@ -18,8 +18,8 @@ from curation.evaluation.evaluate import measure_lines, to_json
 from curation.report.write import write_report
 from curation.status import read_status, summary_lines
 from demo.gallery import packed_groups, ruled_out
-from demo.measure import TARGETS
 from demo.results_page import write_page
+from demo.targets import TARGETS
 from demo.training.short_run import ShortRun, train_shortly
 from demo.whole_run import ROOT, WorldRun, run_world
 
