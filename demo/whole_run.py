@@ -227,3 +227,18 @@ def draw_judge_pairs(
 def shares_garment(a: dict[str, Any], b: dict[str, Any]) -> bool:
     """Whether two outfits have a main garment that is the same in kind, colour and pattern."""
     return any(slot in a and slot in b and a[slot] == b[slot] for slot in MAIN_GARMENTS)
+
+
+TARGETS: dict[str, float] = {
+    "detect_recall": 0.97,
+    "detect_precision": 0.97,
+    "mask_iou": 0.90,
+    "region_miou": 0.85,
+    "face_accuracy": 0.98,
+    "judge_accuracy": 0.95,
+    "judge_hard_accuracy": 0.85,
+    "identity_bcubed_precision": 0.98,
+    "identity_bcubed_recall": 0.93,
+    "pair_precision": 0.97,
+    "caption_facts": 0.90,
+}
