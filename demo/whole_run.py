@@ -1,4 +1,6 @@
-"""A world through the pipeline `demo`: drawn, curated with the small models and a real server, measured."""
+"""A world through the pipeline `demo`: drawn, curated with the small models and a real server, measured; and
+what must be reached on worlds that no model was trained on.
+"""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The language model's lessons: the sequences it reads, and what it is asked about them while it learns."""
+"""The language model's lessons: its vocabulary, the sequences it reads, what it is asked while it learns."""
 
 import json
 from collections.abc import Iterable

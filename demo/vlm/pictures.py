@@ -1,4 +1,4 @@
-"""Pools of pictures as one numbered set; from it, groups for the tower and pairs for the judge."""
+"""Pools of pictures as one numbered set, also mirrored and otherwise lit; from it, groups and pairs."""
 
 import dataclasses
 from pathlib import Path
