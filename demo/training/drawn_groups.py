@@ -6,12 +6,8 @@ each in one outfit, in the format of every other dataset.
 """
 
 import hashlib
-import subprocess
-import sys
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -116,24 +112,3 @@ def visible_regions(person: PersonTruth) -> list[str]:
     """Names of the regions that have at least a hundredth of the person's pixels."""
     shares = region_shares(person.labels, person.labels > 0)
     return [name for name, share in zip(REGIONS, shares, strict=True) if share >= _LEAST_SHARE]
-
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def add_latents(drawn: Path, out: Path, config: str) -> None:
-    """`persona shards precompute`, unless it has been done. Raises ValueError where it could not be."""
-    if (out / "dataset.json").exists():
-        return
-    words = ["shards", "precompute", str(drawn.absolute()), "--out", str(out.absolute()), "--config", config]
-    done = subprocess.run([sys.executable, "-m", "persona", *words], cwd=ROOT, stdout=subprocess.DEVNULL)
-    if done.returncode:
-        raise ValueError(f"persona {' '.join(words)} ended with {done.returncode}; it is said above why")
-
-
-@contextmanager
-def timed(seconds: dict[str, float], what: str) -> Iterator[None]:
-    """Notes how long the inside takes."""
-    began = time.monotonic()
-    yield
-    seconds[what] = round(time.monotonic() - began, 1)
