@@ -172,7 +172,7 @@ class Training:
             self._say(progress_line(self.step, self.settings.steps, {**mean, "lr": lr, **rates}))
 
     def _validate(self, metrics: Metrics | None) -> None:
-        with self._one_step.autocast():
+        with self._one_step.autocast(), self._one_step.ema.measured():
             loss = validation_loss(self.module, self.validation, self.ranks).item()
         if metrics is not None:
             metrics.write(self.step, {"validation_loss": loss})
@@ -183,7 +183,7 @@ class Training:
         """A grid that cannot be made is said, and ends no training."""
         if self._pictures is None:
             return
-        with gathered(self.module):  # so nothing is sent inside, and a rank may fail alone
+        with self._one_step.ema.measured(), gathered(self.module):  # so nothing is sent inside, and a rank may fail alone
             try:
                 self._pictures(self.module, self.step)
                 self._say(f"step {self.step}: made pictures")

@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from training.batch import Field, random_batch
+from training.optimiser import update
 from training.ranks import Ranks, is_sharded
 from training.rates import shape_of
 from training.run_settings import LoopSettings
@@ -82,7 +83,7 @@ def predict_memory(
         step = Step(copy.deepcopy(module, copies), (), settings, alone)
         for parameter in step.trained.values():
             parameter.grad = torch.empty_like(parameter)
-        step.optimiser.step()
+        update(step.optimiser, torch.zeros((), dtype=torch.bool, device=ranks.device))
         step.optimiser.zero_grad(set_to_none=True)
         batch = random_batch(wanted, samples).to(ranks.device)
         # A second micro-batch comes when all gradients are there; a third is as the second.

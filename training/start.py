@@ -175,10 +175,11 @@ def _check_folder(
 _FREE = {
     "loop.steps", "loop.shard", "loop.read_every", "loop.max_skipped", "loop.checkpoints",
     "loop.checkpoint_every", "loop.keep_checkpoints", "loop.keep_every", "loop.validate_every",
-    "loop.wandb", "loop.pictures_every", "loop.optimiser.eight_bit",
+    "loop.wandb", "loop.pictures_every",
     "data.latents", "data.threads", "data.ahead", "data.max_broken", "data.leave_out",
     "data.validation_batches",
     "method.denoising.cached_latents", "method.denoising.checkpoint_activations",
+    "method.denoising.offload_encoders",
 }  # fmt: skip
 _BATCH = ("data.batch", "loop.accumulate", "ranks")
 
@@ -210,7 +211,9 @@ def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 
 
 def _as_meant(key: str, value: Any) -> Any:
-    """The value, of a folder its own name."""
+    """The value, of a folder its own name; moments in 8 bits and in 32 may be changed for one another."""
+    if key == "loop.optimiser.name" and value == "adamw_8bit":
+        return "adamw"
     is_folder = key.endswith("folder") and isinstance(value, str) and "://" not in value
     return Path(value).name if is_folder else value
 

@@ -170,5 +170,7 @@ class PersonaPipeline:
 
 
 def _for_generation(recipe: Recipe) -> Recipe:
-    """The recipe with the VAE, which a training on cached latents does not need."""
-    return recipe.with_denoising(cached_latents=False, checkpoint_activations=False)
+    """The recipe with the VAE, which a training on cached latents does not need, and with all of the base."""
+    return recipe.with_denoising(
+        cached_latents=False, checkpoint_activations=False, offload_encoders=False, quantise=None
+    )

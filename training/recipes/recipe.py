@@ -12,6 +12,7 @@ from training.bases.base import Base
 from training.batch import Field
 from training.method_settings import DropoutSettings
 from training.randomness import Purpose, uniform
+from training.models.lora import is_lora, own_tensors, peft_tensors
 from training.released_layout import copy_exactly, load_strictly, read_released, write_released
 from training.settings import Settings
 
@@ -108,7 +109,8 @@ class Recipe(ABC):
         return list(module.denoiser.blocks())
 
     def released(self, adapter: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """An adapter under the keys in which others publish the method. Raises LayoutError."""
+        """An adapter under the keys in which others publish the method, LoRA left out. Raises LayoutError."""
+        adapter = {path: tensor for path, tensor in adapter.items() if not is_lora(path)}
         paths = [path.removeprefix(_DENOISER) for path in adapter if path.startswith(_DENOISER)]
         names = {_DENOISER + path: key for path, key in self.base.released_names(paths).items()}
         return {
@@ -117,11 +119,32 @@ class Recipe(ABC):
         }
 
     def export(self, adapter: Mapping[str, Tensor], path: Path) -> None:
-        """Writes an adapter in the layout in which others publish the method."""
+        """Writes an adapter in the layout in which others publish the method, and its LoRA beside it in a file
+        of its own (`lora_file`), as PEFT names it and diffusers' `load_lora_weights` reads it."""
         write_released(path, self.released(adapter))
+        lora = {name.removeprefix(_DENOISER): t for name, t in adapter.items() if is_lora(name)}
+        if lora:
+            write_released(lora_file(path), peft_tensors(lora, self.base.denoising.lora.scale))
+
+    def export_merged(self, module: nn.Module, path: Path) -> None:
+        """Writes a module whose LoRA lies within the weights of its base, as if the base had been tuned.
+
+        Raises ValueError, one line, for quantised weights.
+        """
+        merged = {f"{_DENOISER}{name}": tensor for name, tensor in module.denoiser.merged().items()}
+        write_released(path, self.released({**self.adapter(module), **merged}))
 
     def load_export(self, module: nn.Module, path: Path) -> None:
         """Reads that layout, strictly. Raises LayoutError, one line, where keys or shapes differ."""
         tensors = read_released(path)
         load_strictly(module.identity, tensors, "image_proj")
         module.denoiser.load_released(tensors)
+        own = {name: p for name, p in module.denoiser.trained().items() if is_lora(name)}
+        if own:
+            given = read_released(lora_file(path))
+            copy_exactly(own, own_tensors(given, self.base.denoising.lora.scale), str(lora_file(path)))
+
+
+def lora_file(path: Path) -> Path:
+    """Where the LoRA of an export lies: weight.safetensors has weight.lora.safetensors beside it."""
+    return path.with_suffix(".lora.safetensors")
