@@ -53,6 +53,10 @@ def mount(commands: Any, parser_of: ParserOf | None = None, faces_of: FacesOf | 
     export.add_argument(
         "--last", action="store_true", help="the last step's weights, not their moving averages"
     )
+    export.add_argument(
+        "--merge-lora", action="store_true",
+        help="LoRA within the base's weights, which are written too; else it lies beside, in FILE.lora.safetensors",
+    )  # fmt: skip
     export.add_argument("--verify", action="store_true", help="read it back strictly and compare")
 
 
@@ -114,7 +118,13 @@ def _train_here(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from training.export import adapter_of, last_checkpoint, recipe_of_checkpoint, verify_export
+    from training.export import (
+        adapter_of,
+        export_merged,
+        last_checkpoint,
+        recipe_of_checkpoint,
+        verify_export,
+    )
     from training.released_layout import LayoutError
 
     out = Path(options.out)
@@ -122,12 +132,15 @@ def _export(options: argparse.Namespace) -> int:
         checkpoint = last_checkpoint(options.folder)
         recipe = recipe_of_checkpoint(checkpoint)
         adapter = adapter_of(checkpoint, averaged=not options.last)
-        recipe.export(adapter, out)
+        if options.merge_lora:
+            export_merged(recipe, adapter, out)
+        else:
+            recipe.export(adapter, out)
     except ValueError as error:
         return refused(error)
     if options.verify:
         try:
-            verify_export(recipe, adapter, out)
+            verify_export(recipe, adapter, out, merged=options.merge_lora)
         except LayoutError as error:
             return refused(error, 1)
     result = {"file": str(out), "step": checkpoint.step, "recipe": recipe.name, "verified": options.verify}

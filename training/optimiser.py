@@ -127,7 +127,7 @@ def _allocate_state(optimiser: torch.optim.Optimizer) -> None:
     kind = _name_of(optimiser)
     for group in optimiser.param_groups:
         for parameter in group["params"]:
-            if parameter not in optimiser.state:
+            if not optimiser.state.get(parameter):
                 optimiser.state[parameter] = {
                     part: _nothing(part, parameter) for part in _parts(kind, parameter)
                 }

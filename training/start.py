@@ -20,9 +20,10 @@ from training.generation.validation_pictures import ValidationPictures
 from training.loop import Training
 from training.memory import MemoryPlan, predict_memory
 from training.metrics import check_wandb
+from training.models.lora import is_lora
 from training.ranks import Ranks, is_sharded
 from training.recipes import recipe_of
-from training.recipes.recipe import Recipe
+from training.recipes.recipe import Recipe, lora_file
 from training.run_settings import RunSettings
 
 # Variants of one kind of block: its widths times the aspect buckets of the data.
@@ -243,12 +244,14 @@ def _check_writable(folder: Path) -> None:
 
 
 def _begin_with(recipe: Recipe, module: torch.nn.Module, start: str) -> None:
-    """Checkpoints have module paths, published files do not: the first key tells."""
+    """Checkpoints have module paths, published files do not: the first key tells. LoRA that the start has not
+    begins as new."""
     file = Path(start)
+    lora = {path: p for path, p in recipe.adapter(module).items() if is_lora(path)}
     try:
         if "://" in start or file.is_dir():
             checkpoint = last_checkpoint(start if "://" in start else file)
-            recipe.load_adapter(module, adapter_of(checkpoint, averaged=True))
+            recipe.load_adapter(module, lora | adapter_of(checkpoint, averaged=True))
             return
         if not file.is_file():
             raise ValueError("no such file or folder")
@@ -256,8 +259,8 @@ def _begin_with(recipe: Recipe, module: torch.nn.Module, start: str) -> None:
         if file.name == "ema.safetensors":  # of what is trained alone: the rest lies beside it
             tensors = load_file(file.with_name("adapter.safetensors")) | tensors
         if any(name.startswith("identity.") for name in tensors):
-            recipe.load_adapter(module, tensors)
+            recipe.load_adapter(module, lora | tensors)
             return
     except (OSError, SafetensorError, ValueError) as error:
         raise ValueError(f"start_from: {start}: {str(error).splitlines()[0]}") from None
-    recipe.load_export(module, file)
+    recipe.load_export(module, file, lora=lora_file(file).is_file())

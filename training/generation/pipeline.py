@@ -18,7 +18,7 @@ from training.bases.base import Text
 from training.export import adapter_of, last_checkpoint, recipe_of_checkpoint
 from training.generation.references import LabelledPhoto, RegionChoice, reference_fields
 from training.generation.sampler import Conditions, initial_noise, sample_latents
-from training.models.local_weights import cast
+from training.models.local_weights import cast, lent
 from training.recipes import recipe_of
 from training.recipes.recipe import Recipe
 from training.run_settings import SamplingSettings
@@ -166,6 +166,10 @@ class PersonaPipeline:
     def decoded(self, latents: Tensor) -> Tensor:
         """Latents as the VAE gives them → RGB, uint8 [B, height, width, 3]."""
         assert self.vae is not None
+        denoiser = self.module.denoiser
+        if self.vae is denoiser.vae:
+            with lent(denoiser, "vae", latents.device) as vae:
+                return self.recipe.base.vae.pictures(vae, latents)
         return self.recipe.base.vae.pictures(self.vae, latents)
 
 

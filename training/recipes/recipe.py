@@ -134,13 +134,16 @@ class Recipe(ABC):
         merged = {f"{_DENOISER}{name}": tensor for name, tensor in module.denoiser.merged().items()}
         write_released(path, self.released({**self.adapter(module), **merged}))
 
-    def load_export(self, module: nn.Module, path: Path) -> None:
-        """Reads that layout, strictly. Raises LayoutError, one line, where keys or shapes differ."""
+    def load_export(self, module: nn.Module, path: Path, *, lora: bool = True) -> None:
+        """Reads that layout, strictly; LoRA that the module has from the file beside it, unless it is to stay.
+
+        Raises LayoutError, one line, where keys or shapes differ.
+        """
         tensors = read_released(path)
         load_strictly(module.identity, tensors, "image_proj")
         module.denoiser.load_released(tensors)
         own = {name: p for name, p in module.denoiser.trained().items() if is_lora(name)}
-        if own:
+        if own and lora:
             given = read_released(lora_file(path))
             copy_exactly(own, own_tensors(given, self.base.denoising.lora.scale), str(lora_file(path)))
 
