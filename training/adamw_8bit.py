@@ -23,8 +23,8 @@ SMALLEST = 4096  # elements of a parameter, below which its moments stay in floa
 class AdamW8bit(torch.optim.Optimizer):
     """As torch.optim.AdamW, with 2.03 bytes a parameter of state in place of 8.
 
-    Matrices and convolutions are held in 8 bits; vectors, queries and what is small in float32. Nothing is read back from
-    the device.
+    Matrices and convolutions are held in 8 bits; vectors, queries and what is small in float32. Nothing is
+    read back from the device.
     """
 
     def __init__(

@@ -55,7 +55,7 @@ def mount(commands: Any, parser_of: ParserOf | None = None, faces_of: FacesOf | 
     )
     export.add_argument(
         "--merge-lora", action="store_true",
-        help="LoRA within the base's weights, which are written too; else it lies beside, in FILE.lora.safetensors",
+        help="LoRA within the base's weights, which are written too; else beside, in FILE.lora.safetensors",
     )  # fmt: skip
     export.add_argument("--verify", action="store_true", help="read it back strictly and compare")
 

@@ -57,8 +57,8 @@ def adapter_of(checkpoint: Checkpoint, *, averaged: bool) -> dict[str, Tensor]:
 
 
 def export_merged(recipe: Recipe, adapter: Mapping[str, Tensor], path: Path) -> None:
-    """Writes an adapter with its LoRA within the weights of the base, in float32 as the base's folder has them,
-    whatever they were kept as while it was trained. Raises ValueError, one line, where there is no LoRA."""
+    """Writes an adapter with its LoRA within the weights of the base, which are those of the base's folder,
+    whatever they were kept as in training. Raises ValueError, one line, where there is no LoRA."""
     if not any(is_lora(name) for name in adapter):
         raise ValueError("--merge-lora: the run has trained no LoRA (method.denoising.lora)")
     recipe = _whole(recipe)
@@ -95,7 +95,9 @@ def verify_export(recipe: Recipe, adapter: Mapping[str, Tensor], path: Path, *, 
     for name, parameter in recipe.adapter(module).items():
         known = adapter.get(name)
         # Of B the file holds s·B, and s is a power of 2 but where somebody asks for another.
-        if known is not None and not torch.allclose(parameter, known.float(), rtol=1e-6 * is_lora(name), atol=0):
+        if known is not None and not torch.allclose(
+            parameter, known.float(), rtol=1e-6 * is_lora(name), atol=0
+        ):
             raise LayoutError(f"{path}: {name} does not come back as it was written")
     found = module(batch.fields, batch.streams, drop=False)
     rounded = 1e-4 if any(is_lora(name) for name in adapter) else 0.0

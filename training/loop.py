@@ -183,7 +183,10 @@ class Training:
         """A grid that cannot be made is said, and ends no training."""
         if self._pictures is None:
             return
-        with self._one_step.ema.measured(), gathered(self.module):  # so nothing is sent inside, and a rank may fail alone
+        with (
+            self._one_step.ema.measured(),
+            gathered(self.module),
+        ):  # so nothing is sent inside, and a rank may fail alone
             try:
                 self._pictures(self.module, self.step)
                 self._say(f"step {self.step}: made pictures")

@@ -157,7 +157,8 @@ class DenoisingSettings(Settings):
     cached_latents: bool = Field(False, description="read target_latents; there is no VAE then")
     checkpoint_activations: bool = Field(False, description="compute the network's activations twice")
     offload_encoders: bool = Field(
-        False, description="encoders of text and pictures lie in host memory, and on the device while they work"
+        False,
+        description="encoders of text and pictures lie in host memory, and on the device while they work",
     )
 
 
@@ -187,7 +188,9 @@ class SdxlDenoising(DenoisingSettings):
     def _unet_is_frozen(self) -> "SdxlDenoising":
         if self.tune_unet and (self.lora is not None or self.quantise is not None):
             named = "lora" if self.lora is not None else "quantise"
-            raise ValueError(f"tune_unet trains all of the UNet, and {named} is for a frozen one: one of them")
+            raise ValueError(
+                f"tune_unet trains all of the UNet, and {named} is for a frozen one: one of them"
+            )
         return self
 
 

@@ -109,8 +109,8 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
 def update(optimiser: torch.optim.Optimizer, skip: Tensor) -> None:
     """One step, which changes nothing where `skip`, a bool on the device.
 
-    Both kinds of AdamW look at `found_inf`, through which torch's GradScaler tells the fused one, and the host
-    does not read it; for the others it does.
+    Both kinds of AdamW look at `found_inf`, through which torch's GradScaler tells the fused one: the host
+    does not read it. For the others it does.
     """
     if isinstance(optimiser, torch.optim.AdamW | AdamW8bit):
         optimiser.found_inf = skip.float()  # type: ignore[union-attr]
@@ -163,7 +163,7 @@ def optimiser_tensors(
 def load_optimiser_tensors(
     optimiser: torch.optim.Optimizer, trained: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Goes on from such a state. Raises ValueError where it is that of other parameters or another optimiser."""
+    """Goes on from such a state. Raises ValueError where it is of other parameters or another optimiser."""
     if not tensors:
         return
     kind, left = _name_of(optimiser), dict(tensors)
@@ -236,7 +236,10 @@ class Ema:
     """
 
     def __init__(
-        self, trained: Mapping[str, nn.Parameter], decay: float, optimiser: torch.optim.Optimizer | None = None
+        self,
+        trained: Mapping[str, nn.Parameter],
+        decay: float,
+        optimiser: torch.optim.Optimizer | None = None,
     ) -> None:
         self._decay, self._trained = decay, trained
         self._free = optimiser if optimiser is not None and _name_of(optimiser) == "schedule_free" else None

@@ -30,11 +30,13 @@ class OptimiserSettings(Settings):
 
     name: Literal["adamw", "adamw_8bit", "adafactor", "prodigy", "schedule_free"] = Field(
         "adamw",
-        description="adamw_8bit: moments in 8 bits; adafactor: rows and columns of the second moment; prodigy "
-        "finds its rate; schedule_free: AdamW that needs no schedule and whose averages are its own",
+        description="adamw_8bit: moments in 8 bits, a quarter of the memory, slower; adafactor: of the second "
+        "moment rows and columns; prodigy: finds its rate; schedule_free: AdamW that averages by itself",
     )
     lr: float = Field(
-        1e-4, gt=0, description="learning rate, behind the warm-up; prodigy multiplies its own by it: 1 is usual"
+        1e-4,
+        gt=0,
+        description="learning rate, behind the warm-up; prodigy multiplies its own by it: 1 is usual",
     )
     rates: RatesSettings = RatesSettings()
     betas: Numbers = Field(
@@ -42,7 +44,9 @@ class OptimiserSettings(Settings):
     )
     eps: float = Field(1e-8, gt=0, description="added to the root of the second moment; not of adafactor")
     weight_decay: float = Field(
-        1e-2, ge=0, description="of matrices and convolutions; biases, norms, queries and sizes of DoRA have none"
+        1e-2,
+        ge=0,
+        description="of matrices and convolutions; biases, norms, queries and sizes of DoRA have none",
     )
     clip_norm: float = Field(1.0, gt=0, description="of the gradient over all parameters, at most")
     warmup_steps: int = Field(500, ge=0, description="in which the learning rate rises to lr")

@@ -34,7 +34,20 @@ def predicted(
         ("visual_persona", 1, {"cached_latents": True}, {"precision": "bf16"}),
         ("visual_persona", 4, {"tune_unet": True}, {"precision": "bf16", "accumulate": 2}),
         ("visual_persona", 2, {"tune_unet": True, "checkpoint_activations": True}, {"precision": "fp32"}),
-        ("ip_adapter", 2, {"tune_unet": True}, {"precision": "fp32", "optimiser": {"eight_bit": True}}),
+        ("ip_adapter", 2, {"tune_unet": True}, {"precision": "fp32", "optimiser": {"name": "adamw_8bit"}}),
+        (
+            "visual_persona",
+            2,
+            {"quantise": "int8", "offload_encoders": True, "lora": {"dora": True}},
+            {"precision": "bf16"},
+        ),
+        ("ip_adapter", 2, {"quantise": "nf4", "lora": {}}, {"precision": "fp32"}),
+        (
+            "ip_adapter",
+            2,
+            {"offload_encoders": True},
+            {"precision": "fp32", "optimiser": {"name": "adafactor"}},
+        ),
     ],
 )
 def test_predicted_memory_is_what_the_allocator_counts(

@@ -64,9 +64,11 @@ def own_precision(device: torch.device, own: bool = True) -> AbstractContextMana
 
 
 def keep_on_host(owner: nn.Module, name: str) -> None:
-    """Takes a frozen part out of a module's own: it stays in host memory when the module moves, and is neither
-    among its parameters nor in its state. It is used within `lent`."""
-    part = getattr(owner, name).to("cpu")
+    """Takes a frozen part out of a module's own: it stays in host memory when the module moves, and is among
+    neither its parameters nor its state. It is used within `lent`."""
+    part: nn.Module = getattr(owner, name)
+    if any(tensor.is_cuda for tensor in _tensors(part)):
+        part.to("cpu")
     if torch.cuda.is_available():
         for tensor in _tensors(part):
             tensor.data = tensor.data.pin_memory()

@@ -134,7 +134,7 @@ def merged(network: nn.Module) -> Iterator[None]:
     """Inside, layers with LoRA are plain linear layers that do the same alone, under the paths that the
     network has without LoRA; behind it everything is as before, to the bit.
 
-    Raises ValueError, one line, for quantised layers: what they have lost would be written as if it were theirs.
+    Raises ValueError, one line, for quantised layers, whose weights are not those of the base.
     """
     layers = [(path, layer) for path, layer in network.named_modules() if isinstance(layer, LoraLinear)]
     try:

@@ -11,7 +11,6 @@ The layers stay `nn.Linear`: the tensor of the weight knows how it is kept.
 import math
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 

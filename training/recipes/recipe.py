@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from training.bases.base import Base
 from training.batch import Field
 from training.method_settings import DropoutSettings
-from training.randomness import Purpose, uniform
 from training.models.lora import is_lora, own_tensors, peft_tensors
+from training.randomness import Purpose, uniform
 from training.released_layout import copy_exactly, load_strictly, read_released, write_released
 from training.settings import Settings
 
@@ -119,8 +119,8 @@ class Recipe(ABC):
         }
 
     def export(self, adapter: Mapping[str, Tensor], path: Path) -> None:
-        """Writes an adapter in the layout in which others publish the method, and its LoRA beside it in a file
-        of its own (`lora_file`), as PEFT names it and diffusers' `load_lora_weights` reads it."""
+        """Writes an adapter in the layout in which others publish the method, and its LoRA beside it in
+        `lora_file(path)`, as PEFT names it and diffusers' `load_lora_weights` reads it."""
         write_released(path, self.released(adapter))
         lora = {name.removeprefix(_DENOISER): t for name, t in adapter.items() if is_lora(name)}
         if lora:
@@ -135,7 +135,7 @@ class Recipe(ABC):
         write_released(path, self.released({**self.adapter(module), **merged}))
 
     def load_export(self, module: nn.Module, path: Path, *, lora: bool = True) -> None:
-        """Reads that layout, strictly; LoRA that the module has from the file beside it, unless it is to stay.
+        """Reads that layout, strictly; LoRA that the module has from the file beside it, where `lora`.
 
         Raises LayoutError, one line, where keys or shapes differ.
         """
