@@ -51,7 +51,7 @@ class Training:
     validation   this rank's fixed batches; may be empty
     pictures     called with the module and the step every `pictures_every` steps, on all ranks
     stated       of the run as JSON, for its checkpoints
-    compiled     whether blocks are compiled when batches of a new shape come
+    compiled     whether blocks are compiled when the first batch comes
     say          told, by rank 0, a line for people at every read, and what takes time besides steps
 
     The folder gets `checkpoints/`, `metrics.jsonl` and `tensorboard/`. Raises CheckpointError where the
@@ -113,8 +113,10 @@ class Training:
                 to_stop = self.ranks.anyone(stop)
                 self._rates.begin()
                 batches = [next(stream) for _ in range(settings.accumulate)]
-                if self._rates.got(batches) and self._compiled:
-                    self._say(f"step {self.step + 1}: compiling for batches of a new size")
+                self._rates.got(batches)
+                if self._compiled:
+                    self._say(f"step {self.step + 1}: compiling")
+                    self._compiled = False
                 self._one_step(self.step, batches, self._record)
                 self.step += 1
                 stopping = to_stop()

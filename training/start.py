@@ -26,19 +26,24 @@ from training.recipes import recipe_of
 from training.recipes.recipe import Recipe, lora_file
 from training.run_settings import RunSettings
 
-# Variants of one kind of block: its widths times the aspect buckets of the data.
-_VARIANTS = 128
+# Graphs of one kind of block: by its widths, with and without gradients, of one row and of many.
+_VARIANTS = 32
 
 
-def compile_blocks(blocks: Iterable[nn.Module], backend: str = "inductor") -> None:
+def compile_blocks(
+    blocks: Iterable[nn.Module], backend: str | Callable[..., Any] = "inductor", *, sizes: int = 1
+) -> None:
     """Compiles each block in place; module paths stay as they are.
 
-    Shapes are static: each bucket is compiled once, when its first batch comes. A block that cannot be
-    compiled whole is an error, not a slow run.
+    sizes   of targets. For one, code is made for its shapes, and what differs from batch to batch, as how
+            many regions are there, is compiled anew once, for any number. For several, code is for any
+            number of tokens from the first batch on
+
+    A block that cannot be compiled whole is an error, not a slow run.
     """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)
     for block in blocks:
-        block.compile(fullgraph=True, dynamic=False, backend=backend)
+        block.compile(fullgraph=True, dynamic=True if sizes > 1 else None, backend=backend)
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class Prepared:
                 raise ValueError("channels_last: sharded weights lie as they are (loop.shard)")
             module = module.to(memory_format=torch.channels_last)
         if settings.compile:
-            compile_blocks(recipe.blocks(module))
+            compile_blocks(recipe.blocks(module), sizes=len(settings.data.sizes))
         pictures = None
         if held_out and loop.pictures_every:
             place = self.out / "pictures" if ranks.first else None
