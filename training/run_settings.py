@@ -31,7 +31,7 @@ class OptimiserSettings(Settings):
     name: Literal["adamw", "adamw_8bit", "adafactor", "prodigy", "schedule_free"] = Field(
         "adamw",
         description="adamw_8bit: moments in 8 bits, a quarter of the memory, slower; adafactor: of the "
-        "second moment rows and columns; prodigy: finds its rate; schedule_free: AdamW that averages by itself",
+        "second moment rows and columns; prodigy: finds its rate; schedule_free: AdamW that averages itself",
     )
     lr: float = Field(
         1e-4,
