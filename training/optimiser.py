@@ -2,7 +2,7 @@
 averages of weights."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from typing import Any
@@ -113,7 +113,7 @@ def update(optimiser: torch.optim.Optimizer, skip: Tensor) -> None:
     does not read it. For the others it does.
     """
     if isinstance(optimiser, torch.optim.AdamW | AdamW8bit):
-        optimiser.found_inf = skip.float()  # type: ignore[union-attr]
+        optimiser.found_inf = skip.float()
     elif type(skip) is not Tensor:  # a shape without numbers, as where memory is predicted
         _allocate_state(optimiser)
         return
@@ -172,7 +172,8 @@ def load_optimiser_tensors(
             for key in _OF_A_GROUP.get(kind, ()):
                 group[key] = type(group[key])(left.pop(f"group.{number}.{key}").item())
         for name, parameter in trained.items():
-            _set_state(optimiser, parameter, lambda part, name=name: left.pop(f"{name}.{part}"))
+            saved = {part: left.pop(f"{name}.{part}") for part in _parts(kind, parameter)}
+            _set_state(optimiser, parameter, saved)
     except KeyError:
         left["missing"] = torch.empty(0)
     if left:
@@ -205,14 +206,13 @@ def _state(optimiser: torch.optim.Optimizer, parameter: nn.Parameter) -> dict[st
 
 
 def _set_state(
-    optimiser: torch.optim.Optimizer, parameter: nn.Parameter, saved: Callable[[str], Tensor]
+    optimiser: torch.optim.Optimizer, parameter: nn.Parameter, saved: Mapping[str, Tensor]
 ) -> None:
     kind = _name_of(optimiser)
     made: dict[str, Any] = {}
-    for part in _parts(kind, parameter):
+    for part, given in saved.items():
         # Every part lies where its parameter lies, and as it lies: the fused kernel pairs places in memory,
         # and a checkpoint holds everything contiguous.
-        given = saved(part)
         if given.shape == parameter.shape and given.ndim:
             made[part] = torch.empty_like(parameter, dtype=torch.float32).copy_(given)
         elif part == "step":

@@ -61,7 +61,7 @@ def on_meta(module: nn.Module) -> nn.Module:
 def shape_of(tensor: Tensor, device: torch.device) -> Tensor:
     """An empty tensor like a parameter or buffer, a parameter where that is one; kept as it is kept."""
     if is_quantised(tensor):
-        names, context = tensor.__tensor_flatten__()  # type: ignore[attr-defined]
+        names, context = tensor.__tensor_flatten__()
         parts = {name: shape_of(getattr(tensor, name), device) for name in names}
         kept = type(tensor).__tensor_unflatten__(parts, context, tensor.shape, tensor.stride())
         return nn.Parameter(kept, requires_grad=False)

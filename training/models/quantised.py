@@ -57,7 +57,7 @@ def stored(tensor: Tensor) -> Iterator[Tensor]:
     if not is_quantised(tensor):
         yield tensor
         return
-    names, _ = tensor.__tensor_flatten__()  # type: ignore[attr-defined]
+    names, _ = tensor.__tensor_flatten__()
     for name in names:
         if (part := getattr(tensor, name)) is not None:
             yield from stored(part)
