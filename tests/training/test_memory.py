@@ -1,11 +1,13 @@
 """Memory of a step is predicted from shapes, and is what the allocator counts."""
 
+import re
 from typing import Any
 
 import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
+from benchmarks import fits
 from tests.drawn_training import built, tiny
 from training.batch import random_batch
 from training.memory import MemoryPlan, peak_memory, predict_memory
@@ -114,3 +116,15 @@ def test_a_prediction_changes_nothing_and_grows_with_what_is_kept() -> None:
     outside = trained - sum(blocks)
     assert outside > max(blocks)
     assert sharded.activations - whole.activations == 2 * (2 * max(blocks) + outside)
+
+
+def test_presets_for_a_card_are_listed_with_what_they_take_and_fit_it_with_room() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \| \*\*([\d.]+)\*\* \|", fits.PAGE.read_text(), re.MULTILINE)
+    listed = {name: (int(card), float(gib)) for name, card, gib in rows}
+    assert {name: card for name, (card, _) in listed.items()} == fits.presets()
+    assert len(listed) == 9
+    assert all(gib <= fits.SHARE * card for card, gib in listed.values())
+    # The others take as long, and are made anew by python benchmarks/fits.py.
+    assert fits.predicted("ip_adapter_24gb")["predicted_gib"] == pytest.approx(
+        listed["ip_adapter_24gb"][1], abs=0.06
+    )
