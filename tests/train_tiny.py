@@ -15,7 +15,7 @@ from training.batch import Batch
 from training.generation.validation_pictures import ValidationPictures
 from training.loop import Training
 from training.ranks import Ranks, StopSignals, join_ranks
-from training.recipes import ip_adapter, visual_persona  # noqa: F401  imported once, before forking
+from training.recipes import flux2_reference, ip_adapter, visual_persona  # noqa: F401  imported once, before forking
 from training.run_settings import LoopSettings, PictureSampling, PictureSettings
 from training.start import compile_blocks
 
@@ -67,7 +67,8 @@ def training(
     With `pictures_every` it validates and makes pictures of a person; with a `backend` of torch.compile the
     first block of each kind is compiled.
     """
-    method = tiny(recipe, denoising={"tune_unet": tune_unet, **(denoising or {})})
+    changes = {**({"tune_unet": True} if tune_unet else {}), **(denoising or {})}
+    method = tiny(recipe, denoising=changes)
     module = built(method, seed=5)
     shared: dict[str, Any] = {"rank": ranks.rank, "world": ranks.world}
     batches: DrawnBatches = DrawnBatches(method, batch, **shared)

@@ -58,6 +58,9 @@ def mount(commands: Any, parser_of: ParserOf | None = None, faces_of: FacesOf | 
         help="LoRA within the base's weights, which are written too; else beside, in FILE.lora.safetensors",
     )  # fmt: skip
     export.add_argument("--verify", action="store_true", help="read it back strictly and compare")
+    export.add_argument(
+        "--layout", metavar="NAME", help="instead: comfyui, the names of FLUX.2's own code, for LoRA on it"
+    )
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -129,13 +132,17 @@ def _export(options: argparse.Namespace) -> int:
 
     out = Path(options.out)
     try:
+        if options.layout and options.verify:
+            raise ValueError("--verify reads the published layout: leave out --layout, or --verify")
         checkpoint = last_checkpoint(options.folder)
         recipe = recipe_of_checkpoint(checkpoint)
         adapter = adapter_of(checkpoint, averaged=not options.last)
         if options.merge_lora:
+            if options.layout:
+                raise ValueError("--merge-lora writes the published layout: leave out --layout")
             export_merged(recipe, adapter, out)
         else:
-            recipe.export(adapter, out)
+            recipe.export(adapter, out, options.layout)
     except ValueError as error:
         return refused(error)
     if options.verify:

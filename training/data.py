@@ -225,7 +225,7 @@ class RunData:
         settings, recipe, ranks = self.settings, self.recipe, self.ranks
         reconstruct = run_samples is not None and recipe.reconstruction_share(0) > 0
         memory = PinnedMemory() if ranks.device.type == "cuda" else BatchMemory()
-        tokenise = recipe.base.tokeniser()
+        tokenise = recipe.tokeniser()
         made: dict[str, Any] = {"left_out": self.left_out, "memory": memory}
         decoders = [PairFields(recipe.fields(*size), tokenise, size, **made) for size in settings.sizes]
         members = members_for(recipe.fields(*settings.sizes[0]), reconstruct=reconstruct)
@@ -290,7 +290,9 @@ def _serve_latents(folders: dict[str, DatasetFolder], recipe: Recipe, settings: 
             lacking.append(f"{name} has no latents")
             continue
         stated.check_vae(vae, name)
-        if list(stated.sizes) != settings.sizes:
+        if (stated.factor, stated.channels) != (recipe.base.vae.factor, recipe.base.vae.channels):
+            lacking.append(f"{name} has latents of {stated.channels} channels, of {stated.factor} px each")
+        elif list(stated.sizes) != settings.sizes:
             ours = sizes_text(settings.sizes)
             lacking.append(f"{name} has latents of {sizes_text(stated.sizes)} px, targets are of {ours}")
     if not lacking:

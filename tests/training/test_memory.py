@@ -11,6 +11,7 @@ from benchmarks import fits
 from tests.drawn_training import built, tiny
 from training.batch import random_batch
 from training.memory import MemoryPlan, peak_memory, predict_memory
+from training.models.quantised import stored
 from training.ranks import Ranks
 from training.run_settings import LoopSettings
 from training.step import Step, StepRecord
@@ -65,7 +66,8 @@ def test_predicted_memory_is_what_the_allocator_counts(
     step(0, batches, record)
     state = tree_leaves(list(step.optimiser.state.values()))
     fields = [tensor for batch in batches for tensor in batch.fields.values()]
-    resident = [*module.parameters(), *module.buffers(), *step.ema.tensors.values(), *state, *fields]
+    whole = [*module.parameters(), *module.buffers(), *step.ema.tensors.values(), *state, *fields]
+    resident = [part for tensor in whole for part in stored(tensor)]
     with peak_memory(torch.device("cpu"), resident, scratch=False) as measured:
         step(1, batches, record)
     assert plan.peak == pytest.approx(measured.bytes, rel=0.01)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:  # names are checked before torch is imported
 
 # name: module:class. A base is added here and nowhere else.
 BASES = {
+    "flux2": "training.bases.flux2:Flux2",
     "sdxl": "training.bases.sdxl:Sdxl",
 }
 

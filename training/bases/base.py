@@ -5,7 +5,7 @@ room for identity tokens beside its text, and gives each sample's loss. A recipe
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
@@ -31,7 +31,11 @@ class Base(ABC):
     settings    of the class `kind`, under the base's name in `method`
     denoising   of the class `denoising_kind`, under `denoising`
     vae         where its latents come from
+    lora_beside   whether LoRA is published in a file of its own, beside the adapter's
     scales_identity   whether its `Denoiser.generating` knows scales of the identity other than 1
+    takes_pictures    whether packed latents of pictures can be its identity tokens: `build` is then given
+                      `grids`, height and width of each picture in tokens, and a token of zeros is missing
+    draws_latents     whether a training draws a latent of its mean and deviation; if not it takes the mean
     """
 
     name: ClassVar[str]
@@ -39,6 +43,9 @@ class Base(ABC):
     denoising_kind: ClassVar[type[DenoisingSettings]] = DenoisingSettings
     vae: Vae
     scales_identity: ClassVar[bool] = False
+    lora_beside: ClassVar[bool] = False
+    takes_pictures: ClassVar[bool] = False
+    draws_latents: ClassVar[bool] = True
 
     def check_identity_scale(self, scale: float) -> None:
         """Raises ValueError, one line, for a scale that it cannot generate with."""
@@ -77,6 +84,15 @@ class Base(ABC):
     @abstractmethod
     def released_names(self, paths: Iterable[str]) -> dict[str, str]:
         """{path of a trained parameter in the denoiser: key in the files that others publish}."""
+
+    def released(self, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What a training made of the base, by path in the denoiser → under the keys that others publish."""
+        names = self.released_names(trained)
+        return {names[path]: tensor for path, tensor in trained.items()}
+
+    def other_layouts(self) -> dict[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]]:
+        """By name: what makes of `released` tensors the same for other readers. None, for most."""
+        return {}
 
     def fields(self, height_px: int, width_px: int) -> Sequence[Field]:
         """What a `Denoiser` reads of a target of this size: the text fields, and
@@ -209,7 +225,9 @@ class Denoiser(nn.Module, ABC):
         else:
             with lent(self, "vae", streams.device) as vae:
                 mean, std = self.base.vae.moments(vae, fields["target"])
-        return self.scaled(mean + std * normal(streams, Purpose.LATENT, mean.shape[1:]))
+        if self.base.draws_latents:
+            mean = mean + std * normal(streams, Purpose.LATENT, mean.shape[1:])
+        return self.scaled(mean)
 
     def _losses(self, predicted: Tensor, target: Tensor, person: Tensor | None) -> Tensor:
         error = (predicted.float() - target) ** 2

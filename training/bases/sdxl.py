@@ -35,7 +35,7 @@ class Sdxl(Base):
     """The base."""
 
     name, kind, denoising_kind = "sdxl", SdxlSettings, SdxlDenoising
-    scales_identity = True
+    scales_identity = lora_beside = True
 
     def __init__(self, settings: SdxlSettings, denoising: SdxlDenoising) -> None:
         super().__init__(settings, denoising)

@@ -1,7 +1,7 @@
 """From noise to latents by the base's own solver, with classifier-free guidance.
 
 Guidance leads away from a picture of nobody without text, which is what dropping both conditions in
-training means to the base and to the recipe.
+training means to the base and to the recipe; or, where the recipe says so, from one without text alone.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,8 @@ class Conditions:
 
     text        as the base makes it; `no_text` the same of what guidance leads away from: of a negative
                 prompt, or what the base takes for no text
-    identity    [B, tokens, width]; nobody [1, tokens, width]
+    identity    [B, tokens, width]
+    nobody      [1 or B, tokens, width]: what guidance leads away from; identity again where that stays
     """
 
     text: Text
@@ -54,7 +55,7 @@ def sample_latents(
     if guided:
         text = tuple(torch.cat(pair) for pair in zip(conditions.no_text, conditions.text, strict=True))
         identity = torch.cat([conditions.nobody.expand_as(identity), identity])
-    solver = denoiser.schedule.solver(settings.steps, noise.device)
+    solver = denoiser.schedule.solver(settings.steps, noise.device, noise.shape[2] * noise.shape[3])
     x = noise
     with denoiser.generating(text, identity, identity_scale=settings.identity_scale, cache=cache):
         for time in solver.timesteps:

@@ -91,18 +91,18 @@ class LoraLinear(nn.Module):
 def install_lora(network: nn.Module, settings: LoraSettings) -> list[str]:
     """Gives the linear layers that the targets name a change that is trained, in place; returns their paths.
 
-    Raises ValueError, one line, for a target that names no layer or one that is not linear.
+    Raises ValueError, one line, for a target that names no linear layer.
     """
     found: dict[str, nn.Linear] = {}
     for target in settings.targets:
         named = [
             (path, layer) for path, layer in network.named_modules() if f".{path}".endswith(f".{target}")
         ]
-        other = next((layer for _, layer in named if not isinstance(layer, nn.Linear)), None)
-        if not named or other is not None:
-            what = f"names a {type(other).__name__}, no linear layer" if named else "names no layer"
+        linear_ones = {path: layer for path, layer in named if isinstance(layer, nn.Linear)}
+        if not linear_ones:
+            what = f"names a {type(named[0][1]).__name__}, no linear layer" if named else "names no layer"
             raise ValueError(f"lora.targets: {target} {what}")
-        found.update(named)
+        found.update(linear_ones)
     for path, layer in found.items():
         _put(network, path, LoraLinear(layer, settings))
     return list(found)

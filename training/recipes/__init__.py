@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # names and settings are checked before torch is imported
 # name: module:class. A method is added here and nowhere else.
 CATALOGUE = {
     "visual_persona": "training.recipes.visual_persona:VisualPersona",
+    "flux2_reference": "training.recipes.flux2_reference:Flux2Reference",
     "ip_adapter": "training.recipes.ip_adapter:IpAdapter",
 }
 DEFAULT_BASE = "sdxl"

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from training.bases.base import Base
 from training.batch import Field
+from training.captions import Tokenise
 from training.method_settings import DropoutSettings
 from training.models.lora import is_lora, own_tensors, peft_tensors
 from training.randomness import Purpose, uniform
-from training.released_layout import copy_exactly, load_strictly, read_released, write_released
+from training.released_layout import LayoutError, copy_exactly, load_strictly, read_released, write_released
 from training.settings import Settings
 
 NO_DROPOUT = DropoutSettings(identity=0, text=0, both=0, region=0)
@@ -77,6 +78,16 @@ class Recipe(ABC):
     def reference_pictures(self, fields: Mapping[str, Tensor]) -> Tensor:
         """uint8 [B, H, W, 3]: what to show as the reference beside a generated picture."""
 
+    @property
+    def guidance_keeps_identity(self) -> bool:
+        """Whether guidance leads away from a picture without text alone, of the same identity; else from one
+        of nobody too."""
+        return False
+
+    def tokeniser(self) -> Tokenise:
+        """Of captions, as the base takes them. Raises WeightsError."""
+        return self.base.tokeniser()
+
     def reconstruction_share(self, progress: float) -> float:
         """Of samples whose reference is the target itself, at a progress of 0 to 1 through the training."""
         return 0.0
@@ -109,21 +120,31 @@ class Recipe(ABC):
         return list(module.denoiser.blocks())
 
     def released(self, adapter: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """An adapter under the keys in which others publish the method, LoRA left out. Raises LayoutError."""
-        adapter = {path: tensor for path, tensor in adapter.items() if not is_lora(path)}
-        paths = [path.removeprefix(_DENOISER) for path in adapter if path.startswith(_DENOISER)]
-        names = {_DENOISER + path: key for path, key in self.base.released_names(paths).items()}
-        return {
-            names.get(path) or f"image_proj.{path.removeprefix(_IDENTITY)}": tensor
-            for path, tensor in adapter.items()
-        }
+        """An adapter under the keys in which others publish the method, without LoRA that has a file of its own.
 
-    def export(self, adapter: Mapping[str, Tensor], path: Path) -> None:
-        """Writes an adapter in the layout in which others publish the method, and its LoRA beside it in
-        `lora_file(path)`, as PEFT names it and diffusers' `load_lora_weights` reads it."""
-        write_released(path, self.released(adapter))
+        Raises LayoutError.
+        """
+        made, trained = (
+            {path.removeprefix(part): tensor for path, tensor in adapter.items() if path.startswith(part)}
+            for part in (_IDENTITY, _DENOISER)
+        )
+        if self.base.lora_beside:
+            trained = {path: tensor for path, tensor in trained.items() if not is_lora(path)}
+        return {f"image_proj.{name}": tensor for name, tensor in made.items()} | self.base.released(trained)
+
+    def export(self, adapter: Mapping[str, Tensor], path: Path, layout: str | None = None) -> None:
+        """Writes an adapter in the layout in which others publish the method, or in another of its base's; LoRA
+        that has a file of its own (`Base.lora_beside`) in `lora_file(path)`, as PEFT names it.
+
+        Raises LayoutError, one line, for a layout that there is not, or that has no place for it.
+        """
+        tensors, others = self.released(adapter), self.base.other_layouts()
+        if layout is not None and layout not in others:
+            known = f": there are {', '.join(others)}" if others else ""
+            raise LayoutError(f"the base {self.base.name} has no layout {layout!r}{known}")
+        write_released(path, tensors if layout is None else others[layout](tensors))
         lora = {name.removeprefix(_DENOISER): t for name, t in adapter.items() if is_lora(name)}
-        if lora:
+        if lora and self.base.lora_beside:
             write_released(lora_file(path), peft_tensors(lora, self.base.denoising.lora.scale))
 
     def export_merged(self, module: nn.Module, path: Path) -> None:
@@ -143,7 +164,7 @@ class Recipe(ABC):
         load_strictly(module.identity, tensors, "image_proj")
         module.denoiser.load_released(tensors)
         own = {name: p for name, p in module.denoiser.trained().items() if is_lora(name)}
-        if own and lora:
+        if own and lora and self.base.lora_beside:
             given = read_released(lora_file(path))
             copy_exactly(own, own_tensors(given, self.base.denoising.lora.scale), str(lora_file(path)))
 
