@@ -120,7 +120,7 @@ class Recipe(ABC):
         return list(module.denoiser.blocks())
 
     def released(self, adapter: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """An adapter under the keys in which others publish the method, without LoRA that has a file of its own.
+        """An adapter under the keys in which others publish the method, without LoRA that has its own file.
 
         Raises LayoutError.
         """
@@ -133,8 +133,9 @@ class Recipe(ABC):
         return {f"image_proj.{name}": tensor for name, tensor in made.items()} | self.base.released(trained)
 
     def export(self, adapter: Mapping[str, Tensor], path: Path, layout: str | None = None) -> None:
-        """Writes an adapter in the layout in which others publish the method, or in another of its base's; LoRA
-        that has a file of its own (`Base.lora_beside`) in `lora_file(path)`, as PEFT names it.
+        """Writes an adapter in the layout in which others publish the method, or in another of its base's.
+
+        LoRA that has its own file (`Base.lora_beside`) is written to `lora_file(path)`, as PEFT names it.
 
         Raises LayoutError, one line, for a layout that there is not, or that has no place for it.
         """
