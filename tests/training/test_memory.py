@@ -124,7 +124,7 @@ def test_presets_for_a_card_are_listed_with_what_they_take_and_fit_it_with_room(
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \| \*\*([\d.]+)\*\* \|", fits.PAGE.read_text(), re.MULTILINE)
     listed = {name: (int(card), float(gib)) for name, card, gib in rows}
     assert {name: card for name, (card, _) in listed.items()} == fits.presets()
-    assert len(listed) == 9
+    assert listed
     assert all(gib <= fits.SHARE * card for card, gib in listed.values())
     # The others take as long, and are made anew by python benchmarks/fits.py.
     assert fits.predicted("ip_adapter_24gb")["predicted_gib"] == pytest.approx(
