@@ -248,6 +248,11 @@ class Ema:
             self._moving = {name: p.detach().float().clone() for name, p in trained.items()}
 
     @property
+    def are_made(self) -> bool:
+        """Whether they are made of an optimiser's state when they are asked for."""
+        return self._free is not None
+
+    @property
     def tensors(self) -> dict[str, Tensor]:
         """By parameter name."""
         return self._moving if self._free is None else self._made()

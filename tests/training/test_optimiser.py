@@ -77,6 +77,9 @@ def test_averages_of_a_schedule_free_optimiser_are_those_that_its_package_switch
     with step.ema.measured():
         assert all(torch.equal(p, averages[name]) for name, p in step.trained.items())
     assert all(torch.equal(p, before[name]) for name, p in step.trained.items())
+    with step.averaged():  # as for pictures of the averages
+        assert all(torch.equal(p, averages[name]) for name, p in step.trained.items())
+    assert all(torch.equal(p, before[name]) for name, p in step.trained.items())
     step.optimiser.eval()
     assert any(not torch.equal(p, before[name]) for name, p in step.trained.items())
     for name, parameter in step.trained.items():
