@@ -352,7 +352,7 @@ def test_flops_of_any_count_of_regions_are_those_of_a_trace_of_it() -> None:
     module = built(recipe)
     batch = samples(recipe, ["a", "b"])
     flops = StepFlops(module)
-    for seen in (2, 7, 4, 9, 10):
+    for seen in (2, 7, 10):
         counted = replace(batch, counts={"seen": seen})
         assert flops.per_sample(counted) == pytest.approx(sum(step_flops(module, counted)) / 2, rel=1e-12)
 

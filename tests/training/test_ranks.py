@@ -91,7 +91,7 @@ def test_two_ranks_train_lora_beside_a_quantised_base_as_one_does_and_go_on(
 def test_ranks_that_are_told_to_stop_save_the_same_step_and_go_on_from_it(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"batch": 1, "steps": 400, "checkpoint_every": 1000, "read_every": 1}
     processes = two_ranks(tmp_path, step_s=0.02, **settings)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not (tmp_path / "metrics.jsonl").exists() or len(curve(tmp_path)) < 3:
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -162,7 +162,7 @@ def test_a_rank_waits_for_another_no_longer_than_it_was_told(tmp_path: Path) -> 
     ranks = [PROCESSES.Process(target=waiting_rank, args=(rank, port, waited)) for rank in range(2)]
     for rank in ranks:
         rank.start()
-    assert 2 < waited.get(timeout=60) < 9
+    assert 2 < waited.get(timeout=300) < 9
     for rank in ranks:
         rank.terminate()
         rank.join(60)
