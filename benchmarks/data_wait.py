@@ -37,11 +37,12 @@ import torch  # noqa: E402
 
 from benchmarks.reading_samples import samples  # noqa: E402
 from shards.format.dataset_writer import DatasetWriter  # noqa: E402
-from training.data import DataSettings, open_data  # noqa: E402
+from training.data import open_data  # noqa: E402
 from training.latents import LatentStatement  # noqa: E402
 from training.precompute import Encoder, precompute  # noqa: E402
 from training.ranks import Ranks  # noqa: E402
 from training.recipes import recipe_of  # noqa: E402
+from training.run_settings import DataSettings  # noqa: E402
 
 ASKED = 150.0  # samples/s
 SIDE_PX = 256

@@ -36,7 +36,7 @@ from transformers import (
 from curation.people.atr import ATR_LABELS
 from curation.people.segment_sam import build_sam
 from curation.people.ultralytics_backends import quiet_ultralytics
-from demo.train.onnx_file import OnnxGraph
+from curation.weights.onnx_file import OnnxGraph
 
 SAM2_LARGE = {
     "hidden_size": 144,

@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.bases.sdxl_parts import TEXT_TOKENS, SdxlSettings, build_unet, sdxl_vae
-from training.generation.sampler import Conditions, SamplingSettings, initial_noise, sample_latents
+from training.bases.sdxl_parts import TEXT_TOKENS, build_unet, sdxl_vae
+from training.generation.sampler import Conditions, initial_noise, sample_latents
+from training.method_settings import SdxlSettings
 from training.models.identity_attention import constant_conditions, install_identity_attention
 from training.recipes import recipe_of
-from training.start import read_settings
+from training.run_settings import SamplingSettings, read_settings
 
 FULL_TOKENS = 1280
 

@@ -46,15 +46,16 @@ from benchmarks.data_wait import ASKED, SIDE_PX, rows_of  # noqa: E402
 from benchmarks.reading_samples import samples  # noqa: E402
 from shards.format.dataset_writer import DatasetWriter  # noqa: E402
 from training.batch import Batch, random_batch  # noqa: E402
-from training.data import DataSettings, open_data  # noqa: E402
+from training.data import open_data  # noqa: E402
 from training.loop import Training  # noqa: E402
 from training.memory import peak_memory, predict_memory  # noqa: E402
 from training.ranks import Ranks  # noqa: E402
 from training.rates import peak_flops, step_flops  # noqa: E402
 from training.recipes import recipe_of  # noqa: E402
 from training.recipes.recipe import Recipe  # noqa: E402
+from training.run_settings import DataSettings, LoopSettings  # noqa: E402
 from training.start import compile_blocks  # noqa: E402
-from training.step import LoopSettings, Step, StepRecord  # noqa: E402
+from training.step import Step, StepRecord  # noqa: E402
 
 _TEXT = {"width": 64, "depth": 2, "heads": 2, "mlp_width": 128, "projection": 64, "vocabulary": 4096}
 SMALL: dict[str, Any] = {

@@ -92,9 +92,10 @@ def find_model(pipeline: PipelineSettings, path: str, name: str) -> Model:
             f"`persona models pull` fetches it from {card.source}, or set models.path"
         )
     digest = sha256_of(file)
-    if card.sha256 and digest != card.sha256:
+    if not card.permits(digest):
+        said = " or ".join(card.stated)
         raise ConfigError(
-            f"models.cards.{name}.sha256: {file} has {digest}, the card (or models.lock) says {card.sha256}"
+            f"models.cards.{name}.sha256: {file} has {digest}, the card (or models.lock) says {said}"
         )
     return Model(name, str(file.absolute()), digest, card.licence)
 
@@ -133,7 +134,7 @@ def list_models(pipeline: PipelineSettings) -> list[dict[str, str | None]]:
         file = find_file(card, model_folders(pipeline))
         rows[name] = {
             "name": name,
-            "state": "missing" if file is None else "pinned" if card.sha256 else "pulled",
+            "state": "missing" if file is None else "pinned" if card.stated else "pulled",
             "used_by": key,
             "path": None if file is None else str(file),
             "licence": card.licence,

@@ -359,6 +359,15 @@ class Run:
                 f"{self.folder}: its {_SETTINGS} was written by another version; use curate"
             ) from None
 
+    def setting(self, key: str) -> Any:
+        """A setting of the run's last start, such as outfits.judge.regions, without loading all of them. None
+        where there is none of this name. Raises ConfigError.
+        """
+        found = self._settings().get("settings")
+        for name in key.split("."):
+            found = found.get(name) if isinstance(found, dict) else None
+        return found
+
     def model(self, name: str) -> dict[str, str] | None:
         """{path, sha256} of a model that the run was last started with. Raises ConfigError."""
         found: dict[str, str] | None = self._settings()["models"].get(name)
@@ -379,7 +388,7 @@ class Run:
 
         self.require()
         try:
-            record = yaml.safe_load(read_bytes(self._at(_SETTINGS)))
+            record = yaml.load(read_bytes(self._at(_SETTINGS)), yaml.CSafeLoader)
         except (yaml.YAMLError, UnicodeDecodeError):
             record = None
         if not isinstance(record, dict):

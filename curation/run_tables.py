@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from curation.errors import ConfigError
 from curation.fragments import Fragment, about, drop_stale, list_fragments
 from curation.storage import (
+    ALONE,
     exists,
     join,
     list_names,
-    open_binary,
+    open_parquet,
     read_table,
     remove,
     write_bytes,
@@ -131,11 +132,9 @@ class Numbered:
 
 def read_known(path: str, columns: Sequence[str]) -> "pa.Table":
     """Those of the columns that a Parquet file has, in this order; the file is opened once."""
-    import pyarrow.parquet as pq
-
-    with open_binary(path) as stream, pq.ParquetFile(stream) as file:
+    with open_parquet(path) as file:
         known = [name for name in columns if name in file.schema_arrow.names]
-        return file.read(known).select(known)
+        return file.read(known, **ALONE).select(known)
 
 
 @dataclass(frozen=True)
@@ -187,10 +186,13 @@ class CachedTable:
 
     def rows_of(self, key: str, fragment: int) -> list[dict[str, Any]]:
         """The rows whose column `fragment` is this one; small row groups are skipped by their statistics."""
-        import pyarrow.parquet as pq
-
-        with open_binary(self.path(key)) as stream:
-            return list(pq.read_table(stream, filters=[("fragment", "=", fragment)]).to_pylist())
+        with open_parquet(self.path(key)) as file:
+            place = file.schema_arrow.get_field_index("fragment")
+            groups = (file.metadata.row_group(number) for number in range(file.num_row_groups))
+            known = [group.column(place).statistics for group in groups]
+            near = [number for number, of in enumerate(known) if of is None or of.min <= fragment <= of.max]
+            rows = file.read_row_groups(near, **ALONE).to_pylist()
+        return [row for row in rows if row["fragment"] == fragment]
 
     def paths(self) -> list[str]:
         """All files, also those of other keys."""

@@ -10,6 +10,7 @@ import posixpath
 import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -19,6 +20,11 @@ from shards.format.atomic_file import is_temporary
 # fsspec and pyarrow are imported where they are used: who reads JSON of this machine needs neither.
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
+
+# Given to every read by Arrow: it decodes in the thread that asks. A thread of Arrow's pool may let go of a
+# Python buffer while the interpreter ends, and the process aborts (github.com/apache/arrow/issues/34314).
+ALONE: dict[str, Any] = {"use_threads": False}
 
 
 def is_local(url: str) -> bool:
@@ -99,13 +105,25 @@ def write_bytes(url: str, data: bytes) -> None:
         raise
 
 
-def read_table(url: str, columns: list[str] | None = None) -> "pa.Table":
-    """A Parquet file as a table."""
+@contextmanager
+def open_parquet(url: str) -> "Iterator[pq.ParquetFile]":
+    """A Parquet file to read of, closed at the end. Whoever reads of it passes `ALONE`."""
     import pyarrow.parquet as pq
 
-    if is_local(url):
-        return pq.read_table(local_path(url), columns=columns, partitioning=None)
-    return pq.read_table(io.BytesIO(read_bytes(url)), columns=columns)
+    # pre_buffer reads in a thread too, and a store's file has a buffer of its own.
+    with open_binary(url) as stream, pq.ParquetFile(stream, pre_buffer=False) as file:
+        yield file
+
+
+def read_table(url: str, columns: list[str] | None = None) -> "pa.Table":
+    """A Parquet file as a table, or these columns of it, in order. Raises KeyError where one is missing."""
+    import pyarrow.parquet as pq
+
+    # Of a store the whole file, in one request.
+    stream = open_binary(url) if is_local(url) else io.BytesIO(read_bytes(url))
+    with stream, pq.ParquetFile(stream, pre_buffer=False) as file:
+        table = file.read(columns, **ALONE)
+    return table if columns is None else table.select(columns)
 
 
 def write_table(url: str, table: "pa.Table", row_group_rows: int | None = None) -> None:
@@ -119,10 +137,8 @@ def write_table(url: str, table: "pa.Table", row_group_rows: int | None = None) 
 
 def parquet_footer(url: str) -> Any:
     """The `pyarrow.parquet.FileMetaData` of a file; reads the footer alone."""
-    import pyarrow.parquet as pq
-
-    with open_binary(url) as file:
-        return pq.ParquetFile(file).metadata
+    with open_parquet(url) as file:
+        return file.metadata
 
 
 def remove_unfinished(folder: str) -> None:

@@ -17,7 +17,8 @@ class Card:
 
     licence_source  where the licence is stated; None where the card does not say
     trained_on      what the weights were trained on, and the doubts about its terms; None likewise
-    sha256          of the file, or over a folder's files; None where it is not stated
+    sha256          of the file, or over a folder's files; None where it is not stated, the first of several:
+                    what `models pull` lays
     """
 
     name: str
@@ -45,7 +46,7 @@ def read_cards(file: Path = PIPELINES) -> list[Card]:
             card.get("trained_on"),
             bool(card["commercial"]),
             card["source"],
-            card.get("sha256"),
+            next(iter(card["sha256"]), None) if isinstance(card.get("sha256"), list) else card.get("sha256"),
         )
         for (name, _), (card, pipelines) in sorted(found.items(), key=lambda item: item[0])
     ]

@@ -27,6 +27,7 @@ STATED = {
     "setuptools": "MIT",
     "supervisor": "LicenseRef-Repoze",  # BSD-derived, http://www.repoze.org/LICENSE.txt
     "tiktoken": "MIT",
+    "torchao": "BSD-3-Clause",
     "torchcodec": "BSD-3-Clause",
     "ultralytics": "AGPL-3.0-or-later",
     "ultralytics-thop": "AGPL-3.0-or-later",

@@ -31,19 +31,47 @@ DECODER = {"queries": 4, "width": 32, "feature_width": 24, "depth": 2, "heads": 
 VISUAL_PERSONA: dict[str, Any] = {"sdxl": SDXL, "dino": DINO, "decoder": DECODER}
 CLIP = {"width": 16, "depth": 2, "heads": 2, "mlp_width": 32, "projection": 16, "crop_px": 28}
 IP_ADAPTER: dict[str, Any] = {"sdxl": SDXL, "clip": CLIP}
-SETTINGS = {"visual_persona": VISUAL_PERSONA, "ip_adapter": IP_ADAPTER}
+FLUX2: dict[str, Any] = {
+    "double_blocks": 1,
+    "single_blocks": 2,
+    "heads": 2,
+    "head_width": 16,
+    "rope_widths": [4, 4, 4, 4],
+    "time_width": 8,
+    "text": {"width": 16, "heads": 2, "key_heads": 1, "head_width": 8, "mlp_width": 32, "vocabulary": 64},
+    "text_layers": [1, 2],
+    "text_tokens": 12,
+    "vae_channels": [8, 8, 8, 8],
+    "vae_layers": 1,
+    "vae_norm_groups": 4,
+    "latent_channels": 4,
+}
+FLUX2_REFERENCE: dict[str, Any] = {
+    "flux2": FLUX2,
+    "body_px": [48, 32],
+    "part_px": 16,
+    "denoising": {"lora": {"rank": 4}, "person_weight": 2.0},
+}
+SETTINGS = {"visual_persona": VISUAL_PERSONA, "ip_adapter": IP_ADAPTER, "flux2_reference": FLUX2_REFERENCE}
 TARGET_PX = 64
 
 
 def tiny(name: str, **changed: Any) -> Recipe:
-    """The recipe in its tiny size."""
+    """The recipe in its tiny size; `denoising` is changed key by key."""
+    if "denoising" in changed:
+        changed["denoising"] = {**SETTINGS[name].get("denoising", {}), **changed["denoising"]}
     return recipe_of(name, {**SETTINGS[name], **changed})
 
 
 def built(recipe: Recipe, seed: int = 0, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """Its module; equal seeds give equal weights."""
+    """Its module; equal seeds give equal weights. LoRA is moved from where it begins, B of zeros, which lets
+    no gradient through to A."""
     torch.manual_seed(seed)
-    return recipe.build(dtype)
+    module = recipe.build(dtype)
+    for name, parameter in module.named_parameters():
+        if name.endswith("lora_B.weight"):
+            nn.init.normal_(parameter, std=0.1)
+    return module
 
 
 def samples(recipe: Recipe, keys: Sequence[str], *, seed: int = 0, epoch: int = 0) -> Batch:

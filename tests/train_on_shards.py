@@ -5,7 +5,8 @@ from pathlib import Path
 
 from tests.drawn_training import SETTINGS
 from training.ranks import join_ranks
-from training.start import RunSettings, prepare
+from training.run_settings import RunSettings
+from training.start import prepare
 
 
 def train_on_shards(shards: str, out: Path, rank: int, world: int, port: int, batch: int, steps: int) -> None:

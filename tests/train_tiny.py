@@ -12,12 +12,12 @@ from typing import Any
 
 from tests.drawn_training import DrawnBatches, built, samples, tiny
 from training.batch import Batch
-from training.generation.validation_pictures import PictureSampling, PictureSettings, ValidationPictures
+from training.generation.validation_pictures import ValidationPictures
 from training.loop import Training
 from training.ranks import Ranks, StopSignals, join_ranks
-from training.recipes import ip_adapter, visual_persona  # noqa: F401  imported once, before forking
+from training.recipes import flux2_reference, ip_adapter, visual_persona  # noqa: F401  imported once, before forking
+from training.run_settings import LoopSettings, PictureSampling, PictureSettings
 from training.start import compile_blocks
-from training.step import LoopSettings
 
 OPTIMISER = {"lr": 1e-3, "warmup_steps": 3, "schedule": "cosine"}
 PICTURES = PictureSettings(people=1, sampling=PictureSampling(steps=2))
@@ -66,7 +66,7 @@ def training(
     With `pictures_every` it validates and makes pictures of a person; with a `backend` of torch.compile the
     first block of each kind is compiled.
     """
-    method = tiny(recipe, denoising={"tune_unet": tune_unet})
+    method = tiny(recipe, denoising={"tune_unet": True} if tune_unet else {})
     module = built(method, seed=5)
     shared: dict[str, Any] = {"rank": ranks.rank, "world": ranks.world}
     batches: DrawnBatches = DrawnBatches(method, batch, **shared)

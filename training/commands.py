@@ -54,6 +54,9 @@ def mount(commands: Any, parser_of: ParserOf | None = None, faces_of: FacesOf | 
         "--last", action="store_true", help="the last step's weights, not their moving averages"
     )
     export.add_argument("--verify", action="store_true", help="read it back strictly and compare")
+    export.add_argument(
+        "--layout", metavar="NAME", help="instead: comfyui, the names of FLUX.2's own code, for LoRA on it"
+    )
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -72,8 +75,9 @@ def _train_here(options: argparse.Namespace) -> int:
     from shards.reading.loader import TooManyBrokenError
     from training.checkpoint import CheckpointError
     from training.ranks import StopSignals, join_ranks
+    from training.run_settings import named_configs, read_settings
     from training.settings import check_recipe, chosen_config
-    from training.start import named_configs, prepare, read_settings
+    from training.start import prepare
     from training.step import NonFiniteError
 
     def say(line: str) -> None:
@@ -118,10 +122,12 @@ def _export(options: argparse.Namespace) -> int:
 
     out = Path(options.out)
     try:
+        if options.layout and options.verify:
+            raise ValueError("--verify reads the published layout: leave out --layout, or --verify")
         checkpoint = last_checkpoint(options.folder)
         recipe = recipe_of_checkpoint(checkpoint)
         adapter = adapter_of(checkpoint, averaged=not options.last)
-        recipe.export(adapter, out)
+        recipe.export(adapter, out, options.layout)
     except ValueError as error:
         return refused(error)
     if options.verify:

@@ -5,17 +5,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field as Setting
-from pydantic import model_validator
 
 from shards.format.contents import REGION_NAMES, bits_of
 from shards.format.dataset import DatasetError
 from shards.format.members import IMAGE_SUFFIXES
-from shards.reading.buckets import BucketedPairs, Size, sizes_around
+from shards.reading.buckets import BucketedPairs
 from shards.reading.folder import DatasetFolder
 from shards.reading.loader import Batch as LoadedBatch
 from shards.reading.loader import Loader
@@ -30,7 +28,7 @@ from training.pair_fields import PairFields, members_for
 from training.randomness import Purpose, streams, uniform
 from training.ranks import Ranks
 from training.recipes.recipe import Recipe
-from training.settings import Settings
+from training.run_settings import DataSettings
 
 
 class Reconstructions(Source):
@@ -195,53 +193,6 @@ def _check_member(dataset: DatasetFolder, member: str) -> None:
 
 
 _LOG = logging.getLogger(__name__)
-_Side = Annotated[int, Setting(ge=32, multiple_of=32)]
-_Size = Annotated[tuple[_Side, _Side], Setting(strict=False)]
-_Buckets = Annotated[tuple[_Size, ...], Setting(strict=False, min_length=1)]
-
-
-class DataSettings(Settings):
-    """What is read, and how."""
-
-    height_px: int = Setting(1024, ge=64, multiple_of=64, description="of targets; see buckets")
-    width_px: int = Setting(1024, ge=64, multiple_of=64, description="of targets; see buckets")
-    buckets: Literal["one", "area"] | _Buckets = Setting(
-        "one",
-        description="one: all targets have height_px and width_px; area: sizes of about that area, in steps "
-        "of 64 px, by the photo's proportions; or the sizes, [[height, width], …]",
-    )
-    bucket_run: int = Setting(64, ge=1, description="samples in a row of one size; a multiple of batch")
-    latents: Literal["auto", "always", "never"] = Setting(
-        "auto", description="auto: of the dataset where it has them at these sizes, else photos are encoded"
-    )
-    batch: int = Setting(8, ge=1, description="samples of one rank in one batch")
-    tail: Literal["pad", "drop"] = Setting(
-        "pad", description="what fills no batch at an epoch's end: is filled up at weight 0, or left out"
-    )
-    regions: list[str] = Setting(default_factory=list, description="that both photos of a pair must show")
-    threads: int = Setting(2, ge=1, description="that read and decode, of each rank")
-    ahead: int = Setting(2, ge=1, description="batches in work besides the one in use")
-    seed: int = Setting(0, ge=0, description="of the order, of what is drawn and of new weights")
-    leave_out: str | None = Setting(
-        None, description="a text file with a sample's key a line, # begins a comment; they count for nothing"
-    )
-    max_broken: int = Setting(100, ge=0, description="samples of an epoch that may be unreadable")
-    validation_batches: int = Setting(4, ge=1, description="of each rank")
-
-    @model_validator(mode="after")
-    def _runs_hold_batches(self) -> "DataSettings":
-        if self.buckets != "one" and self.bucket_run % self.batch:
-            raise ValueError(f"bucket_run {self.bucket_run} must be a multiple of batch {self.batch}")
-        return self
-
-    @property
-    def sizes(self) -> list[Size]:
-        """Height and width of targets, px."""
-        if self.buckets == "one":
-            return [(self.height_px, self.width_px)]
-        if self.buckets == "area":
-            return sizes_around(self.height_px, self.width_px)
-        return list(self.buckets)
 
 
 @dataclass(frozen=True)
@@ -274,7 +225,7 @@ class RunData:
         settings, recipe, ranks = self.settings, self.recipe, self.ranks
         reconstruct = run_samples is not None and recipe.reconstruction_share(0) > 0
         memory = PinnedMemory() if ranks.device.type == "cuda" else BatchMemory()
-        tokenise = recipe.base.tokeniser()
+        tokenise = recipe.tokeniser()
         made: dict[str, Any] = {"left_out": self.left_out, "memory": memory}
         decoders = [PairFields(recipe.fields(*size), tokenise, size, **made) for size in settings.sizes]
         members = members_for(recipe.fields(*settings.sizes[0]), reconstruct=reconstruct)
@@ -339,7 +290,9 @@ def _serve_latents(folders: dict[str, DatasetFolder], recipe: Recipe, settings: 
             lacking.append(f"{name} has no latents")
             continue
         stated.check_vae(vae, name)
-        if list(stated.sizes) != settings.sizes:
+        if (stated.factor, stated.channels) != (recipe.base.vae.factor, recipe.base.vae.channels):
+            lacking.append(f"{name} has latents of {stated.channels} channels, of {stated.factor} px each")
+        elif list(stated.sizes) != settings.sizes:
             ours = sizes_text(settings.sizes)
             lacking.append(f"{name} has latents of {sizes_text(stated.sizes)} px, targets are of {ours}")
     if not lacking:

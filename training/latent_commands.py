@@ -125,9 +125,9 @@ def _vae_and_sizes(options: argparse.Namespace) -> tuple[Any, list[tuple[int, in
     from pathlib import Path
 
     from edges.settings_reader import assignments
-    from training.bases.vae import DiffusersVae
+    from training.bases.vae import vae_of_folder
     from training.recipes import recipe_of
-    from training.start import read_settings
+    from training.run_settings import read_settings
 
     source, sizes = None, None
     if options.config is not None:
@@ -136,7 +136,7 @@ def _vae_and_sizes(options: argparse.Namespace) -> tuple[Any, list[tuple[int, in
     elif options.set:
         raise ValueError("--set changes a config: name one with --config")
     if options.vae is not None:
-        source = DiffusersVae.of_folder(Path(options.vae))
+        source = vae_of_folder(Path(options.vae))
     if options.size is not None:
         sizes = [_size(text) for text in options.size]
     if source is None or sizes is None:

@@ -16,7 +16,8 @@ from training.optimiser import learning_rate
 from training.ranks import Ranks, gathered
 from training.rates import Rates
 from training.recipes.recipe import Recipe
-from training.step import LoopSettings, Step, StepRecord
+from training.run_settings import LoopSettings
+from training.step import Step, StepRecord
 
 _ASKED_EVERY_S = 0.05
 
@@ -50,7 +51,7 @@ class Training:
     validation   this rank's fixed batches; may be empty
     pictures     called with the module and the step every `pictures_every` steps, on all ranks
     stated       of the run as JSON, for its checkpoints
-    compiled     whether blocks are compiled when batches of a new shape come
+    compiled     whether blocks are compiled when the first batch comes
     say          told, by rank 0, a line for people at every read, and what takes time besides steps
 
     The folder gets `checkpoints/`, `metrics.jsonl` and `tensorboard/`. Raises CheckpointError where the
@@ -112,8 +113,10 @@ class Training:
                 to_stop = self.ranks.anyone(stop)
                 self._rates.begin()
                 batches = [next(stream) for _ in range(settings.accumulate)]
-                if self._rates.got(batches) and self._compiled:
-                    self._say(f"step {self.step + 1}: compiling for batches of a new size")
+                self._rates.got(batches)
+                if self._compiled:
+                    self._say(f"step {self.step + 1}: compiling")
+                    self._compiled = False
                 self._one_step(self.step, batches, self._record)
                 self.step += 1
                 stopping = to_stop()

@@ -24,7 +24,8 @@ from torch.utils._pytree import tree_leaves
 from training.batch import Field, random_batch
 from training.ranks import Ranks, is_sharded
 from training.rates import shape_of
-from training.step import LoopSettings, Step, StepRecord
+from training.run_settings import LoopSettings
+from training.step import Step, StepRecord
 
 
 @dataclass(frozen=True)

@@ -2,36 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from training.adamw_8bit import AdamW8bit
-from training.settings import Numbers, Settings
+from training.run_settings import OptimiserSettings
 
 _STATE = ("step", "exp_avg", "exp_avg_sq")
-
-
-class OptimiserSettings(Settings):
-    """AdamW; gradients are clipped by their norm over all parameters."""
-
-    lr: float = Field(1e-4, gt=0, description="learning rate, behind the warm-up")
-    betas: Numbers = Field((0.9, 0.999), min_length=2, max_length=2, description="of the two moments")
-    eps: float = Field(1e-8, gt=0, description="added to the root of the second moment")
-    weight_decay: float = Field(
-        1e-2, ge=0, description="of matrices; biases, norms, queries and convolutions have none"
-    )
-    clip_norm: float = Field(1.0, gt=0, description="of the gradient over all parameters, at most")
-    eight_bit: bool = Field(
-        False, description="moments of matrices in 8 bits: a quarter of the memory, slower"
-    )
-    warmup_steps: int = Field(500, ge=0, description="in which the learning rate rises to lr")
-    schedule: Literal["constant", "linear", "cosine"] = Field(
-        "constant", description="of the learning rate, behind the warm-up"
-    )
-    last_lr_share: float = Field(0.0, ge=0, le=1, description="of lr, at the end of linear or cosine")
 
 
 def make_optimiser(trained: Mapping[str, nn.Parameter], settings: OptimiserSettings) -> torch.optim.Optimizer:

@@ -5,6 +5,9 @@ more. Names of fields and what they hold:
 
     crops, visible   the reference's body regions and which are there (models/region_crops.py)
     reference        the reference, its middle square
+    body, body_size  the reference's person cut out on grey, as large as fits from the upper left corner on,
+                     and height and width of its box there, px; 0 where there is nobody
+    photo, photo_size   the same of the whole reference
     target           the target, cut to the size of the batch
     target_latents   what a VAE gave for that (latents.py); the target is not decoded then
     target_cut       how the target was cut: size of its photo, what the cut left out above and left in px
@@ -33,20 +36,24 @@ from shards.reading.source import SkippedSampleError
 from training.batch import Field
 from training.captions import Tokenise
 from training.latents import MEMBER, unpack_latent
-from training.models.region_crops import REGION_LABELS, cut_regions_into
+from training.models.region_crops import GREY, REGION_LABELS, cut_regions_into, fitting, person_on_grey
 
 # Which members of its photo each field is made from.
 SOURCES: dict[str, tuple[str, ...]] = {
     "crops": ("json", "regions.png", *IMAGE_SUFFIXES),
     "visible": ("json", "regions.png"),
     "reference": ("json", *IMAGE_SUFFIXES),
+    "body": ("json", "regions.png", *IMAGE_SUFFIXES),
+    "body_size": ("json", "regions.png", *IMAGE_SUFFIXES),
+    "photo": ("json", *IMAGE_SUFFIXES),
+    "photo_size": ("json", *IMAGE_SUFFIXES),
     "target": ("json", *IMAGE_SUFFIXES),
     "target_latents": ("json", MEMBER),
     "target_cut": ("json",),
     "caption_ids": ("json",),
     "person": ("json", "regions.png"),
 }
-OF_REFERENCE = ("crops", "visible", "reference")
+OF_REFERENCE = ("crops", "visible", "reference", "body", "body_size", "photo", "photo_size")
 
 # Of each label: whether it is the person. (cv2.LUT is four times as fast as an index of numpy.)
 _BODY = np.zeros(256, np.float32)
@@ -151,9 +158,18 @@ class PairFields:
     def _fill_reference(self, photo: "_Photo", arrays: dict[str, Any], slot: int) -> None:
         if "reference" in self._fields:
             decode_photo(photo.data, arrays["reference"][slot], photo.orientation)
-        if "crops" in self._fields:
-            crops, visible = arrays["crops"][slot], arrays["visible"][slot]
-            cut_regions_into(*photo.body(self._reference_px), crops, visible)
+        if "crops" in self._fields or "body" in self._fields:
+            picture, labels = photo.body(self._reference_px)
+            if "crops" in self._fields:
+                cut_regions_into(picture, labels, arrays["crops"][slot], arrays["visible"][slot])
+            if "body" in self._fields:
+                arrays["body_size"][slot] = person_on_grey(picture, labels, arrays["body"][slot])
+        if "photo" in self._fields:
+            into = arrays["photo"][slot]
+            into[...] = GREY
+            height, width = fitting(photo.size[1], photo.size[0], into.shape[:2])
+            decode_photo(photo.data, into[:height, :width], photo.orientation)
+            arrays["photo_size"][slot] = height, width
 
 
 class _Photo:

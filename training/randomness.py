@@ -35,6 +35,7 @@ class Purpose(IntEnum):
     RECONSTRUCTION = 7
     CROP = 8
     FLIP = 9
+    REFERENCE_KIND = 10
 
 
 def streams(seed: int, epoch: int, keys: Sequence[str]) -> Tensor:

@@ -128,17 +128,15 @@ class Rates:
         """The host begins to wait for data."""
         self._asked = perf_counter()
 
-    def got(self, batches: Sequence[Batch]) -> bool:
-        """The host has the batches of this rank's step. Returns whether one has shapes that are new."""
+    def got(self, batches: Sequence[Batch]) -> None:
+        """The host has the batches of this rank's step."""
         self._waited += perf_counter() - self._asked
         self._steps += 1
-        known = len(self._examples)
         for batch in batches:
             shapes = (*_sizes(batch), tuple(batch.counts.values()))
             if shapes not in self._examples:
                 self._examples[shapes] = batch.to(torch.device("meta"))
             self._seen[shapes] += len(batch)
-        return len(self._examples) > known
 
     def since_last(self) -> dict[str, float]:
         """samples_per_s of all ranks, step_s, data_wait as a share of the time; on a GPU memory_gib, and mfu

@@ -9,66 +9,40 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from training.checkpoint import last_record
-from training.data import DataSettings, RunData, open_data
+from training.data import RunData, open_data
 from training.export import adapter_of, last_checkpoint
-from training.generation.validation_pictures import PictureSettings, ValidationPictures
+from training.generation.validation_pictures import ValidationPictures
 from training.loop import Training
 from training.memory import MemoryPlan, predict_memory
 from training.metrics import check_wandb
 from training.ranks import Ranks, is_sharded
 from training.recipes import recipe_of
 from training.recipes.recipe import Recipe
-from training.settings import Settings, named_files, read_config
-from training.step import LoopSettings
+from training.run_settings import RunSettings
 
-# Variants of one kind of block: its widths times the aspect buckets of the data.
-_VARIANTS = 128
+# Graphs of one kind of block: by its widths, with and without gradients, of one row and of many.
+_VARIANTS = 32
 
 
-def compile_blocks(blocks: Iterable[nn.Module], backend: str = "inductor") -> None:
+def compile_blocks(
+    blocks: Iterable[nn.Module], backend: str | Callable[..., Any] = "inductor", *, sizes: int = 1
+) -> None:
     """Compiles each block in place; module paths stay as they are.
 
-    Shapes are static: each bucket is compiled once, when its first batch comes. A block that cannot be
-    compiled whole is an error, not a slow run.
+    sizes   of targets. For one, code is made for its shapes, and what differs from batch to batch, as how
+            many regions are there, is compiled anew once, for any number. For several, code is for any
+            number of tokens from the first batch on
+
+    A block that cannot be compiled whole is an error, not a slow run.
     """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)
     for block in blocks:
-        block.compile(fullgraph=True, dynamic=False, backend=backend)
-
-
-class RunSettings(Settings):
-    """One training."""
-
-    recipe: str
-    method: dict[str, Any] = Field(default_factory=dict, description="settings of the recipe")
-    data: DataSettings = DataSettings()
-    loop: LoopSettings
-    pictures: PictureSettings = PictureSettings()
-    compile: bool = True
-    channels_last: bool = Field(
-        False, description="weights of convolutions lie with their channels last; not where they are sharded"
-    )
-    start_from: str | None = Field(
-        None,
-        description="to begin with: averages of a run or checkpoint (folder or URL), adapter.safetensors, "
-        "ema.safetensors, or a published file",
-    )
-
-
-def named_configs() -> list[str]:
-    """Names of the configs that come with the project."""
-    return named_files("training.configs")
-
-
-def read_settings(config: str, changes: dict[str, Any]) -> RunSettings:
-    """A config by its name or path, with values set at dotted paths. Raises ValueError, one line."""
-    return read_config(RunSettings, "training.configs", config, changes, "config")
+        block.compile(fullgraph=True, dynamic=True if sizes > 1 else None, backend=backend)
 
 
 @dataclass(frozen=True)
@@ -103,7 +77,7 @@ class Prepared:
                 raise ValueError("channels_last: sharded weights lie as they are (loop.shard)")
             module = module.to(memory_format=torch.channels_last)
         if settings.compile:
-            compile_blocks(recipe.blocks(module))
+            compile_blocks(recipe.blocks(module), sizes=len(settings.data.sizes))
         pictures = None
         if held_out and loop.pictures_every:
             place = self.out / "pictures" if ranks.first else None

@@ -18,15 +18,17 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
-
-import numpy as np
 
 from curation.errors import ConfigError, one_line
 from curation.excluded.address import addresses_of, normal
 from curation.storage import exists, is_local, join, local_path, read_bytes, write_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FILE = "tombstones.txt"
 KEY_FILE = "key"
@@ -75,8 +77,6 @@ class TombstoneList:
     def __init__(self, key: TombstoneKey | None = None, lines: Iterable[str] = ()) -> None:
         self._key = key
         self.lines = frozenset(lines)
-        masked = [int(line[6:], 16) for line in self.lines if line.startswith("phash:")]
-        self._pictures = np.array(sorted(masked), np.uint64)
         self._has_urls = any(line.startswith("url:") for line in self.lines)
 
     def __len__(self) -> int:
@@ -91,10 +91,20 @@ class TombstoneList:
         """Whether these bytes are to stay out."""
         return self._key is not None and photo_id is not None and self._key.photo(photo_id) in self.lines
 
+    @cached_property
+    def _pictures(self) -> "np.ndarray":
+        import numpy as np  # here: whoever only lists models does not wait for it
+
+        return np.array(
+            sorted(int(line[6:], 16) for line in self.lines if line.startswith("phash:")), np.uint64
+        )
+
     def has_picture(self, phash: int | None, max_bits: int) -> bool:
         """Whether a picture within `max_bits` of this perceptual hash is to stay out."""
         if self._key is None or phash is None or not len(self._pictures):
             return False
+        import numpy as np
+
         return bool((np.bitwise_count(self._pictures ^ np.uint64(phash ^ self._key.mask)) <= max_bits).any())
 
     def has_url(self, row: Mapping[str, Any], with_query: bool) -> bool:

@@ -14,10 +14,11 @@ from typing import Any
 from curation.forgetting.run_rows import RowFilter
 from curation.models import Model
 from curation.outfits.gather import read_people
+from curation.outfits.judge import JUDGED_REGIONS
 from curation.run_folder import Run
 from curation.run_tables import AnswerFiles
 from curation.settings import PipelineSettings
-from curation.settings.vlm import JUDGED_REGIONS, VlmSettings
+from curation.settings.vlm import VlmSettings
 from curation.storage import read_bytes, remove, write_bytes
 from curation.vlm.asking import Questions
 from curation.vlm.pictures import COLUMNS

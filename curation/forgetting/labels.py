@@ -5,11 +5,11 @@ import io
 
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet as pq
 
 from curation.errors import ConfigError
 from curation.forgetting.run_rows import RowFilter
-from curation.storage import read_bytes, write_bytes, write_table
+from curation.judging.labelled_pairs import read_labels
+from curation.storage import write_bytes, write_table
 
 _COLUMNS = ("a", "b", "same")
 
@@ -19,13 +19,8 @@ def forget_in_labels(path: str, photos: set[str]) -> int:
 
     Raises ConfigError where the file has other columns than such a file has.
     """
-    data = io.BytesIO(read_bytes(path))
     try:
-        if path.endswith(".parquet"):
-            table = pq.read_table(data)
-        else:
-            as_text = pa.csv.ConvertOptions(column_types=dict.fromkeys(_COLUMNS, pa.string()))
-            table = pa.csv.read_csv(data, convert_options=as_text)
+        table = read_labels(path)
     except (OSError, pa.ArrowException) as error:
         raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
     if not set(_COLUMNS) <= set(table.column_names):

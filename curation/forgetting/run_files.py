@@ -38,12 +38,13 @@ from curation.run_tables import PhaseTable
 from curation.settings import PipelineSettings
 from curation.status import SILENT_S, read_status
 from curation.storage import (
+    ALONE,
     exists,
     is_local,
     join,
     list_names,
     local_path,
-    open_binary,
+    open_parquet,
     read_bytes,
     read_table,
     remove,
@@ -371,9 +372,9 @@ def _state(folder: str) -> dict[str, Any]:
 
 
 def _row_groups(path: str) -> Iterator[pa.Table]:
-    with open_binary(path) as stream, pq.ParquetFile(stream) as file:
+    with open_parquet(path) as file:
         for number in range(file.num_row_groups):
-            yield file.read_row_group(number)
+            yield file.read_row_group(number, **ALONE)
 
 
 def _remove_temporaries(folder: str) -> None:

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from curation.storage import list_files, open_binary
+from curation.storage import ALONE, list_files, open_binary, open_parquet
 
 _ID = re.compile(rb"[0-9a-f]{64}")
 _START = re.compile(rb"(?<![0-9a-f])[0-9a-f]{10}(?![0-9a-f])")  # of an id, as details of decisions name it
@@ -63,11 +62,11 @@ def _pieces(file: str) -> Iterator[bytes]:
 
 def _texts(file: str) -> Iterator[bytes]:
     """Every text and every run of bytes of a Parquet file, decoded; its footer too."""
-    with open_binary(file) as stream, pq.ParquetFile(stream) as table:
+    with open_parquet(file) as table:
         metadata = table.metadata.metadata or {}
         yield b"\n".join(value for key, value in metadata.items() if key != b"ARROW:schema")
         for group in range(table.num_row_groups):
-            for column in table.read_row_group(group).columns:
+            for column in table.read_row_group(group, **ALONE).columns:
                 for chunk in column.chunks:
                     for leaf in _leaves(chunk):
                         yield _joined(leaf)

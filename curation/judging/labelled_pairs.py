@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet as pq
 
 from curation.errors import ConfigError
-from curation.storage import read_bytes, write_bytes
+from curation.storage import ALONE, read_bytes, read_table, write_bytes
 
 YES, NO, UNKNOWN = ("1", "true", "yes", "same"), ("0", "false", "no", "different"), ("", "unknown")
 
@@ -28,15 +27,19 @@ class LabelledPair:
     same: bool | None
 
 
+def read_labels(file: str) -> pa.Table:
+    """A CSV or Parquet file of labelled pairs, of a CSV as texts. Raises OSError, ArrowException."""
+    if file.endswith(".parquet"):
+        return read_table(file)
+    as_text = pa.csv.ConvertOptions(column_types=dict.fromkeys(("a", "b", "same"), pa.string()))
+    data = io.BytesIO(read_bytes(file))
+    return pa.csv.read_csv(data, pa.csv.ReadOptions(**ALONE), convert_options=as_text)
+
+
 def read_pairs(file: str) -> list[LabelledPair]:
     """A CSV or Parquet file with columns a, b, same. Raises ConfigError that names file and line."""
     try:
-        data = io.BytesIO(read_bytes(file))
-        if file.endswith(".parquet"):
-            table = pq.read_table(data)
-        else:
-            as_text = pa.csv.ConvertOptions(column_types=dict.fromkeys(("a", "b", "same"), pa.string()))
-            table = pa.csv.read_csv(data, convert_options=as_text)
+        table = read_labels(file)
     except (OSError, pa.ArrowException) as error:
         raise ConfigError(f"--pairs {file}: {str(error).splitlines()[0]}") from None
     missing = {"a", "b", "same"} - set(table.column_names)

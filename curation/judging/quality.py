@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
+from curation.outfits.judge import JUDGED_REGIONS
 from curation.run_folder import Run
-from curation.settings import PipelineSettings
-from curation.settings.vlm import JUDGED_REGIONS
 
 _COLUMNS = ["identity", "person_ids", "outfits", "merged", "pairs"]
 _SUSPECTED = 20  # merges that are listed
 
 
-def questions_asked(pairs: list[dict[str, Any]], pipeline: PipelineSettings) -> int:
-    """How many questions were sent for these rows of `pairs`.
+def questions_a_region_pair(run: Run) -> int:
+    """Questions that a run's judge sends for a pair region by region: none where `regions` is not set."""
+    return 0 if run.setting("outfits.judge.regions") is False else len(JUDGED_REGIONS)
 
-    A pair asked region by region takes one a region; none where `regions` is not set, and nothing was sent.
-    """
-    by_regions = 0 if getattr(pipeline.outfits.judge, "regions", None) is False else len(JUDGED_REGIONS)
+
+def questions_asked(pairs: list[dict[str, Any]], by_regions: int) -> int:
+    """How many questions were sent for these rows of `pairs`, with so many for one region by region."""
     return sum(by_regions if pair["by_regions"] else 1 for pair in pairs)
 
 
@@ -39,7 +39,7 @@ def outfit_quality(run: str, audit: int = 0, seed: int = 0) -> dict[str, Any]:
 
     Raises ConfigError for a folder that is no run.
     """
-    _, pipeline = Run(run).pipeline()
+    by_regions = questions_a_region_pair(Run(run))
     photos = merged = calls = both = flips = closed = violated = 0
     sizes: Counter[int] = Counter()
     suspected: list[dict[str, Any]] = []
@@ -50,7 +50,7 @@ def outfit_quality(run: str, audit: int = 0, seed: int = 0) -> dict[str, Any]:
             photos += len(row["person_ids"])
             merged += sum(row["merged"] or [])
             by_pair = _answers(row["pairs"] or [])
-            calls += questions_asked(row["pairs"] or [], pipeline)
+            calls += questions_asked(row["pairs"] or [], by_regions)
             outfit = dict(zip(row["person_ids"], row["outfits"], strict=True))
             for pair, answers in by_pair.items():
                 if len(answers) > 1:

@@ -3,9 +3,19 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from curation.settings.outfits import CalibrationSettings
+if TYPE_CHECKING:
+    from curation.settings.outfits import CalibrationSettings
+
+JUDGED_REGIONS = {
+    "upper": "the garment on the upper body",
+    "lower": "the garment on the legs, or the skirt of a dress",
+    "shoes": "the shoes",
+    "headwear": "what is worn on the head",
+    "outer": "the outermost layer, such as a jacket or a coat",
+}
+"""What a judge is asked about region by region, and how a question names it."""
 
 PersonRow = dict[str, Any]
 
@@ -111,7 +121,7 @@ class Weights:
     What runs, what is fitted and what is measured all decide by `of_pair`.
     """
 
-    def __init__(self, calibration: CalibrationSettings | None) -> None:
+    def __init__(self, calibration: "CalibrationSettings | None") -> None:
         self._calibration = calibration
 
     def of_pair(self, log_odds: float, alike: float) -> float:

@@ -40,7 +40,7 @@ from curation.sources.rows import SOURCE_SCHEMA, tables
 from curation.sources.units import Unit, list_units, pattern_lines, unit_rows
 from curation.stage import FragmentRun, Measurements, Stage
 from curation.step import Context, Made, run_step, work_of
-from curation.storage import is_local, read_bytes, read_table, write_bytes
+from curation.storage import ALONE, open_parquet, read_bytes, read_table, write_bytes
 
 VERSION = 3
 STAGES: tuple[type[Declared], ...] = (Read, Screen, Rights, Copies)
@@ -165,16 +165,10 @@ def _list(context: Context, resources: Resources, sample: Sample | None) -> list
 
 def _group_keys(path: str) -> Iterator[str]:
     """The content key of each row group of a listing: a hash of all that its rows say."""
-    with _open_parquet(path) as file:
+    with open_parquet(path) as file:
         for group in range(file.num_row_groups):
-            table = file.read_row_group(group)
+            table = file.read_row_group(group, **ALONE)
             yield fingerprint_rows(zip(*(column.to_pylist() for column in table), strict=True))
-
-
-def _open_parquet(path: str) -> pq.ParquetFile:
-    if is_local(path):
-        return pq.ParquetFile(path)
-    return pq.ParquetFile(io.BytesIO(read_bytes(path)))
 
 
 def open_listing(job: Job) -> Work:
@@ -220,8 +214,8 @@ def open_screened(job: Job) -> Work:
                 f"photos.screen.opt_out and photos.screen.forgotten ({screen.forgotten}) where every node "
                 "sees them, and leave them alone while it works"
             )
-        with _open_parquet(task.source) as file:
-            table = file.read_row_group(task.detail["group"])
+        with open_parquet(task.source) as file:
+            table = file.read_row_group(task.detail["group"], **ALONE)
         row_ids = [place_name(row) for row in table.select(PLACE).to_pylist()]
         fragment = FragmentRun(measurements, table["source_key"].to_pylist(), clock)
         table = fragment.run(stages, table, row_ids).combine_chunks()

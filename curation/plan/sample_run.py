@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 
 from curation.identities.phase import Identity
-from curation.judging.quality import questions_asked
+from curation.judging.quality import questions_a_region_pair, questions_asked
 from curation.ledger import KEPT
 from curation.photos.copies import Copies
 from curation.photos.read import Read
 from curation.photos.screen import Screen
 from curation.plan.outfit_yield import JudgedPerson
 from curation.run_folder import Run
-from curation.settings import PipelineSettings
 
 BEFORE_COPIES = (Read.name, Screen.name, Copies.name)
 VERDICTS = ("kept", "rejected", "failed")
@@ -63,21 +62,21 @@ def read_sample_run(run: str, min_photos: int) -> SampleRun:
             if decision["stage"] == Identity.name:
                 way = (Identity.name, decision["verdict"])
                 ways.setdefault(way, Counter())[place[row["source_key"]]] += 1
-    _, pipeline = Run(run).pipeline()
+    by_regions = questions_a_region_pair(Run(run))
     outfits = Run(run).outfits.rows(["person_ids", "outfits", "pairs"])
     return SampleRun(
         photos=len(place),
         passed=np.array(screened, bool),
         ways={key: _spread(counted, len(place)) for key, counted in ways.items()},
         families=np.array(list(originals.values()), int),
-        people=[_judged(row, pipeline) for row in outfits],
+        people=[_judged(row, by_regions) for row in outfits],
         packed=[size for size in _selected(run).values() if size >= min_photos],
     )
 
 
-def _judged(row: dict[str, Any], pipeline: PipelineSettings) -> JudgedPerson:
+def _judged(row: dict[str, Any], by_regions: int) -> JudgedPerson:
     letters = Counter(letter for letter in row["outfits"] if letter is not None)
-    asked = questions_asked(row["pairs"], pipeline)
+    asked = questions_asked(row["pairs"], by_regions)
     return JudgedPerson(len(row["person_ids"]), asked, tuple(letters.values()))
 
 

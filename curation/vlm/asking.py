@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from curation.models import Model
+from curation.outfits.judge import JUDGED_REGIONS
 from curation.settings.source import SourceSettings
-from curation.settings.vlm import JUDGED_REGIONS, VlmSettings
+from curation.settings.vlm import VlmSettings
 from curation.vlm.pictures import JPEG_QUALITY, VERSION, Person, PersonPictures, data_url
 from edges.model_server import MalformedResponseError, text_of
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from curation.engine import Job
 from curation.meters import CallCounter
 from curation.models import Models
-from curation.outfits.judge import Answer, PersonRow, from_regions
+from curation.outfits.judge import JUDGED_REGIONS, Answer, PersonRow, from_regions
 from curation.run_folder import Run
-from curation.settings.vlm import JUDGED_REGIONS, VlmJudgeSettings
+from curation.settings.vlm import VlmJudgeSettings
 from curation.vlm.asking import Questions, Reply
 from curation.vlm.pictures import COLUMNS
 from curation.vlm.serving import asker_of

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.settings.source import ModelCard
-from curation.weights.source import Piece, link
-from curation.weights.web import FetchError, Later, Tell, later_after, repeated
+from curation.weights.web import FetchError, Later, Piece, Tell, later_after, link, repeated
 
 HUB_ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<path>.+))?")
 FOLDER_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "LICENSE*", "NOTICE*")
@@ -42,7 +41,7 @@ class HubFiles:
         from huggingface_hub import constants, try_to_load_from_cache
 
         cache = Path(constants.HF_HUB_CACHE)
-        proven = self._card.sha256 is not None and self._is_cached(self._path)
+        proven = bool(self._card.stated) and self._is_cached(self._path)
         if constants.HF_HUB_OFFLINE or proven:  # nothing but the hub's hashes proves what states no sha256
             self._siblings = dict.fromkeys(self._cached())
         else:
@@ -86,7 +85,7 @@ class HubFiles:
         return self._wanted(self._proven(names))
 
     def _proven(self, names: list[str]) -> list[str]:
-        if self._card.sha256 is None:
+        if not self._card.stated:
             raise FetchError(
                 f"{self._name}: HF_HUB_OFFLINE is set and no sha256 stated: the cache may hold a part"
             )

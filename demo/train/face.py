@@ -19,6 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from curation.people.face import ALIGNED_PX, align_face
 from curation.people.face_keypoints import with_mouth
+from curation.weights.onnx_file import OnnxGraph
 from demo.train.card import write_card
 from demo.train.command import Options, autocast, options
 from demo.train.data import (
@@ -33,7 +34,6 @@ from demo.train.data import (
 )
 from demo.train.loop import train
 from demo.train.muon import muon
-from demo.train.onnx_file import OnnxGraph
 from demo.train.unseen import measure_embedder, unseen_photos
 from demo.train.yolo import IMAGE_PX as DETECTOR_PX
 from demo.world import Identity, make_world

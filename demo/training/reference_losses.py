@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -9,6 +10,9 @@ from torch import nn
 
 from training.batch import Batch
 from training.randomness import streams
+
+if TYPE_CHECKING:  # processes that draw people import this file, and need no models
+    from training.recipes.recipe import Recipe
 
 REFERENCES = ("true", "wrong", "none")
 
@@ -27,22 +31,23 @@ class Comparison:
 
 
 @torch.no_grad()
-def reference_losses(module: nn.Module, batches: Sequence[Batch], draws: int) -> dict[str, np.ndarray]:
+def reference_losses(
+    recipe: "Recipe", module: nn.Module, batches: Sequence[Batch], draws: int
+) -> dict[str, np.ndarray]:
     """{'true', 'wrong', 'none': float64 [people]}, each the mean over so many draws of timestep and noise.
 
-    module    of the recipe visual_persona
+    module    of the recipe
     batches   each person once, at least two in a batch: the wrong reference is the next person's
 
     A draw belongs to a person: it is the same for the three references.
     """
     found: dict[str, list[np.ndarray]] = {name: [] for name in REFERENCES}
     for batch in batches:
-        crops, visible = batch.fields["crops"], batch.fields["visible"]
-        tokens = module.tokens(crops, visible)
+        tokens = recipe.identity(module, batch.fields)
         references = {
             "true": tokens,
             "wrong": tokens.roll(1, 0),
-            "none": module.unconditional_tokens().expand_as(tokens),
+            "none": recipe.nobody(module).expand_as(tokens),
         }
         counted, every_text = batch.weight.numpy() > 0, torch.ones(len(batch), dtype=torch.bool)
         for name, identity in references.items():
@@ -54,7 +59,7 @@ def reference_losses(module: nn.Module, batches: Sequence[Batch], draws: int) ->
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def compare(losses: dict[str, np.ndarray], other: str) -> Comparison:
-    """The paired differences of `other` and 'true' over people."""
-    differences = losses[other] - losses["true"]
+def compare(losses: dict[str, np.ndarray], other: str, to: str = "true") -> Comparison:
+    """The paired differences of `other` and `to` over people."""
+    differences = losses[other] - losses[to]
     return Comparison(float(differences.mean()), float(differences.std(ddof=1) / len(differences) ** 0.5))

@@ -53,9 +53,10 @@ def train_shortly(shards: Path, out: Path, seconds: float, say: Say) -> ShortRun
     import torch
 
     from training.export import adapter_of, last_checkpoint
-    from training.generation.validation_pictures import PictureSampling, PictureSettings, ValidationPictures
+    from training.generation.validation_pictures import ValidationPictures
     from training.ranks import Ranks
-    from training.start import prepare, read_settings
+    from training.run_settings import PictureSampling, PictureSettings, read_settings
+    from training.start import prepare
 
     torch.set_num_threads(1)  # the tensors are small: a second thread waits more than it works
     train, held_out = out / "train", out / "held-out"

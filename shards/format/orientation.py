@@ -8,7 +8,6 @@ import zlib
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from shards.format.embedded import Embedded, embedded_in, jpeg_segments, png_chunks, riff_chunks
 
@@ -116,6 +115,8 @@ def turned(picture: np.ndarray, orientation: int) -> np.ndarray:
 
 def upright_size(data: bytes, record: Any = None) -> tuple[int, int] | None:
     """(width, height) of an encoded photo, px, turned as `orientation_of` says; None for a broken header."""
+    from PIL import Image  # here: whoever opens no photo does not wait for it
+
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
@@ -171,6 +172,8 @@ def _tagged_webp(data: bytes, tiff: bytes) -> bytes:
     if name == b"VP8X":
         extended = body[:8] + bytes([data[start] | _HAS_EXIF]) + body[9:]
     else:
+        from PIL import Image
+
         with Image.open(io.BytesIO(data), formats=("WEBP",)) as image:
             flags = _HAS_EXIF | (_HAS_ALPHA if image.mode == "RGBA" else 0)
             sides = b"".join((side - 1).to_bytes(3, "little") for side in image.size)

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 SCHEMA_VERSION = "1.2"  # 1.1: latents may be there; 1.2: diversity
 MAX_PHOTOS = 1000  # of one group: their numbers have three digits
@@ -76,6 +75,8 @@ def json_bytes(record: dict[str, Any]) -> bytes:
 
 def label_png(labels: np.ndarray, compress_level: int = 6) -> bytes:
     """A palette PNG of uint8 labels 0 to 17; levels of compression are those of zlib, 1 to 9."""
+    from PIL import Image  # here: whoever draws no labels does not wait for it
+
     image = Image.fromarray(labels, mode="P")
     image.putpalette([channel for colour in PALETTE for channel in colour])
     sink = io.BytesIO()

@@ -106,7 +106,7 @@ class DiskCache:
                 _write_all(descriptor, memoryview(trailer))
             finally:
                 os.close(descriptor)
-            os.replace(temporary, self._path(name))
+            self._keep(temporary, name)
             return True
         return False
 
@@ -124,7 +124,7 @@ class DiskCache:
                     os.fsync(descriptor)  # it has no checksum of its own to be found out by
                 finally:
                     os.close(descriptor)
-                os.replace(temporary, self._path(name))
+                self._keep(temporary, name)
 
     def kept(self, name: str) -> str | None:
         """The path of a plain file; None where there is none. It counts as used."""
@@ -156,6 +156,11 @@ class DiskCache:
     def close(self) -> None:
         """Closes what is open; entries stay."""
         os.close(self._claims)
+
+    def _keep(self, temporary: str, name: str) -> None:
+        """Gives an entry its name. Whoever counts the folder meanwhile would miss it under both names."""
+        with self._counted():
+            os.replace(temporary, self._path(name))
 
     def _path(self, name: str) -> str:
         return f"{self._folder}/{name[:2]}/{name}"
@@ -228,7 +233,7 @@ class DiskCache:
             for entry in list(os.scandir(folder)):
                 try:
                     about = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:  # it got its name, or somebody deletes by hand
+                except FileNotFoundError:  # somebody deletes by hand
                     continue
                 total += about.st_size
                 used = about.st_mtime

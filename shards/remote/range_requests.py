@@ -9,6 +9,7 @@ asked twice as much.
 """
 
 import asyncio
+import atexit
 import os
 import random
 import threading
@@ -110,6 +111,9 @@ class RangeRequests:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="shards-requests", daemon=True)
         self._thread.start()
+        # The object store's own threads call into Python when a request ends. A process that ended
+        # meanwhile was seen to do so by SIGABRT (obstore 0.12.1, a busy machine): no request outlives it.
+        atexit.register(self.close)
 
     def submit(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
         """Runs a coroutine in the loop, from any thread."""
@@ -129,7 +133,8 @@ class RangeRequests:
             self._loop.call_soon_threadsafe(function, *arguments)
 
     def close(self) -> None:
-        """Ends what is on its way."""
+        """Ends what is on its way. The end of the process does so too."""
+        atexit.unregister(self.close)
         if not self._loop.is_closed() and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()

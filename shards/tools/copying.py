@@ -34,7 +34,7 @@ from shards.format.dataset import (
 )
 from shards.format.dataset_tombstones import DatasetTombstones
 from shards.format.dataset_writer import FACETS, IndexedShard, WrittenShard
-from shards.format.index import IndexWriter
+from shards.format.index import ALONE, IndexWriter
 from shards.reading.folder import Sample
 from shards.tools.dataset_rows import DatasetRows, numbers_of, read_ahead
 
@@ -186,7 +186,8 @@ def _finish(copy: Copy, folder: Path, shards: int, lineage: Mapping[str, Any]) -
     census, entries = Census(), []
     with IndexWriter(str(folder)) as index:
         for shard in range(shards):
-            table = pa.ipc.open_file(str(folder / _UNFINISHED / f"{shard:06d}.arrow")).read_all()
+            path = str(folder / _UNFINISHED / f"{shard:06d}.arrow")
+            table = pa.ipc.open_file(path, options=ALONE).read_all()
             part = json.loads(table.schema.metadata[b"part"])
             entries.append(part["entry"])
             for key, photos in zip(table["key"].to_pylist(), table["people"].to_pylist(), strict=True):

@@ -26,7 +26,7 @@ from shards.format.dataset import (
     problem_in,
     unfinished_files_of,
 )
-from shards.format.index import INDEX_SCHEMA
+from shards.format.index import ALONE, INDEX_SCHEMA
 from shards.format.sample import SCHEMA_VERSION
 from shards.reading.revisions import Revisions
 from shards.tools.commands import folder_of, processes_of, processes_option, progress_of, say
@@ -134,7 +134,7 @@ def _check_shard(task: _Task) -> CheckedShard:
         with system.open(path, "rb") as stream:
             reader = ForwardReader(stream)
             if task.rows is not None:
-                rows = pa.ipc.open_stream(task.rows).read_all().to_pylist()
+                rows = pa.ipc.open_stream(task.rows, options=ALONE).read_all().to_pylist()
                 check_members(reader, size, task.name, rows, checked)
             checked.size, checked.checksum = reader.finish()
     except OSError as error:
@@ -280,13 +280,13 @@ def _check_index(
             problems.append(Problem(index_name(about, "parquet"), str(error).splitlines()[0]))
             parquet = None
     if parquet is not None and (arrow is None or (right["parquet"] and not right["arrow"])):
-        return _rows_of(parquet.read())
+        return _rows_of(parquet.read(use_threads=False))
     return arrow
 
 
 def _open_parquet(path: Path) -> pq.ParquetFile:
     try:
-        file = pq.ParquetFile(path, memory_map=True)
+        file = pq.ParquetFile(path, memory_map=True, pre_buffer=False)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise DatasetError(f"{path}: {str(error).splitlines()[0]}") from None
     if set(INDEX_SCHEMA.names) - set(file.schema_arrow.names):
@@ -305,7 +305,7 @@ def _differences(arrow: pa.Table, parquet: pq.ParquetFile, about: Mapping[str, A
         return [Problem(name, f"has {len(arrow)} rows, {other} {parquet.metadata.num_rows}")]
     start = 0
     for group in range(parquet.num_row_groups):
-        two = _rows_of(parquet.read_row_group(group))
+        two = _rows_of(parquet.read_row_group(group, use_threads=False))
         one = arrow.slice(start, len(two))
         if not one.equals(two):
             for row, (left, right) in enumerate(zip(one.to_pylist(), two.to_pylist(), strict=True), start):

@@ -15,11 +15,14 @@ from tests.drawn_pipeline import ROOT, environment, settings, write_config
 MODELS = {"cv2", "torch", "scipy", "ray", "transformers", "faiss", "onnxruntime", "pandas", "PIL"}
 # What a command needs that reads settings, or Parquet.
 SETTINGS, PARQUET, STORES = {"pydantic", "yaml"}, {"pyarrow", "numpy"}, {"fsspec"}
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 LOADED = """
-import sys
+import os, sys
 from persona import main
 code = main(sys.argv[2:])
-print(" ".join(name for name in sys.argv[1].split() if name in sys.modules))
+tasks = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+threads = sum(not name.startswith("jemalloc") for name in tasks)  # the allocator's runs nothing of ours
+print(threads, *(name for name in sys.argv[1].split() if name in sys.modules))
 sys.exit(code)
 """
 
@@ -32,8 +35,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pipeline = settings(photos)
     pipeline["identities"] = {**pipeline.get("identities", {}), "index": str(folder / "index")}
     config = write_config(folder / "pipelines.yaml", pipeline)
-    words = ["curate", "drawn", "--config", str(config), "--out", str(folder / "run")]
-    assert main([*words, "--engine", "inline", "--quiet"]) == 0
+    for out in ("run", "again"):
+        words = ["curate", "drawn", "--config", str(config), "--out", str(folder / out)]
+        assert main([*words, "--engine", "inline", "--quiet"]) == 0
     return folder
 
 
@@ -44,27 +48,42 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (("why", "run", "--failed"), PARQUET),
         (("why", "run", "{photo}"), PARQUET),
         (("runs", "."), SETTINGS),
-        (("judge", "quality", "run"), SETTINGS | PARQUET),
+        (("judge", "quality", "run"), {"yaml"} | PARQUET),
         (("identities", "list", "index"), PARQUET),
+        (("models", "list", "drawn"), SETTINGS),
+        (("shards", "stats", "run/shards"), PARQUET),
+        (("shards", "verify", "run/shards"), PARQUET | STORES),
+        (("shards", "credits", "run/shards"), PARQUET),
+        (("shards", "diff", "run/shards", "again/shards"), PARQUET),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else "",
 )
-def test_a_command_that_reads_a_run_loads_no_model(
+def test_a_command_that_reads_a_run_loads_no_model_and_leaves_no_thread_at_its_end(
     words: tuple[str, ...], needed: set[str], place: Path
 ) -> None:
+    """A thread of Arrow's that lets go of a Python buffer while the interpreter ends aborts the process."""
     photo = next((place / "photos").iterdir())
     given = [word.format(photo=photo.name) for word in words]
     watched = sorted(MODELS | SETTINGS | PARQUET | STORES)
     ran = subprocess.run(
         [sys.executable, "-c", LOADED, " ".join(watched), *given],
         cwd=place,
-        env={**environment(), "PYTHONPATH": str(ROOT)},
+        env={**environment(), "PYTHONPATH": str(ROOT), **ONE_THREAD},
         capture_output=True,
         text=True,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    assert set(ran.stdout.splitlines()[-1].split()) == needed
+    threads, *loaded = ran.stdout.splitlines()[-1].split()
+    assert set(loaded) == needed
+    assert threads == "1"
+
+
+def test_two_runs_are_compared_without_a_model_or_pandas(place: Path) -> None:
+    command = [sys.executable, "-c", LOADED, " ".join(sorted(MODELS - {"PIL"})), "diff", "run", "again"]
+    environ = {**environment(), "PYTHONPATH": str(ROOT), **ONE_THREAD}
+    ran = subprocess.run(command, cwd=place, env=environ, capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "1"
 
 
 OPENED = """

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from demo.learns import Learned
-from demo.learns import main as learns
+from demo.recipes import Learned, demo_config
+from demo.recipes import main as measure
 from demo.results_page import write_page
 from demo.training.drawn_groups import DrawnGroups, write_groups
 from demo.training.reference_losses import compare, reference_losses
@@ -42,17 +42,23 @@ def test_drawn_people_are_a_whole_dataset_and_the_same_each_time(drawn: Path, tm
         assert 0.02 < (ours.labels > 0).mean() < 0.6
 
 
-def test_people_who_look_alike_to_the_model_make_no_difference_and_others_do() -> None:
-    recipe = tiny("visual_persona")
+@pytest.mark.parametrize(
+    ("name", "shown"), [("visual_persona", ["crops"]), ("flux2_reference", ["crops", "body", "body_size"])]
+)
+def test_people_who_look_alike_to_the_model_make_no_difference_and_others_do(
+    name: str, shown: list[str]
+) -> None:
+    recipe = tiny(name)
     module = built(recipe).eval()
     batch = samples(recipe, [f"person-{number}" for number in range(6)])
     batch.fields["visible"][:] = True
-    apart = compare(reference_losses(module, [batch], draws=2), "wrong")
+    apart = compare(reference_losses(recipe, module, [batch], draws=2), "wrong")
     assert apart.standard_error > 0
     alike = dict(batch.fields)
-    alike["crops"] = alike["crops"][:1].expand_as(alike["crops"])
+    for field in shown:
+        alike[field] = alike[field][:1].expand_as(alike[field])
     same = type(batch)(alike, batch.keys, batch.streams, batch.weight)
-    losses = reference_losses(module, [same], draws=2)
+    losses = reference_losses(recipe, module, [same], draws=2)
     assert np.allclose(losses["wrong"], losses["true"], atol=1e-6)
     assert not np.allclose(losses["none"], losses["true"], atol=1e-6)
 
@@ -61,7 +67,7 @@ def test_a_sample_that_was_not_read_is_in_no_mean() -> None:
     recipe = tiny("visual_persona")
     batch = samples(recipe, ["a", "b", "c"])
     batch.weight[1] = 0
-    losses = reference_losses(built(recipe).eval(), [batch], draws=1)
+    losses = reference_losses(recipe, built(recipe).eval(), [batch], draws=1)
     assert all(len(found) == 2 for found in losses.values())
 
 
@@ -105,8 +111,13 @@ def test_learns_says_what_it_cannot_measure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["learns", "--held-out", "17", "--out", str(tmp_path)])
-    assert learns() == 2
+    assert measure("visual_persona", "learns") == 2
     assert capsys.readouterr().err == "learns: --held-out 17: must be a multiple of the batch, 16\n"
+    monkeypatch.setattr("sys.argv", ["recipes", "--recipe", "flux2_references"])
+    assert measure() == 2
+    told = capsys.readouterr().err
+    assert told == "recipes: unknown recipe 'flux2_references'; did you mean flux2_reference?\n"
+    assert demo_config("flux2_reference") == "flux2_demo"
 
 
 def test_a_difference_is_told_in_standard_errors_over_people() -> None:
@@ -117,7 +128,11 @@ def test_a_difference_is_told_in_standard_errors_over_people() -> None:
     assert found.standard_error == pytest.approx(0.005, rel=0.1)
     assert found.sigma == pytest.approx(found.more / found.standard_error)
     assert compare(losses, "none").sigma == 0
-    about = {"held_out_people": 400, "draws": 1}
-    learned = Learned(float(true.mean()), found, compare(losses, "none"), about)
-    assert learned.to_json()["true_vs_wrong_sigma"] == round(found.sigma, 2)
+    about = {"recipe": "visual_persona", "held_out_people": 400, "draws": 1}
+    learned = Learned(
+        float(true.mean()), found, compare(losses, "none"), compare(losses, "none", "wrong"), about
+    )
+    told = learned.to_json()
+    assert told["true_vs_wrong_sigma"] == round(found.sigma, 2)
+    assert told["visual_persona_true_vs_wrong_sigma"] == told["true_vs_wrong_sigma"]
     assert learned.lines()[-1].startswith("paired over 400 held-out people")

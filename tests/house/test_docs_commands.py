@@ -26,7 +26,7 @@ from tests.docs_workplace import make_workplace, restore
 from tests.drawn_pipeline import ROOT, environment
 from training.evaluation.settings import read_evaluation
 from training.recipes import recipe_of
-from training.start import named_configs, read_settings
+from training.run_settings import named_configs, read_settings
 
 _BLOCKS = {page: blocks_of(page) for page in PAGES}
 _OURS = re.compile(r"^(?:\$ )?(?:\.venv/bin/)?(?:persona |torchrun |python -m |python benchmarks/)")

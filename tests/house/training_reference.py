@@ -16,13 +16,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from tests.house.reference import Key, keys_of, shown
+from training.bases.flux2 import Flux2
 from training.bases.sdxl import Sdxl
-from training.data import DataSettings
 from training.evaluation.settings import EvaluationSettings
-from training.generation.validation_pictures import PictureSettings
-from training.recipes.ip_adapter import IpAdapterSettings
-from training.recipes.visual_persona import VisualPersonaSettings
-from training.step import LoopSettings
+from training.method_settings import IpAdapterSettings, VisualPersonaSettings
+from training.recipes.flux2_reference import Flux2Reference
+from training.run_settings import DataSettings, LoopSettings, PictureSettings
 
 _DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = (_DOCS / "training.md", _DOCS / "generation.md")
@@ -34,6 +33,9 @@ TABLES: dict[str, type[BaseModel]] = {
     "ip_adapter": IpAdapterSettings,
     "denoising": Sdxl.denoising_kind,
     "sdxl": Sdxl.kind,
+    "flux2_reference": Flux2Reference.kind,
+    "flux2_denoising": Flux2.denoising_kind,
+    "flux2": Flux2.kind,
     "evaluation": EvaluationSettings,
 }
 _TABLE = re.compile(r"(<!-- keys of (\w+) -->\n).*?(<!-- end of keys -->)", re.DOTALL)

@@ -8,12 +8,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from training.adamw_8bit import dynamic_values
-from training.optimiser import (
-    OptimiserSettings,
-    load_optimiser_tensors,
-    make_optimiser,
-    optimiser_tensors,
-)
+from training.optimiser import load_optimiser_tensors, make_optimiser, optimiser_tensors
+from training.run_settings import OptimiserSettings
 
 torch.set_num_threads(1)  # so small a network is slower on two
 

@@ -22,11 +22,11 @@ from training.bases.schedules import TIMESTEPS, FlowSchedule, StatedSchedule
 from training.bases.sdxl import Sdxl
 from training.bases.vae import DiffusersVae
 from training.generation.pipeline import PersonaPipeline
-from training.generation.sampler import SamplingSettings, sample_latents
-from training.generation.validation_pictures import PictureSettings
+from training.generation.sampler import sample_latents
 from training.latents import LatentStatement, statement_of
 from training.randomness import streams
 from training.recipes import recipe_of
+from training.run_settings import PictureSettings, SamplingSettings
 
 
 def test_flow_leads_from_noise_to_the_latents_when_the_prediction_is_right() -> None:

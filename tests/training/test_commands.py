@@ -22,7 +22,7 @@ from tests.drawn_shards import write_dataset
 from tests.drawn_training import SETTINGS
 from training.checkpoint import checkpoints_in, load_checkpoint
 from training.recipes import recipe_of
-from training.start import named_configs, read_settings
+from training.run_settings import named_configs, read_settings
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,14 @@ def config(folder: Path, recipe: str = "visual_persona", **method: Any) -> Path:
     return file
 
 
-@pytest.mark.parametrize("recipe", ["visual_persona", "ip_adapter"])
+KEYS = {
+    "visual_persona": "ip_adapter.1.to_k_ip.weight",
+    "ip_adapter": "ip_adapter.1.to_k_ip.weight",
+    "flux2_reference": "transformer.transformer_blocks.0.attn.to_k.lora_B.weight",
+}
+
+
+@pytest.mark.parametrize("recipe", KEYS)
 def test_a_run_is_trained_exported_and_proven(recipe: str, dataset: Path, tmp_path: Path, capsys) -> None:
     out, weight = tmp_path / "run", tmp_path / "weight.bin"
     words = ["train", config(tmp_path, recipe), "--shards", dataset, "--validation", dataset, "--out", out]
@@ -74,9 +81,9 @@ def test_a_run_is_trained_exported_and_proven(recipe: str, dataset: Path, tmp_pa
     assert told == {"file": str(weight), "step": 5, "recipe": recipe, "verified": True}
     # Published are the moving averages; the last step's weights where they are asked for.
     assert persona("export", out, "--out", tmp_path / "last.safetensors", "--last", "--verify") == 0
-    key = "ip_adapter.1.to_k_ip.weight"
-    averaged = torch.load(weight, weights_only=True)["ip_adapter"]["1.to_k_ip.weight"]
-    last = load_file(tmp_path / "last.safetensors")[key]
+    group, _, rest = KEYS[recipe].partition(".")
+    averaged = torch.load(weight, weights_only=True)[group][rest]
+    last = load_file(tmp_path / "last.safetensors")[KEYS[recipe]]
     assert not torch.equal(averaged, last)
     checkpoint = load_checkpoint(checkpoints_in(out / "checkpoints")[-1])
     path = next(
@@ -112,7 +119,10 @@ def test_the_second_stage_starts_from_a_checkpoint_or_a_published_file(dataset: 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--set", "recipe=dreambooth"], "unknown recipe 'dreambooth': there are ip_adapter, visual_persona"),
+        (
+            ["--set", "recipe=dreambooth"],
+            "unknown recipe 'dreambooth': there are flux2_reference, ip_adapter, visual_persona",
+        ),
         (["--set", "method.stage=third"], "recipe visual_persona: stage: 'third': input should be"),
         (["--set", "loop.step=3"], "--set: loop.step: unknown key; did you mean 'steps'?"),
         (["--set", "data.heigth_px=64"], "--set: data.heigth_px: unknown key; did you mean 'height_px'?"),

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import training.pair_fields
+from shards.format.contents import REGION_NAMES
 from shards.reading.folder import DatasetFolder
 from shards.reading.loader import Loader
 from shards.reading.pairs import Pairs
@@ -21,13 +22,14 @@ from tests.drawn_shards import write_dataset
 from tests.drawn_training import TARGET_PX, TEXT, built, tiny
 from training.batch import Batch, Field, check_fields
 from training.captions import HashedWords
-from training.data import DataSettings, Reconstructions, ShardBatches, check_dataset, open_data
+from training.data import Reconstructions, ShardBatches, check_dataset, open_data
+from training.generation.references import LabelledPhoto, reference_fields
 from training.loop import Training
-from training.models.region_crops import cut_regions
+from training.models.region_crops import GREY, cut_regions
 from training.pair_fields import PairFields, members_for
 from training.ranks import Ranks
 from training.recipes.recipe import Recipe
-from training.step import LoopSettings
+from training.run_settings import DataSettings, LoopSettings
 
 TOKENS = HashedWords(TEXT["vocabulary"], (2, 77))
 SIZE = (TARGET_PX, TARGET_PX)
@@ -46,7 +48,7 @@ def batches_of(
     pairs = Pairs(DatasetFolder(str(folder)), members=members_for(fields, reconstruct=reconstruct))
     source = Reconstructions(pairs, recipe.reconstruction_share, run_samples) if reconstruct else pairs
     loader.setdefault("position", Position(seed=3))
-    return ShardBatches(Loader(source, PairFields(fields, TOKENS, SIZE), batch, **loader))
+    return ShardBatches(Loader(source, PairFields(fields, recipe.tokeniser(), SIZE), batch, **loader))
 
 
 def photo_of(folder: Path, key: str, number: int) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
@@ -59,7 +61,7 @@ def photo_of(folder: Path, key: str, number: int) -> tuple[np.ndarray, np.ndarra
     return picture, labels, json.loads(sample.members[f"{number:03d}.json"])
 
 
-@pytest.mark.parametrize("name", ["visual_persona", "ip_adapter"])
+@pytest.mark.parametrize("name", ["visual_persona", "ip_adapter", "flux2_reference"])
 def test_batches_have_the_fields_that_the_recipe_asks_for(name: str, dataset: Path) -> None:
     recipe = tiny(name, denoising={"person_weight": 2.0})
     check_fields(recipe.fields(TARGET_PX, TARGET_PX), next(batches_of(recipe, dataset)))
@@ -90,6 +92,28 @@ def test_fields_hold_the_reference_the_target_and_its_caption(dataset: Path) -> 
         body = Image.fromarray((target_labels > 0).astype(np.uint8) * 255)
         share = np.asarray(body.resize((8, 8), Image.Resampling.BOX, box=(0, 8, 80, 88))) / 255
         assert arrays["person"][number, 0] == pytest.approx(share, abs=0.13)
+
+
+def test_a_reference_of_the_shards_is_the_one_that_generation_makes_of_the_same_photo(dataset: Path) -> None:
+    recipe = tiny("flux2_reference")
+    opened = DatasetFolder(str(dataset))
+    fields = recipe.reference_fields()
+    decoder = PairFields(recipe.fields(*SIZE), recipe.tokeniser(), SIZE)
+    pairs, arrays = Pairs(opened), decoder.allocate(1)
+    pair = pairs.read(1)
+    decoder.decode(pair, arrays, 0)
+    photo, labels, _ = photo_of(dataset, pair.key, pair.reference)
+    made = reference_fields(fields, [LabelledPhoto(photo, labels)], REGION_NAMES)
+    assert made.keys() == {field.name for field in fields}
+    for field in fields:
+        assert np.array_equal(arrays[field.name][0], made[field.name][0].numpy()), field.name
+    # The body, 76 (with shoes) or 70 × 26 px, fills 48 × 32 px from the upper left; beside it all is grey.
+    height, width = arrays["body_size"][0].tolist()
+    assert (height, width) == (48, round(26 * 48 / (76 if pair.reference % 2 == 0 else 70)))
+    assert (arrays["body"][0, :, width:] == GREY).all()
+    assert not (arrays["body"][0, :, :width] == GREY).all()
+    assert arrays["photo_size"][0].tolist() == [38, 32]
+    assert (arrays["photo"][0, 38:] == GREY).all()
 
 
 def consumed(sources: list[ShardBatches], steps: int) -> list[tuple[str, int]]:

@@ -12,8 +12,8 @@ from tests.train_tiny import training
 from training.export import adapter_of, last_checkpoint
 from training.generation.pipeline import PersonaPipeline
 from training.generation.references import LabelledPhoto
-from training.generation.sampler import SamplingSettings
 from training.ranks import Ranks
+from training.run_settings import SamplingSettings
 
 FAST = SamplingSettings(steps=3, guidance=4.0)
 
@@ -25,7 +25,7 @@ def references() -> list[LabelledPhoto]:
     return [LabelledPhoto(*drawn_photo(random, number)) for number in range(2)]
 
 
-@pytest.fixture(scope="module", params=["visual_persona", "ip_adapter"])
+@pytest.fixture(scope="module", params=["visual_persona", "ip_adapter", "flux2_reference"])
 def pipeline(request: pytest.FixtureRequest) -> PersonaPipeline:
     recipe = tiny(request.param)
     return PersonaPipeline(recipe, built(recipe).eval())
@@ -121,7 +121,7 @@ def test_a_negative_prompt_changes_where_guidance_leads(
     assert not np.array_equal(plain, picture(persona, references, negative_prompt="blurred"))
 
 
-@pytest.mark.parametrize("recipe", ["visual_persona", "ip_adapter"])
+@pytest.mark.parametrize("recipe", ["visual_persona", "ip_adapter", "flux2_reference"])
 def test_a_checkpoint_and_its_published_file_generate_the_same_picture(
     recipe: str, references: list[LabelledPhoto], tmp_path: Path
 ) -> None:

@@ -27,9 +27,10 @@ from tests.drawn_shards import bytes_of, write_dataset
 from tests.drawn_training import SDXL, SETTINGS, built, tiny
 from training.batch import Batch
 from training.checkpoint import checkpoints_in
-from training.data import DataSettings, open_data
+from training.data import open_data
 from training.ranks import Ranks
 from training.recipes import recipe_of
+from training.run_settings import DataSettings
 
 SIZES = [(64, 64), (64, 96), (96, 64)]
 SHAPES = ((96, 80), (60, 80), (96, 56))

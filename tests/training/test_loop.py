@@ -21,11 +21,12 @@ from tests.train_tiny import training
 from training.batch import Batch
 from training.checkpoint import CheckpointError, checkpoints_in, load_checkpoint
 from training.loop import Training
-from training.optimiser import OptimiserSettings, learning_rate
+from training.optimiser import learning_rate
 from training.ranks import Ranks
 from training.rates import StepFlops, peak_flops_of, step_flops
 from training.recipes import CATALOGUE
-from training.step import LoopSettings, NonFiniteError
+from training.run_settings import LoopSettings, OptimiserSettings
+from training.step import NonFiniteError
 
 STEPS = 14
 
@@ -45,17 +46,29 @@ def same_tensors(first: Path, second: Path) -> bool:
     )
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of STEPS steps that nothing happened to."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    assert training(folder, Ranks(), steps=STEPS, checkpoint_every=3, read_every=2).run() == STEPS
+def run_undisturbed(folder: Path, recipe: str) -> Path:
+    """A run of STEPS steps that nothing happens to."""
+    settings: dict[str, Any] = {"recipe": recipe, "steps": STEPS, "checkpoint_every": 3, "read_every": 2}
+    assert training(folder, Ranks(), **settings).run() == STEPS
     return folder
 
 
-def test_a_run_killed_at_a_random_step_resumes_to_the_same_curve_bit_for_bit(undisturbed, tmp_path) -> None:
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_undisturbed(tmp_path_factory.mktemp("undisturbed"), "visual_persona")
+
+
+ON_EACH_BASE = pytest.mark.parametrize("recipe", ["visual_persona", "flux2_reference"])
+
+
+@ON_EACH_BASE
+def test_a_run_killed_at_a_random_step_resumes_to_the_same_curve_bit_for_bit(
+    recipe: str, undisturbed: Path, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
     kill_at = random.Random(time.time_ns()).randrange(4, STEPS)
-    settings: dict[str, Any] = {"steps": STEPS, "checkpoint_every": 3, "read_every": 2}
+    settings: dict[str, Any] = {"recipe": recipe, "steps": STEPS, "checkpoint_every": 3, "read_every": 2}
+    if recipe != "visual_persona":
+        undisturbed = run_undisturbed(tmp_path_factory.mktemp("undisturbed"), recipe)
     process = start(tmp_path, kill_at=kill_at, **settings)
     assert ended(process) == -signal.SIGKILL
     left = curve(tmp_path)
@@ -70,9 +83,10 @@ def test_a_run_killed_at_a_random_step_resumes_to_the_same_curve_bit_for_bit(und
     )
 
 
-def test_two_ranks_agree_with_one_rank_at_the_same_global_batch(tmp_path) -> None:
+@ON_EACH_BASE
+def test_two_ranks_agree_with_one_rank_at_the_same_global_batch(recipe: str, tmp_path: Path) -> None:
     port = free_port()
-    settings: dict[str, Any] = {"steps": 5, "accumulate": 2}
+    settings: dict[str, Any] = {"recipe": recipe, "steps": 5, "accumulate": 2}
     two = [start(tmp_path / "two", rank, 2, port, batch=1, **settings) for rank in range(2)]
     training(tmp_path / "one", Ranks(), batch=2, **settings).run()
     for process in two:
@@ -148,7 +162,8 @@ def test_samples_of_weight_zero_change_nothing(tmp_path) -> None:
 
 
 class Poisoned(DrawnBatches):
-    """The sizes of one person, or of all from that one on, are not numbers."""
+    """The sizes of one person (or how much of a picture is that person), or of all from that one on, are not
+    numbers."""
 
     for_ever = False
 
@@ -156,7 +171,8 @@ class Poisoned(DrawnBatches):
         batch = super().__next__()
         for place, key in enumerate(batch.keys):
             if key == "person-009-a" or (self.for_ever and key > "person-009-a"):
-                batch.fields["target_cut"][place] = torch.nan
+                field = "target_cut" if "target_cut" in batch.fields else "person"
+                batch.fields[field][place] = torch.nan
         return batch
 
 

@@ -10,7 +10,8 @@ from tests.drawn_training import built, tiny
 from training.batch import random_batch
 from training.memory import MemoryPlan, peak_memory, predict_memory
 from training.ranks import Ranks
-from training.step import LoopSettings, Step, StepRecord
+from training.run_settings import LoopSettings
+from training.step import Step, StepRecord
 
 PX = 128
 

@@ -7,13 +7,15 @@ import torch
 
 from tests.drawn_training import SDXL, TARGET_PX, built, samples, tiny
 from training.batch import Batch, check_fields
+from training.method_settings import DropoutSettings
 from training.randomness import streams
 from training.recipes import CATALOGUE, recipe_of
-from training.recipes.recipe import DropoutSettings, Recipe, keep_conditions, keep_regions
+from training.recipes.recipe import Recipe, keep_conditions, keep_regions
 
 PEOPLE = ["ann-a", "bob-a", "cy-b", "dee-a"]
 EVERY_RECIPE = pytest.mark.parametrize("name", sorted(CATALOGUE))
 ALL_LEVERS = {"min_snr": 5.0, "noise_offset": 0.05, "person_weight": 3.0}
+LEVERS_OF_FLOW = {"noise_offset": 0.05, "person_weight": 3.0}
 
 
 def gradients(recipe: Recipe, seed: int, *groups: list[str]) -> tuple[float, dict[str, torch.Tensor]]:
@@ -35,6 +37,9 @@ def gradients(recipe: Recipe, seed: int, *groups: list[str]) -> tuple[float, dic
         ("visual_persona", {"stage": "shared_queries", "denoising": {"cached_latents": True}}),
         ("visual_persona", {"denoising": {"tune_unet": True}}),
         ("ip_adapter", {}),
+        ("flux2_reference", {"denoising": LEVERS_OF_FLOW}),
+        ("flux2_reference", {"denoising": {"lora": None, "tune_transformer": True}, "references": "body"}),
+        ("flux2_reference", {"denoising": {"cached_latents": True}, "references": "parts"}),
     ],
 )
 def test_a_batch_of_four_is_the_mean_of_four_batches_of_one(name: str, changed: dict[str, Any]) -> None:
@@ -80,15 +85,15 @@ def test_a_batch_without_a_field_is_one_clear_line(name: str) -> None:
         rest = {key: tensor for key, tensor in batch.fields.items() if key != field.name}
         with pytest.raises(ValueError, match=f"needs the field {field.name}; the batch has"):
             check_fields(wanted, Batch.of(rest, PEOPLE, seed=0, epoch=0))
-    wrong = {**batch.fields, "target_cut": batch.fields["target_cut"].double()}
-    with pytest.raises(ValueError, match=r"target_cut is .*float64"):
+    wrong = {**batch.fields, "caption_ids": batch.fields["caption_ids"].double()}
+    with pytest.raises(ValueError, match=r"caption_ids is .*float64"):
         check_fields(wanted, Batch.of(wrong, PEOPLE, seed=0, epoch=0))
 
 
 @EVERY_RECIPE
 def test_a_step_reads_nothing_back_from_the_device(name: str) -> None:
     # A tensor without data cannot be read: whatever waited for a value would raise here.
-    recipe = tiny(name, denoising=ALL_LEVERS)
+    recipe = tiny(name, denoising=LEVERS_OF_FLOW if name == "flux2_reference" else ALL_LEVERS)
     module = recipe.build(torch.bfloat16).to("meta")
     batch = samples(recipe, PEOPLE).to(torch.device("meta"))
     loss = module(batch.fields, batch.streams)
@@ -201,7 +206,11 @@ def test_frozen_parts_take_the_dtype_and_trained_parts_stay_float32() -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("dreambooth", {}, "unknown recipe 'dreambooth': there are ip_adapter, visual_persona"),
+        (
+            "dreambooth",
+            {},
+            "unknown recipe 'dreambooth': there are flux2_reference, ip_adapter, visual_persona",
+        ),
         (
             "visual_persona",
             {"stages": 1},

@@ -5,33 +5,24 @@ room for identity tokens beside its text, and gives each sample's loss. A recipe
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
 import torch
-from pydantic import Field as Setting
 from torch import Tensor, nn
 
 from training.bases.schedules import Schedule
 from training.bases.vae import Vae
 from training.batch import Field
 from training.captions import Tokenise
+from training.method_settings import DenoisingSettings
 from training.models.local_weights import cast
 from training.randomness import Purpose, normal
 from training.settings import Settings
 
 Text = tuple[Tensor, ...]
 """What a base makes of captions and sizes, tensors [B, …]: the base alone knows what each is."""
-
-
-class DenoisingSettings(Settings):
-    """The loss, and what all bases know of training; the defaults are the plain mean squared error."""
-
-    noise_offset: float = Setting(0.0, ge=0, description="noise of a whole channel besides; 0.05 is usual")
-    person_weight: float = Setting(1.0, ge=0, description="of an error on the person, background being 1")
-    cached_latents: bool = Setting(False, description="read target_latents; there is no VAE then")
-    checkpoint_activations: bool = Setting(False, description="compute the network's activations twice")
 
 
 class Base(ABC):
@@ -41,6 +32,9 @@ class Base(ABC):
     denoising   of the class `denoising_kind`, under `denoising`
     vae         where its latents come from
     scales_identity   whether its `Denoiser.generating` knows scales of the identity other than 1
+    takes_pictures    whether packed latents of pictures can be its identity tokens: `build` is then given
+                      `grids`, height and width of each picture in tokens, and a token of zeros is missing
+    draws_latents     whether a training draws a latent of its mean and deviation; if not it takes the mean
     """
 
     name: ClassVar[str]
@@ -48,6 +42,8 @@ class Base(ABC):
     denoising_kind: ClassVar[type[DenoisingSettings]] = DenoisingSettings
     vae: Vae
     scales_identity: ClassVar[bool] = False
+    takes_pictures: ClassVar[bool] = False
+    draws_latents: ClassVar[bool] = True
 
     def check_identity_scale(self, scale: float) -> None:
         """Raises ValueError, one line, for a scale that it cannot generate with."""
@@ -86,6 +82,15 @@ class Base(ABC):
     @abstractmethod
     def released_names(self, paths: Iterable[str]) -> dict[str, str]:
         """{path of a trained parameter in the denoiser: key in the files that others publish}."""
+
+    def released(self, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What a training made of the base, by path in the denoiser → under the keys that others publish."""
+        names = self.released_names(trained)
+        return {names[path]: tensor for path, tensor in trained.items()}
+
+    def other_layouts(self) -> dict[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]]:
+        """By name: what makes of `released` tensors the same for other readers. None, for most."""
+        return {}
 
     def fields(self, height_px: int, width_px: int) -> Sequence[Field]:
         """What a `Denoiser` reads of a target of this size: the text fields, and
@@ -209,7 +214,9 @@ class Denoiser(nn.Module, ABC):
             mean, std = fields["target_latents"].unbind(1)
         else:
             mean, std = self.base.vae.moments(self.vae, fields["target"])
-        return self.scaled(mean + std * normal(streams, Purpose.LATENT, mean.shape[1:]))
+        if self.base.draws_latents:
+            mean = mean + std * normal(streams, Purpose.LATENT, mean.shape[1:])
+        return self.scaled(mean)
 
     def _losses(self, predicted: Tensor, target: Tensor, person: Tensor | None) -> Tensor:
         error = (predicted.float() - target) ** 2

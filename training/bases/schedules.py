@@ -7,15 +7,18 @@ is what a folder's own scheduler says of them.
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Protocol, Self
 
+import numpy as np
 import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor, nn
 
+from training.method_settings import Prediction
 from training.randomness import Purpose, integers, normal
 
 TIMESTEPS = 1000
@@ -50,12 +53,12 @@ class Schedule(Protocol):
         """float32 [B] losses, each weighted by its time."""
         ...
 
-    def solver(self, steps: int, device: torch.device) -> Solver:
-        """A new solver of so many steps; its `timesteps` are times."""
+    def solver(self, steps: int, device: torch.device, places: int = 1) -> Solver:
+        """A new solver of so many steps for latents of so many places, height times width; its `timesteps`
+        are times."""
         ...
 
 
-Prediction = Literal["epsilon", "v", "flow"]
 _BETAS = {"linear": 1.0, "scaled_linear": 0.5}  # the power of beta that rises evenly
 _PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "flow_prediction": "flow"}
 # Schedulers of diffusers whose noise is that of beta_start, beta_end and beta_schedule.
@@ -200,7 +203,7 @@ class NoiseSchedule(nn.Module):
         """int64 [B] → ᾱ / (1 − ᾱ), float32 [B]."""
         return (self.signal[times] / self.noise[times]) ** 2
 
-    def solver(self, steps: int, device: torch.device) -> Solver:
+    def solver(self, steps: int, device: torch.device, places: int = 1) -> Solver:
         """DPM-Solver++ 2M, its timesteps spaced as SDXL base's own scheduler has them; from the last time on
         where that one has no signal (arXiv 2305.08891, section 3.3)."""
         stated = self._stated
@@ -231,12 +234,13 @@ def _without_last_signal(kept: Tensor) -> Tensor:
 class FlowSchedule:
     """Rectified flow (arXiv 2209.03003): x = (1 − σ) · latents + σ · noise, times are 1000 · σ.
 
-    shift   of σ towards noise (arXiv 2403.03206, section 5.3.2): σ' = shift · σ / (1 + (shift − 1) · σ), in
-            training and in sampling alike. σ itself is drawn logit-normal (section 3.1 there)
+    shift      of σ towards noise (arXiv 2403.03206, section 5.3.2): σ' = shift · σ / (1 + (shift − 1) · σ),
+               in training and in sampling alike. σ itself is drawn logit-normal (section 3.1 there)
+    sampling   the shift in sampling, of (places of a latent, steps), where it is another
     """
 
-    def __init__(self, shift: float) -> None:
-        self._shift = shift
+    def __init__(self, shift: float, sampling: Callable[[int, int], float] | None = None) -> None:
+        self._shift, self._sampling = shift, sampling
 
     def times(self, streams: Tensor) -> Tensor:
         """float32 [B], above 0 and below 1000."""
@@ -256,8 +260,13 @@ class FlowSchedule:
         """All weigh the same: the draw of times is the weighting."""
         return losses
 
-    def solver(self, steps: int, device: torch.device) -> Solver:
-        """Euler's steps."""
+    def solver(self, steps: int, device: torch.device, places: int = 1) -> Solver:
+        """Euler's steps. With a shift of sampling they are even from 1 to 1 / steps before it is applied."""
+        if self._sampling is not None:
+            mu = math.log(self._sampling(places, steps))
+            solver = FlowMatchEulerDiscreteScheduler(num_train_timesteps=TIMESTEPS, use_dynamic_shifting=True)
+            solver.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps), mu=mu, device=device)
+            return solver
         solver = FlowMatchEulerDiscreteScheduler(num_train_timesteps=TIMESTEPS, shift=self._shift)
         solver.set_timesteps(steps, device=device)
         return solver

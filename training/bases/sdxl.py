@@ -5,15 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from pydantic import Field as Setting
 from torch import Tensor, nn
 
-from training.bases.base import Base, Denoiser, DenoisingSettings, Text
-from training.bases.schedules import Prediction, Schedule, StatedSchedule
+from training.bases.base import Base, Denoiser, Text
+from training.bases.schedules import Schedule, StatedSchedule
 from training.bases.sdxl_layout import load_released_unet, released_unet_names
 from training.bases.sdxl_parts import (
     TEXT_TOKENS,
-    SdxlSettings,
     TextEncoders,
     build_unet,
     sdxl_tokeniser,
@@ -22,28 +20,13 @@ from training.bases.sdxl_parts import (
 )
 from training.batch import Field
 from training.captions import Tokenise
+from training.method_settings import SdxlDenoising, SdxlSettings
 from training.models.identity_attention import (
     constant_conditions,
     install_identity_attention,
     set_identity_scale,
 )
 from training.models.local_weights import cast, own_precision
-
-
-class SdxlDenoising(DenoisingSettings):
-    """What is SDXL's besides."""
-
-    prediction: Prediction | None = Setting(
-        None, description="of the UNet; none: as the folder's scheduler states, else epsilon"
-    )
-    zero_snr: bool | None = Setting(
-        None, description="no signal at the last time (arXiv 2305.08891); none: as the scheduler states"
-    )
-    flow_shift: float | None = Setting(
-        None, gt=0, description="of σ towards noise, with flow; none: as the scheduler states, else 3"
-    )
-    min_snr: float | None = Setting(None, gt=0, description="γ of Min-SNR weighting (arXiv 2303.09556); 5")
-    tune_unet: bool = Setting(False, description="train the UNet too")
 
 
 class Sdxl(Base):

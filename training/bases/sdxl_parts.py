@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from training.bases.vae import DiffusersVae
 from training.captions import HashedWords, Tokenise
+from training.method_settings import SdxlSettings, TextSettings
 from training.models.local_weights import (
     WeightsError,
     freeze,
@@ -21,59 +21,8 @@ from training.models.local_weights import (
     own_precision,
     same_random_weights,
 )
-from training.settings import Settings, Sizes
 
 TEXT_TOKENS = 77
-
-
-class TextSettings(Settings):
-    """One CLIP text encoder. Defaults: CLIP-L."""
-
-    width: int = Field(768, ge=1, description="of a token")
-    depth: int = Field(12, ge=1, description="layers")
-    heads: int = Field(12, ge=1, description="of attention")
-    mlp_width: int = Field(3072, ge=1, description="inside of an MLP")
-    activation: str = Field("quick_gelu", description="of MLPs, as transformers names it")
-    projection: int = Field(768, ge=1, description="width of the pooled vector")
-    vocabulary: int = Field(49408, ge=3, description="ids of tokens are below it")
-
-
-class SdxlSettings(Settings):
-    """Sizes; the defaults are SDXL base 1.0. With a folder, the sizes are those of its configs."""
-
-    folder: str | None = Field(None, description="a local diffusers folder; None: random weights")
-    vae_folder: str | None = Field(None, description="another VAE, such as madebyollin/sdxl-vae-fp16-fix")
-    channels: Sizes = Field((320, 640, 1280), description="of the UNet's blocks")
-    transformer_depths: Sizes = Field(
-        (0, 2, 10), description="layers of the transformers in each block; 0: convolutions only"
-    )
-    head_width: int = Field(64, ge=1, description="channels of one head of attention")
-    layers_per_block: int = Field(2, ge=1, description="of the UNet")
-    norm_groups: int = Field(32, ge=1, description="of group normalisation")
-    time_id_width: int = Field(256, ge=1, description="embedding of one of the six size numbers")
-    text: TextSettings = TextSettings()
-    text_2: TextSettings = TextSettings(
-        width=1280, depth=32, heads=20, mlp_width=5120, activation="gelu", projection=1280
-    )
-    vae_channels: Sizes = Field((128, 256, 512, 512), description="of the VAE's four blocks")
-    vae_layers: int = Field(2, ge=1, description="of each block of the VAE")
-    latent_channels: int = Field(4, ge=1, description="of a latent")
-    latent_scale: float = Field(0.13025, gt=0, description="latents are multiplied by it for the UNet")
-
-    @model_validator(mode="after")
-    def _blocks_fit(self) -> "SdxlSettings":
-        if len(self.channels) != len(self.transformer_depths):
-            raise ValueError("channels and transformer_depths must have one number for each block")
-        if self.transformer_depths[-1] == 0:
-            raise ValueError("the last block's transformer_depths must not be 0: the middle block copies it")
-        if len(self.vae_channels) != 4:
-            raise ValueError("vae_channels must be four numbers: the VAE makes 1 px of 8")
-        return self
-
-    @property
-    def token_width(self) -> int:
-        """Of a text token, and so of an identity token."""
-        return self.text.width + self.text_2.width
 
 
 def sdxl_vae(settings: SdxlSettings) -> DiffusersVae:

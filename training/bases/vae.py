@@ -3,11 +3,13 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderKLFlux2
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from training.models.local_weights import (
@@ -21,6 +23,8 @@ from training.models.local_weights import (
 _CONFIG = "config.json"
 _WEIGHTS = "diffusion_pytorch_model.safetensors"  # as diffusers names them
 _RANDOM = "random weights"
+_CLASSES = {kind.__name__: kind for kind in (AutoencoderKL, AutoencoderKLFlux2)}
+_PACK = 2  # latents to a packed one, along each side
 
 
 class VaeIdentity(NamedTuple):
@@ -68,12 +72,18 @@ class Vae(Protocol):
         ...
 
 
+def vae_of_folder(folder: Path) -> "DiffusersVae":
+    """The VAE of a folder by the class that its config.json states. Raises WeightsError."""
+    packed = _config(folder).get("_class_name") == AutoencoderKLFlux2.__name__
+    return (PackedVae if packed else DiffusersVae).of_folder(folder)
+
+
 class DiffusersVae:
-    """diffusers' AutoencoderKL.
+    """diffusers' AutoencoderKL, or AutoencoderKLFlux2.
 
     folder   that holds one; None: random weights, which are a function of the sizes alone, so that latents
              that were made with them can be used again
-    sizes    arguments of AutoencoderKL; a folder's own config.json counts where there is one
+    sizes    arguments of its class; a folder's own config.json counts where there is one
 
     Raises WeightsError for a config.json that is none of a VAE.
     """
@@ -84,7 +94,7 @@ class DiffusersVae:
         self._sizes = _config(folder) if folder and stated else dict(sizes)
 
     @classmethod
-    def of_folder(cls, folder: Path) -> "DiffusersVae":
+    def of_folder(cls, folder: Path) -> Self:
         """With the sizes that its config.json states. Raises WeightsError."""
         return cls(folder, _config(folder))
 
@@ -112,22 +122,27 @@ class DiffusersVae:
         return VaeIdentity("/".join(self._folder.resolve().parts[-2:]), digest, scale, shift)
 
     def scale_and_shift(self) -> tuple[float, float]:
-        """Raises WeightsError where the folder does not say."""
+        """1 and 0 where it states none, as AutoencoderKLFlux2. Raises WeightsError where the folder does not
+        say."""
         stated = self._sizes if self._folder is None else _config(self._folder)
-        return float(stated["scaling_factor"]), float(stated.get("shift_factor") or 0.0)
+        return float(stated.get("scaling_factor", 1.0)), float(stated.get("shift_factor") or 0.0)
 
     def build(self) -> nn.Module:
         """Raises WeightsError where the folder cannot be read."""
+        kind = self._class()
         if self._folder is not None:
-            return freeze(from_folder(_load, str(self._folder)))
+            return freeze(from_folder(partial(_load, kind), str(self._folder)))
         blocks = len(self._sizes["block_out_channels"])
         with same_random_weights():
-            vae = AutoencoderKL(
+            vae = kind(
                 down_block_types=["DownEncoderBlock2D"] * blocks,
                 up_block_types=["UpDecoderBlock2D"] * blocks,
                 **self._sizes,
             )
         return freeze(vae)
+
+    def _class(self) -> Any:
+        return AutoencoderKL
 
     def moments(self, vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Computed in the VAE's own dtype: SDXL's first VAE overflows in float16, so give it bfloat16,
@@ -148,19 +163,77 @@ class DiffusersVae:
         return torch.cat(made).movedim(1, -1)
 
 
+class PackedVae(DiffusersVae):
+    """A VAE whose latents lie in squares of 2 × 2, one behind the other, as FLUX.2 takes them: a channel
+    c of the VAE is the channels 4c to 4c + 3. Random weights are those of AutoencoderKLFlux2."""
+
+    @property
+    def factor(self) -> int:
+        """px of a picture to one of its packed latent."""
+        return _PACK * super().factor
+
+    @property
+    def channels(self) -> int:
+        """Of a packed latent."""
+        return _PACK**2 * super().channels
+
+    def normalisation(self) -> tuple[Tensor, Tensor]:
+        """float32 [channels] each: what is taken off a packed latent, and what it is then divided by, for the
+        network: mean and deviation of the batch norm, or shift and 1 / scale of an AutoencoderKL.
+
+        Raises WeightsError where the folder cannot be read.
+        """
+        scale, shift = self.scale_and_shift()
+        mean, deviation = torch.full((self.channels,), shift), torch.full((self.channels,), 1 / scale)
+        if self._class() is not AutoencoderKLFlux2:
+            return mean, deviation
+        eps = float(self._sizes.get("batch_norm_eps", 1e-4))
+        if self._folder is None:  # as a batch norm begins
+            return mean, (deviation + eps).sqrt()
+        file = self._folder / _WEIGHTS
+        try:
+            with safe_open(file, "pt") as tensors:
+                found, variance = (
+                    tensors.get_tensor(f"bn.running_{name}").float() for name in ("mean", "var")
+                )
+        except (OSError, SafetensorError) as error:
+            raise WeightsError(f"{file}: {str(error).splitlines()[0]}") from None
+        return found, (variance + eps).sqrt()
+
+    def moments(self, vae: nn.Module, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Packed; not normalised for the network."""
+        mean, std = super().moments(vae, pixels)
+        return nn.functional.pixel_unshuffle(mean, _PACK), nn.functional.pixel_unshuffle(std, _PACK)
+
+    def pictures(self, vae: nn.Module, latents: Tensor) -> Tensor:
+        """Of packed latents, before they are normalised."""
+        return super().pictures(vae, nn.functional.pixel_shuffle(latents, _PACK))
+
+    def _class(self) -> Any:
+        name = self._sizes.get("_class_name", AutoencoderKLFlux2.__name__)
+        if name not in _CLASSES:
+            raise WeightsError(f"{self._folder}: a {name}; known are {', '.join(_CLASSES)}")
+        return _CLASSES[name]
+
+
 def _config(folder: Path) -> dict[str, Any]:
     try:
         stated = json.loads((folder / _CONFIG).read_text())
-        float(stated["scaling_factor"])
-    except (OSError, ValueError, KeyError, TypeError):
+        if stated.get("_class_name") != AutoencoderKLFlux2.__name__:
+            float(stated["scaling_factor"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise WeightsError(f"{folder}: no config.json with a scaling_factor: not a VAE's folder") from None
     # What diffusers' AutoencoderKL has where its config.json does not say.
-    return {"block_out_channels": (64,), "latent_channels": 4, **stated}
+    defaults = {"block_out_channels": (64,), "latent_channels": 4}
+    if stated.get("_class_name") == AutoencoderKLFlux2.__name__:
+        defaults = {"block_out_channels": (128, 256, 512, 512), "latent_channels": 32}
+    return defaults | stated
 
 
-def _load(folder: str, **options: Any) -> nn.Module:
+def _load(kind: Any, folder: str, **options: Any) -> nn.Module:
     # diffusers' default asks for accelerate, and warns where it is not installed.
-    return AutoencoderKL.from_pretrained(folder, low_cpu_mem_usage=False, **options)
+    vae: nn.Module = kind.from_pretrained(folder, low_cpu_mem_usage=False, **options)
+    return vae
 
 
 def _sha256_of_tensors(module: nn.Module) -> str:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from training.generation.sampler import SamplingSettings
+from training.run_settings import SamplingSettings
 from training.settings import Settings, read_config
 
 

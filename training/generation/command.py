@@ -64,7 +64,7 @@ def _generate(options: argparse.Namespace, parser_of: ParserOf | None) -> int:
     from pydantic import ValidationError
 
     from training.generation.references import sample_photos
-    from training.generation.sampler import SamplingSettings
+    from training.run_settings import SamplingSettings
 
     try:
         sampling = SamplingSettings(
@@ -139,7 +139,7 @@ def _method_of(options: argparse.Namespace) -> dict[str, Any]:
         return {}
     if options.checkpoint is not None:
         raise ValueError("--config: a checkpoint says its recipe itself; give it with --weights only")
-    from training.start import read_settings
+    from training.run_settings import read_settings
 
     settings = read_settings(options.config, {})
     return {"recipe": settings.recipe, "method": settings.method}

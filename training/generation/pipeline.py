@@ -15,17 +15,14 @@ from torch import Tensor, nn
 
 from shards.reading.buckets import Size
 from training.bases.base import Text
+from training.captions import Tokenise
 from training.export import adapter_of, last_checkpoint, recipe_of_checkpoint
 from training.generation.references import LabelledPhoto, RegionChoice, reference_fields
-from training.generation.sampler import (
-    Conditions,
-    SamplingSettings,
-    initial_noise,
-    sample_latents,
-)
+from training.generation.sampler import Conditions, initial_noise, sample_latents
 from training.models.local_weights import cast
 from training.recipes import recipe_of
 from training.recipes.recipe import Recipe
+from training.run_settings import SamplingSettings
 
 # What the paper generates from: the full body is left out.
 PLAIN_REGIONS: RegionChoice = {"head": None, "torso": None, "legs": None, "shoes": None}
@@ -42,7 +39,7 @@ class PersonaPipeline:
         self.recipe, self.module = recipe, module
         self.vae = vae or module.denoiser.vae
         self.device = next(module.parameters()).device
-        self._tokenise = recipe.base.tokeniser()
+        self._tokenise = recipe.tokeniser()
         self._nobody: Tensor | None = None
 
     @classmethod
@@ -100,12 +97,15 @@ class PersonaPipeline:
         Raises ValueError, one line, for a size, a region or references that will not do.
         """
         fields = reference_fields(self.recipe.fields(height, width), references, regions)
+        away = None
+        if negative_prompt:  # shows nobody: the base's own words for it, not the recipe's
+            away = _ids(self.recipe.base.tokeniser(), [negative_prompt] * len(seeds))
         identity = self.identity({name: tensor.to(self.device) for name, tensor in fields.items()})
         conditions = self.conditions(
             self.caption_ids([prompt] * len(seeds)),
             identity.expand(len(seeds), -1, -1),
             (height, width),
-            no_caption_ids=self.caption_ids([negative_prompt] * len(seeds)) if negative_prompt else None,
+            no_caption_ids=away,
         )
         made = self.generate(conditions, seeds, height, width, sampling or SamplingSettings(), cache=cache)
         return [Image.fromarray(picture) for picture in made.cpu().numpy()]
@@ -131,6 +131,7 @@ class PersonaPipeline:
         """
         if self._nobody is None:
             self._nobody = self.recipe.nobody(self.module)
+        nobody = identity if self.recipe.guidance_keeps_identity else self._nobody
         denoiser = self.module.denoiser
         # A generated picture is all of a photo of its own size.
         cut = torch.tensor([[*size, 0, 0, *size]], dtype=torch.float32, device=self.device)
@@ -144,11 +145,11 @@ class PersonaPipeline:
             away = text_of(no_caption_ids)
         else:
             away = denoiser.keep_text(text, torch.zeros(len(sizes), dtype=torch.bool, device=self.device))
-        return Conditions(text, away, identity, self._nobody)
+        return Conditions(text, away, identity, nobody)
 
     def caption_ids(self, prompts: Sequence[str]) -> Tensor:
-        """int64 [B, …], of the base's tokeniser."""
-        return torch.stack([torch.from_numpy(self._tokenise(prompt)) for prompt in prompts])
+        """int64 [B, …], of the recipe's tokeniser."""
+        return _ids(self._tokenise, prompts)
 
     def generate(
         self,
@@ -171,6 +172,10 @@ class PersonaPipeline:
         """Latents as the VAE gives them → RGB, uint8 [B, height, width, 3]."""
         assert self.vae is not None
         return self.recipe.base.vae.pictures(self.vae, latents)
+
+
+def _ids(tokenise: Tokenise, prompts: Sequence[str]) -> Tensor:
+    return torch.stack([torch.from_numpy(tokenise(prompt)) for prompt in prompts])
 
 
 def _for_generation(recipe: Recipe) -> Recipe:

@@ -17,7 +17,7 @@ from shards.reading.decode import cut_of, decode_photo, place
 from shards.reading.folder import DatasetFolder
 from shards.reading.photo_batches import picture_of
 from training.batch import Field
-from training.models.region_crops import REGION_LABELS, cut_regions
+from training.models.region_crops import GREY, REGION_LABELS, cut_regions, fitting, person_on_grey
 
 RegionChoice = Mapping[str, int | None]
 """{region: number of the photo to take it from, or None for the photo that shows most of it}."""
@@ -53,6 +53,11 @@ def reference_fields(
         if field.name == "crops":
             crops, visible = _crops(photos, sources, field.shape[1])
             made["crops"], made["visible"] = crops[None], visible[None]
+        elif field.name in ("body", "photo"):
+            picture = np.empty(field.shape, np.uint8)
+            size = _whole(photos[min(sources.values())], field.name, picture)
+            made[field.name] = torch.from_numpy(picture)[None]
+            made[f"{field.name}_size"] = torch.tensor([size])
         elif field.name == "reference":
             photo = photos[min(sources.values())].photo
             rows, columns, _ = field.shape
@@ -79,6 +84,17 @@ def _sources(photos: Sequence[LabelledPhoto], chosen: RegionChoice) -> dict[str,
     if not found:
         raise ValueError(f"none of {', '.join(chosen)} is visible in the {len(photos)} photos")
     return found
+
+
+def _whole(shown: LabelledPhoto, which: str, into: np.ndarray) -> tuple[int, int]:
+    """The person, or the whole photo, as pair_fields.py has them."""
+    if which == "body":
+        return person_on_grey(shown.photo, shown.labels, into)
+    into[...] = GREY
+    rows, columns = shown.photo.shape[:2]
+    height, width = fitting(rows, columns, into.shape[:2])
+    place(shown.photo, into[:height, :width], cut_of(columns, rows, (height, width), "cover"))
+    return height, width
 
 
 def _crops(

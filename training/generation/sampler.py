@@ -1,27 +1,18 @@
 """From noise to latents by the base's own solver, with classifier-free guidance.
 
 Guidance leads away from a picture of nobody without text, which is what dropping both conditions in
-training means to the base and to the recipe.
+training means to the base and to the recipe; or, where the recipe says so, from one without text alone.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from training.bases.base import Denoiser, Text
 from training.randomness import Purpose, normal, streams
-from training.settings import Settings
-
-
-class SamplingSettings(Settings):
-    """The defaults are those of the paper's inference code; it takes guidance 8 for stories."""
-
-    steps: int = Field(50, ge=1, le=1000, description="of denoising")
-    guidance: float = Field(12.0, ge=1, description="1: none, and half of the work")
-    identity_scale: float = Field(0.7, ge=0, description="of identity attention; 1 in training")
+from training.run_settings import SamplingSettings
 
 
 @dataclass(frozen=True)
@@ -30,7 +21,8 @@ class Conditions:
 
     text        as the base makes it; `no_text` the same of what guidance leads away from: of a negative
                 prompt, or what the base takes for no text
-    identity    [B, tokens, width]; nobody [1, tokens, width]
+    identity    [B, tokens, width]
+    nobody      [1 or B, tokens, width]: what guidance leads away from; identity again where that stays
     """
 
     text: Text
@@ -63,7 +55,7 @@ def sample_latents(
     if guided:
         text = tuple(torch.cat(pair) for pair in zip(conditions.no_text, conditions.text, strict=True))
         identity = torch.cat([conditions.nobody.expand_as(identity), identity])
-    solver = denoiser.schedule.solver(settings.steps, noise.device)
+    solver = denoiser.schedule.solver(settings.steps, noise.device, noise.shape[2] * noise.shape[3])
     x = noise
     with denoiser.generating(text, identity, identity_scale=settings.identity_scale, cache=cache):
         for time in solver.timesteps:

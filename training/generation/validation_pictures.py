@@ -12,15 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field
 from torch import Tensor, nn
 
 from training.batch import Batch
 from training.generation.pipeline import PersonaPipeline
-from training.generation.sampler import SamplingSettings
 from training.models.local_weights import cast
 from training.recipes.recipe import Recipe
-from training.settings import Settings
+from training.run_settings import PictureSettings
 
 _GAP_PX = 4
 _PAPER = (255, 255, 255)
@@ -41,21 +39,6 @@ def picture_grid(columns: Sequence[np.ndarray], *, height_px: int = 192) -> Imag
             grid.paste(picture, (left, row * (height_px + _GAP_PX)))
         left += width + _GAP_PX
     return grid
-
-
-class PictureSampling(SamplingSettings):
-    """Sampling as a training is: all of the identity, and little guidance."""
-
-    steps: int = Field(25, ge=1, le=1000, description="of denoising")
-    guidance: float = Field(5.0, ge=1, description="1: none, and half of the work")
-    identity_scale: float = Field(1.0, ge=0, description="of identity attention")
-
-
-class PictureSettings(Settings):
-    """Of grids that a training writes."""
-
-    people: int = Field(4, ge=1, description="rows, from the first batch of held-out people")
-    sampling: PictureSampling = PictureSampling()
 
 
 class ValidationPictures:

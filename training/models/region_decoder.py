@@ -6,34 +6,10 @@ on the way in or out.
 """
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
-from training.settings import Settings
-
-
-class DecoderSettings(Settings):
-    """Sizes; the defaults are those of the released model (522.9M parameters without `pos_embed`)."""
-
-    regions: int = Field(5, ge=1, le=64, description="of a body; there are five")
-    queries: int = Field(256, ge=1, description="tokens of one region")
-    width: int = Field(2048, ge=1, description="of a token; the UNet's cross-attention width")
-    feature_width: int = Field(1536, ge=1, description="of an image feature")
-    depth: int = Field(8, ge=1, description="layers")
-    heads: int = Field(8, ge=1, description="of attention")
-    mlp_width: int = Field(8192, ge=1, description="inside of an MLP")
-
-    @model_validator(mode="after")
-    def _heads_fit(self) -> "DecoderSettings":
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
-        return self
-
-    @property
-    def tokens(self) -> int:
-        """Identity tokens of one sample."""
-        return self.regions * self.queries
+from training.method_settings import DecoderSettings
 
 
 class CrossAttention(nn.Module):

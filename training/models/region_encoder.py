@@ -1,40 +1,12 @@
 """The frozen image encoder: crops of regions → DINOv2's patch features."""
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model
 
+from training.method_settings import DinoSettings
 from training.models.local_weights import cast, freeze, from_folder, own_precision, same_random_weights
 from training.models.region_crops import Normalise
-from training.settings import Settings
-
-
-class DinoSettings(Settings):
-    """DINOv2; the defaults are ViT-g/14. With a folder, the sizes are those of its config."""
-
-    folder: str | None = Field(None, description="a local transformers folder; None: random weights")
-    width: int = Field(1536, ge=1, description="of a feature")
-    depth: int = Field(40, ge=1, description="layers")
-    heads: int = Field(24, ge=1, description="of attention")
-    mlp_ratio: int = Field(4, ge=1, description="width of an MLP to that of a feature")
-    swiglu: bool = Field(True, description="MLPs are SwiGLU, as ViT-g/14 has them")
-    patch_px: int = Field(14, ge=1, description="side of a patch")
-    trained_px: int = Field(518, ge=1, description="side of the pictures that its positions are made for")
-    crop_px: int = Field(224, ge=1, description="side of the crops that it is given")
-
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> "DinoSettings":
-        if self.crop_px % self.patch_px or self.trained_px % self.patch_px:
-            raise ValueError(f"crop_px and trained_px must be multiples of patch_px ({self.patch_px})")
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
-        return self
-
-    @property
-    def patches(self) -> int:
-        """Features of one crop."""
-        return (self.crop_px // self.patch_px) ** 2
 
 
 def build_dino(settings: DinoSettings) -> nn.Module:

@@ -3,41 +3,15 @@
 from collections.abc import Mapping
 
 import torch
-from pydantic import Field as Setting
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from training.bases.base import Base
 from training.batch import Field
+from training.method_settings import ClipVisionSettings, IpAdapterSettings
 from training.models.local_weights import cast, freeze, from_folder, own_precision, same_random_weights
 from training.models.region_crops import Normalise
-from training.recipes.recipe import NO_DROPOUT, DropoutSettings, Recipe, keep_conditions
-from training.settings import Settings
-
-
-class ClipVisionSettings(Settings):
-    """CLIP's image encoder; the defaults are ViT-H/14. With a folder, the sizes are those of its config."""
-
-    folder: str | None = Setting(None, description="a local transformers folder; None: random weights")
-    width: int = Setting(1280, ge=1, description="of a feature")
-    depth: int = Setting(32, ge=1, description="layers")
-    heads: int = Setting(16, ge=1, description="of attention")
-    mlp_width: int = Setting(5120, ge=1, description="inside of an MLP")
-    activation: str = Setting("gelu", description="of MLPs, as transformers names it")
-    projection: int = Setting(1024, ge=1, description="width of a picture's embedding")
-    patch_px: int = Setting(14, ge=1, description="side of a patch")
-    crop_px: int = Setting(224, ge=1, description="side of the picture that it is given")
-
-
-class IpAdapterSettings(Settings):
-    """All that the method depends on. `dropout.region` means nothing here."""
-
-    clip: ClipVisionSettings = ClipVisionSettings()
-    tokens: int = Setting(4, ge=1, description="of identity")
-    reconstruction: float = Setting(
-        1.0, ge=0, le=1, description="share of samples that are their own reference"
-    )
-    dropout: DropoutSettings = DropoutSettings(region=0.0)
+from training.recipes.recipe import NO_DROPOUT, Recipe, keep_conditions
 
 
 class ImageTokens(nn.Module):

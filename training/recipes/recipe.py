@@ -6,34 +6,15 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from pydantic import Field as Setting
-from pydantic import model_validator
 from torch import Tensor, nn
 
 from training.bases.base import Base
 from training.batch import Field
+from training.captions import Tokenise
+from training.method_settings import DropoutSettings
 from training.randomness import Purpose, uniform
-from training.released_layout import copy_exactly, load_strictly, read_released, write_released
+from training.released_layout import LayoutError, copy_exactly, load_strictly, read_released, write_released
 from training.settings import Settings
-
-
-class DropoutSettings(Settings):
-    """Shares of samples. Identity, text and both exclude one another; regions are left out besides.
-
-    The paper does not state its rates: these are ours.
-    """
-
-    identity: float = Setting(0.05, ge=0, le=1, description="without identity")
-    text: float = Setting(0.05, ge=0, le=1, description="without text")
-    both: float = Setting(0.05, ge=0, le=1, description="without either")
-    region: float = Setting(0.15, ge=0, le=1, description="of each region")
-
-    @model_validator(mode="after")
-    def _sum_fits(self) -> "DropoutSettings":
-        if self.identity + self.text + self.both > 1:
-            raise ValueError("identity, text and both are more than 1 together")
-        return self
-
 
 NO_DROPOUT = DropoutSettings(identity=0, text=0, both=0, region=0)
 
@@ -96,6 +77,16 @@ class Recipe(ABC):
     def reference_pictures(self, fields: Mapping[str, Tensor]) -> Tensor:
         """uint8 [B, H, W, 3]: what to show as the reference beside a generated picture."""
 
+    @property
+    def guidance_keeps_identity(self) -> bool:
+        """Whether guidance leads away from a picture without text alone, of the same identity; else from one
+        of nobody too."""
+        return False
+
+    def tokeniser(self) -> Tokenise:
+        """Of captions, as the base takes them. Raises WeightsError."""
+        return self.base.tokeniser()
+
     def reconstruction_share(self, progress: float) -> float:
         """Of samples whose reference is the target itself, at a progress of 0 to 1 through the training."""
         return 0.0
@@ -129,16 +120,22 @@ class Recipe(ABC):
 
     def released(self, adapter: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """An adapter under the keys in which others publish the method. Raises LayoutError."""
-        paths = [path.removeprefix(_DENOISER) for path in adapter if path.startswith(_DENOISER)]
-        names = {_DENOISER + path: key for path, key in self.base.released_names(paths).items()}
-        return {
-            names.get(path) or f"image_proj.{path.removeprefix(_IDENTITY)}": tensor
-            for path, tensor in adapter.items()
-        }
+        made, trained = (
+            {path.removeprefix(part): tensor for path, tensor in adapter.items() if path.startswith(part)}
+            for part in (_IDENTITY, _DENOISER)
+        )
+        return {f"image_proj.{name}": tensor for name, tensor in made.items()} | self.base.released(trained)
 
-    def export(self, adapter: Mapping[str, Tensor], path: Path) -> None:
-        """Writes an adapter in the layout in which others publish the method."""
-        write_released(path, self.released(adapter))
+    def export(self, adapter: Mapping[str, Tensor], path: Path, layout: str | None = None) -> None:
+        """Writes an adapter in the layout in which others publish the method, or in another of its base's.
+
+        Raises LayoutError, one line, for a layout that there is not, or that has no place for it.
+        """
+        tensors, others = self.released(adapter), self.base.other_layouts()
+        if layout is not None and layout not in others:
+            known = f": there are {', '.join(others)}" if others else ""
+            raise LayoutError(f"the base {self.base.name} has no layout {layout!r}{known}")
+        write_released(path, tensors if layout is None else others[layout](tensors))
 
     def load_export(self, module: nn.Module, path: Path) -> None:
         """Reads that layout, strictly. Raises LayoutError, one line, where keys or shapes differ."""

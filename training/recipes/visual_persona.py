@@ -7,48 +7,18 @@ neither rates nor steps nor a schedule: the defaults are ours.
 """
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
-from pydantic import Field as Setting
-from pydantic import model_validator
 from torch import Tensor, nn
 
 from shards.format.contents import REGION_NAMES
 from training.bases.base import Base
 from training.batch import Field
-from training.models.region_decoder import DecoderSettings, RegionDecoder
-from training.models.region_encoder import DinoSettings, RegionEncoder
-from training.recipes.recipe import NO_DROPOUT, DropoutSettings, Recipe, keep_conditions, keep_regions
+from training.method_settings import DropoutSettings, VisualPersonaSettings
+from training.models.region_decoder import RegionDecoder
+from training.models.region_encoder import RegionEncoder
+from training.recipes.recipe import NO_DROPOUT, Recipe, keep_conditions, keep_regions
 from training.released_layout import copy_exactly
-from training.settings import Settings
-
-
-class VisualPersonaSettings(Settings):
-    """All that the method depends on; the sizes default to the released model's."""
-
-    stage: Literal["shared_queries", "region_queries"] = Setting(
-        "region_queries", description="shared_queries: the first stage; region_queries: the second"
-    )
-    dino: DinoSettings = DinoSettings()
-    decoder: DecoderSettings = DecoderSettings()
-    dropout: DropoutSettings = DropoutSettings()
-    reconstruction: float = Setting(
-        0.0, ge=0, le=1, description="share of samples at the start whose reference is the target"
-    )
-    reconstruction_until: float = Setting(
-        0.5, gt=0, le=1, description="part of the training after which that share is zero"
-    )
-
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> "VisualPersonaSettings":
-        if self.decoder.regions != len(REGION_NAMES):
-            raise ValueError(f"decoder.regions must be {len(REGION_NAMES)}: {', '.join(REGION_NAMES)}")
-        if self.dino.folder is None and self.decoder.feature_width != self.dino.width:
-            raise ValueError(
-                f"decoder.feature_width {self.decoder.feature_width} is not dino.width ({self.dino.width})"
-            )
-        return self
 
 
 class VisualPersonaModule(nn.Module):
@@ -81,24 +51,26 @@ class VisualPersonaModule(nn.Module):
         """uint8 [B, 5, px, px, 3], bool [B, 5] → identity tokens [B, tokens, width].
 
         seen   of the B · 5 regions so many are computed, the visible ones first: all that are missing have
-               the same features, and for each of the five they make the same tokens. Where more are visible
-               the result is NaN: a device that looked would be waited for
+               the same features, so what they become is computed once for each set of queries. Where more
+               are visible the result is NaN: a device that looked would be waited for
         """
         if seen is None:
             return self._decode(self.encoder(crops, visible))
         regions, decoder = visible.shape[1], self.identity
+        shared = self.settings.stage == "shared_queries"
         flat = visible.flatten()
         first = torch.argsort(~flat, stable=True)[:seen]
         features = self.encoder(crops.flatten(0, 1)[first, None], flat[first, None])[:, 0]
         features = torch.where(flat.sum() > seen, torch.nan, features)
-        nobody = self.encoder.nothing().expand(regions, -1, -1)
-        every = torch.arange(regions, device=flat.device)
+        sets = torch.arange(1 if shared else regions, device=flat.device)
+        nobody = self.encoder.nothing().expand(len(sets), -1, -1)
         made = decoder.of_regions(
             torch.cat([features, nobody]).to(decoder.pos_embed.dtype),
-            torch.cat([first % regions, every]),
-            shared_queries=self.settings.stage == "shared_queries",
+            torch.cat([first % regions, sets]),
+            shared_queries=shared,
         )
-        own, missing = made.split([len(first), regions])
+        own, missing = made.split([len(first), len(sets)])
+        missing = missing.expand(regions, -1, -1)
         tokens = missing.expand(len(visible), -1, -1, -1).flatten(0, 1).index_copy(0, first, own)
         return tokens.unflatten(0, visible.shape).flatten(1, 2)
 
@@ -115,11 +87,6 @@ def regions_there(dropout: DropoutSettings, visible: Tensor, streams: Tensor) ->
     """bool [B, 5] → bool [B, 5]: visible, and neither the region nor the identity is dropped."""
     keep_identity, _ = keep_conditions(dropout, streams)
     return visible & keep_regions(dropout, streams, visible.shape[1]) & keep_identity[:, None]
-
-
-# Batches differ in how many regions they show, and compiled layers are made anew for each number: so numbers
-# are rounded up to sixteenths of a batch.
-_PARTS = 16
 
 
 class VisualPersona(Recipe):
@@ -144,11 +111,10 @@ class VisualPersona(Recipe):
         ]
 
     def counts(self, fields: Mapping[str, Tensor], streams: Tensor, *, drop: bool) -> dict[str, int]:
-        """seen: regions that are there, rounded up."""
+        """seen: regions that are there; two at least, because compiled layers are made anew for one."""
         visible = fields["visible"]
         there = regions_there(self.settings.dropout if drop else NO_DROPOUT, visible, streams)
-        part = -(-visible.numel() // _PARTS)
-        return {"seen": min(max(-(-int(there.sum()) // part), 1) * part, visible.numel())}
+        return {"seen": max(int(there.sum()), 2)}
 
     def reconstruction_share(self, progress: float) -> float:
         """Falls linearly to zero, which it is from `reconstruction_until` on."""

@@ -23,7 +23,7 @@ from curation.settings.people import (
     SfaceSettings,
     YunetSettings,
 )
-from demo.train.onnx_file import OnnxGraph
+from curation.weights.onnx_file import OnnxGraph
 from tests.drawn_models import NOBODY
 from tests.real_weights import REAL, model_at, photo_at, real_models
 

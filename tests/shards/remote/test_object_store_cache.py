@@ -5,9 +5,12 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
+import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,6 +126,39 @@ def test_processes_that_fill_one_cache_together_keep_to_its_limit(tmp_path: Path
         assert worker.exitcode == 0
     assert 0 < _bytes(tmp_path) <= 200_000
     assert not [path for path in _entries(tmp_path) if path.suffix == ".tmp"]
+
+
+def test_an_entry_that_gets_its_name_while_room_is_made_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = 50_000  # holds four entries
+    cache = DiskCache(str(tmp_path), max_bytes=limit)
+    for name in ("one", "two", "three"):
+        cache.write(name, _content(1))
+    listed = threading.Event()
+    replace, scandir = os.replace, os.scandir
+
+    def named_after_the_listing(*paths: Any) -> None:
+        listed.wait(1)
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", named_after_the_listing)
+    fourth = threading.Thread(target=cache.write, args=("four", _content(4)))
+    fourth.start()
+    while not any(path.suffix == ".tmp" for path in _entries(tmp_path)):
+        time.sleep(0.001)
+
+    def list_then_wait(folder: Any) -> Any:
+        found = list(scandir(folder))
+        listed.set()
+        fourth.join(1)
+        return found
+
+    monkeypatch.setattr(os, "scandir", list_then_wait)
+    DiskCache(str(tmp_path), max_bytes=limit).write("five", _content(5))
+    fourth.join()
+    monkeypatch.undo()
+    assert 0 < _bytes(tmp_path) <= limit
 
 
 def test_a_claim_is_held_against_other_processes_and_ends_with_its_process(tmp_path: Path) -> None:

@@ -1,0 +1,245 @@
+"""FLUX.2 klein: text, the picture and pictures of reference stand in one sequence of a transformer.
+
+Shapes, places and the shift of sampling are those of diffusers' Flux2KleinPipeline (0.42.1).
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from pydantic import Field as Setting
+from torch import Tensor, nn
+
+from training.bases.base import Base, Denoiser, Text
+from training.bases.flux2_layout import bfl_tensors
+from training.bases.flux2_parts import (
+    Flux2Settings,
+    Grid,
+    TextEncoder,
+    build_transformer,
+    flux2_tokeniser,
+    flux2_vae,
+    places_of,
+    text_places,
+)
+from training.bases.schedules import TIMESTEPS, FlowSchedule
+from training.bases.vae import PackedVae
+from training.batch import Field
+from training.captions import Tokenise
+from training.method_settings import DenoisingSettings
+from training.models.local_weights import cast, own_precision
+from training.models.lora import LoraSettings, install_lora, own_tensors, peft_tensors
+from training.released_layout import copy_exactly
+
+_FIRST_REFERENCE, _BETWEEN_REFERENCES = 10, 10  # numbers of pictures; that of the target is 0
+_ATTENTION = (
+    "to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out",
+    "to_qkv_mlp_proj", "attn.to_out",
+)  # fmt: skip
+
+
+class Flux2Lora(LoraSettings):
+    """LoRA on what attends; ff.linear_in, ff.linear_out, ff_context.linear_in and ff_context.linear_out are
+    the MLPs of the double blocks, those of the single ones lie within to_qkv_mlp_proj and attn.to_out."""
+
+    rank: int = Setting(128, ge=1, description="of a layer's change")
+    targets: tuple[str, ...] = Setting(
+        _ATTENTION, min_length=1, strict=False, description="ends of the paths of linear layers"
+    )
+
+
+class Flux2Denoising(DenoisingSettings):
+    """What is FLUX.2's besides."""
+
+    flow_shift: float = Setting(
+        3.0, gt=0, description="of σ towards noise in training; 3 is usual for 512 to 1024 px"
+    )
+    lora: Flux2Lora | None = Setting(
+        Flux2Lora(), description="trained besides the transformer; none: none is"
+    )
+    tune_transformer: bool = Setting(False, description="train the transformer itself; lora must be none")
+
+
+def sampling_shift(tokens: int, steps: int) -> float:
+    """Of σ towards noise for pictures of so many tokens in so many steps.
+
+    e^μ with diffusers' `compute_empirical_mu`: μ is a line over tokens for 10 steps and another for 200,
+    between and beyond which it is linear in steps; above 4,300 tokens that of 200 counts for any number.
+    """
+    at_200 = 0.00016927 * tokens + 0.45666666
+    at_10 = 8.73809524e-05 * tokens + 1.89833333
+    part = 1.0 if tokens > 4300 else (steps - 10) / 190
+    return math.exp(at_10 + (at_200 - at_10) * part)
+
+
+class Flux2(Base):
+    """The base."""
+
+    name, kind, denoising_kind = "flux2", Flux2Settings, Flux2Denoising
+    scales_identity, takes_pictures, draws_latents = True, True, False
+    vae: PackedVae
+
+    def __init__(self, settings: Flux2Settings, denoising: Flux2Denoising) -> None:
+        super().__init__(settings, denoising)
+        if denoising.tune_transformer and denoising.lora is not None:
+            raise ValueError("denoising: tune_transformer trains all of it: lora must be none then")
+        self.vae = flux2_vae(settings)
+
+    @property
+    def size_step_px(self) -> int:
+        """A packed latent is a token: any number of them will do."""
+        return self.vae.factor
+
+    @property
+    def token_width(self) -> int | None:
+        """Of a token of a picture: the channels of a packed latent."""
+        return self.vae.channels
+
+    def tokeniser(self) -> Tokenise:
+        """Qwen's, or hashed words for a text encoder with random weights."""
+        return flux2_tokeniser(self.settings)
+
+    def text_fields(self) -> list[Field]:
+        """Ids, and which of them are none of padding."""
+        return [Field("caption_ids", (2, self.settings.text_tokens), torch.int64)]
+
+    def build(
+        self, frozen_dtype: torch.dtype, tokens: int, grids: Sequence[Grid] | None = None
+    ) -> "Flux2Denoiser":
+        """Transformer, text encoder and VAE. Without grids, identity tokens are a picture of one row."""
+        return Flux2Denoiser(self, frozen_dtype, [(1, tokens)] if grids is None else grids)
+
+    def released_names(self, paths: Iterable[str]) -> dict[str, str]:
+        """The paths themselves: transformer.…, as diffusers has them, with PEFT's names of LoRA."""
+        return {path: path for path in paths}
+
+    def released(self, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of LoRA the scale lies within B."""
+        return super().released(peft_tensors(trained, self.lora_scale))
+
+    def other_layouts(self) -> dict[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]]:
+        """comfyui: the names of Black Forest Labs."""
+        return {"comfyui": bfl_tensors}
+
+    @property
+    def lora_scale(self) -> float:
+        """What the change of a layer counts."""
+        return 1.0 if self.denoising.lora is None else self.denoising.lora.scale
+
+
+class Flux2Denoiser(Denoiser):
+    """Transformer, text encoder and VAE.
+
+    grids   of the pictures that identity tokens are of
+    """
+
+    latent_mean: Tensor  # float32 [C, 1, 1]
+    latent_std: Tensor
+    places: Tensor  # float32 [tokens, 4], of identity tokens
+    no_text: Tensor  # [1, tokens, width], of the empty caption
+
+    def __init__(self, base: Flux2, frozen_dtype: torch.dtype, grids: Sequence[Grid]) -> None:
+        schedule = FlowSchedule(base.denoising.flow_shift, sampling_shift)
+        super().__init__(base, schedule, frozen_dtype)
+        denoising, self._lora_scale, self._identity_scale = base.denoising, base.lora_scale, 1.0
+        self.text_encoder = cast(TextEncoder(base.settings), frozen_dtype)
+        self.transformer = build_transformer(base.settings, base.vae.channels)
+        if denoising.tune_transformer:
+            self.transformer.requires_grad_(True)
+        else:
+            cast(self.transformer, frozen_dtype)
+        if denoising.lora is not None:
+            install_lora(self.transformer, denoising.lora)
+        if denoising.checkpoint_activations:
+            self.transformer.enable_gradient_checkpointing()
+        mean, std = base.vae.normalisation()
+        weight = self.transformer.x_embedder.weight
+        ids = torch.from_numpy(np.asarray(base.tokeniser()("")))[None].to(weight.device)
+        for name, constant in (
+            ("latent_mean", mean[:, None, None]),
+            ("latent_std", std[:, None, None]),
+            ("places", places_of(grids, _FIRST_REFERENCE, _BETWEEN_REFERENCES)),
+            ("no_text", self.text_encoder(ids)),
+        ):
+            self.register_buffer(name, constant, persistent=False)
+
+    @property
+    def token_width(self) -> int:
+        """Channels of a packed latent."""
+        return int(self.base.vae.channels)
+
+    def text(self, fields: Mapping[str, Tensor]) -> Text:
+        """One tensor, [B, tokens, width]."""
+        return (self.text_encoder(fields["caption_ids"]),)
+
+    def keep_text(self, text: Text, keep: Tensor) -> Text:
+        """Text that is left out is that of the empty caption: so FLUX.2 is guided."""
+        return (torch.where(keep[:, None, None], text[0], self.no_text.to(text[0].dtype)),)
+
+    def scaled(self, latents: Tensor) -> Tensor:
+        """Normalised channel by channel."""
+        return (latents - self.latent_mean) / self.latent_std
+
+    def unscaled(self, latents: Tensor) -> Tensor:
+        """Back to what the VAE gave."""
+        return latents * self.latent_std + self.latent_mean
+
+    def predict(self, noised: Tensor, times: Tensor, text: Text, identity: Tensor) -> Tensor:
+        """The velocity, at times of 0 to 1000. An identity token of zeros is a missing one: nothing attends
+        to it, so the result is that of a sequence without it."""
+        rows, columns = noised.shape[2:]
+        tokens, dtype = text[0], self.transformer.x_embedder.weight.dtype
+        picture = noised.flatten(2).transpose(1, 2)
+        places = places_of([(rows, columns)], 0, 1, noised.device)
+        always = torch.ones(
+            len(tokens), tokens.shape[1] + len(places), dtype=torch.bool, device=noised.device
+        )
+        with own_precision(noised.device, own=not self.base.denoising.tune_transformer):
+            (made,) = self.transformer(
+                hidden_states=torch.cat([picture.to(dtype), identity.to(dtype)], dim=1),
+                encoder_hidden_states=tokens.to(dtype),
+                timestep=times / TIMESTEPS,
+                img_ids=torch.cat([places, self.places]),
+                txt_ids=text_places(tokens.shape[1], noised.device),
+                joint_attention_kwargs={"attention_mask": self._mask(always, identity)[:, None, None]},
+                return_dict=False,
+            )
+        return made[:, : len(places)].transpose(1, 2).unflatten(2, (rows, columns))
+
+    def _mask(self, always: Tensor, identity: Tensor) -> Tensor:
+        """bool [B, n], tokens that are always there, and [B, tokens, C] → of all: whether they are attended
+        to; or by how much more, where identity is scaled: by the logarithm (arXiv 2411.15098)."""
+        there = (identity != 0).any(-1) & (self._identity_scale > 0)
+        mask = torch.cat([always, there], dim=1)
+        if self._identity_scale in (0, 1):
+            return mask
+        scale = torch.full_like(there, math.log(self._identity_scale), dtype=identity.dtype)
+        more = torch.cat([torch.zeros_like(always, dtype=identity.dtype), scale], dim=1)
+        return more.masked_fill(~mask, -torch.inf).to(self.transformer.x_embedder.weight.dtype)
+
+    @contextmanager
+    def generating(
+        self, text: Text, identity: Tensor, *, identity_scale: float, cache: bool
+    ) -> Iterator[None]:
+        """Nothing is cached: what references are to a layer depends on the noisy picture, which they attend
+        to, and on the time."""
+        self._identity_scale = identity_scale
+        try:
+            yield
+        finally:
+            self._identity_scale = 1.0
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """LoRA, or the transformer."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def blocks(self) -> list[nn.Module]:
+        """The transformer's, double ones first."""
+        return [*self.transformer.transformer_blocks, *self.transformer.single_transformer_blocks]
+
+    def load_released(self, tensors: Mapping[str, Tensor]) -> None:
+        """Everything that begins with transformer."""
+        own = {name: tensor for name, tensor in tensors.items() if name.startswith("transformer.")}
+        copy_exactly(self.trained(), own_tensors(own, self._lora_scale), "transformer")

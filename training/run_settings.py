@@ -1,0 +1,168 @@
+"""The settings of a run, as a config holds them, without torch: so a wrong word is answered at once.
+
+What they are settings of is in data.py, step.py, optimiser.py and generation/.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from shards.reading.buckets import Size, sizes_around
+from training.settings import Numbers, Settings, named_files, read_config
+
+if TYPE_CHECKING:
+    import torch
+
+
+class OptimiserSettings(Settings):
+    """AdamW; gradients are clipped by their norm over all parameters."""
+
+    lr: float = Field(1e-4, gt=0, description="learning rate, behind the warm-up")
+    betas: Numbers = Field((0.9, 0.999), min_length=2, max_length=2, description="of the two moments")
+    eps: float = Field(1e-8, gt=0, description="added to the root of the second moment")
+    weight_decay: float = Field(
+        1e-2, ge=0, description="of matrices; biases, norms, queries and convolutions have none"
+    )
+    clip_norm: float = Field(1.0, gt=0, description="of the gradient over all parameters, at most")
+    eight_bit: bool = Field(
+        False, description="moments of matrices in 8 bits: a quarter of the memory, slower"
+    )
+    warmup_steps: int = Field(500, ge=0, description="in which the learning rate rises to lr")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="of the learning rate, behind the warm-up"
+    )
+    last_lr_share: float = Field(0.0, ge=0, le=1, description="of lr, at the end of linear or cosine")
+
+
+class LoopSettings(Settings):
+    """How long, how often, and in which precision."""
+
+    steps: int = Field(ge=1, description="optimiser steps of the whole run, resumed parts included")
+    accumulate: int = Field(1, ge=1, description="batches of each rank in one step")
+    precision: Literal["bf16", "fp32"] = Field("bf16", description="bf16: autocast; frozen parts lie in bf16")
+    shard: bool | None = Field(
+        None, description="what is trained over the ranks (FSDP2); none: where it is above 2e9 parameters"
+    )
+    optimiser: OptimiserSettings = OptimiserSettings()
+    ema_decay: float = Field(0.9999, ge=0, lt=1, description="of the moving averages of what is trained")
+    max_skipped: int = Field(
+        10, ge=0, description="steps in a row that were not finite and are skipped; one more stops the run"
+    )
+    read_every: int = Field(50, ge=1, description="steps between two reads of what lies on the device")
+    checkpoints: str | None = Field(None, description="folder or URL, instead of checkpoints/ of the run")
+    checkpoint_every: int = Field(1000, ge=1, description="steps")
+    keep_checkpoints: int = Field(3, ge=1, description="of the last ones")
+    keep_every: int | None = Field(None, ge=1, description="steps; checkpoints of their multiples stay")
+    validate_every: int = Field(1000, ge=1, description="steps")
+    wandb: str | None = Field(
+        None, min_length=1, description="project of Weights & Biases; none: nothing sent"
+    )
+    pictures_every: int | None = Field(None, ge=1, description="steps; grids of held-out people, or none")
+
+    @property
+    def frozen_dtype(self) -> "torch.dtype":
+        """Of what is not trained."""
+        import torch
+
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+
+_Side = Annotated[int, Field(ge=32, multiple_of=32)]
+_Size = Annotated[tuple[_Side, _Side], Field(strict=False)]
+_Buckets = Annotated[tuple[_Size, ...], Field(strict=False, min_length=1)]
+
+
+class DataSettings(Settings):
+    """What is read, and how."""
+
+    height_px: int = Field(1024, ge=64, multiple_of=64, description="of targets; see buckets")
+    width_px: int = Field(1024, ge=64, multiple_of=64, description="of targets; see buckets")
+    buckets: Literal["one", "area"] | _Buckets = Field(
+        "one",
+        description="one: all targets have height_px and width_px; area: sizes of about that area, in steps "
+        "of 64 px, by the photo's proportions; or the sizes, [[height, width], …]",
+    )
+    bucket_run: int = Field(64, ge=1, description="samples in a row of one size; a multiple of batch")
+    latents: Literal["auto", "always", "never"] = Field(
+        "auto", description="auto: of the dataset where it has them at these sizes, else photos are encoded"
+    )
+    batch: int = Field(8, ge=1, description="samples of one rank in one batch")
+    tail: Literal["pad", "drop"] = Field(
+        "pad", description="what fills no batch at an epoch's end: is filled up at weight 0, or left out"
+    )
+    regions: list[str] = Field(default_factory=list, description="that both photos of a pair must show")
+    threads: int = Field(2, ge=1, description="that read and decode, of each rank")
+    ahead: int = Field(2, ge=1, description="batches in work besides the one in use")
+    seed: int = Field(0, ge=0, description="of the order, of what is drawn and of new weights")
+    leave_out: str | None = Field(
+        None, description="a text file with a sample's key a line, # begins a comment; they count for nothing"
+    )
+    max_broken: int = Field(100, ge=0, description="samples of an epoch that may be unreadable")
+    validation_batches: int = Field(4, ge=1, description="of each rank")
+
+    @model_validator(mode="after")
+    def _runs_hold_batches(self) -> "DataSettings":
+        if self.buckets != "one" and self.bucket_run % self.batch:
+            raise ValueError(f"bucket_run {self.bucket_run} must be a multiple of batch {self.batch}")
+        return self
+
+    @property
+    def sizes(self) -> list[Size]:
+        """Height and width of targets, px."""
+        if self.buckets == "one":
+            return [(self.height_px, self.width_px)]
+        if self.buckets == "area":
+            return sizes_around(self.height_px, self.width_px)
+        return list(self.buckets)
+
+
+class SamplingSettings(Settings):
+    """The defaults are those of the paper's inference code; it takes guidance 8 for stories."""
+
+    steps: int = Field(50, ge=1, le=1000, description="of denoising")
+    guidance: float = Field(12.0, ge=1, description="1: none, and half of the work")
+    identity_scale: float = Field(0.7, ge=0, description="of identity attention; 1 in training")
+
+
+class PictureSampling(SamplingSettings):
+    """Sampling as a training is: all of the identity, and little guidance."""
+
+    steps: int = Field(25, ge=1, le=1000, description="of denoising")
+    guidance: float = Field(5.0, ge=1, description="1: none, and half of the work")
+    identity_scale: float = Field(1.0, ge=0, description="of identity attention")
+
+
+class PictureSettings(Settings):
+    """Of grids that a training writes."""
+
+    people: int = Field(4, ge=1, description="rows, from the first batch of held-out people")
+    sampling: PictureSampling = PictureSampling()
+
+
+class RunSettings(Settings):
+    """One training."""
+
+    recipe: str
+    method: dict[str, Any] = Field(default_factory=dict, description="settings of the recipe")
+    data: DataSettings = DataSettings()
+    loop: LoopSettings
+    pictures: PictureSettings = PictureSettings()
+    compile: bool = True
+    channels_last: bool = Field(
+        False, description="weights of convolutions lie with their channels last; not where they are sharded"
+    )
+    start_from: str | None = Field(
+        None,
+        description="to begin with: averages of a run or checkpoint (folder or URL), adapter.safetensors, "
+        "ema.safetensors, or a published file",
+    )
+
+
+def named_configs() -> list[str]:
+    """Names of the configs that come with the project."""
+    return named_files("training.configs")
+
+
+def read_settings(config: str, changes: dict[str, Any]) -> RunSettings:
+    """A config by its name or path, with values set at dotted paths. Raises ValueError, one line."""
+    return read_config(RunSettings, "training.configs", config, changes, "config")
