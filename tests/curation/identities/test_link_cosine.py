@@ -170,7 +170,7 @@ def test_curves_that_take_everybody_for_strangers_leave_nobody_alone() -> None:
     faces, strangers = draw_world("strong", 60, 101)
     found = figures(faces, strangers[:0])
     assert found["p"] == 1
-    assert found["f"] >= 0.5
+    assert found["f"] >= 0.2
 
 
 def test_one_pair_of_strangers_more_moves_the_cosine_by_next_to_nothing(weak: list[World]) -> None:
