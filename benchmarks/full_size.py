@@ -1,10 +1,10 @@
 """`python benchmarks/full_size.py`: the production pipeline at full size, on a CPU, with random weights.
 
-Each backend of `visual-persona-500k` is built by itself from weights of the published size and asked by its
-Protocol about eight photos: seconds, shapes, memory. Then judge and captioner ask a real vLLM, in four
-model families (`vlm_rehearsal.py`), and `persona curate visual-persona-500k` takes the same photos through
-all stages. Random weights find nobody, so people are given: around the faces that YuNet finds. The detector
-runs, and its answer is not used. Last line: JSON.
+Each backend of `visual-persona-500k` and `visual-persona-commercial` is built by itself from weights of the
+published size and asked by its Protocol about eight photos: seconds, shapes, memory. Then judge and captioner
+ask a real vLLM, in four model families (`vlm_rehearsal.py`), and `persona curate` takes the same photos, or
+the smallest of them, through all stages of both pipelines. Random weights find nobody, so people are given:
+around the faces that YuNet finds. The detector runs, and its answer is not used. Last line: JSON.
 
     python benchmarks/full_size.py --out runs/full-size
 """
@@ -24,28 +24,29 @@ from benchmarks.full_size_backends import (
     measured_alone,
     stage_lines,
 )
-from benchmarks.full_size_photos import PIPELINE, ROOT, Place, people_rows, write_photos
+from benchmarks.full_size_photos import COMMERCIAL, PIPELINE, ROOT, Place, people_rows, write_photos
 from benchmarks.full_size_weights import WRITERS
 from benchmarks.process_cost import cost_of
 from benchmarks.vlm_families import FAMILIES
 from benchmarks.vlm_rehearsal import CARD, rehearse_family
 
 
-def curate(place: Place, endpoint: str) -> dict[str, Any]:
-    """`persona curate` over the photos, with a server that is up. → its summary, `seconds` and `peak_gib`.
+def curate(place: Place, name: str, endpoint: str, photos: int) -> dict[str, Any]:
+    """`persona curate NAME` over the smallest photos. → its summary, `pipeline`, `seconds` and `peak_gib`.
 
+    endpoint   of a server that is up
     What random weights would rule out is let through: regions, masks, cosines, the judge's answer.
     """
-    detect = place.pipeline().people.detect.by
+    detect = place.pipeline(name).people.detect.by
     given = {
         "backend": "benchmarks.full_size_photos:GivenPeople",
         "model": detect.model,
         "batch_size": detect.batch_size,
-        "options": {"given": str(place.given), "image_px": detect.image_px},
+        "options": {"given": str(place.given), "pipeline": name},
     }
-    run = place.folder / "run"
+    shown = sorted(place.photos.iterdir(), key=lambda file: file.stat().st_size)[:photos]
     changes = [
-        f"models.path={place.weights}", "source.kind=folder", f"source.path={place.photos}",
+        f"models.path={place.weights}", "source.kind=folder", f"source.path={json.dumps([*map(str, shown)])}",
         f"people.detect.by={json.dumps(given)}", "people.full_body=any", "people.segment.min_mask_share=0",
         "people.regions.min_regions=0", "people.resources.num_gpus=0", "people.resources.workers=1",
         "identities.link_cosine=-1", "identities.merge_cosine=-1", "identities.prototype_cosine=-1",
@@ -55,13 +56,14 @@ def curate(place: Place, endpoint: str) -> dict[str, Any]:
     ]  # fmt: skip
     words = [word for change in changes for word in ("--set", change)]
     command = [
-        sys.executable, "-m", "persona", "curate", PIPELINE, "--config", str(ROOT / "pipelines.yaml"),
-        "--out", str(run), "--engine", "inline", "--json", "--quiet", "--allow-empty", *words,
+        sys.executable, "-m", "persona", "curate", name, "--config", str(ROOT / "pipelines.yaml"),
+        "--out", str(place.folder / f"run-{name}"), "--engine", "inline", "--json", "--quiet",
+        "--allow-empty", *words,
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PERSONA_THREADS": os.environ["PERSONA_THREADS"]}
     cost = cost_of(command, environment)
     summary = dict(json.loads(cost.output.splitlines()[-1]))
-    return {**summary, "seconds": cost.wall_s, "peak_gib": cost.peak_bytes / GIB}
+    return {**summary, "pipeline": name, "seconds": cost.wall_s, "peak_gib": cost.peak_bytes / GIB}
 
 
 def prepare(place: Place, shared: Path) -> None:
@@ -90,6 +92,8 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared" / "real", help="photos, models")
     parser.add_argument("--stages", nargs="*", default=list(STAGES), help="backends to be measured alone")
     parser.add_argument("--segment-photos", type=int, default=2, help="that the segmenter alone is shown")
+    parser.add_argument("--pipelines", nargs="*", default=[PIPELINE, COMMERCIAL], help="that take photos")
+    parser.add_argument("--photos", type=int, default=8, help="that they take, the smallest first")
     parser.add_argument("--families", nargs="*", default=[family.name for family in FAMILIES])
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -101,28 +105,35 @@ def main() -> None:
     prepare(place, given.shared)
     stages = [measured_alone(stage, place, given.segment_photos) for stage in given.stages]
     print("\n".join(stage_lines(stages)), flush=True)
-    run: dict[str, Any] = {}
+    runs: list[dict[str, Any]] = []
+
+    def through_all_stages(url: str) -> None:
+        for name in given.pipelines:
+            runs.append(curate(place, name, url, given.photos))
+            for entry in runs[-1]["stages"]:
+                print(f"{name:26} {entry['phase']:10} {entry['stage']:12} {entry['in']:4} {entry['kept']:4} "
+                      f"{entry['rejected']:4} {entry['failed']:4}  {entry['reasons']}")  # fmt: skip
+            print(f"{name}: {runs[-1]['seconds']:.0f} s, {runs[-1]['peak_gib']:.2f} GiB", flush=True)
+
     families = []
     for number, name in enumerate(given.families):
-        then = (lambda url: run.update(curate(place, url))) if number == 0 else None
-        family = rehearse_family(name, people_rows(place), str(place.photos), place.folder, then)
+        family = rehearse_family(
+            name, people_rows(place), str(place.photos), place.folder, None if number else through_all_stages
+        )
         families.append(family)
         print(json.dumps(asdict(family), ensure_ascii=False), flush=True)
-    counts = run.get("stages", [])
-    for entry in counts:
-        print(f"{entry['phase']:10} {entry['stage']:12} {entry['in']:4} {entry['kept']:4} "
-              f"{entry['rejected']:4} {entry['failed']:4}  {entry['reasons']}")  # fmt: skip
     faults = [each.error for each in stages if each.error]
     faults += [family.error for family in families if family.error]
     faults += [fault for family in families for fault in family.faults]
     print("\n".join(faults))
+    counts = [entry for run in runs for entry in run["stages"]]
+    peaks = [max(each.load_gib, each.peak_gib) for each in stages] + [run["peak_gib"] for run in runs]
     print(json.dumps({
         "stages": sum(entry["kept"] > 0 for entry in counts) or sum(not each.error for each in stages),
         "failed": len(faults) + sum(entry["failed"] for entry in counts),
-        "peak_gib": round(max([*(max(each.load_gib, each.peak_gib) for each in stages),
-                               run.get("peak_gib", 0.0)]), 2),
+        "peak_gib": round(max(peaks, default=0.0), 2),
         "vlm_families": [family.family for family in families if not family.error and not family.faults],
-        "whole_run_s": round(run.get("seconds", 0.0), 1),
+        "whole_run_s": {run["pipeline"]: round(run["seconds"], 1) for run in runs},
     }))  # fmt: skip
 
 

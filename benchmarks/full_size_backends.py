@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.full_size_photos import ROOT, Place, detections_of
+from benchmarks.full_size_photos import COMMERCIAL, ROOT, Place, detections_of
 from benchmarks.full_size_weights import WRITERS
 from benchmarks.live_tensors import LiveTensors
 from curation.backends import build_backend
@@ -22,8 +22,6 @@ from curation.models import Model
 from curation.people.boxes import whole_box
 from curation.people.face import align_face
 from curation.people.protocols import PersonView
-from curation.settings import PipelineSettings
-from curation.settings.people import Sam2Settings, TransformersDetectSettings, VitposeSettings
 
 GIB = 2**30
 STAGES = {
@@ -36,7 +34,7 @@ STAGES = {
     "detect.joints": "joints",
     "segment.sam2": "segmenter",
 }
-"""{place in the phase `people`: kind of backend}; the last three stand beside those of the pipeline."""
+"""{place in the phase `people`: kind of backend}; the last three are of `visual-persona-commercial`."""
 
 
 @dataclass
@@ -116,7 +114,7 @@ def _face_points(person: dict[str, Any]) -> np.ndarray:
 
 def measure_backend(stage: str, place: Place, few: int) -> StageReport:
     """Loads one backend and asks it, in this process."""
-    settings = _settings_of(stage, place.pipeline())
+    settings = _settings_of(stage, place)
     report = StageReport(stage, settings.backend, settings.model, random=settings.model in WRITERS)
     report.parameters = place.parameters().get(settings.model, 0)
     file = str(place.weights / place.files().get(settings.model, settings.model))
@@ -141,17 +139,17 @@ def measure_backend(stage: str, place: Place, few: int) -> StageReport:
     return report
 
 
-def _settings_of(stage: str, pipeline: PipelineSettings) -> Any:
-    people = pipeline.people
+def _settings_of(stage: str, place: Place) -> Any:
+    people, commercial = place.pipeline().people, place.pipeline(COMMERCIAL).people
     return {
         "detect": people.detect.by,
         "face.find": people.face.find,
         "face.embed": people.face.embed,
         "segment": people.segment.by,
         "regions": people.regions.by,
-        "detect.d_fine": TransformersDetectSettings(model="d_fine"),
-        "detect.joints": VitposeSettings(model="vitpose"),
-        "segment.sam2": Sam2Settings(model="sam2"),
+        "detect.d_fine": commercial.detect.by,
+        "detect.joints": commercial.detect.joints,
+        "segment.sam2": commercial.segment.by,
     }[stage]
 
 

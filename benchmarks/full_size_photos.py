@@ -4,25 +4,26 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from curation.backends import build_backend
 from curation.models import Model, Models
 from curation.people.atr import encode_map
 from curation.people.boxes import whole_box
 from curation.people.face_opencv import YunetFaceFinder
 from curation.people.protocols import Detections, Face
-from curation.people.ultralytics_backends import UltralyticsDetector, quiet_ultralytics
+from curation.people.ultralytics_backends import quiet_ultralytics
 from curation.photos.decode import decode_rgb
 from curation.pipeline_file import load_pipeline
 from curation.settings import PipelineSettings
-from curation.settings.people import UltralyticsSettings, YunetSettings
+from curation.settings.people import YunetSettings
 
-PIPELINE = "visual-persona-500k"
+PIPELINE, COMMERCIAL = "visual-persona-500k", "visual-persona-commercial"
 ROOT = Path(__file__).resolve().parent.parent
 _REAL = (
     "test_obama1", "test_obama_and_biden", "train_biden_biden", "train_biden_biden2", "train_obama_obama",
@@ -59,8 +60,9 @@ class Place:
         return load_pipeline(str(ROOT / "pipelines.yaml"), name, places)
 
     def files(self) -> dict[str, str]:
-        """{card: file below `weights`} of the pipeline."""
-        return {name: card.file for name, card in self.pipeline().models.cards.items()}
+        """{card: file below `weights`} of both pipelines."""
+        both = (self.pipeline(name).models.cards for name in (PIPELINE, COMMERCIAL))
+        return {name: card.file for cards in both for name, card in cards.items()}
 
     def parameters(self) -> dict[str, int]:
         """{card: parameters} of the weights that were written."""
@@ -157,21 +159,24 @@ def detections_of(people: list[dict[str, Any]]) -> Detections:
 
 
 class GivenPeople:
-    """A PersonDetector that asks the real one, and answers with the people of a file instead.
+    """A PersonDetector that asks the one of a pipeline, and answers with the people of a file instead.
 
-    Options: `given` (the file), and those of the backend `ultralytics`.
+    Options: `given` (the file), `pipeline` (its name). Joints are given where that detector gives some.
     """
 
     def __init__(self, settings: Any, models: Models) -> None:
-        options = dict(settings.options)
-        self._given: dict[str, Any] = json.loads(Path(options.pop("given")).read_text())
-        asked = UltralyticsSettings(model=settings.model, batch_size=settings.batch_size, **options)
-        self._detector = UltralyticsDetector(asked, models)
+        self._given: dict[str, Any] = json.loads(Path(settings.options["given"]).read_text())
+        pipeline = load_pipeline(str(ROOT / "pipelines.yaml"), settings.options["pipeline"])
+        self._detector = build_backend("detector", pipeline.people.detect.by, models)
 
     def detect(self, photos: list[np.ndarray]) -> list[Detections]:
         """Given boxes, each with a score of 0.99."""
-        self._detector.detect(photos)
-        return [detections_of(self._given[pixels_key(photo)]) for photo in photos]
+        asked = self._detector.detect(photos)
+        given = [detections_of(self._given[pixels_key(photo)]) for photo in photos]
+        return [
+            people if real.keypoints is not None else replace(people, keypoints=None)
+            for people, real in zip(given, asked, strict=True)
+        ]
 
 
 def people_rows(place: Place) -> list[dict[str, Any]]:

@@ -2,8 +2,9 @@
 
 Sizes are those that the authors publish: YOLO11x-pose by its YAML (ultralytics), SAM ViT-H by
 segment_anything, SegFormer-B2 of Xie et al. 2021 (table 6) with 18 labels, IResNet-50 as ArcFace's authors
-use it (Deng et al. 2019, after Han et al. 2017: batch normalisation first, PReLU, no pooling), D-FINE and
-ViTPose (base) by the defaults of transformers, SAM 2.1 large by its YAML (sam2.1_hiera_l).
+use it (Deng et al. 2019, after Han et al. 2017: batch normalisation first, PReLU, no pooling), D-FINE-X by
+its YAML (dfine_hgnetv2_x: HGNetV2-B5), ViTPose (base) by the defaults of transformers, SAM 2.1 large by its
+YAML (sam2.1_hiera_l). In the place of SFace, a MobileFaceNet, stands an IResNet of about as many numbers.
 """
 
 import math
@@ -48,6 +49,14 @@ SAM2_LARGE = {
     "global_attention_blocks": [23, 33, 43],
     "window_positional_embedding_background_size": [7, 7],
 }
+D_FINE_X = {
+    "backbone_config": {
+        "model_type": "hgnet_v2", "stem_channels": [3, 32, 64], "stage_in_channels": [64, 128, 512, 1024],
+        "stage_mid_channels": [64, 128, 256, 512], "stage_out_channels": [128, 512, 1024, 2048],
+        "stage_num_blocks": [1, 2, 5, 2], "out_features": ["stage2", "stage3", "stage4"],
+    },
+    "encoder_hidden_dim": 384, "encoder_ffn_dim": 2048, "decoder_in_channels": [384, 384, 384],
+}  # fmt: skip
 IRESNET_50 = ((64, 3), (128, 4), (256, 14), (512, 3))  # (channels, blocks) of each stage
 SEGFORMER_B2 = {"hidden_sizes": [64, 128, 320, 512], "depths": [3, 4, 6, 3], "decoder_hidden_size": 768}
 _FACE_PX = 112
@@ -89,11 +98,11 @@ def write_segformer(folder: Path, **sizes: object) -> int:
     return _saved(model, SegformerImageProcessor(), folder)
 
 
-def write_d_fine(folder: Path) -> int:
-    """80 labels, of which the first is a person. → parameters."""
+def write_d_fine(folder: Path, **sizes: object) -> int:
+    """80 labels, of which the first is a person; `sizes` in the place of D_FINE_X. → parameters."""
     torch.manual_seed(5)
     labels = {0: "person", **{number: f"thing{number}" for number in range(1, 80)}}
-    model = DFineForObjectDetection(DFineConfig(id2label=labels))
+    model = DFineForObjectDetection(DFineConfig(id2label=labels, **{**D_FINE_X, **sizes}))
     return _saved(model, RTDetrImageProcessor(), folder)
 
 
@@ -168,13 +177,19 @@ def write_iresnet(file: Path, stages: tuple[tuple[int, int], ...] = IRESNET_50, 
     return count
 
 
+def write_sface(file: Path) -> int:
+    """float32 [n, 3, 112, 112] → [n, 128], about as large as SFace. → parameters."""
+    return write_iresnet(file, ((32, 1), (64, 2), (128, 4), (256, 3)), width=128)
+
+
 WRITERS: dict[str, Callable[[Path], int]] = {
     "yolo11-pose": write_yolo_pose,
     "sam-vit-h": write_sam,
     "segformer-clothes": write_segformer,
     "arcface-r50": write_iresnet,
-    "d_fine": write_d_fine,
-    "vitpose": write_vitpose,
-    "sam2": write_sam2,
+    "dfine-x": write_d_fine,
+    "vitpose-b": write_vitpose,
+    "sam2.1-l": write_sam2,
+    "sface": write_sface,
 }
-"""By the name of the model's card in pipelines.yaml; the last three have none there."""
+"""By the name of the model's card in pipelines.yaml."""

@@ -195,6 +195,10 @@ def _line(
         if given is None:
             return f"{where}: {shown}.backend: is required; one of {', '.join(tags)}"
         return f"{where}: {shown}.backend: '{given}' is not one of {', '.join(tags)}{near(str(given), tags)}"
+    if fault == "multiple_of" and isinstance(problem["input"], int):
+        step = problem["ctx"]["multiple_of"]
+        below = problem["input"] // step * step
+        says += f": {below or step} or {below + step if below else 2 * step}"
     if is_rule and keys:
         return f"{where}: {shown}: {says}"
     return f"{where}: {shown}: {problem['input']!r}: {says}" if keys else f"{where}: {says}"

@@ -23,6 +23,7 @@ SECRETS: Mapping[str, bytes] = {
     for name in (
         "gps", "author", "serial", "maker note", "thumbnail", "xmp", "extended xmp", "iptc", "comment",
         "second picture", "trailer", "text chunk", "packed text", "profile", "manifest", "private",
+        "inner xmp", "raw profile",
     )
 }  # fmt: skip
 _PLACE = struct.pack("<6I", 48, 1, 51, 1, 298765, 10007)  # the same of numbers: a latitude in rationals
@@ -40,7 +41,11 @@ class Case:
 def found_in(data: bytes) -> set[str]:
     """The secrets in some bytes, also in streams of zlib among them."""
     texts = [data, *_unpacked(data)]
-    found = {name for name, secret in SECRETS.items() if any(secret in text for text in texts)}
+    found = {
+        name
+        for name, secret in SECRETS.items()
+        if any(secret in text or secret.hex().encode() in text for text in texts)
+    }
     return found | ({"gps"} if any(_PLACE in text for text in texts) else set())
 
 
@@ -62,11 +67,12 @@ def _unpacked(data: bytes) -> Iterator[bytes]:
 
 
 def exif(orientation: int | None) -> bytes:
-    """A TIFF block as cameras write it, with its orientation, if any, and five secrets."""
+    """A TIFF block as cameras write it, with its orientation, if any, and six secrets."""
     block = Image.Exif()
     if orientation is not None:
         block[0x0112] = orientation
     block[0x013B] = SECRETS["author"].decode()
+    block[0x02BC] = xmp(secret="inner xmp")
     block.get_ifd(0x8769).update({0xA431: SECRETS["serial"].decode(), 0x927C: SECRETS["maker note"]})
     block.get_ifd(0x8825).update({1: "N", 2: (48.0, 51.0, 29.85), 28: SECRETS["gps"]})
     return (
@@ -125,7 +131,7 @@ def planted(data: bytes, orientation: int | None, icc: bool = False) -> bytes:
 def _planted_jpeg(data: bytes, orientation: int | None, icc: bool) -> bytes:
     second = b"\xff\xd8" + segment(0xFE, SECRETS["second picture"]) + data[2:]
     iim = b"\x1c\x02\x50" + struct.pack(">H", len(SECRETS["iptc"])) + SECRETS["iptc"]
-    long = xmp(secret="extended xmp")
+    long, inner = xmp(secret="extended xmp"), xmp(secret="inner xmp")
     rest = data[2:]
     head = segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1\4\4" + SECRETS["thumbnail"].ljust(48))
     if data[2:4] == b"\xff\xe0":
@@ -140,13 +146,17 @@ def _planted_jpeg(data: bytes, orientation: int | None, icc: bool) -> bytes:
         segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + xmp()),
         segment(0xE1, extension + long),
         segment(0xED, b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0" + struct.pack(">I", len(iim)) + iim),
+        segment(0xED, b"Photoshop 3.0\0" + b"8BIM\x04\x24\0\0" + struct.pack(">I", len(inner)) + inner),
         segment(0xE2, b"ICC_PROFILE\0\1\1" + profile()) if icc else b"",
         segment(0xE2, b"MPF\0II*\0" + SECRETS["second picture"]),
         segment(0xEB, b"JP\0\1\0\0\0\1" + b"\0\0\0\0jumb" + SECRETS["manifest"]),
         segment(0xE7, SECRETS["private"]),
         b"\xff\xff" + segment(0xFE, SECRETS["comment"])[1:],  # with a fill byte
     ]
-    between = segment(0xFE, SECRETS["comment"])  # progressive files have places between their scans
+    # Progressive files have places between their scans.
+    between = segment(0xFE, SECRETS["comment"]) + segment(
+        0xE1, b"http://ns.adobe.com/xap/1.0/\0" + xmp(secret="inner xmp")
+    )
     at = rest.rfind(b"\xff\xda")
     rest = rest[:at] + between + rest[at:]
     return b"\xff\xd8" + b"".join(parts) + rest + second + SECRETS["trailer"]
@@ -160,6 +170,7 @@ def _planted_png(data: bytes, orientation: int | None, icc: bool) -> bytes:
         png_chunk(b"tEXt", b"Author\0" + text),
         png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(SECRETS["packed text"])),
         png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp()),
+        *(raw_profile(name, SECRETS["raw profile"]) for name in ("APP1", "xmp", "iptc", "8bim")),
         png_chunk(b"caBX", b"\0\0\0\0jumb" + SECRETS["manifest"]),
         png_chunk(b"prVt", SECRETS["private"]),
     ]
@@ -167,6 +178,12 @@ def _planted_png(data: bytes, orientation: int | None, icc: bool) -> bytes:
     # Pillow looks for EXIF behind the pixels, but not in an animation.
     (front if b"acTL" in data else back).append(png_chunk(b"eXIf", exif(orientation)))
     return data[:33] + b"".join(front) + data[33:-12] + b"".join(back) + data[-12:] + SECRETS["trailer"]
+
+
+def raw_profile(name: str, content: bytes) -> bytes:
+    """A text chunk of hex digits, as ImageMagick keeps what PNG has no place for."""
+    text = f"\n{name}\n{len(content):8}\n{content.hex()}\n".encode()
+    return png_chunk(b"zTXt", f"Raw profile type {name}".encode() + b"\0\0" + zlib.compress(text))
 
 
 def _planted_webp(data: bytes, orientation: int | None, icc: bool) -> bytes:

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from shards.format.embedded import jpeg_segments
 from tests.drawn_credentials import NEWSCODES, signed
-from tests.drawn_metadata import riff, saved, segment
+from tests.drawn_metadata import raw_profile, riff, saved, segment
 from tests.hostile.pictures import png_chunk
 
 PICTURE = Image.fromarray(np.arange(40 * 56 * 3).reshape(40, 56, 3).astype(np.uint8) // 3)
@@ -280,6 +280,7 @@ def marked() -> Iterator[Marked]:
     block = segment(0xED, b"Photoshop 3.0\0" + behind)
     yield Marked("jpeg, IIM behind other resources", photo[:2] + block + photo[2:], MADE)
     yield from _of_odd_places()
+    yield from _inside()
     yield from _with_credentials()
 
 
@@ -296,6 +297,88 @@ def _of_odd_places() -> Iterator[Marked]:
     part = segment(0xE1, digest + struct.pack(">II", len(told), 0) + told[:100])
     at = data.index(b"\xff\xdb")
     yield Marked("jpeg, a part is missing", data[:at] + part + data[at:], RESERVED)
+
+
+# --- XMP and IIM inside of one another, and behind scans ------------------------------------------
+
+
+def _resource(number: int, content: bytes, cut: int = 0) -> bytes:
+    head = b"8BIM" + struct.pack(">H", number) + b"\0\0" + struct.pack(">I", len(content))
+    return (head + content + bytes(len(content) % 2))[: -cut or None]
+
+
+def _tiff(tag: int, content: bytes, order: str = "<", kind: int = 1) -> bytes:
+    """A directory of an orientation and of one tag more."""
+    head = b"II*\0" if order == "<" else b"MM\0*"
+    entries = struct.pack(f"{order}HHIHH", 0x0112, 3, 1, 1, 0)
+    entries += struct.pack(f"{order}HHII", tag, kind, len(content), 38)
+    return head + struct.pack(f"{order}IH", 8, 2) + entries + bytes(4) + content
+
+
+def _before_last_scan(part: bytes) -> bytes:
+    data = saved(PICTURE, "JPEG", progressive=True)
+    at = data.rindex(b"\xff\xda")
+    return data[:at] + part + data[at:]
+
+
+def _behind_scans(part: bytes) -> bytes:
+    data = saved(PICTURE, "JPEG")
+    return data[:-2] + part + data[-2:]
+
+
+def _in_app13(block: bytes) -> bytes:
+    return segment(0xED, b"Photoshop 3.0\0" + block)
+
+
+def _in_front(part: bytes) -> bytes:
+    data = saved(PICTURE, "JPEG")
+    return data[:2] + part + data[2:]
+
+
+def _raw_profile(name: str, content: bytes) -> bytes:
+    return _with_chunk(raw_profile(name, content))
+
+
+_APP1_XMP = b"http://ns.adobe.com/xap/1.0/\0"
+INNER_XMP: Mapping[str, Callable[[bytes], bytes]] = {
+    "jpeg, between scans": lambda xmp: _before_last_scan(segment(0xE1, _APP1_XMP + xmp)),
+    "jpeg, behind the scan": lambda xmp: _behind_scans(segment(0xE1, _APP1_XMP + xmp)),
+    "jpeg, Photoshop": lambda xmp: _in_front(_in_app13(_resource(0x0424, xmp))),
+    "jpeg, Photoshop between scans": lambda xmp: _before_last_scan(_in_app13(_resource(0x0424, xmp))),
+    "jpeg, EXIF": lambda xmp: _in_front(segment(0xE1, b"Exif\0\0" + _tiff(0x02BC, xmp))),
+    "jpeg, EXIF, big-endian": lambda xmp: _in_front(segment(0xE1, b"Exif\0\0" + _tiff(0x02BC, xmp, ">", 7))),
+    "jpeg, EXIF between scans": lambda xmp: _before_last_scan(
+        segment(0xE1, b"Exif\0\0" + _tiff(0x02BC, xmp))
+    ),
+    "jpeg, Photoshop in EXIF": lambda xmp: _in_front(
+        segment(0xE1, b"Exif\0\0" + _tiff(0x8649, _resource(0x0424, xmp)))
+    ),
+    "png, EXIF": lambda xmp: _with_chunk(png_chunk(b"eXIf", _tiff(0x02BC, xmp))),
+    "png, raw profile xmp": lambda xmp: _raw_profile("xmp", xmp),
+    "png, raw profile APP1": lambda xmp: _raw_profile("APP1", _APP1_XMP + xmp),
+    "png, EXIF in a raw profile APP1": lambda xmp: _raw_profile("APP1", b"Exif\0\0" + _tiff(0x02BC, xmp)),
+    "png, raw profile 8bim": lambda xmp: _raw_profile("8bim", _resource(0x0424, xmp)),
+    "png, raw profile iptc": lambda xmp: _raw_profile("iptc", _resource(0x0424, xmp)),
+    "webp, EXIF": lambda xmp: saved(PICTURE, "WEBP", exif=_tiff(0x02BC, xmp)),
+}  # fmt: skip
+
+
+def _inside() -> Iterator[Marked]:
+    for place, put in INNER_XMP.items():
+        for name in ("prohibited, attribute", "tdm, element", "synthetic, attribute", "allowed"):
+            xmp, reason = PACKETS[name]
+            yield Marked(f"{place}, {name}", put(xmp), reason)
+    made = _iim((40, (NEWSCODES + "trainedAlgorithmicMedia").encode()))
+    exif = {"IIM": _tiff(0x83BB, made), "Photoshop": _tiff(0x8649, _resource(0x0404, made))}
+    for name, tiff in exif.items():
+        yield Marked(f"jpeg, {name} in EXIF", _in_front(segment(0xE1, b"Exif\0\0" + tiff)), MADE)
+        yield Marked(f"webp, {name} in EXIF", saved(PICTURE, "WEBP", exif=tiff), MADE)
+    between = _before_last_scan(_in_app13(_resource(0x0404, made)))
+    yield Marked("jpeg, IIM between scans", between, MADE)
+    told = PACKETS["prohibited, attribute"][0]
+    cut = _in_front(segment(0xE1, b"Exif\0\0" + _tiff(0x02BC, told)[:-200]))
+    yield Marked("jpeg, EXIF, cut", cut, RESERVED)
+    yield Marked("jpeg, Photoshop, cut", _in_front(_in_app13(_resource(0x0424, told, 200))), RESERVED)
 
 
 def _with_credentials() -> Iterator[Marked]:

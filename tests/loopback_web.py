@@ -64,6 +64,10 @@ class Web:
         """What is served at a path."""
         return self.files.get(path)
 
+    def received(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """Status and answer to a POST or PUT, which has been seen: here nothing may be sent."""
+        return 405, b""
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -77,6 +81,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._answer(body=True)
+
+    def do_POST(self) -> None:
+        self._receive()
+
+    def do_PUT(self) -> None:
+        self._receive()
+
+    def _receive(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.web.seen.append((self.command, path, dict(self.headers)))
+        status, answer = self.web.received(path, body)
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
 
     def _answer(self, body: bool) -> None:
         path = unquote(urlsplit(self.path).path)

@@ -1,5 +1,5 @@
 """`python -m tests.metadata`: photos with planted metadata in every container, stripped and compared; and
-photos that say of themselves that they may not be used, decided.
+photos that say of themselves that they may not be used, also in ways that cannot be read, decided.
 
 The last line is JSON: {files, pixel_equal, secrets_found, rights, rights_right}. Exit code 1 where a pixel
 moved, a secret was found, a view turned, a file grew, a second time would change it, a mark was not obeyed.

@@ -20,6 +20,10 @@ class Field:
     dtype: torch.dtype
 
 
+TALLIED = ("upscaled", "too_small")
+"""Samples whose target is larger than its part of the photo, and those left out for a small one."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """B samples.
@@ -30,6 +34,7 @@ class Batch:
     weight    float32 [B]: 0 where a place only fills the batch up
     counts    what the host knows of the batch before it is on a device (`Recipe.counts`): sizes of what is
               computed, which a device could not tell without being waited for. The module is given them
+    tally     samples of which something is to be said, by the names of TALLIED
     """
 
     fields: Mapping[str, Tensor]
@@ -37,6 +42,7 @@ class Batch:
     streams: Tensor
     weight: Tensor
     counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    tally: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(
@@ -64,6 +70,7 @@ class Batch:
             self.streams.to(device, non_blocking=True),
             self.weight.to(device, non_blocking=True),
             self.counts,
+            self.tally,
         )
 
 

@@ -13,10 +13,11 @@ not what was written is refused. Nothing is pickled. They may lie in an object s
 """
 
 import json
+import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -58,7 +59,8 @@ class CheckpointFolder:
 
     All ranks save together, so that sharded tensors are gathered; the one that `writes` does so.
 
-    saved   told, by the thread that writes, the name of each checkpoint that is whole
+    saved       told, by the thread that writes, the name of each checkpoint that is whole
+    keep_best   whether the one whose record states the lowest `validation_loss` stays too
     """
 
     def __init__(
@@ -69,9 +71,10 @@ class CheckpointFolder:
         *,
         writes: bool = True,
         saved: Callable[[str], None] = lambda name: None,
+        keep_best: bool = False,
     ) -> None:
         self._place, self._keep, self._keep_every = place_of(folder), keep, keep_every
-        self._writes, self._saved = writes, saved
+        self._writes, self._saved, self._keep_best = writes, saved, keep_best
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
@@ -124,8 +127,10 @@ class CheckpointFolder:
             _sync(aside)
             self._place.publish(aside, name)
         self._saved(name)
-        for old in self._place.names()[: -self._keep]:
-            if self._keep_every is None or _step_of(old) % self._keep_every:
+        names = self._place.names()
+        best = best_of(self._place, names) if self._keep_best and len(names) > self._keep else None
+        for old in names[: -self._keep]:
+            if old != best and (self._keep_every is None or _step_of(old) % self._keep_every):
                 self._place.remove(old)
 
 
@@ -238,6 +243,21 @@ def last_record(where: Path | str) -> tuple[str, dict[str, Any]] | None:
     if record is not None and not (isinstance(record, dict) and isinstance(record.get("step"), int)):
         raise CheckpointError(f"{where}/{names[-1]}/{_RECORD}: states no step")
     return (names[-1], record) if record is not None else None
+
+
+def best_of(place: CheckpointPlace, names: Sequence[str]) -> str | None:
+    """Of these checkpoints the one whose record states the lowest `validation_loss`, the older of two that
+    are as low; None where none states one. What is there says it: a resumed run finds what a killed one knew.
+    """
+    losses: dict[str, float] = {}
+    for name in names:
+        try:
+            found = json.loads(place.record(name)).get("validation_loss")
+        except (OSError, ValueError, AttributeError):
+            continue  # a damaged record is no candidate, and is named when it is read
+        if isinstance(found, float) and math.isfinite(found):
+            losses[name] = found
+    return min(losses, key=lambda name: losses[name], default=None)
 
 
 def load_checkpoint(folder: Path, name: str | None = None) -> Checkpoint:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,10 @@ def mount(commands: Any, parser_of: ParserOf | None = None, faces_of: FacesOf | 
     train.add_argument("name", metavar="CONFIG", nargs="?", help="a config's name, or a path to a .yaml")
     train.add_argument("--recipe", metavar="RECIPE", help="with --config: RECIPE_CONFIG, or of that recipe")
     train.add_argument("--config", metavar="CONFIG", help="as CONFIG; with --recipe its size, as demo")
-    train.add_argument("--shards", required=True, metavar="DIR")
+    train.add_argument(
+        "--shards", required=True, nargs="+", metavar="DIR",
+        help="a dataset; several are mixed, each in its share: DIR=3 OTHER=1",
+    )  # fmt: skip
     train.add_argument("--validation", metavar="DIR", help="shards of held-out people")
     train.add_argument("--out", required=True, metavar="DIR")
     train.add_argument(
@@ -40,7 +44,12 @@ def mount(commands: Any, parser_of: ParserOf | None = None, faces_of: FacesOf | 
         "--changed", action="store_true", help="go on with other settings than the run was begun with"
     )
     train.add_argument("--quiet", action="store_true", help="no lines on stderr while it trains")
-    train.add_argument("--plan", action="store_true", help="check, print the predicted memory, train nothing")
+    train.add_argument("--plan", action="store_true", help="check, say memory and time, train nothing")
+    train.add_argument("--gpu", metavar="NAME", help="with --plan: that it will run on, as H100")
+    train.add_argument(
+        "--mfu", type=float, default=0.35, metavar="SHARE",
+        help="with --plan: of the GPU's peak, assumed where no step was measured (default %(default)s)",
+    )  # fmt: skip
     export = add_command(
         commands,
         "export",
@@ -51,8 +60,20 @@ def mount(commands: Any, parser_of: ParserOf | None = None, faces_of: FacesOf | 
     export.add_argument("folder", metavar="RUN", help="a training's folder, one of its checkpoints, or a URL")
     export.add_argument("--out", required=True, metavar="FILE", help=".safetensors or .bin")
     export.add_argument(
+        "--best", action="store_true", help="of the checkpoint with the lowest validation loss"
+    )
+    export.add_argument(
         "--last", action="store_true", help="the last step's weights, not their moving averages"
     )
+    export.add_argument(
+        "--evaluation",
+        metavar="DIR",
+        help="of persona evaluate, for the card (default RUN/evaluation, if there)",
+    )
+    export.add_argument(
+        "--push", metavar="OWNER/NAME", help="send file and card to that repository of the hub"
+    )
+    export.add_argument("--public", action="store_true", help="with --push: a new repository is not private")
     export.add_argument("--verify", action="store_true", help="read it back strictly and compare")
     export.add_argument(
         "--layout", metavar="NAME", help="instead: comfyui, the names of FLUX.2's own code, for LoRA on it"
@@ -60,23 +81,42 @@ def mount(commands: Any, parser_of: ParserOf | None = None, faces_of: FacesOf | 
 
 
 def _train(options: argparse.Namespace) -> int:
+    try:
+        settings = _checked_settings(options)
+    except ValueError as error:
+        # All ranks find the same; one of them says it.
+        return refused(error) if os.environ.get("RANK", "0") == "0" else 2
     import torch
 
     try:
-        return _train_here(options)
+        return _train_here(options, settings)
     except torch.OutOfMemoryError as error:
         needs = "see the prediction with --plan; data.batch, data.height_px and method say how much is needed"
         return refused(RuntimeError(f"{str(error).splitlines()[0]} ({needs})"), 1)
 
 
-def _train_here(options: argparse.Namespace) -> int:
+def _checked_settings(options: argparse.Namespace) -> Any:
+    """The `RunSettings` that the words name, checked as far as that needs no torch. Raises ValueError."""
     from edges.settings_reader import assignments
+    from training.first_checks import check_run, shares_of
+    from training.run_settings import named_configs, read_settings
+    from training.settings import check_recipe, chosen_config
+
+    config = chosen_config(options.name, options.recipe, options.config, named_configs())
+    settings = read_settings(config, assignments(options.set))
+    check_recipe(settings.recipe, options.recipe, config)
+    if not 0 < options.mfu <= 1:
+        raise ValueError(f"--mfu {options.mfu}: must be above 0 and at most 1")
+    options.shards = shares_of(options.shards)
+    check_run(settings, [name for name, _ in options.shards], options.validation, Path(options.out))
+    return settings
+
+
+def _train_here(options: argparse.Namespace, settings: Any) -> int:
     from shards.format.dataset import DatasetError
     from shards.reading.loader import TooManyBrokenError
     from training.checkpoint import CheckpointError
     from training.ranks import StopSignals, join_ranks
-    from training.run_settings import named_configs, read_settings
-    from training.settings import check_recipe, chosen_config
     from training.start import prepare
     from training.step import NonFiniteError
 
@@ -86,16 +126,20 @@ def _train_here(options: argparse.Namespace) -> int:
 
     with join_ranks() as ranks:
         try:
-            config = chosen_config(options.name, options.recipe, options.config, named_configs())
-            settings = read_settings(config, assignments(options.set))
-            check_recipe(settings.recipe, options.recipe, config)
             prepared = prepare(
                 settings, options.shards, Path(options.out), ranks, options.validation,
                 changed=options.changed,
             )  # fmt: skip
             if ranks.first:
                 memory = prepared.memory()
-                print(memory.line() if not options.plan else json.dumps(memory.in_gib()))
+                if options.plan:
+                    time = prepared.time(options.gpu, options.mfu)
+                    say(memory.line())
+                    say(time.line())
+                    whole = {"steps": prepared.settings.loop.steps}
+                    print(json.dumps(memory.in_gib() | whole | time.as_json()))
+                else:
+                    print(memory.line())
             if options.plan:
                 return 0
             if ranks.first and prepared.changed:
@@ -104,7 +148,7 @@ def _train_here(options: argparse.Namespace) -> int:
         except ValueError as error:
             return refused(error)
         if ranks.first and training.step:
-            print(f"goes on from step {training.step} of {settings.loop.steps}")
+            print(f"goes on from step {training.step} of {training.settings.steps}")
         try:
             with StopSignals() as stop:
                 steps = training.run(stop)
@@ -112,11 +156,24 @@ def _train_here(options: argparse.Namespace) -> int:
             return refused(error, 1)
         if ranks.first:
             done = {"steps": steps, "out": options.out}
-            print(json.dumps(done if steps == settings.loop.steps else {**done, "of": settings.loop.steps}))
+            done |= {} if steps == training.settings.steps else {"of": training.settings.steps}
+            done |= {} if training.stopped is None else {"stopped": training.stopped}
+            print(json.dumps(done))
     return 0
 
 
 def _export(options: argparse.Namespace) -> int:
+    from training.model_card import check_push, model_card, push, read_results, write_card
+
+    evaluation = Path(options.evaluation or f"{options.folder}/evaluation")
+    try:
+        if options.push is not None:
+            check_push(options.push)
+        is_measured = options.evaluation is not None or (evaluation / "results.json").is_file()
+        measured = read_results(evaluation) if is_measured else None
+    except ValueError as error:
+        return refused(error)
+
     from training.export import adapter_of, last_checkpoint, recipe_of_checkpoint, verify_export
     from training.released_layout import LayoutError
 
@@ -124,7 +181,7 @@ def _export(options: argparse.Namespace) -> int:
     try:
         if options.layout and options.verify:
             raise ValueError("--verify reads the published layout: leave out --layout, or --verify")
-        checkpoint = last_checkpoint(options.folder)
+        checkpoint = last_checkpoint(options.folder, best=options.best)
         recipe = recipe_of_checkpoint(checkpoint)
         adapter = adapter_of(checkpoint, averaged=not options.last)
         recipe.export(adapter, out, options.layout)
@@ -136,5 +193,12 @@ def _export(options: argparse.Namespace) -> int:
         except LayoutError as error:
             return refused(error, 1)
     result = {"file": str(out), "step": checkpoint.step, "recipe": recipe.name, "verified": options.verify}
+    card = model_card(recipe, checkpoint, out, averaged=not options.last, results=measured)
+    result["card"] = str(write_card(card, out))
+    if options.push is not None:
+        try:
+            result["pushed"] = push(options.push, out, card, public=options.public)
+        except ValueError as error:
+            return refused(error, 1)
     print(json.dumps(result))
     return 0

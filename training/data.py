@@ -1,14 +1,16 @@
 """The data of a run from its settings: datasets, sizes, latents or pictures, batches for the loop."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from shards.format.contents import REGION_NAMES, bits_of
 from shards.format.dataset import DatasetError
@@ -17,14 +19,16 @@ from shards.reading.buckets import BucketedPairs
 from shards.reading.folder import DatasetFolder
 from shards.reading.loader import Batch as LoadedBatch
 from shards.reading.loader import Loader
+from shards.reading.mixture import Mixture
 from shards.reading.pairs import Pair, Pairs
 from shards.reading.photo_batches import BatchMemory
+from shards.reading.revisions import Revisions
 from shards.reading.source import Epoch, Source
 from shards.reading.steps import Position
 from shards.reading.torch_dataset import PinnedMemory, as_tensor
 from training.batch import Batch, Field
 from training.latents import MEMBER, STATED, sizes_text, statement_of
-from training.pair_fields import PairFields, members_for
+from training.pair_fields import Jitter, PairFields, members_for
 from training.randomness import Purpose, streams, uniform
 from training.ranks import Ranks
 from training.recipes.recipe import Recipe
@@ -34,7 +38,8 @@ from training.run_settings import DataSettings
 class Reconstructions(Source):
     """Pairs of which some are their own reference: the target stands in for the other photo.
 
-    pairs         whose members serve a reference and a target alike (`members_for(…, reconstruct=True)`)
+    pairs         of one dataset or a mixture of several, whose members serve a reference and a target alike
+                  (`members_for(…, reconstruct=True)`)
     share         of such samples, by a progress of 0 to 1
     run_samples   of all ranks, to the end of the training: what progress is measured by
 
@@ -42,18 +47,24 @@ class Reconstructions(Source):
     for any number of ranks, and after a resume.
     """
 
-    def __init__(self, pairs: Pairs, share: Callable[[float], float], run_samples: int) -> None:
+    def __init__(self, pairs: Pairs | Mixture, share: Callable[[float], float], run_samples: int) -> None:
         if run_samples < 1:
             raise ValueError(f"a run of {run_samples} samples trains nothing")
         self.pairs, self.share, self.run_samples = pairs, share, run_samples
-        self.revisions, self.has_state = pairs.revisions, pairs.has_state
+        self.has_state = pairs.has_state
+
+    @property
+    def revisions(self) -> Revisions:  # a mixture has others once a state is loaded
+        """Those of the pairs."""
+        return self.pairs.revisions
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def read(self, sample: int) -> Pair:
         """The pair of epoch 0 of seed 0."""
-        return self.pairs.read(sample)
+        pair: Pair = self.pairs.read(sample)
+        return pair
 
     def epoch(self, position: Position) -> Epoch:
         """The pass of the pairs."""
@@ -82,9 +93,8 @@ class _ReconstructionsEpoch(Epoch):
             [self._of.share(min((before + place) / whole, 1.0)) for place in places.tolist()]
         )
         if shares.any():
-            index = self._of.pairs.folder.index
-            keys = [index.key(number) for number in numbers.tolist()]
-            drawn = uniform(streams(self.position.seed, self.position.epoch, keys), Purpose.RECONSTRUCTION)
+            of_samples = streams_of(self._of.pairs, self.position.seed, self.position.epoch, numbers)
+            drawn = uniform(of_samples, Purpose.RECONSTRUCTION)
             self._own.update(numbers[(drawn[:, 0] < shares).numpy()].tolist())
         return numbers
 
@@ -99,14 +109,40 @@ class _ReconstructionsEpoch(Epoch):
         return self._pairs.kind(place)
 
 
+def streams_of(pairs: Pairs | Mixture, seed: int, epoch: int, numbers: np.ndarray) -> Tensor:
+    """int64 [k] numbers of samples → their random streams, int64 [k].
+
+    In a mixture a small dataset comes round several times an epoch: streams are of its own seed and pass.
+    """
+    if isinstance(pairs, Pairs):
+        return streams(seed, epoch, [pairs.folder.index.key(number) for number in numbers.tolist()])
+    part, passes, local = pairs.whence(numbers)
+    _, anchors = pairs.anchors(seed)
+    each = []
+    for source, number, sample in zip(part.tolist(), passes.tolist(), local.tolist(), strict=True):
+        of = pairs.sources[source]
+        assert isinstance(of, Pairs)
+        each.append(streams(anchors[source].seed, number, [of.folder.index.key(sample)]))
+    return torch.cat(each)
+
+
+_LISTS = ("keys", "tally")  # of a batch's arrays: what no device is given
+
+
 class ShardBatches:
     """The loop's `Batches` from a Loader whose decoder is `PairFields`.
 
-    counts   what the host knows of a batch, of its fields and streams (`Recipe.counts`)
+    counts    what the host knows of a batch, of its fields and streams (`Recipe.counts`)
+    mixture   of the datasets that the loader reads, where these are several
     """
 
-    def __init__(self, loader: Loader, counts: Callable[..., dict[str, int]] | None = None) -> None:
-        self._loader, self._counts = loader, counts
+    def __init__(
+        self,
+        loader: Loader,
+        counts: Callable[..., dict[str, int]] | None = None,
+        mixture: Mixture | None = None,
+    ) -> None:
+        self._loader, self._counts, self._mixture = loader, counts, mixture
         self._coming: Iterator[LoadedBatch] | None = None
 
     def __iter__(self) -> "ShardBatches":
@@ -141,11 +177,16 @@ class ShardBatches:
             key if key is not None else f"sample {number}"
             for key, number in zip(loaded.arrays["keys"], numbers, strict=True)
         ]
-        drawn = streams(loaded.after.seed, loaded.epoch, keys)
+        seed = loaded.after.seed
+        if self._mixture is None:
+            drawn = streams(seed, loaded.epoch, keys)
+        else:
+            drawn = streams_of(self._mixture, seed, loaded.epoch, loaded.samples)
         # As they were allocated, in pinned memory where there is a GPU: a copy of them would lie outside.
-        fields = {name: as_tensor(array) for name, array in loaded.arrays.items() if name != "keys"}
+        fields = {name: as_tensor(array) for name, array in loaded.arrays.items() if name not in _LISTS}
         counts = {} if self._counts is None else self._counts(fields, drawn)
-        return Batch(fields, keys, drawn, torch.from_numpy(loaded.weight), counts)
+        tally = Counter(name for name in loaded.arrays["tally"] if name is not None)
+        return Batch(fields, keys, drawn, torch.from_numpy(loaded.weight), counts, tally)
 
 
 def check_dataset(
@@ -200,41 +241,67 @@ class RunData:
     """The datasets of a run, opened and checked.
 
     recipe       as it was given, or reading latents where the datasets have them
+    trained      datasets that are trained on, each with its share of the samples
     left_out     keys of samples that count for nothing
     """
 
     recipe: Recipe
     settings: DataSettings
     ranks: Ranks
-    trained: DatasetFolder
+    trained: Sequence[tuple[DatasetFolder, int]]
     held_out: DatasetFolder | None
     left_out: frozenset[str] = frozenset()
 
+    def stated(self) -> list[dict[str, Any]]:
+        """What checkpoints, and cards of models, say of the datasets that are trained on."""
+        found = []
+        for folder, share in self.trained:
+            where, about = PurePosixPath(folder.place.rstrip("/")), folder.about
+            name = where.parent.name if where.name == "shards" and where.parent.name else where.name
+            known = {key: about.get(key) for key in ("groups", "photos", "licences", "checksum", "revision")}
+            found.append({"name": name, "share": share, **known})
+        return found
+
     def batches(self, run_samples: int) -> ShardBatches:
         """This rank's, without an end. `run_samples`: of all ranks, to the end of the training."""
-        return ShardBatches(self._loader(self.trained, run_samples), partial(self.recipe.counts, drop=True))
+        loader = self._loader(self.trained, run_samples)
+        source = loader.source
+        pairs = source.pairs if isinstance(source, Reconstructions) else source
+        mixture = pairs if isinstance(pairs, Mixture) else None
+        return ShardBatches(loader, partial(self.recipe.counts, drop=True), mixture)
+
+    def batches_per_epoch(self) -> int:
+        """Of each rank, in the first epoch; in buckets another one may have a few more or less."""
+        return self._loader(self.trained, 1).steps_per_epoch()
 
     def validation(self) -> list[Batch]:
         """This rank's fixed batches of held-out people; none without such a dataset. None reconstructs."""
         if self.held_out is None:
             return []
-        fixed = ShardBatches(self._loader(self.held_out), partial(self.recipe.counts, drop=False))
+        fixed = ShardBatches(self._loader([(self.held_out, 1)]), partial(self.recipe.counts, drop=False))
         return [next(fixed) for _ in range(self.settings.validation_batches)]
 
-    def _loader(self, folder: DatasetFolder, run_samples: int | None = None) -> Loader:
+    def _loader(self, shared: Sequence[tuple[DatasetFolder, int]], run_samples: int | None = None) -> Loader:
+        """`run_samples`: of all ranks, to the end of a training; None: nothing of the data is changed."""
         settings, recipe, ranks = self.settings, self.recipe, self.ranks
         reconstruct = run_samples is not None and recipe.reconstruction_share(0) > 0
         memory = PinnedMemory() if ranks.device.type == "cuda" else BatchMemory()
         tokenise = recipe.tokeniser()
-        made: dict[str, Any] = {"left_out": self.left_out, "memory": memory}
+        made: dict[str, Any] = {
+            "left_out": self.left_out, "memory": memory, "min_target_px": settings.min_target_px
+        }  # fmt: skip
+        if run_samples is not None:
+            made["jitter"] = Jitter(settings.flip, settings.crop_jitter, settings.colour_jitter)
         decoders = [PairFields(recipe.fields(*size), tokenise, size, **made) for size in settings.sizes]
         members = members_for(recipe.fields(*settings.sizes[0]), reconstruct=reconstruct)
         asked: dict[str, Any] = {"regions": settings.regions, "members": members}
-        pairs = (
+        each = [
             Pairs(folder, **asked)
             if settings.buckets == "one"
             else BucketedPairs(folder, settings.sizes, length=settings.bucket_run, **asked)
-        )
+            for folder, _ in shared
+        ]
+        pairs = each[0] if len(each) == 1 else Mixture(each, [share for _, share in shared])
         source: Source = pairs
         if reconstruct and run_samples is not None:
             source = Reconstructions(pairs, recipe.reconstruction_share, run_samples)
@@ -246,12 +313,21 @@ class RunData:
 
 
 def open_data(
-    settings: DataSettings, recipe: Recipe, ranks: Ranks, shards: str, validation: str | None = None
+    settings: DataSettings,
+    recipe: Recipe,
+    ranks: Ranks,
+    shards: str | Sequence[tuple[str, int]],
+    validation: str | None = None,
 ) -> RunData:
-    """Opens and checks what the recipe needs. Raises ValueError, one line; no model is built before."""
+    """Opens and checks what the recipe needs. Raises ValueError, one line; no model is built before.
+
+    shards   a dataset, or several, each with its share of the samples
+    """
+    shared = [(shards, 1)] if isinstance(shards, str) else list(shards)
     for size in settings.sizes:
         recipe.base.check_size(*size)
-    folders = {name: DatasetFolder(name) for name in (shards, validation) if name is not None}
+    names = [*(name for name, _ in shared), *([validation] if validation is not None else [])]
+    folders = {name: DatasetFolder(name) for name in names}
     if _serve_latents(folders, recipe, settings):
         recipe = recipe.with_denoising(cached_latents=True)
     for folder in folders.values():
@@ -260,7 +336,8 @@ def open_data(
             tail=settings.tail, regions=settings.regions,
         )  # fmt: skip
     held_out = folders[validation] if validation is not None else None
-    return RunData(recipe, settings, ranks, folders[shards], held_out, _left_out(settings.leave_out))
+    trained = [(folders[name], share) for name, share in shared]
+    return RunData(recipe, settings, ranks, trained, held_out, _left_out(settings.leave_out))
 
 
 def _left_out(file: str | None) -> frozenset[str]:
@@ -281,6 +358,10 @@ def _serve_latents(folders: dict[str, DatasetFolder], recipe: Recipe, settings: 
     fields = {field.name for field in recipe.fields(*settings.sizes[0])}
     must = settings.latents == "always" or "target_latents" in fields
     if not must and (settings.latents == "never" or "target" not in fields):
+        return False
+    if settings.changes_pictures:
+        if must:
+            raise ValueError("data.flip, crop_jitter, colour_jitter: latents are of pictures as they are")
         return False
     lacking: list[str] = []
     stated_by = {name: statement_of(folder.about, name) for name, folder in folders.items()}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from training.batch import random_batch
-from training.checkpoint import Checkpoint, CheckpointError, checkpoints_in, load_checkpoint, place_of
+from training.checkpoint import Checkpoint, CheckpointError, best_of, load_checkpoint, place_of
 from training.recipes import recipe_of
 from training.recipes.recipe import Recipe
 from training.released_layout import LayoutError
@@ -15,30 +15,27 @@ from training.released_layout import LayoutError
 VERIFY_PX = 64  # side of the noise that both are compared on, or the next that the base can take
 
 
-def last_checkpoint(run: Path | str) -> Checkpoint:
+def last_checkpoint(run: Path | str, *, best: bool = False) -> Checkpoint:
     """The newest one of a run's folder, or the one that the path itself is. Raises CheckpointError.
 
-    A URL is that of `loop.checkpoints`.
+    run    a URL is that of `loop.checkpoints`
+    best   the one with the lowest validation loss, of those that are there
     """
-    if isinstance(run, str) and "://" in run:
-        return _last_stored(run)
-    run = Path(run)
-    if (run / "checkpoint.json").is_file():
-        return load_checkpoint(run)
-    found = checkpoints_in(run / "checkpoints")
-    if not found:
-        raise CheckpointError(f"{run}: no checkpoint and no run with one")
-    return load_checkpoint(found[-1])
-
-
-def _last_stored(url: str) -> Checkpoint:
-    place = place_of(url)
+    where: Path | str = run
+    if not (isinstance(run, str) and "://" in run):
+        if (Path(run) / "checkpoint.json").is_file():
+            return load_checkpoint(Path(run))
+        where = Path(run) / "checkpoints"
     try:
+        place = place_of(where)
         names = place.names()
         if not names:
-            raise CheckpointError(f"{url}: no checkpoint")
-        with place.opened(names[-1]) as folder:
-            return load_checkpoint(folder, f"{url}/{names[-1]}")
+            raise CheckpointError(f"{run}: no checkpoint and no run with one")
+        name = best_of(place, names) if best else names[-1]
+        if name is None:
+            raise CheckpointError(f"{run}: no checkpoint was validated, so none is the best")
+        with place.opened(name) as folder:
+            return load_checkpoint(folder, f"{where}/{name}")
     except OSError as error:
         raise CheckpointError(str(error)) from None
 

@@ -1,17 +1,29 @@
 """The loop: batches in, checkpoints and metrics out. It names no method."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from time import sleep
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from training.batch import Batch, Batches
+from shards.format.atomic_file import write_whole
+from training.batch import TALLIED, Batch, Batches
 from training.checkpoint import Checkpoint, CheckpointError, CheckpointFolder, load_checkpoint, place_of
-from training.metrics import JsonLines, Metrics, TensorBoard, Together, WeightsAndBiases, progress_line
+from training.metrics import (
+    JsonLines,
+    Metrics,
+    SmoothedLoss,
+    TensorBoard,
+    Together,
+    Validated,
+    WeightsAndBiases,
+    progress_line,
+)
 from training.optimiser import learning_rate
 from training.ranks import Ranks, gathered
 from training.rates import Rates
@@ -20,6 +32,13 @@ from training.run_settings import LoopSettings
 from training.step import Step, StepRecord
 
 _ASKED_EVERY_S = 0.05
+_SAID = {
+    "upscaled": "of the samples have a target larger than its part of the photo (data.min_target_px)",
+    "too_small": "of the samples are left out: their target's part of the photo is too small",
+}
+
+Weights = Literal["last", "averaged"]
+MakePictures = Callable[[nn.Module, int, Weights], Mapping[str, Path]]
 
 
 def _nothing(line: str) -> None:
@@ -49,13 +68,18 @@ class Training:
     module       as `recipe.build` made it, on `ranks.device`; compiled or not
     batches      this rank's; their position is saved and restored
     validation   this rank's fixed batches; may be empty
-    pictures     called with the module and the step every `pictures_every` steps, on all ranks
+    pictures     called with the module, the step and whose weights it has ("last" or "averaged") every
+                 `pictures_every` steps, on all ranks; returns the files that it wrote, by name
+    picture_weights   whose weights pictures are made of, one after the other
+    config       of the run as text, which goes into its folder as config.yaml and where metrics go
     stated       of the run as JSON, for its checkpoints
     compiled     whether blocks are compiled when the first batch comes
     say          told, by rank 0, a line for people at every read, and what takes time besides steps
 
-    The folder gets `checkpoints/`, `metrics.jsonl` and `tensorboard/`. Raises CheckpointError where the
-    last checkpoint is of another recipe or is damaged.
+    stopped   why the run ended before its last step by itself, once `run` has returned; else None
+
+    The folder gets `config.yaml`, `checkpoints/`, `metrics.jsonl` and `tensorboard/`. Raises CheckpointError
+    where the last checkpoint is of another recipe or is damaged.
     """
 
     def __init__(
@@ -67,8 +91,10 @@ class Training:
         folder: Path,
         ranks: Ranks | None = None,
         validation: Sequence[Batch] = (),
-        pictures: Callable[[nn.Module, int], object] | None = None,
+        pictures: MakePictures | None = None,
         *,
+        picture_weights: Sequence[Weights] = ("last",),
+        config: str | None = None,
         stated: Mapping[str, Any] | None = None,
         compiled: bool = False,
         say: Callable[[str], None] = lambda line: None,
@@ -76,9 +102,15 @@ class Training:
         self.recipe, self.module, self.batches, self.settings = recipe, module, batches, settings
         self.ranks = ranks or Ranks()
         self.validation, self._pictures = validation, pictures
+        self._picture_weights, self._config = picture_weights, config
         self._stated, self._compiled = dict(stated or {}), compiled
         self._say = say if self.ranks.first else _nothing
         self.step = 0
+        self.stopped: str | None = None
+        self._smoothed = SmoothedLoss()
+        self._validated = Validated()
+        self._tallied: Counter[str] = Counter()
+        self._told: set[str] = set()
         self._folder = folder
         self._checkpoints = settings.checkpoints or folder / "checkpoints"
         checkpoint = self._last_checkpoint()
@@ -102,17 +134,19 @@ class Training:
         checkpoints = CheckpointFolder(
             self._checkpoints,
             settings.keep_checkpoints,
-            settings.keep_every,
+            None if settings.keep_every is None else int(settings.keep_every),
             writes=self.ranks.first,
             saved=lambda name: self._say(f"saved {self._checkpoints}/{name}"),
+            keep_best=settings.keep_best,
         )
         stream = iter(self.batches)
         try:
             stopping = False
-            while self.step < settings.steps and not stopping:
+            while self.step < settings.steps and not stopping and not self._is_patient_no_more():
                 to_stop = self.ranks.anyone(stop)
                 self._rates.begin()
                 batches = [next(stream) for _ in range(settings.accumulate)]
+                self._tally(batches)
                 self._rates.got(batches)
                 if self._compiled:
                     self._say(f"step {self.step + 1}: compiling")
@@ -123,25 +157,35 @@ class Training:
                 last = self.step == settings.steps
                 if stopping:
                     self._say(f"step {self.step}: told to stop, saves and ends")
-                due = last or stopping or self.step % settings.checkpoint_every == 0
-                if due or self.step % settings.read_every == 0:
+                saves = settings.falls_on("checkpoint_every", self.step)
+                validates = last or settings.falls_on("validate_every", self.step)
+                validates = validates or (saves and settings.keep_best)
+                if last or stopping or saves or self.step % settings.read_every == 0:
                     self._report(metrics)
-                if self.validation and (last or self.step % settings.validate_every == 0):
+                if self.validation and validates:
                     self._validate(metrics)
-                every = settings.pictures_every
-                if every and (last or self.step % every == 0):
-                    self._make_pictures()
-                if due:
+                ends = last or stopping or self._is_patient_no_more()
+                if settings.pictures_every and (ends or settings.falls_on("pictures_every", self.step)):
+                    self._make_pictures(metrics)
+                if ends or saves:
                     self._save(checkpoints)
             self._wait_for(checkpoints)
         finally:
             checkpoints.close()
             if metrics is not None:
                 metrics.close()
+        if self._is_patient_no_more() and self.step < settings.steps:
+            self.stopped = f"validation_loss has not fallen in {self._validated.without_gain} validations"
         return self.step
+
+    def _is_patient_no_more(self) -> bool:
+        patience = self.settings.patience
+        return patience is not None and self._validated.without_gain >= patience
 
     def _open_metrics(self) -> Metrics:
         first = self.step + 1
+        if self._config is not None:
+            write_whole(self._folder / "config.yaml", self._config.encode())
         places: list[Metrics] = [
             JsonLines(self._folder / "metrics.jsonl", first),
             TensorBoard(self._folder / "tensorboard", first),
@@ -151,46 +195,77 @@ class Training:
                 "recipe": self.recipe.name,
                 "method": self.recipe.settings.model_dump(mode="json"),
                 "loop": self.settings.model_dump(mode="json"),
+                **self._stated,
             }
             places.append(WeightsAndBiases(self.settings.wandb, self._folder.name, config))
-        return Together(places)
+        metrics = Together(places)
+        if self._config is not None:
+            metrics.text("config", self._config)
+        return metrics
+
+    def _tally(self, batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            self._tallied.update(batch.tally)
+            self._tallied["samples"] += len(batch)
+
+    def _read_tally(self) -> dict[str, float]:
+        """Shares of the samples since the last read, of all ranks; what is said of none is left out."""
+        own = [float(self._tallied[name]) for name in ("samples", *TALLIED)]
+        samples, *found = self.ranks.sum(torch.tensor(own, device=self.ranks.device)).tolist()
+        self._tallied.clear()
+        shares = {name: n / samples for name, n in zip(TALLIED, found, strict=True) if n}
+        if shares.keys() - self._told:
+            parts = [f"{shares[name]:.0%} {_SAID[name]}" for name in TALLIED if name in shares]
+            self._say(f"step {self.step}: {', '.join(parts)}")
+            self._told |= shares.keys()
+        return shares
 
     def _report(self, metrics: Metrics | None) -> None:
         """Waits for the device, raises if too many steps were not finite, writes what the steps gave."""
         results = self._record.read()
         rates = self._rates.since_last()
+        by_time = self._record.read_by_time() | self._read_tally()
         for result in results:
             lr = learning_rate(self.settings.optimiser, result.step - 1, self.settings.steps)
             if result.skipped is None:
-                values = {"loss": result.loss, "grad_norm": result.grad_norm, "lr": lr}
+                smoothed = self._smoothed.after(result.loss)
+                values = {"loss": result.loss, "smoothed_loss": smoothed}
+                values |= {"grad_norm": result.grad_norm, "lr": lr}
             else:
                 values = {"skipped": 1.0, "lr": lr}
                 self._say(f"{result.skipped}: skipped, no weight is changed by it")
             if metrics is not None:
-                metrics.write(result.step, values | (rates if result is results[-1] else {}))
+                metrics.write(result.step, values | (rates | by_time if result is results[-1] else {}))
         losses = [result.loss for result in results if result.skipped is None]
         if results:
-            mean = {"loss": sum(losses) / len(losses)} if losses else {}
+            mean = {"loss": sum(losses) / len(losses), "smoothed_loss": smoothed} if losses else {}
             self._say(progress_line(self.step, self.settings.steps, {**mean, "lr": lr, **rates}))
 
     def _validate(self, metrics: Metrics | None) -> None:
         with self._one_step.autocast():
             loss = validation_loss(self.module, self.validation, self.ranks).item()
+        loss = self.ranks.gather(loss)[0]  # to the bit the same on all, as what follows from it must be
+        self._validated = self._validated.after(self.step, loss)
         if metrics is not None:
             metrics.write(self.step, {"validation_loss": loss})
-        self._say(f"step {self.step}: validated, loss {loss:.4f}")
+        best = ", the lowest so far" if self._validated.without_gain == 0 else ""
+        self._say(f"step {self.step}: validated, loss {loss:.4f}{best}")
         self._rates.restart()
 
-    def _make_pictures(self) -> None:
+    def _make_pictures(self, metrics: Metrics | None) -> None:
         """A grid that cannot be made is said, and ends no training."""
         if self._pictures is None:
             return
-        with gathered(self.module):  # so nothing is sent inside, and a rank may fail alone
-            try:
-                self._pictures(self.module, self.step)
-                self._say(f"step {self.step}: made pictures")
-            except Exception as error:  # a sampler, a decoder or a disk raises anything
-                self._say(f"step {self.step}: no pictures: {' '.join(str(error).split())[:300]}")
+        for weights in self._picture_weights:
+            swapped = self._one_step.averaged() if weights == "averaged" else nullcontext()
+            with swapped, gathered(self.module):  # so nothing is sent inside, and a rank may fail alone
+                try:
+                    files = self._pictures(self.module, self.step, weights)
+                    if metrics is not None:
+                        metrics.pictures(self.step, files)
+                    self._say(f"step {self.step}: made pictures of the {weights} weights")
+                except Exception as error:  # a sampler, a decoder or a disk raises anything
+                    self._say(f"step {self.step}: no pictures: {' '.join(str(error).split())[:300]}")
         self._rates.restart()
 
     def _wait_for(self, checkpoints: CheckpointFolder) -> None:
@@ -211,8 +286,12 @@ class Training:
             "recipe_settings": self.recipe.settings.model_dump(mode="json"),
             "batches": self.batches.state_dict(),
             "settings": self.settings.model_dump(mode="json"),
+            "smoothed_loss": asdict(self._smoothed),
+            "validated": asdict(self._validated),
             **self._stated,
         }
+        if self._validated.step == self.step and self._validated.loss is not None:
+            record["validation_loss"] = self._validated.loss
         checkpoints.save(self.step, tensors, record)
 
     def _last_checkpoint(self) -> Checkpoint | None:
@@ -241,6 +320,8 @@ class Training:
         with _named(self._resumed):
             self._one_step.load_state(checkpoint.tensors)
         self.batches.load_state_dict(checkpoint.record["batches"])
+        self._smoothed = SmoothedLoss(**checkpoint.record.get("smoothed_loss", {}))
+        self._validated = Validated(**checkpoint.record.get("validated", {}))
         self.step = checkpoint.step
 
 

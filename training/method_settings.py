@@ -31,7 +31,11 @@ class DropoutSettings(Settings):
 class DinoSettings(Settings):
     """DINOv2; the defaults are ViT-g/14. With a folder, the sizes are those of its config."""
 
-    folder: str | None = Field(None, description="a local transformers folder; None: random weights")
+    folder: str | None = Field(
+        None,
+        description="a local transformers folder; None: random weights",
+        json_schema_extra={"hub": "facebook/dinov2-giant"},
+    )
     width: int = Field(1536, ge=1, description="of a feature")
     depth: int = Field(40, ge=1, description="layers")
     heads: int = Field(24, ge=1, description="of attention")
@@ -173,8 +177,16 @@ class TextSettings(Settings):
 class SdxlSettings(Settings):
     """Sizes; the defaults are SDXL base 1.0. With a folder, the sizes are those of its configs."""
 
-    folder: str | None = Field(None, description="a local diffusers folder; None: random weights")
-    vae_folder: str | None = Field(None, description="another VAE, such as madebyollin/sdxl-vae-fp16-fix")
+    folder: str | None = Field(
+        None,
+        description="a local diffusers folder; None: random weights",
+        json_schema_extra={"hub": "stabilityai/stable-diffusion-xl-base-1.0"},
+    )
+    vae_folder: str | None = Field(
+        None,
+        description="another VAE, such as madebyollin/sdxl-vae-fp16-fix",
+        json_schema_extra={"hub": "madebyollin/sdxl-vae-fp16-fix"},
+    )
     channels: Sizes = Field((320, 640, 1280), description="of the UNet's blocks")
     transformer_depths: Sizes = Field(
         (0, 2, 10), description="layers of the transformers in each block; 0: convolutions only"

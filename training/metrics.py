@@ -1,19 +1,31 @@
 """Where metrics go: lines of JSON, which a resumed run continues without a seam, and others for people."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
 
 from shards.format.atomic_file import write_whole
 
 
 class Metrics(Protocol):
-    """Takes numbers by name."""
+    """Takes numbers by name, and what people look at besides."""
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Of one step; names are the same for the whole run."""
+        ...
+
+    def text(self, name: str, text: str) -> None:
+        """Of the whole run, as its config."""
+        ...
+
+    def pictures(self, step: int, files: Mapping[str, Path]) -> None:
+        """Pictures of one step by name."""
         ...
 
     def close(self) -> None:
@@ -38,6 +50,12 @@ class JsonLines:
         self._stream.write(json.dumps({"step": step, **values}) + "\n")
         self._stream.flush()
 
+    def text(self, name: str, text: str) -> None:
+        """Not here: it lies in the run's folder."""
+
+    def pictures(self, step: int, files: Mapping[str, Path]) -> None:
+        """Not here: they lie in the run's folder."""
+
     def close(self) -> None:
         """Closes the file."""
         self._stream.close()
@@ -53,6 +71,16 @@ class Together:
         """To each."""
         for place in self._places:
             place.write(step, values)
+
+    def text(self, name: str, text: str) -> None:
+        """To each."""
+        for place in self._places:
+            place.text(name, text)
+
+    def pictures(self, step: int, files: Mapping[str, Path]) -> None:
+        """To each."""
+        for place in self._places:
+            place.pictures(step, files)
 
     def close(self) -> None:
         """Each."""
@@ -80,15 +108,19 @@ class TensorBoard:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
+    def text(self, name: str, text: str) -> None:
+        """Under Text; as code, so that its lines stay lines."""
+        self._writer.add_text(name, "".join(f"    {line}\n" for line in text.splitlines()))
+
+    def pictures(self, step: int, files: Mapping[str, Path]) -> None:
+        """Under Images."""
+        for name, file in files.items():
+            with Image.open(file) as image:
+                self._writer.add_image(name, np.asarray(image.convert("RGB")), step, dataformats="HWC")
+
     def close(self) -> None:
         """Writes what is left."""
         self._writer.close()
-
-
-def check_wandb() -> None:
-    """Raises ValueError, one line, where the package is missing."""
-    if find_spec("wandb") is None:
-        raise ValueError("loop.wandb: needs the package wandb: pip install wandb")
 
 
 class WeightsAndBiases:
@@ -111,9 +143,56 @@ class WeightsAndBiases:
         """Each value is a curve of its name. Of steps that it has already, it keeps the first."""
         self._run.log(dict(values), step=step)
 
+    def text(self, name: str, text: str) -> None:
+        """Not here: the run has it as its config."""
+
+    def pictures(self, step: int, files: Mapping[str, Path]) -> None:
+        """Each under its name."""
+        import wandb
+
+        self._run.log({name: wandb.Image(str(file)) for name, file in files.items()}, step=step)
+
     def close(self) -> None:
         """Sends what is left."""
         self._run.finish()
+
+
+_SMOOTHED_OVER = 50  # steps, about
+
+
+@dataclass
+class SmoothedLoss:
+    """Exponential mean of losses, as if none had been before the first (as Adam corrects its moments)."""
+
+    total: float = 0.0
+    weight: float = 0.0
+
+    def after(self, loss: float) -> float:
+        """The mean with one more."""
+        keep = 1 - 1 / _SMOOTHED_OVER
+        self.total = keep * self.total + (1 - keep) * loss
+        self.weight = keep * self.weight + (1 - keep)
+        return self.total / self.weight
+
+
+@dataclass(frozen=True)
+class Validated:
+    """The last validation of a run, the lowest loss of all, and how many have followed that were not lower.
+
+    loss   None where it was no number, which is no gain
+    """
+
+    step: int = 0
+    loss: float | None = None
+    lowest: float | None = None
+    without_gain: int = 0
+
+    def after(self, step: int, loss: float) -> "Validated":
+        """With one more."""
+        known = loss if math.isfinite(loss) else None
+        if known is not None and (self.lowest is None or known < self.lowest):
+            return Validated(step, known, known, 0)
+        return Validated(step, known, self.lowest, self.without_gain + 1)
 
 
 def progress_line(step: int, steps: int, values: Mapping[str, float]) -> str:
@@ -132,6 +211,7 @@ def progress_line(step: int, steps: int, values: Mapping[str, float]) -> str:
 
 _SHOWN = {
     "loss": "loss {:.4f}",
+    "smoothed_loss": "smoothed {:.4f}",
     "lr": "lr {:.2e}",
     "samples_per_s": "{:.4g} samples/s",
     "data_wait": "data-wait {:.1%}",

@@ -36,6 +36,7 @@ class Purpose(IntEnum):
     CROP = 8
     FLIP = 9
     REFERENCE_KIND = 10
+    COLOUR = 11
 
 
 def streams(seed: int, epoch: int, keys: Sequence[str]) -> Tensor:

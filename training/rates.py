@@ -4,15 +4,21 @@ Floating-point operations of a step are counted on the meta device: exact, and b
 """
 
 import copy
+import json
+import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from training.batch import Batch
+from training.metrics import duration
 from training.ranks import Ranks
 
 # Dense bf16 FLOP/s that makers state, by a part of the device's name; the first part that is in it counts.
@@ -160,3 +166,64 @@ class Rates:
             rates["mfu"] = flops / spent / self._peak
         self.restart()
         return rates
+
+
+@dataclass(frozen=True)
+class TimePlan:
+    """How long the steps that are left take.
+
+    step_s   seconds of one; None where nothing is known of them
+    source   what that is from: "measured", "estimate" or, with None, why it is not known
+    says     the same for people
+    """
+
+    steps_left: int
+    step_s: float | None
+    source: str
+    says: str
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        hours = None if self.step_s is None else round(self.steps_left * self.step_s / 3600, 3)
+        step = None if self.step_s is None else round(self.step_s, 4)
+        return {"steps_left": self.steps_left, "step_s": step, "hours": hours, "time_from": self.source}
+
+    def line(self) -> str:
+        """For people."""
+        if self.step_s is None:
+            return f"time: {self.says}"
+        whole = duration(self.steps_left * self.step_s)
+        return f"time: {whole} for {self.steps_left} steps of {self.step_s:.3g} s ({self.says})"
+
+
+def plan_time(
+    metrics: Path, steps_left: int, flops: Callable[[], float], gpu: str | None, mfu: float
+) -> TimePlan:
+    """From the rates that a run has written, else an estimate.
+
+    metrics   metrics.jsonl of the run; may be missing
+    flops     of one rank's step, forward and backward; asked where nothing was measured
+    gpu       name of the GPU that it will run on
+    mfu       share of that GPU's peak that the estimate assumes
+
+    Raises ValueError, one line, for a GPU whose peak is not known.
+    """
+    peak = None if gpu is None else peak_flops_of(gpu)
+    if gpu is not None and peak is None:
+        raise ValueError(f"--gpu {gpu}: its peak is not known; known are {', '.join(PEAK_FLOPS)}")
+    lines = metrics.read_text().splitlines() if metrics.is_file() else []
+    found = [line["step_s"] for line in map(json.loads, lines) if "step_s" in line]
+    if found:
+        # The first read has compilation in it.
+        rates = found[1:][-_READS:] or found
+        says = f"measured: the median of {len(rates)} reads in {metrics}"
+        return TimePlan(steps_left, statistics.median(rates), "measured", says)
+    if peak is None:
+        says = "not known: no step was measured yet; --gpu H100 estimates it"
+        return TimePlan(steps_left, None, "unknown", says)
+    work = flops()
+    says = f"an estimate: {work / 1e12:.4g} TFLOP at {mfu:.0%} of {gpu}'s {peak / 1e12:.0f} TFLOP/s"
+    return TimePlan(steps_left, work / (peak * mfu), "estimate", says)
+
+
+_READS = 20  # the last of them

@@ -3,10 +3,15 @@
 What they are settings of is in data.py, step.py, optimiser.py and generation/.
 """
 
+import math
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+import yaml
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from shards.format.contents import REGION_NAMES
 from shards.reading.buckets import Size, sizes_around
 from training.settings import Numbers, Settings, named_files, read_config
 
@@ -34,10 +39,26 @@ class OptimiserSettings(Settings):
     last_lr_share: float = Field(0.0, ge=0, le=1, description="of lr, at the end of linear or cosine")
 
 
+def _steps_or_epochs(every: int | str) -> int | str:
+    if isinstance(every, int):
+        if every < 1:
+            raise ValueError("must be at least 1")
+    elif not re.fullmatch(r"\d*\.?\d+ epochs?", every) or float(every.split()[0]) == 0:
+        raise ValueError("must be steps, or as '1 epoch', '0.5 epochs'")
+    return every
+
+
+Every = Annotated[int | str, AfterValidator(_steps_or_epochs)]
+_EVERY = ("checkpoint_every", "keep_every", "validate_every", "pictures_every")
+
+
 class LoopSettings(Settings):
     """How long, how often, and in which precision."""
 
-    steps: int = Field(ge=1, description="optimiser steps of the whole run, resumed parts included")
+    steps: int = Field(
+        0, ge=0, description="optimiser steps of the whole run, resumed parts included; 0: epochs says it"
+    )
+    epochs: float | None = Field(None, gt=0, description="passes through the dataset, instead of steps")
     accumulate: int = Field(1, ge=1, description="batches of each rank in one step")
     precision: Literal["bf16", "fp32"] = Field("bf16", description="bf16: autocast; frozen parts lie in bf16")
     shard: bool | None = Field(
@@ -50,14 +71,48 @@ class LoopSettings(Settings):
     )
     read_every: int = Field(50, ge=1, description="steps between two reads of what lies on the device")
     checkpoints: str | None = Field(None, description="folder or URL, instead of checkpoints/ of the run")
-    checkpoint_every: int = Field(1000, ge=1, description="steps")
+    checkpoint_every: Every = Field(1000, description="steps, or as `1 epoch`")
     keep_checkpoints: int = Field(3, ge=1, description="of the last ones")
-    keep_every: int | None = Field(None, ge=1, description="steps; checkpoints of their multiples stay")
-    validate_every: int = Field(1000, ge=1, description="steps")
+    keep_best: bool = Field(
+        True, description="where there is validation, each checkpoint is validated, and the best one stays"
+    )
+    keep_every: Every | None = Field(
+        None, description="steps, or as `2 epochs`; checkpoints of their multiples stay"
+    )
+    validate_every: Every = Field(1000, description="steps, or as `0.5 epochs`")
+    patience: int | None = Field(
+        None, ge=1, description="validations in a row without a lower loss that end the run; none: it goes on"
+    )
     wandb: str | None = Field(
         None, min_length=1, description="project of Weights & Biases; none: nothing sent"
     )
-    pictures_every: int | None = Field(None, ge=1, description="steps; grids of held-out people, or none")
+    pictures_every: Every | None = Field(
+        None, description="steps, or as `1 epoch`; grids of pictures, or none"
+    )
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> "LoopSettings":
+        if bool(self.steps) == (self.epochs is not None):
+            raise ValueError("steps or epochs: one of the two says how long the run is")
+        return self
+
+    def in_steps(self, steps_per_epoch: float) -> "LoopSettings":
+        """The same with epochs as steps; of a part of a step a whole one, and at least one."""
+
+        def steps_of(every: int | str | None) -> int | None:
+            if isinstance(every, str):
+                return max(round(float(every.split()[0]) * steps_per_epoch), 1)
+            return every
+
+        changed: dict[str, Any] = {name: steps_of(getattr(self, name)) for name in _EVERY}
+        if self.epochs is not None:
+            changed |= {"steps": max(math.ceil(self.epochs * steps_per_epoch - 1e-9), 1), "epochs": None}
+        return self.model_copy(update=changed)
+
+    def falls_on(self, name: str, step: int) -> bool:
+        """Whether what is done every so often, as `checkpoint_every`, is due. Epochs are steps by then."""
+        every = getattr(self, name)
+        return every is not None and step % int(every) == 0
 
     @property
     def frozen_dtype(self) -> "torch.dtype":
@@ -90,6 +145,24 @@ class DataSettings(Settings):
     tail: Literal["pad", "drop"] = Field(
         "pad", description="what fills no batch at an epoch's end: is filled up at weight 0, or left out"
     )
+    min_target_px: int | None = Field(
+        None, ge=1, description="shorter side of the part of a photo that becomes a target; less is left out"
+    )
+    flip: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of photos that are mirrored; no target whose caption has left or right",
+    )
+    crop_jitter: float = Field(
+        0.0, ge=0, lt=1, description="share of a target's sides that is cut off besides, at most"
+    )
+    colour_jitter: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share by which brightness and colourfulness change, alike in both photos",
+    )
     regions: list[str] = Field(default_factory=list, description="that both photos of a pair must show")
     threads: int = Field(2, ge=1, description="that read and decode, of each rank")
     ahead: int = Field(2, ge=1, description="batches in work besides the one in use")
@@ -100,11 +173,24 @@ class DataSettings(Settings):
     max_broken: int = Field(100, ge=0, description="samples of an epoch that may be unreadable")
     validation_batches: int = Field(4, ge=1, description="of each rank")
 
+    @field_validator("regions")
+    @classmethod
+    def _are_regions(cls, regions: list[str]) -> list[str]:
+        unknown = [name for name in regions if name not in REGION_NAMES]
+        if unknown:
+            raise ValueError(f"there is no region {unknown[0]!r}: {', '.join(REGION_NAMES)}")
+        return regions
+
     @model_validator(mode="after")
     def _runs_hold_batches(self) -> "DataSettings":
         if self.buckets != "one" and self.bucket_run % self.batch:
             raise ValueError(f"bucket_run {self.bucket_run} must be a multiple of batch {self.batch}")
         return self
+
+    @property
+    def changes_pictures(self) -> bool:
+        """Whether targets are not what a photo gives: latents are of photos as they are."""
+        return max(self.flip, self.crop_jitter, self.colour_jitter) > 0
 
     @property
     def sizes(self) -> list[Size]:
@@ -132,10 +218,23 @@ class PictureSampling(SamplingSettings):
     identity_scale: float = Field(1.0, ge=0, description="of identity attention")
 
 
+class FixedPicture(Settings):
+    """A row of a grid that is the same in every training: a reference and a prompt."""
+
+    sample: str = Field(pattern=r".+:.+", description="DATASET:KEY, whose photos are the reference")
+    prompt: str = Field(min_length=1, description="of the picture")
+
+
 class PictureSettings(Settings):
     """Of grids that a training writes."""
 
     people: int = Field(4, ge=1, description="rows, from the first batch of held-out people")
+    weights: Literal["both", "last", "averaged"] = Field(
+        "both", description="of the last step, or their moving averages, a grid of each"
+    )
+    fixed: list[FixedPicture] = Field(
+        default_factory=list, description="references and prompts of a grid besides, [{sample, prompt}, …]"
+    )
     sampling: PictureSampling = PictureSampling()
 
 
@@ -166,3 +265,13 @@ def named_configs() -> list[str]:
 def read_settings(config: str, changes: dict[str, Any]) -> RunSettings:
     """A config by its name or path, with values set at dotted paths. Raises ValueError, one line."""
     return read_config(RunSettings, "training.configs", config, changes, "config")
+
+
+def config_text(settings: RunSettings, method: Mapping[str, Any]) -> str:
+    """Every setting as a config that `persona train --config` reads; equal settings give equal bytes.
+
+    method   as the recipe has it, each key of it
+    """
+    whole = settings.model_dump(mode="json") | {"method": dict(method)}
+    head = "# All settings of a training: `persona train THIS --shards DIR --out DIR` begins one like it.\n"
+    return head + yaml.safe_dump(whole, sort_keys=False, allow_unicode=True, width=110)

@@ -2,10 +2,9 @@
 is built."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -13,17 +12,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from training.batch import random_batch
 from training.checkpoint import last_record
 from training.data import RunData, open_data
 from training.export import adapter_of, last_checkpoint
+from training.first_checks import check_wandb, check_writable
 from training.generation.validation_pictures import ValidationPictures
-from training.loop import Training
+from training.loop import Training, Weights
 from training.memory import MemoryPlan, predict_memory
-from training.metrics import check_wandb
 from training.ranks import Ranks, is_sharded
+from training.rates import TimePlan, peak_flops, plan_time, step_flops
 from training.recipes import recipe_of
 from training.recipes.recipe import Recipe
-from training.run_settings import RunSettings
+from training.run_settings import RunSettings, config_text
 
 # Graphs of one kind of block: by its widths, with and without gradients, of one row and of many.
 _VARIANTS = 32
@@ -49,7 +50,10 @@ def compile_blocks(
 class Prepared:
     """A run that was checked and whose module is built, on the CPU; nothing of it is on a device yet.
 
-    changed   settings in which it differs from the run that it goes on with, as people read them
+    settings   as they were given, but for epochs, which are steps
+    changed    settings in which it differs from the run that it goes on with, as people read them
+    config     all settings as text, as they were given
+    done       steps of the run that it goes on with; 0: none
     """
 
     settings: RunSettings
@@ -58,6 +62,22 @@ class Prepared:
     out: Path
     ranks: Ranks
     changed: list[str]
+    config: str
+    done: int = 0
+
+    def time(self, gpu: str | None, mfu: float) -> TimePlan:
+        """How long the steps that are left take: as earlier ones did, else by FLOPs on a GPU of this name
+        (none: this machine's), at this share of its peak. Raises ValueError for a GPU that is not known."""
+        loop, data, recipe = self.settings.loop, self.settings.data, self.data.recipe
+
+        def flops() -> float:
+            fields = recipe.fields(*max(data.sizes, key=math.prod))
+            whole = sum(step_flops(self.module, random_batch(fields, data.batch)))
+            return float(whole * loop.accumulate)
+
+        if gpu is None and peak_flops(self.ranks.device) is not None:
+            gpu = torch.cuda.get_device_name(self.ranks.device)
+        return plan_time(self.out / "metrics.jsonl", loop.steps - self.done, flops, gpu, mfu)
 
     def memory(self) -> MemoryPlan:
         """What a step will take on this rank's device, with targets of the largest size."""
@@ -78,20 +98,24 @@ class Prepared:
             module = module.to(memory_format=torch.channels_last)
         if settings.compile:
             compile_blocks(recipe.blocks(module), sizes=len(settings.data.sizes))
-        pictures = None
-        if held_out and loop.pictures_every:
+        pictures, shown = None, settings.pictures
+        if loop.pictures_every and (held_out or shown.fixed):
             place = self.out / "pictures" if ranks.first else None
-            pictures = ValidationPictures(recipe, held_out[0], place, settings.pictures)
+            batch = held_out[0] if held_out else None
+            pictures = ValidationPictures(recipe, batch, place, shown, settings.data.sizes[0])
+        weights: list[Weights] = ["last", "averaged"] if shown.weights == "both" else [shown.weights]
         stated = {"data": settings.data.model_dump(mode="json"), "ranks": ranks.world}
+        stated["datasets"] = self.data.stated()
         return Training(
             recipe, module, batches, loop, self.out, ranks, held_out, pictures,
+            picture_weights=weights, config=self.config,
             stated=stated, compiled=settings.compile, say=say,
         )  # fmt: skip
 
 
 def prepare(
     settings: RunSettings,
-    shards: str,
+    shards: str | Sequence[tuple[str, int]],
     out: Path,
     ranks: Ranks,
     validation: str | None = None,
@@ -100,23 +124,27 @@ def prepare(
 ) -> Prepared:
     """Checks all that can be wrong, then builds. Raises ValueError, one line.
 
+    shards    a dataset, or several, each with its share of the samples
     changed   whether a run may go on with other settings than it was begun with
     """
     if settings.loop.wandb is not None:
         check_wandb()
     recipe = recipe_of(settings.recipe, settings.method)
+    config = config_text(settings, recipe.settings.model_dump(mode="json"))
     data = open_data(settings.data, recipe, ranks, shards, validation)
-    begun, differences = _agreed(ranks, lambda: _check_folder(settings, recipe, out, ranks, changed))
+    in_steps = settings.loop.in_steps(data.batches_per_epoch() / settings.loop.accumulate)
+    settings = settings.model_copy(update={"loop": in_steps})
+    done, differences = _agreed(ranks, lambda: _check_folder(settings, recipe, out, ranks, changed))
     torch.manual_seed(settings.data.seed)
     module = data.recipe.build(settings.loop.frozen_dtype)
-    if settings.start_from is not None and not begun:
+    if settings.start_from is not None and not done:
         _begin_with(data.recipe, module, settings.start_from)
-    return Prepared(settings, data, module, out, ranks, differences)
+    return Prepared(settings, data, module, out, ranks, differences, config, done)
 
 
-def _agreed(ranks: Ranks, check: Callable[[], tuple[bool, list[str]]]) -> tuple[bool, list[str]]:
+def _agreed(ranks: Ranks, check: Callable[[], tuple[int, list[str]]]) -> tuple[int, list[str]]:
     """What rank 0 finds, on every rank; its error too."""
-    found: tuple[bool, list[str]] | str = ""
+    found: tuple[int, list[str]] | str = ""
     if ranks.first:
         try:
             found = check()
@@ -130,16 +158,16 @@ def _agreed(ranks: Ranks, check: Callable[[], tuple[bool, list[str]]]) -> tuple[
 
 def _check_folder(
     settings: RunSettings, recipe: Recipe, out: Path, ranks: Ranks, changed: bool
-) -> tuple[bool, list[str]]:
-    """Whether the run was begun, and what it was begun with otherwise. Raises ValueError where its folders
-    cannot be written, its steps are done, or what differs may not."""
+) -> tuple[int, list[str]]:
+    """Steps of the run that are done, and what it was begun with otherwise. Raises ValueError where its
+    folders cannot be written, its steps are done, or what differs may not."""
     checkpoints = settings.loop.checkpoints or out / "checkpoints"
     for folder in (out, checkpoints):
         if isinstance(folder, Path) or "://" not in folder:
-            _check_writable(Path(folder))
+            check_writable(Path(folder))
     last = last_record(checkpoints)
     if last is None:
-        return False, []
+        return 0, []
     name, record = last
     place = f"{checkpoints}/{name}"
     if record.get("recipe") != recipe.name:
@@ -173,14 +201,14 @@ def _check_folder(
             f"{place} was trained with other settings: {'; '.join(differences)}: "
             "go on with --changed, or choose another --out"
         )
-    return True, differences
+    return int(record["step"]), differences
 
 
 # What a run may go on with as people like: it changes how far, how fast and where, not what is learned.
 _FREE = {
     "loop.steps", "loop.shard", "loop.read_every", "loop.max_skipped", "loop.checkpoints",
     "loop.checkpoint_every", "loop.keep_checkpoints", "loop.keep_every", "loop.validate_every",
-    "loop.wandb", "loop.pictures_every", "loop.optimiser.eight_bit",
+    "loop.wandb", "loop.pictures_every", "loop.optimiser.eight_bit", "loop.keep_best", "loop.patience",
     "data.latents", "data.threads", "data.ahead", "data.max_broken", "data.leave_out",
     "data.validation_batches",
     "method.denoising.cached_latents", "method.denoising.checkpoint_activations",
@@ -231,17 +259,6 @@ def _leaves(settings: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         return
     for key, value in settings.items():
         yield from _leaves(value, f"{path}.{key}" if path else key)
-
-
-def _check_writable(folder: Path) -> None:
-    """Raises ValueError where it cannot be made or written to; nothing of it is left."""
-    existing = folder
-    try:
-        existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-        with TemporaryDirectory(dir=existing, prefix=".persona-"):
-            pass
-    except OSError as error:
-        raise ValueError(f"{folder}: cannot be written to: {existing}: {error.strerror}") from None
 
 
 def _begin_with(recipe: Recipe, module: torch.nn.Module, start: str) -> None:

@@ -7,13 +7,14 @@ when it is read.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from training.bases.schedules import TIMESTEPS
 from training.batch import Batch
 from training.optimiser import (
     Ema,
@@ -46,6 +47,9 @@ class StepResult:
     skipped: str | None = None
 
 
+BINS = 10  # of the time, each with a mean loss of its own
+
+
 @dataclass
 class _Row:
     step: int
@@ -66,15 +70,21 @@ class StepRecord:
         self._ranks, self._max_skipped = ranks, max_skipped
         self._rows: list[_Row] = []
         self._in_a_row = 0
+        # Of each part of the time: sum of the losses, and how many there are.
+        self._by_time = torch.zeros(2, BINS, device=ranks.device)
 
     def begin(self, step: int) -> None:
         """Of all ranks."""
         zero = torch.zeros((), device=self._ranks.device)
         self._rows.append(_Row(step, [], [], [], zero, zero))
 
-    def add(self, keys: Sequence[str], losses: Tensor, weight: Tensor) -> None:
-        """Float [B] losses and weights of a micro-batch."""
+    def add(self, keys: Sequence[str], losses: Tensor, weight: Tensor, times: Tensor) -> None:
+        """Float [B] losses, weights, and times from 0 (no noise) to 1 of a micro-batch."""
         row = self._rows[-1]
+        counts = (weight > 0) & torch.isfinite(losses)
+        place = (times * BINS).long().clamp(0, BINS - 1)
+        both = torch.stack([torch.where(counts, losses.detach().float(), 0), counts.float()])
+        self._by_time.index_add_(1, place, both)
         row.keys += keys
         row.losses.append(losses.detach())
         row.counts.append(weight > 0)
@@ -105,6 +115,17 @@ class StepRecord:
             results.append(StepResult(row.step, loss, norm, skipped))
         return results
 
+    def read_by_time(self) -> dict[str, float]:
+        """Mean loss since the last such read, of all ranks, by the tenth of the time that it is of, as
+        {"loss_at/0.3": …} of 0.3 to 0.4; tenths without a sample are left out. All ranks read together."""
+        sums, counts = self._ranks.sum(self._by_time.clone()).tolist()
+        self._by_time.zero_()
+        return {
+            f"loss_at/{place / BINS:.1f}": total / count
+            for place, (total, count) in enumerate(zip(sums, counts, strict=True))
+            if count
+        }
+
     def _why(self, row: _Row, norm: float) -> str:
         finite = torch.isfinite(torch.cat(row.losses)) | ~torch.cat(row.counts)
         bad = [key for key, fine in zip(row.keys, finite.tolist(), strict=True) if not fine]
@@ -132,6 +153,7 @@ class Step:
         self, module: nn.Module, blocks: Sequence[nn.Module], settings: LoopSettings, ranks: Ranks
     ) -> None:
         self.module, self.settings, self.ranks = module, settings, ranks
+        self._schedule = module.denoiser.schedule
         self._sharded = is_sharded(module, settings.shard, ranks)
         self._model = shard(module, blocks, ranks) if self._sharded else ranks.wrap(module)
         self.trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
@@ -154,7 +176,8 @@ class Step:
                     losses = self._model(batch.fields, batch.streams, **batch.counts)
                 share = torch.where(batch.weight > 0, losses * batch.weight, 0).sum() / total
                 (share * ranks.world).backward()
-            record.add(batch.keys, losses, batch.weight)
+            times = self._schedule.times(batch.streams) / TIMESTEPS  # as the module draws them
+            record.add(batch.keys, losses, batch.weight, times)
             loss = loss + share.detach()
         norm = self._clip()
         loss = ranks.sum(loss)
@@ -181,6 +204,25 @@ class Step:
         )
         self.ema.load(ema)
         load_optimiser_tensors(self.optimiser, self.own, optimiser)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the module has its moving averages for weights. All ranks enter and leave together.
+
+        They change places one by one, so no second copy is made, and afterwards both are what they were.
+        """
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, part in self.own.items():
+            weights = part.detach().clone()
+            part.copy_(self.ema.tensors[name])
+            self.ema.tensors[name].copy_(weights)
 
     def autocast(self) -> AbstractContextManager[object]:
         """The precision of the settings, around forward passes."""

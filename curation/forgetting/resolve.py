@@ -24,6 +24,7 @@ from curation.excluded.address import (
     normal,
     own_addresses,
 )
+from curation.excluded.opt_out import collected_as
 from curation.excluded.tombstone_store import TombstoneList
 from curation.forgetting.places import Place
 from curation.forgetting.request import ForgetRequest, picture_hash
@@ -165,7 +166,7 @@ def resolve(request: ForgetRequest, places: Sequence[Place]) -> ResolvedRequest:
     for run in runs:
         for row in photo_rows(run):
             named = [is_address(address) for address in addresses_of(row)]
-            if any(named) or row["photo_id"] in resolved.photos or _near(row["phash"], request.pictures):
+            if any(named) or _ids(row) & resolved.photos or _near(row["phash"], request.pictures):
                 _take(resolved, run, row)
     # Copies of these; a copy that its run knew points at an original that is found by now.
     originals = set(resolved.pictures)
@@ -205,6 +206,12 @@ def _take(resolved: ResolvedRequest, run: str, row: dict[str, Any]) -> None:
     if row["phash"] is not None:
         resolved.pictures.add(row["phash"])
     resolved.urls |= {address for name in OWN_COLUMNS for address in own_addresses(row[name])}
+
+
+def _ids(row: dict[str, Any]) -> set[str]:
+    """What a photo of a run is called: by its bytes, and by those that it had before it was stripped for the
+    shard that the run reads."""
+    return {name for name in (row["photo_id"], collected_as(row["metadata"])) if name is not None}
 
 
 def _near(phash: int | None, pictures: set[int] | frozenset[int]) -> bool:
@@ -267,7 +274,7 @@ def unknown(
     """
     lines: list[str] = []
     if request.photos and not any(place.kind == "dataset" for place in places):
-        here = {row["photo_id"] for run in _runs(places) for row in photo_rows(run)}
+        here = set().union(*(_ids(row) for run in _runs(places) for row in photo_rows(run)))
         absent = sorted(request.photos - here)
         lines += [f"photo {photo_id}" for photo_id in absent if not tombstones.has_photo(photo_id)]
     if request.people and not resolved.photos - request.photos - request.sent:

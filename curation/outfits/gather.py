@@ -21,13 +21,15 @@ from curation.fingerprint import fingerprint
 from curation.fragments import Fragment, digest
 from curation.ledger import is_kept
 from curation.people.heads import heads_of_others
+from curation.photos.rights import marks_in
 from curation.run_folder import Run
 from curation.run_tables import PhaseTable
 from curation.step import Context
 from curation.storage import write_table
 from shards.format.stated import CARRIED
+from shards.format.stated_rights import MARKS
 
-VERSION = 3
+VERSION = 4  # brings along what photos stated before their metadata was taken off
 _FLUSH_BYTES = 8 * 2**20  # rows are handed on in lots of this size
 _PART_BYTES = 16 * 2**20  # a scratch file is about this large
 _OPEN_FILES = 400
@@ -130,8 +132,10 @@ def _kept(
         decided = decided.filter(pa.array(is_kept(decided), pa.bool_())).drop_columns(["verdict"])
         if decided.num_rows == 0:
             continue
-        everyone = run.people.joined(fragment, _FROM_PEOPLE, _FROM_PHOTO)
+        everyone = run.people.joined(fragment, _FROM_PEOPLE, [*_FROM_PHOTO, "metadata"])
         table = join_rows(decided, everyone, "person_id")
+        marks = pa.array(map(marks_in, table["metadata"].to_pylist()), pa.string())
+        table = table.drop_columns(["metadata"]).append_column(MARKS, marks)
         if with_heads:
             table = table.append_column("heads_of_others", _heads_of_others(everyone, table))
         bucket = (np.searchsorted(codes, _codes(decided)) // rows).astype(np.int32)

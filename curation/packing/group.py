@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -74,6 +75,7 @@ def photo_record(person: dict[str, Any]) -> dict[str, Any]:
         "source_caption": person["caption"],
         "diversity": person["diversity"],
         **{name: person[name] for name in carried},
+        **({MARKS: json.loads(person[MARKS])} if person.get(MARKS) else {}),
     }
 
 
@@ -89,9 +91,9 @@ def as_wanted(
     heads   of the other people on it: x0, y0, x1, y1 in px
 
     Without metadata its record says under `stripped` what was there: {kind: bytes}, and under `stated_marks`
-    what that stated of mining and source (`marks_of`). Only what needs other pixels is encoded anew, and what
-    cannot be stripped, as an animation that does not fill its canvas: `encoded_anew`. Raises OSError or
-    ValueError for a broken photo.
+    what that stated of mining and source (`marks_of`), beside what it stated there before. Only what needs
+    other pixels is encoded anew, and what cannot be stripped, as an animation that does not fill its canvas:
+    `encoded_anew`. Raises OSError or ValueError for a broken photo.
     """
     made = _as_wanted(photo, settings, heads)
     if made is photo:
@@ -100,6 +102,7 @@ def as_wanted(
         marks = marks_of(photo.data)
     except NoReaderError:  # a run that passed it over was told not to read them
         marks = marks_of(photo.data, credentials=False)
+    marks |= made.record.get(MARKS, {})
     return replace(made, record={**made.record, MARKS: marks}) if marks else made
 
 

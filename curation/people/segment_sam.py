@@ -66,8 +66,7 @@ class SegmentAnything:
 
     def _segment_at_once(self, photo: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
         torch, predictor = self._torch, self._predictor
-        # Before it is cut, a mask is a float of the photo's size: not those of a whole crowd at once.
-        some = max(int(_MASK_BYTES // (4 * photo.shape[0] * photo.shape[1])), 1)
+        some = boxes_at_once(photo)
         masks: list[np.ndarray] = []
         with torch.inference_mode():
             predictor.set_image(photo)
@@ -127,6 +126,11 @@ class Sam2:
             whole = self._processor.post_process_masks([low[None]], [photo.shape[:2]])[0][0, 0]
             masks.append(whole[y0:y1, x0:x1].cpu().numpy().copy())
         return masks
+
+
+def boxes_at_once(photo: np.ndarray) -> int:
+    """How many may be prompted together: before it is cut, a mask is a float of the photo's size."""
+    return max(_MASK_BYTES // (4 * photo.shape[0] * photo.shape[1]), 1)
 
 
 def _by_crops(

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -10,6 +11,7 @@ from PIL import Image
 from curation.errors import ConfigError, one_line
 from curation.models import Models, torch_device
 from curation.people.protocols import Detections
+from curation.people.segment_sam import boxes_at_once
 from curation.settings.people import UltralyticsSamSettings, UltralyticsSettings
 
 
@@ -96,18 +98,29 @@ class UltralyticsSam:
             raise ConfigError(f"model {settings.model}: {path}: {one_line(error)}") from None
 
     def segment(self, photo: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
-        """One call for all boxes of a photo; a mask that the model itself gives no score is blank."""
-        results = self._sam(
-            np.ascontiguousarray(photo[..., ::-1]),
-            bboxes=boxes.astype(np.float32).tolist(),
-            conf=0.0,
-            device=self._device,
-            verbose=False,
-        )
-        masks = [np.zeros((y1 - y0, x1 - x0), bool) for x0, y0, x1, y1 in boxes.tolist()]
-        found = results[0]
-        # Masks at or below `conf` are left out: `cls` says which box each of the others is for.
-        for which, mask in zip(found.boxes.cls.int().tolist(), found.masks.data.cpu().numpy(), strict=True):
-            x0, y0, x1, y1 = boxes[which]
-            masks[which] = mask[y0:y1, x0:x1].astype(bool)
+        """The photo is embedded once, or twice for a crowd; a mask without a score of the model is blank.
+
+        A crowd is masked some boxes at a time: before it is cut, a mask is of the photo's size.
+        """
+        bgr, some = np.ascontiguousarray(photo[..., ::-1]), boxes_at_once(photo)
+        prompts = [boxes[at : at + some].astype(np.float32).tolist() for at in range(0, len(boxes), some)]
+        masks: list[np.ndarray] = []
+        for number, bboxes in enumerate(prompts):
+            if number == 0:
+                results = self._sam(bgr, bboxes=bboxes, conf=0.0, device=self._device, verbose=False)
+            else:
+                if number == 1:
+                    self._sam.predictor.set_image(bgr)
+                self._sam.predictor.set_prompts({"bboxes": bboxes})
+                results = self._sam.predictor()
+            masks += _masks_of(results[0], boxes[number * some :][: len(bboxes)])
         return masks
+
+
+def _masks_of(found: Any, boxes: np.ndarray) -> list[np.ndarray]:
+    masks = [np.zeros((y1 - y0, x1 - x0), bool) for x0, y0, x1, y1 in boxes.tolist()]
+    # Masks at or below `conf` are left out: `cls` says which box each of the others is for.
+    for which, mask in zip(found.boxes.cls.int().tolist(), found.masks.data, strict=True):
+        x0, y0, x1, y1 = boxes[which]
+        masks[which] = mask[y0:y1, x0:x1].cpu().numpy().astype(bool)
+    return masks

@@ -65,7 +65,7 @@ class Read(Stage):
         Reason("unreadable", "the file or its row cannot be read; the detail says why", verdict=FAILED),
         Reason(NOT_DOWNLOADED, "the collection's downloader says that it got no photo"),
     )
-    version: ClassVar[int] = VERSION + 2  # what photos say of themselves is read too; 2: or cannot be read
+    version: ClassVar[int] = VERSION + 3  # what photos say of themselves is read too; 3: wherever they say it
     fills: ClassVar[pa.Schema] = pa.schema(
         [
             ("photo_id", pa.string()),

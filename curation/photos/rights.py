@@ -24,8 +24,16 @@ class Rights(Stage):
     unit: ClassVar[str] = "photo"
     settings_type: ClassVar[Any] = RightsSettings
     reasons: ClassVar[tuple[Reason, ...]] = (
-        Reason("mining_reserved", "it, or its server, reserves mining or training", "photos.rights.mining"),
-        Reason("synthetic", "it says that a model made it, or a part of it", "photos.rights.synthetic"),
+        Reason(
+            "mining_reserved",
+            "it, or its server, reserves mining or training, or what it says of it is `unreadable`",
+            "photos.rights.mining",
+        ),
+        Reason(
+            "synthetic",
+            "it says that a model made it, or a part of it, or what it says of it is `unreadable`",
+            "photos.rights.synthetic",
+        ),
         Reason("broken_credentials", "its Content Credentials cannot be trusted", "photos.rights.broken"),
     )
 
@@ -65,6 +73,12 @@ def _record(metadata: str | None) -> Any:
     folded = (metadata or "").lower().replace("_", "-")
     told = "robots" in folded or "tdm-res" in folded or MARKS in (metadata or "")
     return json.loads(metadata or "") if told else None
+
+
+def marks_in(metadata: str | None) -> str | None:
+    """`marks_beside` of the record beside a photo, as JSON; None where there are none."""
+    marks = marks_beside(json.loads(metadata)) if metadata is not None and MARKS in metadata else {}
+    return json.dumps(marks, sort_keys=True) if marks else None
 
 
 def marks_beside(record: Any) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def train_shortly(shards: Path, out: Path, seconds: float, say: Say) -> ShortRun
     sampling = PictureSampling(steps=20, guidance=2.0)
     shown = PictureSettings(people=_SHOWN, sampling=sampling)
     pictures = ValidationPictures(training.recipe, training.validation[0], out / "pictures", shown)
-    grid = pictures(training.module, steps)
+    grid = pictures(training.module, steps)["pictures/last"]
     found = _read(out / "run", ShortRun(groups, held, steps, round(took, 1), [], [], 0.0, 0.0, str(grid)))
     done.write_text(json.dumps(asdict(found)) + "\n")
     return found

@@ -2,12 +2,15 @@
 
 JPEG keeps them in segments before its first scan, PNG in chunks on either side of its pixels, WebP in chunks
 of RIFF. Pillow finds a PNG's only by decoding it where they do not lie before the pixels, or are not there.
+XMP and IIM may lie inside of one another: in a tag of EXIF, in a resource of Photoshop, as text in a PNG; and
+behind scans of a JPEG, where no decoder looks.
 """
 
 import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 MAX_PROFILE_BYTES = 4 * 2**20  # those of printers have 3 MB; a larger one counts as none
 _MAX_TEXT_BYTES = 2**20  # of EXIF or IIM that is packed
@@ -20,10 +23,15 @@ _WITHOUT_LENGTH = frozenset([0x00, 0x01, *range(0xD0, 0xD9)])
 _NEXT_MARKER = re.compile(rb"\xff\xff*[^\x00\xd0-\xd7\xff]")
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 _MORE_XMP, _PHOTOSHOP = b"http://ns.adobe.com/xmp/extension/\0", b"Photoshop 3.0\0"
-_IIM_RESOURCE = b"\x04\x04"
+_IIM_RESOURCE, _XMP_RESOURCE = b"\x04\x04", b"\x04\x24"
+# Tags of EXIF's first directory: XMPPacket, IPTC-NAA, Photoshop's resources (Adobe, TIFF technical notes).
+_XMP_TAG, _IIM_TAG, _PHOTOSHOP_TAG = 0x02BC, 0x83BB, 0x8649
+_BYTES_OF_TYPE = {1: 1, 2: 1, 3: 2, 4: 4, 6: 1, 7: 1, 9: 4}  # of TIFF
 _SIGNATURES = (b"8BIM", b"8B64", b"AgHg", b"DCSR", b"MeSa", b"PHUT")  # of Photoshop's resources
 _PNG_XMP, _PNG_EXIF = b"XML:com.adobe.xmp", b"Raw profile type exif"
 _PNG_IPTC, _PNG_RAW_XMP = b"Raw profile type iptc", b"Raw profile type xmp"
+_PNG_8BIM, _PNG_APP1 = b"Raw profile type 8bim", b"Raw profile type APP1"
+_PNG_PACKETS = (_PNG_XMP, _PNG_RAW_XMP, _PNG_APP1)
 _KINDS_OF_SEGMENTS = (
     (0xE0, b"JFXX\0", "thumbnail"),
     (0xE1, b"Exif\0", "exif"),
@@ -36,10 +44,12 @@ _KINDS_OF_SEGMENTS = (
 _KINDS_OF_TEXTS = {
     _PNG_XMP: "xmp",
     _PNG_EXIF: "exif",
-    b"Raw profile type APP1": "exif",
+    _PNG_APP1: "exif",
     _PNG_IPTC: "iptc",
+    _PNG_8BIM: "iptc",
     _PNG_RAW_XMP: "xmp",
 }
+_KNOWN_RESOURCE = re.compile(b"8BIM\x04[\x04\x24]")
 _NO_HEX = re.compile(rb"[^0-9a-fA-F]")
 
 
@@ -48,7 +58,8 @@ class Embedded:
     """None where there is none.
 
     exif             TIFF from its byte order on
-    xmp              the first packet; more_xmp: others, and what is too long for one segment of a JPEG
+    xmp              the first packet where decoders look for it
+    more_xmp         others: of further segments, in EXIF or Photoshop's resources, behind scans
     profile          ICC
     iim              IPTC's records from before XMP
     has_credentials  whether a C2PA manifest is in the file
@@ -64,13 +75,16 @@ class Embedded:
     has_cut_xmp: bool = False
 
 
-def embedded_in(data: bytes) -> Embedded:
+def embedded_in(data: bytes, behind_scans: bool = False) -> Embedded:
     """EXIF, XMP and profile of a JPEG, PNG or WebP; none of other bytes, and none that is broken.
 
     A PNG's cICP, gAMA and cHRM are not looked at: writers set the last two to sRGB's by habit.
+
+    behind_scans   looks for XMP and IIM also between the scans of a JPEG and behind the last one, for which
+                   all of its bytes are read
     """
     if is_jpeg(data):
-        return _in_jpeg(data)
+        return _in_jpeg(data, behind_scans)
     if is_png(data):
         return _in_png(data)
     return _in_webp(data) if is_webp(data) else Embedded()
@@ -132,33 +146,43 @@ def jpeg_parts(data: bytes) -> Iterator[tuple[int, int, int]]:
             at = stop
 
 
-def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """(place of its 0xFF, marker, content) of the segments before the first scan."""
+def jpeg_segments(data: bytes, behind_scans: bool = False) -> Iterator[tuple[int, int, bytes]]:
+    """(place of its 0xFF, marker, content) of the segments before the first scan, or of all of them.
+
+    Headers of scans are among the latter, what is coded is not.
+    """
     for marker, start, stop in jpeg_parts(data):
-        if marker in (_SCAN, _END):
+        if marker == _END or (marker == _SCAN and not behind_scans):
             return
-        if marker != _BEGIN and start + 4 <= len(data):
+        if marker not in (_BEGIN, 0) and start + 4 <= len(data):
             yield start, marker, data[start + 4 : stop]
 
 
-def _in_jpeg(data: bytes) -> Embedded:
+def _in_jpeg(data: bytes, behind_scans: bool) -> Embedded:
     exif = photoshop = b""
     packets: list[bytes] = []
+    inner = _Inner()
     extended: dict[bytes, list[tuple[int, bytes]]] = {}
     parts: dict[int, bytes] = {}
     count = 0
-    has_credentials = False
-    for _, marker, content in jpeg_segments(data):
+    has_credentials = is_behind = False
+    for _, marker, content in jpeg_segments(data, behind_scans):
+        is_behind |= marker == _SCAN
         if marker == 0xE1 and content.startswith(_EXIF):
-            exif += content[len(_EXIF) :]  # more than a segment holds goes on in the next one
+            if is_behind:
+                inner.take_exif(content[len(_EXIF) :])
+            else:
+                exif += content[len(_EXIF) :]  # more than a segment holds goes on in the next one
         elif marker == 0xE1 and content.startswith(_XMP):
-            packets.append(content[len(_XMP) :])
+            (inner.packets if is_behind else packets).append(content[len(_XMP) :])
         elif marker == 0xE1 and content.startswith(_MORE_XMP) and len(content) > len(_MORE_XMP) + 40:
             # The digest of the whole, its length, where this part lies in it (XMP part 3, 1.1.3.1).
             name, rest = content[len(_MORE_XMP) :][:36], content[len(_MORE_XMP) + 36 :]
             extended.setdefault(name, []).append((int.from_bytes(rest[:4], "big"), rest[4:]))
         elif marker == 0xED and content.startswith(_PHOTOSHOP):
             photoshop += content[len(_PHOTOSHOP) :]
+        elif is_behind:
+            continue
         elif marker == 0xEB and content.startswith(b"JP") and b"jumb" in content[:32]:
             has_credentials |= b"c2pa" in content[:64]
         elif marker == 0xE2 and content.startswith(_ICC) and len(content) > len(_ICC) + 2:
@@ -166,42 +190,98 @@ def _in_jpeg(data: bytes) -> Embedded:
             parts[number] = content[len(_ICC) + 2 :]
     is_whole = count > 0 and all(number in parts for number in range(1, count + 1))
     profile = b"".join(parts[number] for number in range(1, count + 1)) if is_whole else None
-    is_cut = False
     for name, pieces in extended.items():
         pieces.sort(key=lambda piece: piece[0])
-        packets.append(b"".join(piece for _, piece in pieces))
-        is_cut |= len(packets[-1]) < int.from_bytes(name[32:], "big")
-    return Embedded(
-        exif or None,
-        packets[0] if packets else None,
-        _of_bearable_size(profile),
-        _iim_in(photoshop),
-        tuple(packets[1:]),
-        has_credentials,
-        is_cut,
-    )
+        inner.packets.append(b"".join(piece for _, piece in pieces))
+        inner.is_cut |= len(inner.packets[-1]) < int.from_bytes(name[32:], "big")
+    inner.take_exif(exif)
+    inner.take_photoshop(photoshop)
+    return inner.embedded(exif, packets, _of_bearable_size(profile), has_credentials)
 
 
-def _iim_in(photoshop: bytes) -> bytes | None:
-    """The IIM of Photoshop's resources, of several one behind the other.
+@dataclass
+class _Inner:
+    """XMP and IIM where no decoder looks for them: inside of EXIF and of Photoshop's resources."""
+
+    packets: list[bytes] = field(default_factory=list)
+    iim: list[bytes] = field(default_factory=list)
+    is_cut: bool = False
+
+    def take_exif(self, tiff: bytes) -> None:
+        """What tags of the first directory of a TIFF hold, from its byte order on."""
+        for tag, content in _first_directory(tiff):
+            if tag == _XMP_TAG:
+                self.packets += [content] if content else []
+                self.is_cut |= content is None
+            elif tag == _IIM_TAG and content:
+                self.iim.append(content)
+            elif tag == _PHOTOSHOP_TAG and content:
+                self.take_photoshop(content)
+
+    def take_app1(self, content: bytes) -> None:
+        """The content of such a segment of a JPEG, as ImageMagick keeps it."""
+        if content.startswith(_XMP):
+            self.packets.append(content[len(_XMP) :])
+        elif content.startswith(_EXIF):
+            self.take_exif(content[len(_EXIF) :])
+
+    def take_photoshop(self, block: bytes) -> None:
+        """What Photoshop's resources hold."""
+        for number, content, is_whole in _resources(block):
+            if number == _IIM_RESOURCE:
+                self.iim.append(content)
+            elif number == _XMP_RESOURCE:
+                self.packets.append(content)
+                self.is_cut |= not is_whole
+
+    def embedded(
+        self, exif: bytes, packets: list[bytes], profile: bytes | None, has_credentials: bool
+    ) -> Embedded:
+        """All of it, with what lies where it belongs."""
+        return Embedded(
+            exif or None,
+            packets[0] if packets else None,
+            profile,
+            b"".join(self.iim) or None,
+            (*packets[1:], *self.packets),
+            has_credentials,
+            self.is_cut,
+        )
+
+
+def _first_directory(tiff: bytes) -> Iterator[tuple[int, bytes | None]]:
+    """(tag, bytes) of the entries of a TIFF's first directory; None for bytes that are not all there."""
+    order: Literal["little", "big"] = "little" if tiff[:2] == b"II" else "big"
+    if tiff[:4] not in (b"II*\0", b"MM\0*"):
+        return
+    at = int.from_bytes(tiff[4:8], order)
+    count = int.from_bytes(tiff[at : at + 2], order)
+    for entry in range(at + 2, min(at + 2 + 12 * count, len(tiff) - 11), 12):
+        tag, kind = (int.from_bytes(tiff[entry + 2 * i : entry + 2 * i + 2], order) for i in (0, 1))
+        size = int.from_bytes(tiff[entry + 4 : entry + 8], order) * _BYTES_OF_TYPE.get(kind, 0)
+        start = entry + 8 if size <= 4 else int.from_bytes(tiff[entry + 8 : entry + 12], order)
+        yield tag, tiff[start : start + size] if start + size <= len(tiff) else None
+
+
+def _resources(photoshop: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
+    """(number, content, whether it is whole) of Photoshop's resources.
 
     Each is a signature, a number, a name and a length; padded to two bytes. Behind what is none of them the
-    next one of IIM is looked for.
+    next one of IIM or XMP is looked for.
     """
-    found, at = [], 0
+    at = 0
     while at + 12 <= len(photoshop):
         if photoshop[at : at + 4] not in _SIGNATURES:
-            at = photoshop.find(b"8BIM" + _IIM_RESOURCE, at + 1)
-            if at < 0:
-                break
+            following = _KNOWN_RESOURCE.search(photoshop, at + 1)
+            if following is None:
+                return
+            at = following.start()
         named = at + 6
-        size_at = named + (photoshop[named] + 2) // 2 * 2
+        size_at = named + (photoshop[named : named + 1] or b"\0")[0] // 2 * 2 + 2
         length = int.from_bytes(photoshop[size_at : size_at + 4], "big")
         start = size_at + 4
-        if photoshop[at + 4 : named] == _IIM_RESOURCE:
-            found.append(photoshop[start : start + length])
+        yield photoshop[at + 4 : named], photoshop[start : start + length], start + length <= len(photoshop)
         at = start + length + length % 2
-    return b"".join(found) or None
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[int, bytes, int, int]]:
@@ -217,9 +297,11 @@ def png_chunks(data: bytes) -> Iterator[tuple[int, bytes, int, int]]:
 
 
 def _in_png(data: bytes) -> Embedded:
-    exif = profile = iim = None
+    exif = profile = None
     packets: list[bytes] = []
-    has_credentials = is_cut = False
+    inner = _Inner()
+    has_credentials = False
+    room = _MAX_XMP_BYTES
     for _, name, start, stop in png_chunks(data):
         if name == b"eXIf":
             exif = data[start:stop]
@@ -230,27 +312,26 @@ def _in_png(data: bytes) -> Embedded:
             profile = _unpacked(packed[1:], MAX_PROFILE_BYTES)
         elif name in (b"tEXt", b"zTXt", b"iTXt"):
             key, _, content = data[start:stop].partition(b"\0")
-            if key in (_PNG_XMP, _PNG_RAW_XMP):  # iTXt by XMP's rule; libvips 8.18 writes zTXt
-                room = _MAX_XMP_BYTES - sum(map(len, packets))
+            if key in _PNG_PACKETS:  # XMP is iTXt by its rule; libvips 8.18 writes zTXt
                 text = None if stop > len(data) else _text_of(name, content, room)
-                packet = _from_hex(text) if text and key == _PNG_RAW_XMP else text
-                is_cut |= packet is None
-                packets += [packet] if packet else []
-            elif key in (_PNG_EXIF, _PNG_IPTC):
+                packet = _from_hex(text) if text and key != _PNG_XMP else text
+                room -= len(packet or b"")
+                inner.is_cut |= packet is None
+                if key == _PNG_APP1:
+                    inner.take_app1(packet or b"")
+                else:
+                    packets += [packet] if packet else []
+            elif key in (_PNG_EXIF, _PNG_IPTC, _PNG_8BIM):
                 block = _from_hex(_text_of(name, content[: 2 * _MAX_TEXT_BYTES], 2 * _MAX_TEXT_BYTES) or b"")
-                if key == _PNG_IPTC and block is not None:
-                    iim = _iim_in(block) if block.startswith(_SIGNATURES) else block
-                elif key == _PNG_EXIF and exif is None:
-                    exif = block
-    return Embedded(
-        (exif or b"").removeprefix(_EXIF) or None,
-        packets[0] if packets else None,
-        _of_bearable_size(profile),
-        iim,
-        tuple(packets[1:]),
-        has_credentials,
-        is_cut,
-    )
+                if key == _PNG_EXIF:
+                    exif = exif or block
+                elif block is not None and block.startswith(_SIGNATURES):
+                    inner.take_photoshop(block)
+                elif block is not None:
+                    inner.iim.append(block)
+    tiff = (exif or b"").removeprefix(_EXIF)
+    inner.take_exif(tiff)
+    return inner.embedded(tiff, packets, _of_bearable_size(profile), has_credentials)
 
 
 def _text_of(name: bytes, content: bytes, most: int) -> bytes | None:
@@ -301,23 +382,16 @@ def riff_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 def _in_webp(data: bytes) -> Embedded:
     found: dict[bytes, bytes] = {}
     packets: list[bytes] = []
-    is_cut = False
+    inner = _Inner()
     for name, start, stop in riff_chunks(data):
         if name == b"XMP ":
             packets.append(data[start:stop])
-            is_cut |= stop > len(data)
+            inner.is_cut |= stop > len(data)
         elif name in (b"EXIF", b"ICCP", b"C2PA"):
             found.setdefault(name, data[start:stop])
-    exif = found.get(b"EXIF", b"").removeprefix(_EXIF)
-    return Embedded(
-        exif or None,
-        packets[0] if packets else None,
-        _of_bearable_size(found.get(b"ICCP")),
-        None,
-        tuple(packets[1:]),
-        b"C2PA" in found,
-        is_cut,
-    )
+    tiff = found.get(b"EXIF", b"").removeprefix(_EXIF)
+    inner.take_exif(tiff)
+    return inner.embedded(tiff, packets, _of_bearable_size(found.get(b"ICCP")), b"C2PA" in found)
 
 
 def _of_bearable_size(profile: bytes | None) -> bytes | None:

@@ -1,6 +1,7 @@
 """What a photo says of itself in its bytes: whether it may be mined, what made it, whom to credit.
 
-Read are XMP (also extended, of JPEG, PNG and WebP), IPTC's older IIM, and Content Credentials (C2PA). Terms:
+Read are XMP (of JPEG, PNG and WebP, also extended, inside of EXIF and of Photoshop's resources, and behind
+scans), IPTC's older IIM, and Content Credentials (C2PA). Terms:
 
     plus:DataMining                   PLUS LDF 2.0.1; values are DMI-… of its vocabulary, or their labels
     tdm:reservation                   W3C's TDM Reservation Protocol; 1 reserves
@@ -142,7 +143,7 @@ def stated_rights(data: bytes, credentials: bool = True) -> StatedRights:
 
     Raises NoReaderError.
     """
-    embedded = embedded_in(data)
+    embedded = embedded_in(data, behind_scans=True)
     found = _Found([], [], [], [])
     for packet in (embedded.xmp, *embedded.more_xmp):
         for kind, value in _in_xmp(packet or b""):

@@ -70,6 +70,11 @@ class DatasetFolder(Source):
     def __len__(self) -> int:
         return len(self.index)
 
+    @property
+    def place(self) -> str:
+        """The path or URL, as it was given."""
+        return self._given[0]
+
     def read(self, sample: int, suffixes: Container[str] | None = None) -> Sample:
         """The wanted members; `suffixes` instead of those that the folder was opened with.
 
@@ -133,10 +138,8 @@ def _about(folder: str, place: DatasetPlace) -> dict[str, Any]:
         about = json.loads(place.read("dataset.json"))
         version = str(about["schema"])
         major = int(version.split(".")[0])
-    except FileNotFoundError:
-        raise DatasetError(
-            f"{folder}: no dataset.json: not a dataset, or one that is being written"
-        ) from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise DatasetError(f"{folder}: {_why_no_dataset(folder)}") from None
     except OSError as error:
         reason = f"{folder}/dataset.json: {error.strerror}" if error.strerror else str(error)
         raise DatasetError(reason) from None
@@ -149,6 +152,26 @@ def _about(folder: str, place: DatasetPlace) -> dict[str, Any]:
     if wrong is not None:
         raise DatasetError(f"{folder}/dataset.json: {wrong}")
     return dict(about)
+
+
+def _why_no_dataset(folder: str) -> str:
+    """And where one is, if that can be seen."""
+    here = Path(folder)
+    if "://" not in folder:
+        near = (
+            [here.parent]
+            if here.is_file()
+            else [here / "shards", *sorted(here.glob("*/shards")), here.parent]
+        )
+        found = next((place for place in near if (place / "dataset.json").is_file()), None)
+        meant = "" if found is None else f"; did you mean {found}?"
+        if here.is_file():
+            return f"is a file, and a dataset is a folder with dataset.json{meant}"
+        if not here.exists():
+            return f"no such folder{meant}"
+        if found is not None:
+            return f"no dataset.json{meant}"
+    return "no dataset.json: not a dataset, or one that is being written"
 
 
 def _index(folder: str, place: DatasetPlace, about: dict[str, Any]) -> Index:

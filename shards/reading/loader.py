@@ -8,7 +8,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from threading import Event
 from typing import Any, NamedTuple, Protocol
@@ -120,7 +120,8 @@ class Loader:
         )
         if ("source" in state) != self.source.has_state and position.consumed:
             raise ValueError(
-                "the state is of data in another order (in buckets, or not): go on as it was begun"
+                "the state is of data in another order (in buckets or not, of one dataset or several): go on "
+                "as it was begun"
             )
         if "source" in state and self.source.has_state:
             self.source.load_state(state["source"], position)
@@ -136,6 +137,11 @@ class Loader:
     def end_of_epoch(self) -> Position:
         """The position behind the epoch that `position` lies in."""
         return self.source.epoch(self.position).position.next_epoch()
+
+    def steps_per_epoch(self) -> int:
+        """Batches of this rank in the whole epoch that `position` lies in, 0 where it has no whole step."""
+        whole = replace(self.position, consumed=0)
+        return len(_Pass(self, whole).numbers)
 
     def __iter__(self) -> Iterator[Batch]:
         return self.steps()

@@ -48,7 +48,7 @@ class Mixture(Source):
         for number, source in enumerate(sources):
             if not len(source):
                 raise ValueError(f"source {number} of the mixture is empty")
-        self._sources = list(sources)
+        self.sources = list(sources)
         self._sizes = np.array([len(source) for source in sources], np.int64)
         # Number of the first sample of each source in its pass 0, and of all that there are.
         self.bases = np.concatenate([[0], np.cumsum(self._sizes)])
@@ -91,14 +91,14 @@ class Mixture(Source):
     def load_state(self, state: dict[str, Any], position: Position) -> None:
         """Goes on from such a state. Raises ValueError where it is of another mixture."""
         places = [Position(**part) for part in state["parts"]]
-        if len(places) != len(self._sources):
+        if len(places) != len(self.sources):
             raise ValueError(
-                f"the state is of a mixture of {len(places)} sources; this one has {len(self._sources)}"
+                f"the state is of a mixture of {len(places)} sources; this one has {len(self.sources)}"
             )
         self._samples = int(state["samples"])
         self.revisions = Revisions(self._samples)
         at = position.epoch * self._samples + position.consumed
-        mapped = [source.epoch(place).position for source, place in zip(self._sources, places, strict=True)]
+        mapped = [source.epoch(place).position for source, place in zip(self.sources, places, strict=True)]
         self._anchor = (at, mapped)
 
     def anchors(self, seed: int) -> tuple[int, list[Position]]:
@@ -106,7 +106,7 @@ class Mixture(Source):
         if self._anchor is not None:
             return self._anchor
         found = []
-        for part, source in enumerate(self._sources):
+        for part, source in enumerate(self.sources):
             revision = source.revisions.current
             found.append(Position(key_of(seed, part), 0, 0, revision, revision))
         return 0, found
@@ -117,7 +117,7 @@ class Mixture(Source):
         anchor = anchors[part]
         ahead = (number - anchor.epoch) * int(self._sizes[part]) - anchor.consumed
         place = anchor if number == anchor.epoch else self._advanced(part, anchor, ahead)
-        return self._sources[part].epoch(place)
+        return self.sources[part].epoch(place)
 
     def samples_at(self, places: np.ndarray, seed: int) -> np.ndarray:
         """int64 [k] places of the whole run → numbers of samples."""
@@ -139,7 +139,7 @@ class Mixture(Source):
     def _counts(self, place: int) -> np.ndarray:
         """int64 [sources]: how many samples of each stand before a place of the whole run."""
         periods, rest = divmod(place, len(self._part))
-        return periods * self._weights + np.bincount(self._part[:rest], minlength=len(self._sources))
+        return periods * self._weights + np.bincount(self._part[:rest], minlength=len(self.sources))
 
     def _advanced(self, part: int, anchor: Position, samples: int) -> Position:
         """Where a source stands after so many more of its samples."""

@@ -19,13 +19,18 @@ from shards.reading.steps import Position
 
 
 class Pair(NamedTuple):
-    """Numbers of the two photos in their group, and their members by suffix, as "003.jpg"."""
+    """Numbers of the two photos in their group, and their members by suffix, as "003.jpg".
+
+    seed, epoch   what they were drawn by; whatever else is drawn for the sample is drawn by these and the key
+    """
 
     number: int
     key: str
     reference: int
     target: int
     members: dict[str, bytes]
+    seed: int = 0
+    epoch: int = 0
 
 
 def draw_pair(seed: int, epoch: int, key: str, photos: Sequence[int]) -> tuple[int, int]:
@@ -108,7 +113,8 @@ class Pairs(Source):
         pair = draw_pair(position.seed, position.epoch, key, fit)
         both = zip(pair, self._members, strict=True)
         wanted = {f"{photo:03d}.{kind}" for photo, kinds in both for kind in kinds}
-        return Pair(sample, key, *pair, self.folder.read(sample, wanted).members)
+        members = self.folder.read(sample, wanted).members
+        return Pair(sample, key, *pair, members, position.seed, position.epoch)
 
 
 class _PairsEpoch(Epoch):

@@ -55,7 +55,7 @@ from shards.tools.place_to_change import PlaceToChange, place_to_change
 from shards.tools.side_files import stale_line, stale_side_files
 from shards.tools.whole_shards import in_order
 
-VERSION = 2  # raised when the same photo is stripped otherwise
+VERSION = 3  # raised when the same photo is stripped otherwise, or its record says more
 # Members that are pictures of other formats: readers of shards pass over them, and nothing here strips them.
 _OTHER_PICTURES = ("gif", "avif", "heic", "heif", "tif", "tiff", "bmp", "jxl", "jp2", "jfif", "jpe", "mpo")
 _NAMED = 20  # of many, in lines

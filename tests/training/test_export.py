@@ -82,6 +82,8 @@ def moved(recipe, seed: int):
         ("visual_persona", {"stage": "shared_queries"}),
         ("visual_persona", {"denoising": {"tune_unet": True}}),
         ("ip_adapter", {}),
+        ("flux2_reference", {"denoising": {"lora": {"rank": 4, "alpha": 8.0}}}),
+        ("flux2_reference", {"denoising": {"lora": None, "tune_transformer": True}}),
     ],
 )
 def test_an_exported_adapter_read_strictly_gives_the_same_loss(name, changed, suffix, tmp_path) -> None:

@@ -1,5 +1,6 @@
 """FLUX.2 as a base: what diffusers' own pipeline computes of the same folder, and references as tokens."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
     Flux2Transformer2DModel,
+)
+from diffusers.models.transformers.transformer_flux2 import (
+    Flux2KVAttnProcessor,
+    Flux2KVParallelSelfAttnProcessor,
 )
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 from PIL import Image
@@ -184,9 +189,41 @@ def by_hand(
     return made[:, :8].transpose(1, 2).unflatten(2, (4, 2))
 
 
-@pytest.fixture(scope="module")
-def both() -> tuple[Recipe, nn.Module]:
-    recipe = tiny("flux2_reference")
+def test_references_apart_are_what_diffusers_makes_of_them_and_are_computed_once(
+    folder: Path, theirs: Flux2KleinPipeline
+) -> None:
+    recipe = on_folder(folder, denoising={"references_apart": True, "lora": None}, body_px=[48, 32])
+    denoiser = recipe.build(torch.float32).denoiser
+    noised, text, references = (
+        torch.randn(2, 16, 4, 2),
+        torch.randn(2, TEXT_TOKENS, 32),
+        torch.randn(2, 6, 16),
+    )
+    transformer = copy.deepcopy(theirs.transformer)
+    for block in transformer.transformer_blocks:
+        block.attn.set_processor(Flux2KVAttnProcessor())
+    for block in transformer.single_transformer_blocks:
+        block.attn.set_processor(Flux2KVParallelSelfAttnProcessor())
+    with torch.no_grad():
+        expected = [
+            transformer(
+                hidden_states=torch.cat([references, theirs._pack_latents(noised)], dim=1),
+                encoder_hidden_states=text, timestep=torch.full((2,), time / 1000),
+                img_ids=torch.cat([denoiser.places, theirs._prepare_latent_ids(noised)[0]]),
+                txt_ids=theirs._prepare_text_ids(text), kv_cache_mode="extract", num_ref_tokens=6,
+            ).sample.transpose(1, 2).unflatten(2, (4, 2))
+            for time in (900.0, 300.0)
+        ]  # fmt: skip
+        for cache in (False, True):
+            with denoiser.generating((text,), references, identity_scale=1.0, cache=cache):
+                for time, velocity in zip((900.0, 300.0), expected, strict=True):
+                    found = denoiser.predict(noised, torch.full((2,), time), (text,), references)
+                    torch.testing.assert_close(found, velocity, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(scope="module", params=[False, True])
+def both(request: pytest.FixtureRequest) -> tuple[Recipe, nn.Module]:
+    recipe = tiny("flux2_reference", denoising={"references_apart": request.param})
     return recipe, built(recipe).eval()
 
 
@@ -214,6 +251,20 @@ def test_a_missing_reference_is_as_if_it_were_not_in_the_sequence(both: tuple[Re
         again = denoiser.predict(noised, times, text, recipe.identity(module, others))
     torch.testing.assert_close(together[1:], alone, rtol=1e-5, atol=1e-5)
     assert torch.equal(together, again)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5, 0.0])
+def test_what_is_kept_over_a_generation_changes_nothing(scale: float, both: tuple[Recipe, nn.Module]) -> None:
+    recipe, module = both
+    pipeline = PersonaPipeline(recipe, module)
+    batch = samples(recipe, ["ann-a", "bob-a"])
+    conditions = pipeline.conditions(batch.fields["caption_ids"], pipeline.identity(batch.fields), (64, 64))
+    sampling, noise = SamplingSettings(steps=3, guidance=3.0, identity_scale=scale), torch.randn(2, 16, 4, 4)
+    once, anew = (
+        sample_latents(module.denoiser, conditions, noise, sampling, cache=cache) for cache in (True, False)
+    )
+    assert once.isfinite().all()
+    torch.testing.assert_close(once, anew, rtol=1e-5, atol=1e-5)
 
 
 def test_a_dropped_reference_and_nobody_are_the_same(both: tuple[Recipe, nn.Module]) -> None:

@@ -58,7 +58,7 @@ def generated(run: Path, dataset: Path, out: Path, *words: Any) -> int:
 
 def test_a_training_shows_reference_target_and_generated_in_a_grid(run: Path) -> None:
     grids = sorted(path.name for path in (run / "pictures").iterdir())
-    assert grids == ["step-00000002.jpg", "step-00000003.jpg"]
+    assert grids == [f"step-0000000{step}{of}.jpg" for step in (2, 3) for of in ("-averaged", "")]
     with Image.open(run / "pictures" / grids[0]) as grid:
         assert grid.height == 2 * 192 + 4
 
@@ -90,6 +90,22 @@ def test_a_picture_says_what_it_was_made_with_and_can_be_made_again(
     assert generated(run, dataset, tmp_path / "again.png", "--seed", 6) == 0
     with Image.open(tmp_path / "again.png") as picture:
         assert np.abs(np.asarray(picture).astype(int) - second).max() <= 1
+
+
+def test_without_a_size_pictures_are_of_the_size_that_was_trained_and_one_far_from_it_is_said(
+    run: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--checkpoint", run, "--sample", f"{dataset}:{KEY}", "--steps", 1, "--prompt", "A woman."]
+    assert persona("generate", *words, "--out", tmp_path / "a.png") == 0
+    assert "making 1 of 64 × 64 px in 1 steps" in (told := capsys.readouterr().err)
+    assert "far from" not in told
+    assert persona("generate", *words, "--height", 160, "--out", tmp_path / "b.png") == 0
+    assert "64 × 160 px is far from the 64 × 64 px that it was trained on" in capsys.readouterr().err
+    sizes = []
+    for name in ("a", "b"):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            sizes.append(picture.size)
+    assert sizes == [(64, 64), (64, 160)]
 
 
 def test_a_published_file_generates_by_its_config(run: Path, dataset: Path, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def gradients(recipe: Recipe, seed: int, *groups: list[str]) -> tuple[float, dic
         ("visual_persona", {"denoising": {"tune_unet": True}}),
         ("ip_adapter", {}),
         ("flux2_reference", {"denoising": LEVERS_OF_FLOW}),
+        ("flux2_reference", {"denoising": {"references_apart": True}}),
         ("flux2_reference", {"denoising": {"lora": None, "tune_transformer": True}, "references": "body"}),
         ("flux2_reference", {"denoising": {"cached_latents": True}, "references": "parts"}),
     ],

@@ -6,6 +6,7 @@ Shapes, places and the shift of sampling are those of diffusers' Flux2KleinPipel
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from pydantic import Field as Setting
 from torch import Tensor, nn
 
 from training.bases.base import Base, Denoiser, Text
+from training.bases.flux2_attention import set_references_apart
 from training.bases.flux2_layout import bfl_tensors
 from training.bases.flux2_parts import (
     Flux2Settings,
@@ -58,6 +60,11 @@ class Flux2Denoising(DenoisingSettings):
     )
     lora: Flux2Lora | None = Setting(
         Flux2Lora(), description="trained besides the transformer; none: none is"
+    )
+    references_apart: bool = Setting(
+        False,
+        description="references attend to themselves alone, at time 0, so a generation computes them once; "
+        "the base was trained with all attending to all",
     )
     tune_transformer: bool = Setting(False, description="train the transformer itself; lora must be none")
 
@@ -144,6 +151,7 @@ class Flux2Denoiser(Denoiser):
         schedule = FlowSchedule(base.denoising.flow_shift, sampling_shift)
         super().__init__(base, schedule, frozen_dtype)
         denoising, self._lora_scale, self._identity_scale = base.denoising, base.lora_scale, 1.0
+        self._keeps, self._kept = False, None  # keys and values of the references of a generation
         self.text_encoder = cast(TextEncoder(base.settings), frozen_dtype)
         self.transformer = build_transformer(base.settings, base.vae.channels)
         if denoising.tune_transformer:
@@ -152,6 +160,8 @@ class Flux2Denoiser(Denoiser):
             cast(self.transformer, frozen_dtype)
         if denoising.lora is not None:
             install_lora(self.transformer, denoising.lora)
+        if denoising.references_apart:
+            set_references_apart(self.transformer)
         if denoising.checkpoint_activations:
             self.transformer.enable_gradient_checkpointing()
         mean, std = base.vae.normalisation()
@@ -190,46 +200,55 @@ class Flux2Denoiser(Denoiser):
         """The velocity, at times of 0 to 1000. An identity token of zeros is a missing one: nothing attends
         to it, so the result is that of a sequence without it."""
         rows, columns = noised.shape[2:]
-        tokens, dtype = text[0], self.transformer.x_embedder.weight.dtype
-        picture = noised.flatten(2).transpose(1, 2)
-        places = places_of([(rows, columns)], 0, 1, noised.device)
-        always = torch.ones(
-            len(tokens), tokens.shape[1] + len(places), dtype=torch.bool, device=noised.device
-        )
-        with own_precision(noised.device, own=not self.base.denoising.tune_transformer):
-            (made,) = self.transformer(
-                hidden_states=torch.cat([picture.to(dtype), identity.to(dtype)], dim=1),
-                encoder_hidden_states=tokens.to(dtype),
+        device, dtype = noised.device, self.transformer.x_embedder.weight.dtype
+        tokens, picture = text[0].to(dtype), noised.flatten(2).transpose(1, 2).to(dtype)
+        places = places_of([(rows, columns)], 0, 1, device)
+        mask = self._mask(tokens, identity, len(places))
+        asked: dict[str, Any] = {}
+        if self.base.denoising.references_apart:
+            mode = "extract" if self._kept is None else "cached"
+            asked = {"kv_cache_mode": mode, "kv_cache": self._kept, "num_ref_tokens": len(self.places)}
+        if self._kept is None:
+            picture = torch.cat([identity.to(dtype), picture], dim=1)
+            places = torch.cat([self.places, places])
+        with own_precision(device, own=not self.base.denoising.tune_transformer):
+            made, *kept = self.transformer(
+                hidden_states=picture,
+                encoder_hidden_states=tokens,
                 timestep=times / TIMESTEPS,
-                img_ids=torch.cat([places, self.places]),
-                txt_ids=text_places(tokens.shape[1], noised.device),
-                joint_attention_kwargs={"attention_mask": self._mask(always, identity)[:, None, None]},
+                img_ids=places,
+                txt_ids=text_places(tokens.shape[1], device),
+                joint_attention_kwargs={"attention_mask": mask[:, None, None]},
                 return_dict=False,
+                **asked,
             )
-        return made[:, : len(places)].transpose(1, 2).unflatten(2, (rows, columns))
+        if kept and self._keeps:
+            (self._kept,) = kept
+        return made[:, -rows * columns :].transpose(1, 2).unflatten(2, (rows, columns))
 
-    def _mask(self, always: Tensor, identity: Tensor) -> Tensor:
-        """bool [B, n], tokens that are always there, and [B, tokens, C] → of all: whether they are attended
-        to; or by how much more, where identity is scaled: by the logarithm (arXiv 2411.15098)."""
-        there = (identity != 0).any(-1) & (self._identity_scale > 0)
-        mask = torch.cat([always, there], dim=1)
-        if self._identity_scale in (0, 1):
+    def _mask(self, text: Tensor, identity: Tensor, places: int) -> Tensor:
+        """[B, n, width], [B, tokens, C] and the target's places → [B, all]: whether a token is attended to;
+        or by how much more, where identity is scaled: by the logarithm (arXiv 2411.15098)."""
+        scale = self._identity_scale
+        there = (identity != 0).any(-1) & (scale > 0)
+        before, behind = text.shape[1], places
+        mask = nn.functional.pad(there, (before, behind), value=True)
+        if scale in (0, 1):
             return mask
-        scale = torch.full_like(there, math.log(self._identity_scale), dtype=identity.dtype)
-        more = torch.cat([torch.zeros_like(always, dtype=identity.dtype), scale], dim=1)
-        return more.masked_fill(~mask, -torch.inf).to(self.transformer.x_embedder.weight.dtype)
+        more = torch.full_like(there, math.log(scale), dtype=text.dtype)
+        return nn.functional.pad(more, (before, behind)).masked_fill(~mask, -torch.inf)
 
     @contextmanager
     def generating(
         self, text: Text, identity: Tensor, *, identity_scale: float, cache: bool
     ) -> Iterator[None]:
-        """Nothing is cached: what references are to a layer depends on the noisy picture, which they attend
-        to, and on the time."""
-        self._identity_scale = identity_scale
+        """Keys and values of references that stand apart are computed once. Otherwise nothing is: what they
+        are to a layer depends on the noisy picture, which they attend to, and on the time."""
+        self._identity_scale, self._keeps = identity_scale, cache
         try:
             yield
         finally:
-            self._identity_scale = 1.0
+            self._identity_scale, self._keeps, self._kept = 1.0, False, None
 
     def trained(self) -> dict[str, nn.Parameter]:
         """LoRA, or the transformer."""

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -45,8 +46,8 @@ def mount_generate(commands: Any, parser_of: ParserOf | None) -> None:
     )
     generate.add_argument("--seed", type=int, default=0, help="of the first picture (default %(default)s)")
     generate.add_argument("--pictures", type=int, default=1, help="of seeds that follow one another")
-    generate.add_argument("--height", type=int, default=1024, help="px (default %(default)s)")
-    generate.add_argument("--width", type=int, default=1024, help="px (default %(default)s)")
+    generate.add_argument("--height", type=int, help="px (default: as it was trained, else 1024)")
+    generate.add_argument("--width", type=int, help="px (default: as it was trained, else 1024)")
     generate.add_argument("--steps", type=int, default=50, help="default %(default)s")
     generate.add_argument("--guidance", type=float, default=12.0, help="default %(default)s; 8 for stories")
     generate.add_argument("--identity-scale", type=float, default=0.7, help="default %(default)s")
@@ -63,8 +64,11 @@ def _generate(options: argparse.Namespace, parser_of: ParserOf | None) -> int:
 
     from pydantic import ValidationError
 
-    from training.generation.references import sample_photos
+    from training.first_checks import check_writable
     from training.run_settings import SamplingSettings
+
+    check_writable(out.parent)
+    _check_words(options)
 
     try:
         sampling = SamplingSettings(
@@ -73,15 +77,19 @@ def _generate(options: argparse.Namespace, parser_of: ParserOf | None) -> int:
     except ValidationError as error:
         fault = error.errors()[0]
         raise ValueError(f"--{str(fault['loc'][0]).replace('_', '-')}: {fault['msg']}") from None
+    # What can be wrong with the words is, but for the weights, found before torch is imported.
+    parse = None if options.sample is not None else parser_of(options) if parser_of is not None else None
     pipeline = pipeline_of(options)
-    if options.sample is not None:
+    height, width = _size(options, pipeline.size)
+    pipeline.recipe.base.check_size(height, width)
+    if parse is None:
+        from training.generation.references import sample_photos
+
         dataset, _, key = options.sample.rpartition(":")
-        if not dataset:
-            raise ValueError(f"--sample {options.sample}: must be DATASET:KEY")
         references = sample_photos(dataset, key)
     else:
-        assert parser_of is not None
-        references = parser_of(options)([Path(photo) for photo in options.photo])
+        references = parse([Path(photo) for photo in options.photo])
+    _say(f"making {options.pictures} of {width} × {height} px in {options.steps} steps")
     began = time.monotonic()
     seeds = range(options.seed, options.seed + options.pictures)
     pictures = pipeline(
@@ -89,8 +97,8 @@ def _generate(options: argparse.Namespace, parser_of: ParserOf | None) -> int:
         references,
         regions=regions,
         negative_prompt=options.negative,
-        height=options.height,
-        width=options.width,
+        height=height,
+        width=width,
         seeds=seeds,
         sampling=sampling,
     )
@@ -103,6 +111,54 @@ def _generate(options: argparse.Namespace, parser_of: ParserOf | None) -> int:
         files.append(str(file))
     print(json.dumps({"files": files, "seconds": round(seconds, 2)}))
     return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _check_words(options: argparse.Namespace) -> None:
+    """Raises ValueError for a region that there is not, and for a checkpoint, a sample or a photo that is not
+    there."""
+    from shards.format.contents import REGION_NAMES
+    from shards.reading.folder import DatasetFolder
+
+    unknown = [name for name in regions_of(options.regions) if name not in REGION_NAMES]
+    if unknown:
+        raise ValueError(f"unknown region {unknown[0]!r}: there are {', '.join(REGION_NAMES)}")
+    if options.config is not None and options.checkpoint is not None:
+        raise ValueError("--config: a checkpoint says its recipe itself; give it with --weights only")
+    if options.checkpoint is not None and "://" not in options.checkpoint:
+        place = Path(options.checkpoint)
+        if not place.is_file() and not any(
+            (folder / "checkpoint.json").is_file() for folder in (place, *place.glob("checkpoints/step-*"))
+        ):
+            raise ValueError(f"{place}: no checkpoint and no run with one")
+    elif options.weights is not None and not Path(options.weights).is_file():
+        raise ValueError(f"--weights {options.weights}: no such file")
+    if options.sample is None:
+        missing = [photo for photo in options.photo if not Path(photo).is_file()]
+        if missing:
+            raise ValueError(f"--photo {missing[0]}: no such file")
+        return
+    dataset, _, key = options.sample.rpartition(":")
+    if not dataset:
+        raise ValueError(f"--sample {options.sample}: must be DATASET:KEY")
+    index = DatasetFolder(dataset).index
+    if not any(index.key(number) == key for number in range(len(index))):
+        raise ValueError(f"{dataset}: no sample {key}; the first of {len(index)} is {index.key(0)}")
+
+
+def _size(options: argparse.Namespace, trained: tuple[int, int] | None) -> tuple[int, int]:
+    """As it is asked for, else as it was trained. A size far from that is made, with a word on it."""
+    height, width = trained or (1024, 1024)
+    asked = options.height or height, options.width or width
+    if trained is not None and not 0.5 <= (asked[0] * asked[1]) / (height * width) <= 2:
+        _say(
+            f"{asked[1]} × {asked[0]} px is far from the {width} × {height} px that it was trained on: "
+            "pictures may be worse"
+        )
+    return asked
 
 
 def regions_of(text: str) -> dict[str, int | None]:

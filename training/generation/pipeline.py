@@ -33,9 +33,13 @@ class PersonaPipeline:
 
     recipe, module   as `recipe.build` made it, with its adapter loaded, on its device
     vae              where the module has none, because it trains on cached latents
+    size             height and width of the pictures that it was trained on, px, where that is known
     """
 
-    def __init__(self, recipe: Recipe, module: nn.Module, vae: nn.Module | None = None) -> None:
+    def __init__(
+        self, recipe: Recipe, module: nn.Module, vae: nn.Module | None = None, size: Size | None = None
+    ) -> None:
+        self.size = size
         self.recipe, self.module = recipe, module
         self.vae = vae or module.denoiser.vae
         self.device = next(module.parameters()).device
@@ -61,6 +65,7 @@ class PersonaPipeline:
         Raises ValueError, one line, where it cannot be read or does not fit.
         """
         place = Path(place)
+        size = None
         if place.is_file():
             if recipe is None:
                 raise ValueError(f"{place}: a published file does not say its recipe: give a config")
@@ -69,10 +74,13 @@ class PersonaPipeline:
             made.load_export(module, place)
         else:
             checkpoint = last_checkpoint(place)
+            data = checkpoint.record.get("data", {})
+            if "height_px" in data and "width_px" in data:
+                size = (int(data["height_px"]), int(data["width_px"]))
             made = _for_generation(recipe_of_checkpoint(checkpoint))
             module = made.build(dtype)
             made.load_adapter(module, adapter_of(checkpoint, averaged=averaged))
-        return cls(made, cast(module, dtype).to(device).eval())
+        return cls(made, cast(module, dtype).to(device).eval(), size=size)
 
     def __call__(
         self,

@@ -40,9 +40,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
             found.weights / files["segformer-clothes"], hidden_sizes=[8, 16, 20, 32], depths=[1, 1, 1, 1],
             decoder_hidden_size=16,
         ),
-        "vitpose": write_vitpose(found.weights / "vitpose", hidden_size=24, num_hidden_layers=1),
-        "sam2": write_sam2(
-            found.weights / "sam2", hidden_size=8, num_attention_heads=1, blocks_per_stage=[1, 1, 2, 1],
+        "vitpose-b": write_vitpose(found.weights / files["vitpose-b"], hidden_size=24, num_hidden_layers=1),
+        "sam2.1-l": write_sam2(
+            found.weights / files["sam2.1-l"],
+            hidden_size=8, num_attention_heads=1, blocks_per_stage=[1, 1, 2, 1],
             embed_dim_per_stage=[8, 16, 32, 64], num_attention_heads_per_stage=[1, 1, 1, 1],
             window_size_per_stage=[8, 4, 4, 4], global_attention_blocks=[3],
             window_positional_embedding_background_size=[4, 4],

@@ -328,3 +328,16 @@ def test_grabcut_gives_the_same_bytes_twice_whatever_it_did_before_and_with_any_
                 assert [mask.tobytes() for mask in again] == first
     finally:
         cv2.setNumThreads(threads)
+
+
+def test_ultralytics_masks_a_crowd_on_a_large_photo_some_boxes_at_a_time(mobile_sam: Path) -> None:
+    photo = np.random.default_rng(3).integers(0, 256, (2400, 3000, 3), np.uint8)
+    left = np.arange(30) * 20
+    boxes = np.stack([left, left + 100, left + 400, left + 700], axis=1)
+    sam = ultralytics_sam(mobile_sam)
+    with LiveTensors() as live:
+        masks = sam.segment(photo, boxes)
+    assert_one_mask_a_box(masks, boxes)
+    assert live.peak < 1.1 * 2**30
+    (alone,) = sam.segment(photo, boxes[29:])
+    assert (alone != masks[29]).mean() < 1e-3

@@ -1,0 +1,112 @@
+"""How long a run is, and which of its checkpoints stay: epochs, the best by validation, patience."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from tests.drawn_training import DrawnBatches, built, samples, tiny
+from tests.tiny_processes import ended, start
+from tests.train_tiny import training
+from training.checkpoint import checkpoints_in, load_checkpoint
+from training.export import last_checkpoint
+from training.loop import Training
+from training.ranks import Ranks
+from training.run_settings import LoopSettings, OptimiserSettings
+
+
+def validated(folder: Path, **loop: Any) -> Training:
+    """A run whose validation falls for some steps, then rises: its rate is far too high, its people few."""
+    recipe = tiny("visual_persona", dropout={"identity": 0.0, "text": 0.0, "both": 0.0, "region": 0.0})
+    optimiser = OptimiserSettings(lr=0.3, warmup_steps=0)
+    settings = LoopSettings.model_validate({"precision": "fp32", "optimiser": optimiser, **loop})
+    held_out = [samples(recipe, ["person-900-a", "person-901-a"])]
+    batches = DrawnBatches(recipe, 2, people=2)
+    return Training(recipe, built(recipe, seed=5), batches, settings, folder, validation=held_out)
+
+
+def losses(folder: Path) -> dict[int, float]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line["validation_loss"] for line in lines if "validation_loss" in line}
+
+
+def test_the_checkpoint_of_the_lowest_validation_loss_stays_beside_the_last_also_after_a_resume(
+    tmp_path: Path,
+) -> None:
+    every: dict[str, Any] = {"checkpoint_every": 1, "validate_every": 3, "keep_checkpoints": 1}
+    for steps in (7, 12):  # the second goes on, and knows the best of the first by what lies there
+        validated(tmp_path, steps=steps, **every).run()
+        measured = losses(tmp_path)
+        assert measured.keys() == set(range(1, steps + 1)), "each checkpoint is validated"
+        best = min(measured, key=lambda step: measured[step])
+        assert [path.name for path in checkpoints_in(tmp_path / "checkpoints")] == sorted(
+            {f"step-{best:08d}", f"step-{steps:08d}"}
+        )
+    assert best < 12, "or the test shows nothing"
+    found = last_checkpoint(tmp_path, best=True)
+    assert (found.step, found.record["validation_loss"]) == (best, measured[best])
+    assert last_checkpoint(tmp_path).step == 12
+    # And without the setting it goes.
+    validated(tmp_path, steps=13, **every, keep_best=False).run()
+    assert [path.name for path in checkpoints_in(tmp_path / "checkpoints")] == ["step-00000013"]
+
+
+def test_a_killed_run_has_its_best_checkpoint_and_ends_with_that_of_an_undisturbed_one(
+    tmp_path: Path,
+) -> None:
+    settings: dict[str, Any] = {"steps": 8, "checkpoint_every": 2, "pictures_every": 100, "read_every": 1}
+    settings |= {"keep_checkpoints": 1, "validate_every": 2}
+    training(tmp_path / "whole", Ranks(), **settings).run()
+    assert ended(start(tmp_path / "killed", kill_at=7, **settings)) == -signal.SIGKILL
+    # The checkpoint of the last steps may have been on its way.
+    there = [path.name for path in checkpoints_in(tmp_path / "killed/checkpoints")]
+    left = {step: loss for step, loss in losses(tmp_path / "killed").items() if step <= int(there[-1][5:])}
+    assert f"step-{min(left, key=lambda step: left[step]):08d}" in there
+    training(tmp_path / "killed", Ranks(), **settings).run()
+    names = [
+        [path.name for path in checkpoints_in(tmp_path / run / "checkpoints")] for run in ("whole", "killed")
+    ]
+    assert names[0] == names[1]
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+def test_a_run_without_gain_ends_early_saves_and_stays_ended(tmp_path: Path) -> None:
+    every: dict[str, Any] = {"steps": 60, "checkpoint_every": 60, "validate_every": 1, "patience": 3}
+    run = validated(tmp_path, **every)
+    done = run.run()
+    measured = losses(tmp_path)
+    best = min(measured, key=lambda step: measured[step])
+    assert done == best + 3 < 60
+    assert run.stopped == "validation_loss has not fallen in 3 validations"
+    checkpoint = load_checkpoint(checkpoints_in(tmp_path / "checkpoints")[-1])
+    assert checkpoint.step == done
+    again = validated(tmp_path, **every)
+    assert again.run() == done
+    assert again.stopped is not None
+    # More patience goes on from there.
+    assert validated(tmp_path, **{**every, "patience": 4}).run() > done
+
+
+def test_epochs_become_steps_by_the_size_of_the_dataset() -> None:
+    loop = LoopSettings.model_validate(
+        {"epochs": 3, "checkpoint_every": "1 epoch", "validate_every": "0.5 epochs", "keep_every": 7}
+    )
+    found = loop.in_steps(11)
+    assert (found.steps, found.epochs, found.checkpoint_every, found.validate_every, found.keep_every) == (
+        33, None, 11, 6, 7,
+    )  # fmt: skip
+    assert [step for step in range(1, 34) if found.falls_on("checkpoint_every", step)] == [11, 22, 33]
+    assert found.falls_on("keep_every", 14)
+    assert not found.falls_on("pictures_every", 14)
+    # Of a part of a step a whole one.
+    assert LoopSettings(epochs=0.5).in_steps(5).steps == 3
+    assert LoopSettings(epochs=1, validate_every="0.1 epochs").in_steps(2).validate_every == 1
+
+
+@pytest.mark.parametrize("given", [{}, {"steps": 3, "epochs": 1}])
+def test_a_run_has_steps_or_epochs(given: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="steps or epochs: one of the two"):
+        LoopSettings.model_validate(given)

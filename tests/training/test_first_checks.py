@@ -1,0 +1,99 @@
+"""A slip in the words of `persona train` is one line, before torch is imported."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.drawn_pairs import write_people
+from tests.drawn_pipeline import ROOT
+from tests.drawn_training import SETTINGS
+
+# Runs several commands in one process: what the first of them imports is counted to it.
+CODE = """
+import json, sys, time
+before = time.process_time()
+from persona import main
+for words in json.loads(sys.argv[1]):
+    try:
+        code = main(words)
+    except SystemExit as end:
+        code = end.code
+    now = time.process_time()
+    print(json.dumps([code, now - before, "torch" in sys.modules]))
+    before = now
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("first")
+    write_people(folder / "run/shards")
+    (folder / "a-file").touch()
+    method = {**SETTINGS["visual_persona"], "dino": {"folder": "models/dinov2-giant"}}
+    (folder / "weightless.yaml").write_text(
+        yaml.safe_dump({"recipe": "visual_persona", "method": method, "loop": {"steps": 3}})
+    )
+    return folder
+
+
+DEMO = "train visual_persona_demo --shards run/shards --out out"
+TINY = "train {demo} --shards run/shards --out out"
+MISTAKES = {
+    "train visual_persona_dmo --shards run/shards --out out":
+        "unknown config 'visual_persona_dmo'; did you mean",
+    f"{DEMO} --set loop.step=3": "loop.step: unknown key; did you",
+    f"{DEMO} --set method.dino.dept=3": "dino.dept: unknown key",
+    f"{DEMO} --set data.regions=[hat]": "there is no region 'hat'",
+    f"{DEMO} --set data.height_px=100":
+        "data.height_px: 100: input should be a multiple of 64: 64 or 128",
+    "train visual_persona_demo --shards nowhere --out out": "nowhere: no such folder",
+    "train visual_persona_demo --shards run --out out": "run: no dataset.json; did you mean run/shards?",
+    "train visual_persona_demo --shards run/shards --validation run/shards/000000.tar --out out":
+        "is a file, and a dataset is a folder with dataset.json; did you mean run/shards?",
+    "train visual_persona_demo --shards run/shards --out /proc/nothere":
+        "/proc/nothere: cannot be written to",
+    "train visual_persona_demo --shards run/shards --out a-file/run": "a-file/run: cannot be written to",
+    "train weightless.yaml --shards run/shards --out out":
+        "method.dino.folder: models/dinov2-giant: no such folder in {place}; `hf download "
+        "facebook/dinov2-giant --local-dir models/dinov2-giant` fetches it",
+    f"{TINY} --set loop.pictures_every=5":
+        "loop.pictures_every: pictures need --validation DIR",
+    f"{TINY} --set loop.patience=2": "loop.patience: it counts validations",
+    f"{TINY} --set loop.epochs=2": "steps or epochs: one of the two",
+    f"{TINY} --set loop.checkpoint_every=often":
+        "must be steps, or as '1 epoch'",
+    "train {demo} --shards run/shards=0 --out out": "--shards run/shards=0: a share is a whole number",
+    "train {demo} --shards run/shards run/shards --out out": "run/shards: is named twice",
+    f"{TINY} --set start_from=gone": "start_from: gone: no such file or folder",
+}  # fmt: skip
+
+
+def test_a_wrong_word_is_one_line_within_a_second_of_processor_time_and_without_torch(place: Path) -> None:
+    demo = place / "demo.yaml"
+    demo.write_text(
+        yaml.safe_dump(
+            {"recipe": "visual_persona", "method": SETTINGS["visual_persona"], "loop": {"steps": 3}}
+        )
+    )
+    # The demo's VAE is named from the project's root.
+    (place / "demo").symlink_to(ROOT / "demo")
+    filled = [line.format(demo=demo) for line in MISTAKES]
+    ran = subprocess.run(
+        [sys.executable, "-c", CODE, json.dumps([line.split() for line in filled])],
+        cwd=place, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "PATH": ""},
+    )  # fmt: skip
+    told = ran.stderr.splitlines()
+    results = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert len(told) == len(results) == len(MISTAKES), ran.stderr
+    for line, said, (code, seconds, has_torch), wanted in zip(
+        filled, told, results, MISTAKES.values(), strict=True
+    ):
+        assert wanted.format(place=place) in said, line
+        assert code == 2, line
+        assert not has_torch, line
+        assert seconds <= 1, line
+    assert not (place / "out").exists()

@@ -1,0 +1,105 @@
+"""What is wrong with the words of `persona train`, found before torch is imported: a slip costs a second."""
+
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from pydantic import BaseModel
+
+from shards.reading.folder import read_dataset_json
+from training.recipes import read_method
+from training.run_settings import RunSettings
+
+
+def check_run(
+    settings: RunSettings, shards: Sequence[str], validation: str | None, out: Path, begun_before: bool = True
+) -> None:
+    """Raises ValueError, one line, for the first thing that the run cannot do without.
+
+    begun_before   whether `out` may hold a run that goes on: what it has begun with need not be there
+    """
+    method = read_method(settings.recipe, settings.method)
+    loop = settings.loop
+    if loop.wandb is not None:
+        check_wandb()
+    for folder in [*shards, *([validation] if validation is not None else [])]:
+        if "://" not in folder:
+            read_dataset_json(folder)
+    if len(shards) > 1 and settings.data.buckets != "one":
+        raise ValueError("data.buckets: several --shards are mixed in one size only: data.buckets=one")
+    if validation is None:
+        if loop.pictures_every is not None and not settings.pictures.fixed:
+            raise ValueError("loop.pictures_every: pictures need --validation DIR, or pictures.fixed")
+        if loop.patience is not None:
+            raise ValueError("loop.patience: it counts validations: they need --validation DIR")
+    for place in (out, loop.checkpoints or out / "checkpoints"):
+        if isinstance(place, Path) or "://" not in place:
+            check_writable(Path(place))
+    if method is not None:
+        for key, folder, hub in _weights(method):
+            _check_weights(key, Path(folder), hub)
+    begun = begun_before and (out / "checkpoints").is_dir()
+    start = settings.start_from
+    if start is not None and "://" not in start and not begun and not Path(start).exists():
+        raise ValueError(f"start_from: {start}: no such file or folder")
+
+
+def shares_of(words: Sequence[str]) -> list[tuple[str, int]]:
+    """Datasets with their shares out of the words DIR and DIR=SHARE; without one the share is 1.
+
+    Raises ValueError, one line.
+    """
+    found = []
+    for word in words:
+        name, equals, share = word.rpartition("=")
+        if not equals or Path(word).exists():
+            found.append((word, 1))
+        elif not share.isdecimal() or int(share) < 1:
+            raise ValueError(f"--shards {word}: a share is a whole number of at least 1, as {name}=3")
+        else:
+            found.append((name, int(share)))
+    twice = [name for name, _ in found if [name for name, _ in found].count(name) > 1]
+    if twice:
+        raise ValueError(f"--shards {twice[0]}: is named twice")
+    return found
+
+
+def check_wandb() -> None:
+    """Raises ValueError, one line, where the package is missing."""
+    if find_spec("wandb") is None:
+        raise ValueError("loop.wandb: needs the package wandb: pip install wandb")
+
+
+def check_writable(folder: Path) -> None:
+    """Raises ValueError where it cannot be made or written to; nothing of it is left."""
+    existing = folder
+    try:
+        existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+        with TemporaryDirectory(dir=existing, prefix=".persona-"):
+            pass
+    except OSError as error:
+        raise ValueError(f"{folder}: cannot be written to: {existing}: {error.strerror}") from None
+
+
+def _weights(settings: BaseModel, path: str = "method") -> Iterator[tuple[str, str, str | None]]:
+    """(key, folder, repository on the hub that is usual) of each folder of weights that settings name."""
+    for name, field in type(settings).model_fields.items():
+        value: Any = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            yield from _weights(value, f"{path}.{name}")
+        elif name.endswith("folder") and isinstance(value, str):
+            extra = field.json_schema_extra
+            hub = extra.get("hub") if isinstance(extra, dict) else None
+            yield f"{path}.{name}", value, hub if isinstance(hub, str) else None
+
+
+def _check_weights(key: str, folder: Path, hub: str | None) -> None:
+    """A model's folder has a config.json, or parts that have one."""
+    get = f"; `hf download {hub} --local-dir {folder}` fetches it" if hub is not None else ""
+    if not folder.is_dir():
+        at = "" if folder.is_absolute() else f" in {Path.cwd()}"
+        raise ValueError(f"{key}: {folder}: no such folder{at}{get}")
+    if not any((place / "config.json").is_file() for place in (folder, *folder.iterdir())):
+        raise ValueError(f"{key}: {folder}: no config.json: not a model's folder{get}")
