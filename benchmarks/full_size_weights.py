@@ -4,7 +4,7 @@ Sizes are those that the authors publish: YOLO11x-pose by its YAML (ultralytics)
 segment_anything, SegFormer-B2 of Xie et al. 2021 (table 6) with 18 labels, IResNet-50 as ArcFace's authors
 use it (Deng et al. 2019, after Han et al. 2017: batch normalisation first, PReLU, no pooling), D-FINE-X by
 its YAML (dfine_hgnetv2_x: HGNetV2-B5), ViTPose (base) by the defaults of transformers, SAM 2.1 large by its
-YAML (sam2.1_hiera_l). In the place of SFace, a MobileFaceNet, stands an IResNet of about as many numbers.
+YAML (sam2.1_hiera_l). In the place of SFace, a MobileFaceNet, stands a small IResNet.
 """
 
 import math
@@ -178,7 +178,7 @@ def write_iresnet(file: Path, stages: tuple[tuple[int, int], ...] = IRESNET_50, 
 
 
 def write_sface(file: Path) -> int:
-    """float32 [n, 3, 112, 112] → [n, 128], about as large as SFace. → parameters."""
+    """float32 [n, 3, 112, 112] → [n, 128], in the place of SFace. → parameters."""
     return write_iresnet(file, ((32, 1), (64, 2), (128, 4), (256, 3)), width=128)
 
 

@@ -37,8 +37,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.peer_environment import peer_python  # noqa: E402
-from benchmarks.reading_index import large_index  # noqa: E402
-from benchmarks.reading_samples import dataset, digest_of  # noqa: E402
+from benchmarks.reading_samples import (  # noqa: E402
+    dataset,
+    digest_of,
+    large_index,
+)
 from shards.reading.folder import DatasetFolder  # noqa: E402
 from shards.reading.order import EpochOrder  # noqa: E402
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from shards.reading.folder import DatasetFolder, Sample
-from shards.reading.loader import Batch, Loader
+from shards.reading.loader import LoadedBatch, Loader
 from shards.reading.order import EpochOrder
 from shards.reading.photo_batches import PhotoBatches
 from shards.reading.steps import Position
@@ -42,7 +42,7 @@ def decoder() -> PhotoBatches:
 def batches(folder: str, threads: int, seconds: float) -> dict[str, float]:
     """As peers are measured: from the moment that the pipeline is full."""
 
-    def for_ever() -> Iterator[Batch]:
+    def for_ever() -> Iterator[LoadedBatch]:
         loader = Loader(DatasetFolder(folder), decoder(), BATCH, threads=threads)
         while True:
             yield from loader

@@ -218,7 +218,11 @@ def levered(bench: Bench, title: str, levers: Levers) -> Row:
     """The step of the trainer with these levers."""
     recipe = bench.recipe(levers.latents, levers.checkpointing)
     settings = LoopSettings.model_validate(
-        {"steps": 10**6, "precision": levers.precision, "optimiser": {"eight_bit": levers.eight_bit}}
+        {
+            "steps": 10**6,
+            "precision": levers.precision,
+            "optimiser": {"name": "adamw_8bit" if levers.eight_bit else "adamw"},
+        }
     )
     ranks = Ranks(device=bench.device)
     torch.manual_seed(0)

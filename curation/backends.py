@@ -35,11 +35,11 @@ BACKENDS: dict[str, Backend] = {
         "curation.people.ultralytics_backends:UltralyticsDetector", "AGPL-3.0", False, "ultralytics"
     ),
     "detector.transformers_detect": Backend(
-        "curation.people.detect_transformers:TransformersDetector", "Apache-2.0"
+        "curation.people.transformers_backends:TransformersDetector", "Apache-2.0"
     ),
     "detector.blazepose": Backend("curation.people.blazepose:BlazePose", "Apache-2.0"),
     "joints.blazepose": Backend("curation.people.blazepose:BlazePose", "Apache-2.0"),
-    "joints.vitpose": Backend("curation.people.joints_vitpose:Vitpose", "Apache-2.0"),
+    "joints.vitpose": Backend("curation.people.transformers_backends:Vitpose", "Apache-2.0"),
     "face_finder.yunet": Backend("curation.people.face_opencv:YunetFaceFinder", "Apache-2.0"),
     "face_finder.keypoints": Backend("curation.people.face_keypoints:KeypointsFaceFinder", "ours"),
     "face_embedder.onnx": Backend("curation.people.face_onnx:OnnxFaceEmbedder", "MIT"),
@@ -51,10 +51,10 @@ BACKENDS: dict[str, Backend] = {
     ),
     "segmenter.blazepose": Backend("curation.people.blazepose:BlazePose", "Apache-2.0"),
     "segmenter.grabcut": Backend("curation.people.segment_grabcut:Grabcut", "Apache-2.0"),
-    "parser.segformer": Backend("curation.people.parse_segformer:SegformerParser", "Apache-2.0"),
+    "parser.segformer": Backend("curation.people.transformers_backends:SegformerParser", "Apache-2.0"),
     "parser.geometric": Backend("curation.people.parse_geometric:GeometricParser", "ours"),
     "classifier.transformers": Backend(
-        "curation.people.classify_transformers:TransformersClassifier", "Apache-2.0"
+        "curation.people.transformers_backends:TransformersClassifier", "Apache-2.0"
     ),
     "judge.appearance": Backend("curation.outfits.appearance_judge:AppearanceJudge", "ours"),
     "judge.vllm": Backend("curation.vlm.judge:VlmJudge", "Apache-2.0"),

@@ -1,8 +1,11 @@
 """Finds the weights that a pipeline names, hashes them, and refuses what the licence forbids."""
 
+import contextlib
 import hashlib
+import json
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,10 @@ from curation.errors import ConfigError
 from curation.settings import PipelineSettings
 from curation.settings.base import Settings, model_names
 from curation.settings.source import ModelCard
+from shards.format.atomic_file import write_whole
+
+_REMEMBERED_BYTES = 2**26  # of a file; smaller ones take no time
+_SETTLED_NS = 2 * 10**9
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ def find_model(pipeline: PipelineSettings, path: str, name: str) -> Model:
             f"{path}: weights of '{name}' not found: {card.file} is not in {looked}; "
             f"`persona models pull` fetches it from {card.source}, or set models.path"
         )
-    digest = sha256_of(file)
+    digest = known_sha256(file)
     if not card.permits(digest):
         said = " or ".join(card.stated)
         raise ConfigError(
@@ -110,16 +117,50 @@ def _has_files(folder: Path) -> bool:
     return any(path.is_file() for path in folder.rglob("*"))
 
 
+def known_sha256(path: Path) -> str:
+    """`sha256_of`, remembered of large files: as long as device, inode, size and times are the same.
+
+    Sizes and times are those before it was read. What was changed less than two seconds ago is not
+    remembered: a change within one tick of the clock shows in none of them.
+    """
+    if path.is_dir():
+        return _over_files(path, known_sha256)
+    about = path.stat()
+    if about.st_size < _REMEMBERED_BYTES:
+        return sha256_of(path)
+    stated = [about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns]
+    place = Path("~/.cache/persona/hashes").expanduser()
+    memory = place / hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:32]
+    try:
+        known = json.loads(memory.read_bytes())
+        if known["of"] == stated:
+            return str(known["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # nothing is known of it, or nothing that can be read
+    is_old = time.time_ns() - max(about.st_mtime_ns, about.st_ctime_ns) > _SETTLED_NS
+    digest = sha256_of(path)
+    if is_old:
+        with contextlib.suppress(OSError):  # a home that cannot be written to, or is full
+            place.mkdir(parents=True, exist_ok=True)
+            write_whole(memory, json.dumps({"of": stated, "sha256": digest}).encode())
+    return digest
+
+
 def sha256_of(path: Path) -> str:
     """The sha256 of a file; of a folder over the names and hashes of its files."""
-    digest = hashlib.sha256()
     if path.is_dir():
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            digest.update(f"{file.relative_to(path).as_posix()} {sha256_of(file)}\n".encode())
-        return digest.hexdigest()
+        return _over_files(path, sha256_of)
+    digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(1 << 22):
             digest.update(block)
+    return digest.hexdigest()
+
+
+def _over_files(folder: Path, hashed: Callable[[Path], str]) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        digest.update(f"{file.relative_to(folder).as_posix()} {hashed(file)}\n".encode())
     return digest.hexdigest()
 
 

@@ -80,14 +80,25 @@ class PhaseTable:
             why = "another version of persona made the run; the same curate command makes this anew"
             raise ConfigError(f"{self.path(fragment)}: is missing: {why}") from error
 
-    def joined(self, fragment: Fragment, columns: Sequence[str], of_beside: Sequence[str]) -> "pa.Table":
-        """The wanted columns of a fragment, and of the row beside each. Raises ConfigError."""
+    def joined(
+        self,
+        fragment: Fragment,
+        columns: Sequence[str],
+        of_beside: Sequence[str],
+        rows: "pa.Table | None" = None,
+    ) -> "pa.Table":
+        """The wanted columns of a fragment, and of the row beside each. Raises ConfigError.
+
+        rows  with a column `key`: of these rows alone, in their order and behind their columns
+        """
         from curation.columns import join_rows
 
         assert self.beside is not None
         key = self.beside.key
         beside = self.beside.read(fragment, list(dict.fromkeys([key, *of_beside])))
         table = self.read(fragment, list(dict.fromkeys([key, *columns])))
+        if rows is not None:
+            table = join_rows(rows, table, self.key)
         return join_rows(table, beside, key)
 
     def by_index(self, columns: Sequence[str]) -> "Numbered":

@@ -13,8 +13,7 @@ from pathlib import Path
 from curation.errors import PersonaError
 from curation.evaluation.evaluate import measure_lines, to_json
 from demo.run import say
-from demo.targets import TARGETS
-from demo.whole_run import WorldRun, run_world
+from demo.whole_run import TARGETS, WorldRun, run_world
 
 SEED = 424242  # no model was trained on it
 JUDGE_PAIRS = 600

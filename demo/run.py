@@ -19,9 +19,8 @@ from curation.report.write import write_report
 from curation.status import read_status, summary_lines
 from demo.gallery import packed_groups, ruled_out
 from demo.results_page import write_page
-from demo.targets import TARGETS
 from demo.training.short_run import ShortRun, train_shortly
-from demo.whole_run import ROOT, WorldRun, run_world
+from demo.whole_run import ROOT, TARGETS, WorldRun, run_world
 
 SEED = 20261121  # no model was trained on it
 PHOTOS = 400

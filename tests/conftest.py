@@ -16,32 +16,50 @@ SEED = 11
 for _name in ("no_proxy", "NO_PROXY"):
     os.environ[_name] = ",".join(filter(None, (os.environ.get(_name), "127.0.0.1", "localhost")))
 
-# Files that take longest, longest first: whoever begins one of these last ends alone.
+# Files that take longest, longest first, as measured: whoever begins one of these last ends alone.
 _LONG_FILES = (
-    "curation/vlm/test_vlm_server.py",
-    "curation/test_cluster.py",
+    "training/test_ranks.py",
     "curation/test_engine.py",
-    "demo/test_demo_vlm.py",
-    "curation/vlm/test_vlm_client.py",
-    "house/test_faults.py",
-    "curation/forgetting/test_forgetting_in_store.py",
     "training/test_second_base.py",
-    "house/test_extending.py",
+    "training/test_loop.py",
+    "curation/vlm/test_vlm_server.py",
+    "training/test_memory.py",
+    "curation/test_recovery.py",
+    "shards/reading/test_by_others.py",
+    "curation/people/test_segmenters.py",
+    "house/test_hostile_corpus.py",
+    "curation/test_cluster.py",
+    "curation/weights/test_wheels.py",
+    "curation/identities/test_link_cosine.py",
+    "curation/vlm/test_vlm_client.py",
+    "training/test_models.py",
+    "curation/forgetting/test_forgetting_in_store.py",
+    "demo/test_demo_vlm.py",
+    "curation/people/test_full_size.py",
+    "curation/photos/test_real_photos.py",
 )
 
 # Files whose tests start engines or processes that take long: `make quick` leaves them out.
 _HEAVY_FILES = frozenset(
     {
-        *_LONG_FILES,
+        "curation/forgetting/test_forgetting_in_store.py",
         "curation/photos/test_real_photos.py",
+        "curation/test_cluster.py",
+        "curation/test_engine.py",
+        "curation/vlm/test_vlm_client.py",
+        "curation/vlm/test_vlm_server.py",
         "demo/test_demo_measure.py",
         "demo/test_demo_training.py",
+        "demo/test_demo_vlm.py",
         "house/test_docs_commands.py",
         "house/test_docs_site.py",
+        "house/test_extending.py",
+        "house/test_faults.py",
         "house/test_fuzz.py",
         "house/test_hostile_corpus.py",
         "house/test_processors.py",
         "training/test_ranks.py",
+        "training/test_second_base.py",
     }
 )
 _HEAVY_FIXTURES = frozenset({"ray_address", "s3", "server", "browser"})

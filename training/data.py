@@ -17,8 +17,7 @@ from shards.format.dataset import DatasetError
 from shards.format.members import IMAGE_SUFFIXES
 from shards.reading.buckets import BucketedPairs
 from shards.reading.folder import DatasetFolder
-from shards.reading.loader import Batch as LoadedBatch
-from shards.reading.loader import Loader
+from shards.reading.loader import LoadedBatch, Loader
 from shards.reading.mixture import Mixture
 from shards.reading.pairs import Pair, Pairs
 from shards.reading.photo_batches import BatchMemory

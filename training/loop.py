@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from time import sleep
@@ -242,7 +242,7 @@ class Training:
             self._say(progress_line(self.step, self.settings.steps, {**mean, "lr": lr, **rates}))
 
     def _validate(self, metrics: Metrics | None) -> None:
-        with self._one_step.autocast():
+        with self._one_step.autocast(), self._one_step.ema.measured():
             loss = validation_loss(self.module, self.validation, self.ranks).item()
         loss = self.ranks.gather(loss)[0]  # to the bit the same on all, as what follows from it must be
         self._validated = self._validated.after(self.step, loss)
@@ -257,7 +257,8 @@ class Training:
         if self._pictures is None:
             return
         for weights in self._picture_weights:
-            swapped = self._one_step.averaged() if weights == "averaged" else nullcontext()
+            step = self._one_step
+            swapped = step.averaged() if weights == "averaged" else step.ema.measured()
             with swapped, gathered(self.module):  # so nothing is sent inside, and a rank may fail alone
                 try:
                     files = self._pictures(self.module, self.step, weights)

@@ -25,6 +25,8 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from training.models.quantised import is_quantised
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -47,6 +49,10 @@ class Ranks:
         """The module with gradients averaged over ranks; parameters start as rank 0 has them."""
         if self.world == 1:
             return module
+        # Quantised weights, which are what their folder says on every rank, cannot be sent as they are kept.
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
+            module, [name for name, p in module.named_parameters() if is_quantised(p)]
+        )
         return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
 
     def averaging(self, model: nn.Module, *, last: bool) -> AbstractContextManager[object]:
@@ -175,7 +181,8 @@ def shard(module: nn.Module, blocks: Sequence[nn.Module], ranks: Ranks) -> nn.Mo
     those of whole parameters.
     """
     for tensor in [*module.parameters(), *module.buffers()]:
-        dist.broadcast(tensor.detach(), src=0)
+        if not is_quantised(tensor):
+            dist.broadcast(tensor.detach(), src=0)
     frozen = {p for p in module.parameters() if not p.requires_grad}
     mesh = init_device_mesh(ranks.device.type, (ranks.world,))
     for block in blocks:

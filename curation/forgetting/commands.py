@@ -81,10 +81,9 @@ def _forget(options: argparse.Namespace) -> int:
         require_known,
         require_nothing_pending,
     )
-    from curation.forgetting.listing import list_photos
     from curation.forgetting.places import find_places, store_for, stores_of_runs
     from curation.forgetting.request import read_requests, request_of
-    from curation.forgetting.resolve import resolve
+    from curation.forgetting.resolve import list_photos, resolve
 
     paths = [absolute_path(path) for path in options.places]
     store = TombstoneStore(absolute_path(options.store) if options.store else store_for(paths))

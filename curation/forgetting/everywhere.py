@@ -9,6 +9,8 @@
 A call that finds pending.json completes that request first; no run starts while it is there.
 """
 
+import csv
+import io
 import json
 import secrets
 from collections.abc import Callable, Iterator, Sequence
@@ -16,18 +18,22 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.csv
+
 from curation.errors import ConfigError, PersonaError
 from curation.excluded.tombstone_store import TombstoneStore, stores_of
-from curation.forgetting.labels import forget_in_labels
 from curation.forgetting.places import Place
 from curation.forgetting.record import add_entry
 from curation.forgetting.request import ForgetRequest
 from curation.forgetting.resolve import ResolvedRequest, resolve, unknown
 from curation.forgetting.run_files import Changed, forget_in_dataset, forget_in_run, require_still
+from curation.forgetting.run_rows import RowFilter
 from curation.forgetting.search import Searched, search
+from curation.judging.labelled_pairs import read_labels
 from curation.run_folder import Run
 from curation.settings import PipelineSettings
-from curation.storage import exists, join, read_bytes, remove, write_bytes
+from curation.storage import exists, join, read_bytes, remove, write_bytes, write_table
 
 PENDING = "pending.json"
 _NAMED = 20  # of what is nowhere
@@ -210,3 +216,36 @@ def check_before_run(run: str, pipeline: PipelineSettings) -> None:
             "packing it anew would lose the positions of trainings that read it: move it away, then the same "
             "command packs another"
         )
+
+
+_COLUMNS = ("a", "b", "same")
+
+
+def forget_in_labels(path: str, photos: set[str]) -> int:
+    """Removes pairs in which a person_id of these photos stands. Returns how many.
+
+    Raises ConfigError where the file has other columns than such a file has.
+    """
+    try:
+        table = read_labels(path)
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from None
+    if not set(_COLUMNS) <= set(table.column_names):
+        raise ConfigError(f"{path}: is no file of labelled pairs (columns a, b, same)")
+    forgotten = RowFilter(photos, ())
+    stays = [
+        not (forgotten.person(str(a)) or forgotten.person(str(b)))
+        for a, b in zip(table["a"].to_pylist(), table["b"].to_pylist(), strict=True)
+    ]
+    if all(stays):
+        return 0
+    rest = table.filter(pa.array(stays))
+    if path.endswith(".parquet"):
+        write_table(path, rest)
+    else:
+        text = io.StringIO()
+        lines = csv.writer(text, lineterminator="\n")
+        lines.writerow(rest.column_names)
+        lines.writerows(zip(*(column.to_pylist() for column in rest.columns), strict=True))
+        write_bytes(path, text.getvalue().encode())
+    return stays.count(False)

@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
 
-from curation.columns import join_rows
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment, digest
 from curation.ledger import is_kept
@@ -132,11 +131,11 @@ def _kept(
         decided = decided.filter(pa.array(is_kept(decided), pa.bool_())).drop_columns(["verdict"])
         if decided.num_rows == 0:
             continue
-        everyone = run.people.joined(fragment, _FROM_PEOPLE, [*_FROM_PHOTO, "metadata"])
-        table = join_rows(decided, everyone, "person_id")
+        table = run.people.joined(fragment, _FROM_PEOPLE, [*_FROM_PHOTO, "metadata"], decided)
         marks = pa.array(map(marks_in, table["metadata"].to_pylist()), pa.string())
         table = table.drop_columns(["metadata"]).append_column(MARKS, marks)
         if with_heads:
+            everyone = run.people.read(fragment, ["source_key", "box", "keypoints", "face"])
             table = table.append_column("heads_of_others", _heads_of_others(everyone, table))
         bucket = (np.searchsorted(codes, _codes(decided)) // rows).astype(np.int32)
         yield table.drop_columns(["person_index"]).append_column("bucket", pa.array(bucket))

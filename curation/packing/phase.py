@@ -21,8 +21,16 @@ from curation.fragments import Fragment, digest
 from curation.ledger import DECISIONS, Counts, Stamp, failed, kept
 from curation.meters import CallCounter
 from curation.packing.group import build_group
-from curation.packing.plan import Pack, PlannedGroup, groups_of, people_of_groups, plan_shards
-from curation.packing.provenance import PlaceOf, funnel, telling_settings
+from curation.packing.plan import (
+    Pack,
+    PlaceOf,
+    PlannedGroup,
+    funnel,
+    groups_of,
+    people_of_groups,
+    plan_shards,
+    telling_settings,
+)
 from curation.run_folder import Run
 from curation.run_tables import PhaseTable
 from curation.settings import PipelineSettings

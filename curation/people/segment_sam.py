@@ -8,7 +8,7 @@ import numpy as np
 
 from curation.errors import ConfigError
 from curation.models import Models, torch_device
-from curation.people.load_transformers import load_transformers
+from curation.people.transformers_backends import load_transformers
 from curation.settings.people import Sam2Settings, SegmentAnythingSettings
 
 # The three published image encoders (segment_anything/build_sam.py).

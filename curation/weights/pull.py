@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from curation.errors import PersonaError, one_line
-from curation.models import find_file, model_folders, sha256_of
+from curation.models import find_file, known_sha256, model_folders, sha256_of
 from curation.settings import PipelineSettings
 from curation.settings.base import model_names
 from curation.settings.source import ModelCard
@@ -144,7 +144,7 @@ class _Pull:
         file = find_file(card, self._folders)
         if file is None:
             return False
-        digest = sha256_of(file)
+        digest = known_sha256(file)
         if not card.permits(digest):
             said = " or ".join(card.stated)
             fault = f"{file} has the sha256 {digest}, not {said}; move it away, and pull again"

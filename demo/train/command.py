@@ -1,12 +1,15 @@
-"""The options that all training scripts share."""
+"""What all training scripts share: their options, and the card of a trained model."""
 
 import argparse
+import hashlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import torch
+
+from demo.train.data import MEASURING_SEED, TRAINING_SEED
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 
@@ -52,3 +55,42 @@ def options(description: str | None, amount: int, amount_means: str, minutes: fl
 def autocast(chosen: Options) -> AbstractContextManager[object]:
     """bfloat16 for the matrix products, on either device."""
     return torch.autocast(chosen.device.type, torch.bfloat16)
+
+
+def write_card(
+    weights: Path,
+    title: str,
+    made_of: str,
+    licence: str,
+    chosen: Options,
+    data: str,
+    steps: int,
+    batch: int,
+    figures: dict[str, float],
+) -> None:
+    """Writes NAME.md beside the weights (a file or a folder), and prints the figures."""
+    files = sorted(p for p in weights.rglob("*") if p.is_file()) if weights.is_dir() else [weights]
+    size = sum(file.stat().st_size for file in files)
+    hashes = [f"`{f.name}` {hashlib.sha256(f.read_bytes()).hexdigest()}" for f in files]
+    rows = [f"| {name.replace('_', ' ')} | {value:.4g} |" for name, value in figures.items()]
+    module = weights.name.split(".")[0].split("_")[0]
+    lines = [
+        f"# {weights.name}: {title}",
+        "",
+        f"- What it is: {made_of}.",
+        f"- Licence: {licence}.",
+        f"- Size: {size / 2**20:.2f} MiB. sha256: {', '.join(hashes)}.",
+        f"- Learned from: {data}, seeds from {TRAINING_SEED} on; {steps} steps of {batch}, "
+        f"{chosen.minutes:g} minutes on {chosen.threads} "
+        f"{'thread' if chosen.threads == 1 else 'threads'} ({chosen.device.type}).",
+        f"- Made by: `python -m demo.train.{module} --minutes {chosen.minutes:g} "
+        f"--threads {chosen.threads} --seed {chosen.seed} --amount {chosen.amount} --out DIR`.",
+        f"- Measured on: worlds of the seeds from {MEASURING_SEED} on, never trained on.",
+        "",
+        "| measured | value |",
+        "|---|---|",
+        *rows,
+        "",
+    ]
+    (weights.parent / f"{weights.stem}.md").write_text("\n".join(lines))
+    print("\n".join(rows), flush=True)

@@ -20,8 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from curation.people.face import ALIGNED_PX, align_face
 from curation.people.face_keypoints import with_mouth
 from curation.weights.onnx_file import OnnxGraph
-from demo.train.card import write_card
-from demo.train.command import Options, autocast, options
+from demo.train.command import Options, autocast, options, write_card
 from demo.train.data import (
     FACE_SEED,
     PHOTOS_A_WORLD,

@@ -28,8 +28,7 @@ from torch.nn.functional import (
 from curation.people.atr import REGIONS
 from curation.people.boxes import whole_box
 from curation.people.segment_sam import build_sam, grown
-from demo.train.card import write_card
-from demo.train.command import Options, autocast, options
+from demo.train.command import Options, autocast, options, write_card
 from demo.train.data import TRAINING_SEED, Photo, photos
 from demo.train.loop import train
 from demo.train.muon import muon

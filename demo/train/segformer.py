@@ -19,8 +19,7 @@ from transformers import __version__ as transformers_version
 
 from curation.people.atr import ATR_LABELS
 from curation.people.boxes import whole_box
-from demo.train.card import write_card
-from demo.train.command import Options, autocast, options
+from demo.train.command import Options, autocast, options, write_card
 from demo.train.data import TRAINING_SEED, Photo, photos
 from demo.train.loop import train
 from demo.train.muon import muon

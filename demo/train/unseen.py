@@ -15,9 +15,9 @@ from curation.people.boxes import whole_box
 from curation.people.face import align_face, assign_faces
 from curation.people.face_keypoints import KeypointsFaceFinder
 from curation.people.face_onnx import OnnxFaceEmbedder
-from curation.people.parse_segformer import SegformerParser
 from curation.people.protocols import Detections, PersonView
 from curation.people.segment_sam import SegmentAnything
+from curation.people.transformers_backends import SegformerParser
 from curation.people.ultralytics_backends import UltralyticsDetector
 from curation.settings.people import (
     FaceSettings,

@@ -17,8 +17,7 @@ from diffusers import AutoencoderKL
 from diffusers import __version__ as diffusers_version
 from torch.nn.functional import l1_loss
 
-from demo.train.card import write_card
-from demo.train.command import Options, autocast, options
+from demo.train.command import Options, autocast, options, write_card
 from demo.train.data import TRAINING_SEED, Photo, photos
 from demo.train.loop import train
 from demo.train.muon import muon

@@ -27,8 +27,7 @@ from ultralytics.nn.tasks import PoseModel
 from ultralytics.utils.loss import v8PoseLoss
 
 from curation.people.ultralytics_backends import quiet_ultralytics
-from demo.train.card import write_card
-from demo.train.command import Options, autocast, options
+from demo.train.command import Options, autocast, options, write_card
 from demo.train.data import TRAINING_SEED, Photo, photos
 from demo.train.loop import train
 from demo.train.muon import muon

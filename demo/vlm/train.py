@@ -26,13 +26,11 @@ from torch.nn import functional as nnf
 from transformers import PreTrainedTokenizerFast, Qwen2VLForConditionalGeneration
 
 from demo.vlm.architecture import build_model
-from demo.vlm.augment import mirror_facts, mirror_pixels, relight
 from demo.vlm.dye import dyed_families
 from demo.vlm.forward import see
-from demo.vlm.language import WORDINGS, Lessons, corpus
-from demo.vlm.pictures import Pictures
+from demo.vlm.language import WORDINGS, Lessons, corpus, save_serving_files, train_tokenizer
+from demo.vlm.pictures import Pictures, mirror_facts, mirror_pixels, relight
 from demo.vlm.pool import FACT_NAMES
-from demo.vlm.tokenizer import save_serving_files, train_tokenizer
 from demo.vlm.tower import Facts, TowerHeads, chosen, equal_slots, facts_of
 from demo.world import FACTS
 

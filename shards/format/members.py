@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from shards.format.sample import json_bytes
@@ -32,6 +33,7 @@ def split_name(name: str) -> tuple[str, str] | None:
     return folder + slash + stem, suffix
 
 
+@lru_cache(maxsize=4096)  # asked twice of every member that is written; suffixes are few
 def is_picture(suffix: str) -> bool:
     """Whether a member is a photo; label maps are none."""
     return suffix.rsplit(".", 1)[-1].lower() in IMAGE_SUFFIXES and not suffix.endswith("regions.png")

@@ -35,7 +35,7 @@ class Decoder(Protocol):
 
 
 @dataclass
-class Batch:
+class LoadedBatch:
     """arrays as the decoder allocated them; samples int64 [batch]; weight float32 [batch]: 0 where a
     slot only fills the batch up, or its sample was broken or skipped (what such a slot holds is
     undefined); `epoch` that it is of; `after`: the position behind this batch.
@@ -96,7 +96,7 @@ class Loader:
         return self.state_at(self.position)
 
     def state_at(self, position: Position) -> dict[str, Any]:
-        """The state of a training that has come to this position, as `Batch.after` is one."""
+        """The state of a training that has come to this position, as `LoadedBatch.after` is one."""
         state: dict[str, Any] = {
             "seed": position.seed,
             "epoch": position.epoch,
@@ -143,10 +143,10 @@ class Loader:
         whole = replace(self.position, consumed=0)
         return len(_Pass(self, whole).numbers)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[LoadedBatch]:
         return self.steps()
 
-    def steps(self, first: int = 0, stride: int = 1) -> Iterator[Batch]:
+    def steps(self, first: int = 0, stride: int = 1) -> Iterator[LoadedBatch]:
         """Every `stride`-th batch of the epoch, for workers that share a rank's batches among them."""
         only = _Pass(self, self.position, first, stride)
         self._count(only)
@@ -154,7 +154,7 @@ class Loader:
         # Also of a worker that has not read the last batch itself.
         self.position = only.end
 
-    def endless(self) -> Iterator[Batch]:
+    def endless(self) -> Iterator[LoadedBatch]:
         """All batches from `position` on: what is read ahead goes over the ends of epochs.
 
         Ends where a whole epoch has no step of all ranks.
@@ -170,7 +170,7 @@ class Loader:
             yield found
             position, is_whole = found.end, True
 
-    def _read(self, passes: Iterator["_Pass"]) -> Iterator[Batch]:
+    def _read(self, passes: Iterator["_Pass"]) -> Iterator[LoadedBatch]:
         waiting: deque[_Begun] = deque()
         stopped = Event()
         with ThreadPoolExecutor(self.threads, thread_name_prefix="shards") as pool:
@@ -185,7 +185,7 @@ class Loader:
             finally:
                 stopped.set()
 
-    def _finish(self, begun: "_Begun") -> Batch:
+    def _finish(self, begun: "_Begun") -> LoadedBatch:
         if begun.is_first:
             self._count(begun.of)
         for part in begun.parts:
@@ -219,7 +219,7 @@ def _look_up(epoch: Epoch, steps: list[Step]) -> list[tuple[Step, np.ndarray]]:
 class _Begun(NamedTuple):
     """A batch that is being filled, and what to wait for: what is broken and how many were skipped."""
 
-    batch: Batch
+    batch: LoadedBatch
     of: "_Pass"
     is_first: bool
     parts: list[Future[tuple[list[str], int]]]
@@ -259,7 +259,7 @@ class _Pass:
         loader = self._loader
         decoder = self._decoder_of(step)
         epoch = self._epoch.position.epoch
-        batch = Batch(decoder.allocate(loader.batch), samples, step.weight.copy(), epoch, step.after)
+        batch = LoadedBatch(decoder.allocate(loader.batch), samples, step.weight.copy(), epoch, step.after)
         # Threads take slots from one iterator: handing each over by itself would cost more.
         slots = iter(list(enumerate(samples.tolist())))
         parts = [pool.submit(self._fill, decoder, batch, slots, stopped) for _ in range(loader.threads)]
@@ -278,7 +278,7 @@ class _Pass:
         return decoder[self._epoch.kind(int(step.places[0]))]
 
     def _fill(
-        self, decoder: Decoder, batch: Batch, slots: Iterator[tuple[int, int]], stopped: Event
+        self, decoder: Decoder, batch: LoadedBatch, slots: Iterator[tuple[int, int]], stopped: Event
     ) -> tuple[list[str], int]:
         """Fills slots until there are no more; returns what could not be had, and how many were skipped."""
         read, decode, arrays = self._epoch.read, decoder.decode, batch.arrays

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from shards.reading.loader import Batch, Loader
+from shards.reading.loader import LoadedBatch, Loader
 
 _NOTE_BYTES = 2**20  # shared memory takes up what is written
 _MAX_WORKERS = 4096
@@ -226,7 +226,7 @@ class TorchDataset(IterableDataset):
         """What was wrong with samples that this copy of the dataset could not read in this epoch."""
         return self._loader.broken
 
-    def _as_tensors(self, batch: Batch) -> dict[str, Any]:
+    def _as_tensors(self, batch: LoadedBatch) -> dict[str, Any]:
         return {
             **{name: as_tensor(value) for name, value in batch.arrays.items()},
             "samples": torch.from_numpy(batch.samples),

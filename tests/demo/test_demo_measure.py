@@ -11,9 +11,9 @@ from curation.evaluation.truth import Measure, Truth
 from curation.outfits.judge import Answer
 from curation.vlm.server import ServerSpec, ServerStartError, VllmServer, VllmUnavailableError
 from demo.gallery import Picture, Shown
-from demo.judge_pairs import JudgePair, draw_judge_pairs, judged, shares_garment
 from demo.results_page import write_page
 from demo.server import DemoVlm
+from demo.whole_run import JudgePair, draw_judge_pairs, judged, shares_garment
 
 SHIRT = {"kind": "shirt", "colour": "red", "pattern": "plain"}
 JEANS = {"kind": "jeans", "colour": "blue", "pattern": "plain"}

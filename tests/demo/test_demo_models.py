@@ -17,9 +17,9 @@ from curation.people.atr import REGIONS, encode_map
 from curation.people.face import align_face
 from curation.people.face_keypoints import KeypointsFaceFinder
 from curation.people.face_onnx import OnnxFaceEmbedder
-from curation.people.parse_segformer import SegformerParser
 from curation.people.protocols import Detections, PersonView
 from curation.people.segment_sam import SegmentAnything, build_sam
+from curation.people.transformers_backends import SegformerParser
 from curation.pipeline_file import load_pipeline
 from curation.settings.people import (
     KeypointsFaceSettings,

@@ -12,11 +12,10 @@ from curation.vlm.asking import PROMPTS
 from demo.vlm.architecture import build_model
 from demo.vlm.dye import dyed_families
 from demo.vlm.forward import patches_of, see
-from demo.vlm.language import Lessons, corpus, layout
+from demo.vlm.language import Lessons, corpus, layout, train_tokenizer
 from demo.vlm.measure import Asked, caption_accuracy, judge_accuracy, stated_facts
 from demo.vlm.pictures import Pictures
 from demo.vlm.pool import JUDGE_CANVAS, SCENE_CANVAS, SCENE_MARGIN, SLOTS, draw_pool
-from demo.vlm.tokenizer import train_tokenizer
 from demo.vlm.train import VOCABULARY, Trainer
 from demo.world import FACTS, caption_of
 from demo.world.outfits import LEAST_DIFFERENCE

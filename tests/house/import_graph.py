@@ -5,6 +5,7 @@ Imports inside functions count like any other. Imports under `if TYPE_CHECKING:`
 
 import ast
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,14 +68,20 @@ def _module(name: str) -> str:
     return name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
-def _imported(path: Path, functions: bool = True) -> Iterator[str]:
+def _imported(path: Path, functions: bool = True) -> tuple[str, ...]:
     """Names of the modules that a file imports; of `from a import b` both `a` and `a.b`."""
-    for node in _statements(ast.parse(path.read_text()), functions):
+    return _names_imported(path.read_text(), functions)
+
+
+@cache
+def _names_imported(text: str, functions: bool) -> tuple[str, ...]:
+    names = []
+    for node in _statements(ast.parse(text), functions):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(names)
 
 
 def _statements(node: ast.AST, functions: bool) -> Iterator[ast.AST]:

@@ -25,8 +25,8 @@ from curation.people.atr import (
     region_shares,
 )
 from curation.people.parse_geometric import GeometricParser
-from curation.people.parse_segformer import SegformerParser
 from curation.people.protocols import PersonView
+from curation.people.transformers_backends import SegformerParser
 from curation.settings.people import GeometricSettings, SegformerSettings
 from tests.real_weights import model_at
 

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from curation.errors import ConfigError
-from curation.people.detect_transformers import TransformersDetector
-from curation.people.joints_vitpose import Vitpose
 from curation.people.protocols import Detections
 from curation.people.segment_sam import Sam2
+from curation.people.transformers_backends import TransformersDetector, Vitpose
 from curation.settings.people import Sam2Settings, TransformersDetectSettings, VitposeSettings
 from tests.drawn_cards import card
 from tests.drawn_pipeline import persona, photos_with_people, settings

@@ -12,7 +12,7 @@ import pytest
 
 from curation.errors import ConfigError
 from curation.models import Model
-from curation.people.classify_transformers import TransformersClassifier
+from curation.people.transformers_backends import TransformersClassifier
 from curation.settings.people import TransformersClassifierSettings
 from persona import main
 from shards.format.dataset_tombstones import tombstone

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import persona
-from curation.packing.provenance import telling_settings
+from curation.packing.plan import telling_settings
 from curation.settings import PipelineSettings
 from shards.format.dataset import dataset_checksum
 from shards.tools.verify import verify

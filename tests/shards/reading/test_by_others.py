@@ -66,7 +66,7 @@ def test_ray_reads_the_same_members(
 ) -> None:
     import ray
 
-    rows = ray.data.read_webdataset(_tars(folder), decoder=None).take_all()
+    rows = ray.data.read_webdataset(_tars(folder), decoder=None, override_num_blocks=1).take_all()
     read = {
         row["__key__"]: {name: bytes(data) for name, data in row.items() if isinstance(data, bytes)}
         for row in rows

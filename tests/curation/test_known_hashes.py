@@ -1,0 +1,44 @@
+"""The hash of large weights is read once, and again when anything about the file has changed."""
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from curation.models import known_sha256, sha256_of
+
+LARGE = 2**26
+
+
+def written(file: Path, begins: bytes) -> None:
+    """A large file, mostly a hole, that was last changed a while ago as far as its times can be set."""
+    with file.open("wb") as stream:
+        stream.write(begins)
+        stream.truncate(LARGE)
+
+
+def test_a_large_file_is_read_once_and_a_changed_one_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    file = folder / "model.safetensors"
+    written(file, b"one")
+    assert known_sha256(file) == sha256_of(file)
+    assert not (tmp_path / "home").exists()  # changed a moment ago: not remembered
+    time.sleep(2.1)
+    first = known_sha256(folder)
+    assert first == sha256_of(folder)
+    (memory,) = (tmp_path / "home").rglob("hashes/*")
+    told, real = memory.read_text(), hashlib.sha256(file.read_bytes()).hexdigest()
+    memory.write_text(told.replace(real, "0" * 64))
+    assert known_sha256(file) == "0" * 64  # it is what is remembered that is told
+    about = file.stat()
+    written(file, b"two")
+    os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))  # as of equal age, and equally long
+    assert known_sha256(file) == sha256_of(file) != real
+    memory.write_text("no JSON")
+    assert known_sha256(file) == sha256_of(file)
