@@ -289,7 +289,11 @@ def made_step(bench: Bench, levers: Levers, *, samples: int | None = None, **den
     denoising change what is trained."""
     recipe = bench.recipe(levers.latents, levers.checkpointing, **denoising)
     settings = LoopSettings.model_validate(
-        {"steps": 10**6, "precision": levers.precision, "optimiser": {"eight_bit": levers.eight_bit}}
+        {
+            "steps": 10**6,
+            "precision": levers.precision,
+            "optimiser": {"name": "adamw_8bit" if levers.eight_bit else "adamw"},
+        }
     )
     module = bench.copy(levers, built_on(recipe, bench.device) if denoising else None)
     batch = bench.batch(recipe, samples=samples)

@@ -57,6 +57,7 @@ def training(
     batch: int = 2,
     kill_at: int | None = None,
     tune_unet: bool = False,
+    denoising: dict[str, Any] | None = None,
     step_s: float = 0.0,
     backend: str | None = None,
     **loop: Any,
@@ -66,7 +67,8 @@ def training(
     With `pictures_every` it validates and makes pictures of a person; with a `backend` of torch.compile the
     first block of each kind is compiled.
     """
-    method = tiny(recipe, denoising={"tune_unet": True} if tune_unet else {})
+    changes = {**({"tune_unet": True} if tune_unet else {}), **(denoising or {})}
+    method = tiny(recipe, denoising=changes)
     module = built(method, seed=5)
     shared: dict[str, Any] = {"rank": ranks.rank, "world": ranks.world}
     batches: DrawnBatches = DrawnBatches(method, batch, **shared)

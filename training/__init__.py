@@ -1,4 +1,4 @@
-"""Recipes, their bases, and the loop that trains them on shards."""
+"""Training on shards: models, recipes, the loop, checkpoints, export. Knows neither ray nor curation."""
 
 import logging
 

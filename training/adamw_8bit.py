@@ -23,8 +23,8 @@ SMALLEST = 4096  # elements of a parameter, below which its moments stay in floa
 class AdamW8bit(torch.optim.Optimizer):
     """As torch.optim.AdamW, with 2.03 bytes a parameter of state in place of 8.
 
-    Matrices are held in 8 bits; vectors, queries and what is small in float32. Nothing is read back from
-    the device.
+    Matrices and convolutions are held in 8 bits; vectors, queries and what is small in float32. Nothing is
+    read back from the device.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class AdamW8bit(torch.optim.Optimizer):
 
     def _written(self, moment: Tensor, *, signed: bool) -> tuple[Tensor, ...]:
         """(uint8 codes, float32 scales of blocks), or (the moment,) where it stays as it is."""
-        if moment.ndim != 2 or moment.numel() < SMALLEST:
+        if moment.ndim not in (2, 4) or moment.numel() < SMALLEST:
             return (moment.clone(),)
         flat = moment.flatten()
         blocks = nn.functional.pad(flat, (0, -len(flat) % BLOCK)).view(-1, BLOCK)

@@ -66,6 +66,11 @@ def mount(commands: Any, parser_of: ParserOf | None = None, faces_of: FacesOf | 
         "--last", action="store_true", help="the last step's weights, not their moving averages"
     )
     export.add_argument(
+        "--merge-lora",
+        action="store_true",
+        help="LoRA within the base's weights, which are written too; else beside, in FILE.lora.safetensors",
+    )
+    export.add_argument(
         "--evaluation",
         metavar="DIR",
         help="of persona evaluate, for the card (default RUN/evaluation, if there)",
@@ -175,7 +180,14 @@ def _export(options: argparse.Namespace) -> int:
     except ValueError as error:
         return refused(error)
 
-    from training.export import adapter_of, last_checkpoint, recipe_of_checkpoint, verify_export
+    from training.export import (
+        adapter_of,
+        export_merged,
+        last_checkpoint,
+        recipe_of_checkpoint,
+        verify_export,
+    )
+    from training.models.lora import is_lora
     from training.released_layout import LayoutError
 
     out = Path(options.out)
@@ -185,12 +197,19 @@ def _export(options: argparse.Namespace) -> int:
         checkpoint = last_checkpoint(options.folder, best=options.best)
         recipe = recipe_of_checkpoint(checkpoint)
         adapter = adapter_of(checkpoint, averaged=not options.last)
-        recipe.export(adapter, out, options.layout)
+        if options.push and recipe.base.lora_beside and not options.merge_lora and any(map(is_lora, adapter)):
+            raise ValueError("--push sends one file, and LoRA would lie in another: --merge-lora")
+        if options.merge_lora:
+            if options.layout:
+                raise ValueError("--merge-lora writes the published layout: leave out --layout")
+            export_merged(recipe, adapter, out)
+        else:
+            recipe.export(adapter, out, options.layout)
     except ValueError as error:
         return refused(error)
     if options.verify:
         try:
-            verify_export(recipe, adapter, out)
+            verify_export(recipe, adapter, out, merged=options.merge_lora)
         except LayoutError as error:
             return refused(error, 1)
     result = {"file": str(out), "step": checkpoint.step, "recipe": recipe.name, "verified": options.verify}

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from time import sleep
@@ -249,7 +249,8 @@ class Training:
             self._say(progress_line(self.step, self.settings.steps, {**mean, "lr": lr, **rates}))
 
     def _validate(self, metrics: Metrics | None) -> None:
-        with gathered(self.module), self._one_step.autocast():
+        # Whatever swaps weights does so before they are gathered.
+        with self._one_step.ema.measured(), gathered(self.module), self._one_step.autocast():
             loss = validation_loss(self.module, self.validation, self.ranks).item()
         loss = self.ranks.gather(loss)[0]  # to the bit the same on all, as what follows from it must be
         self._validated = self._validated.after(self.step, loss)
@@ -264,9 +265,10 @@ class Training:
         if self._pictures is None:
             return
         for weights in self._picture_weights:
-            swapped = self._one_step.averaged() if weights == "averaged" else nullcontext()
+            step = self._one_step
+            swapped = step.averaged() if weights == "averaged" else step.ema.measured()
             # Gathered, so nothing is sent inside and a rank may fail alone; and in what it is trained in.
-            with swapped, gathered(self.module), self._one_step.autocast():
+            with swapped, gathered(self.module), step.autocast():
                 try:
                     files = self._pictures(self.module, self.step, weights)
                     if metrics is not None:

@@ -22,6 +22,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from training.batch import Field, random_batch
+from training.models.local_weights import on_host
+from training.models.quantised import stored
+from training.optimiser import update
 from training.ranks import Ranks, is_sharded
 from training.rates import shape_of
 from training.run_settings import LoopSettings
@@ -80,18 +83,20 @@ def predict_memory(
     alone = Ranks(device=ranks.device)
     with FakeTensorMode():
         copies: dict[int, Any] = {
-            id(tensor): shape_of(tensor, ranks.device) for tensor in [*module.parameters(), *module.buffers()]
+            id(tensor): shape_of(tensor, ranks.device)
+            for tensor in [*module.parameters(), *module.buffers(), *_on_host(module)]
         }
         step = Step(copy.deepcopy(module, copies), (), settings, alone)
         for parameter in step.trained.values():
             parameter.grad = torch.empty_like(parameter)
-        step.optimiser.step()
+        update(step.optimiser, torch.zeros((), dtype=torch.bool, device=ranks.device))
         step.optimiser.zero_grad(set_to_none=True)
         batch = random_batch(wanted, samples).to(ranks.device)
         # A second micro-batch comes when all gradients are there; a third is as the second.
         batches = [batch] * min(settings.accumulate, 2)
         there = [
-            *step.module.parameters(), *step.module.buffers(), *step.ema.tensors.values(),
+            *step.module.parameters(), *step.module.buffers(), *_on_host(step.module),
+            *step.ema.tensors.values(),
             *tree_leaves(list(step.optimiser.state.values())),
             *batch.fields.values(), batch.streams, batch.weight,
         ]  # fmt: skip
@@ -140,14 +145,15 @@ class _LiveBytes(TorchDispatchMode):
         self._bytes = self._in_gradients = 0
         self._alive: dict[int, weakref.ref[Any]] = {}
         self._with_gradient: set[int] = set()
-        for tensor in there:
+        for tensor in (part for whole in there for part in stored(whole)):
             self._watch(tensor.untyped_storage())
         self._hooks = [p.register_post_accumulate_grad_hook(self._has_gradient) for p in trained]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor) and tensor.device.type == self._device:
+        made = (part for tensor in tree_leaves(out) if isinstance(tensor, Tensor) for part in stored(tensor))
+        for tensor in made:
+            if tensor.device.type == self._device:
                 self._count(tensor.untyped_storage())
         return out
 
@@ -185,7 +191,12 @@ class _LiveBytes(TorchDispatchMode):
 
 
 def _bytes(tensors: Any) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    return sum(part.numel() * part.element_size() for tensor in tensors for part in stored(tensor))
+
+
+def _on_host(module: nn.Module) -> list[Tensor]:
+    """What is on the device only while it works, as a copy."""
+    return [tensor for part in on_host(module) for tensor in (*part.parameters(), *part.buffers())]
 
 
 _END = "an operation has ended"

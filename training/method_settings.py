@@ -134,6 +134,25 @@ class IpAdapterSettings(Settings):
     dropout: DropoutSettings = DropoutSettings(region=0.0)
 
 
+class LoraSettings(Settings):
+    """Which layers learn besides, and how much they can."""
+
+    rank: int = Field(16, ge=1, description="of a layer's change")
+    alpha: float | None = Field(None, gt=0, description="a change counts alpha / rank; none: as rank")
+    targets: tuple[str, ...] = Field(
+        ("to_q", "to_k", "to_v", "to_out.0"),
+        min_length=1,
+        strict=False,
+        description="ends of the paths of linear layers; ff.net.0.proj and ff.net.2 are the MLPs",
+    )
+    dora: bool = Field(False, description="sizes of a layer's rows are learned by themselves (DoRA)")
+
+    @property
+    def scale(self) -> float:
+        """s."""
+        return 1.0 if self.alpha is None else self.alpha / self.rank
+
+
 class DenoisingSettings(Settings):
     """The loss, and what all bases know of training; the defaults are the plain mean squared error."""
 
@@ -141,6 +160,10 @@ class DenoisingSettings(Settings):
     person_weight: float = Field(1.0, ge=0, description="of an error on the person, background being 1")
     cached_latents: bool = Field(False, description="read target_latents; there is no VAE then")
     checkpoint_activations: bool = Field(False, description="compute the network's activations twice")
+    offload_encoders: bool = Field(
+        False,
+        description="encoders of text and pictures lie in host memory, and on the device while they work",
+    )
 
 
 Prediction = Literal["epsilon", "v", "flow"]
@@ -160,6 +183,19 @@ class SdxlDenoising(DenoisingSettings):
     )
     min_snr: float | None = Field(None, gt=0, description="γ of Min-SNR weighting (arXiv 2303.09556); 5")
     tune_unet: bool = Field(False, description="train the UNet too")
+    lora: LoraSettings | None = Field(None, description="train LoRA on the frozen UNet too")
+    quantise: Literal["int8", "fp8", "nf4"] | None = Field(
+        None, description="weights of the frozen UNet's linear layers, by torchao; none: as precision says"
+    )
+
+    @model_validator(mode="after")
+    def _unet_is_frozen(self) -> "SdxlDenoising":
+        if self.tune_unet and (self.lora is not None or self.quantise is not None):
+            named = "lora" if self.lora is not None else "quantise"
+            raise ValueError(
+                f"tune_unet trains all of the UNet, and {named} is for a frozen one: one of them"
+            )
+        return self
 
 
 class TextSettings(Settings):

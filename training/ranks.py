@@ -25,6 +25,8 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from training.models.quantised import is_quantised
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -50,6 +52,10 @@ class Ranks:
         """
         if self.world == 1:
             return module
+        # Quantised weights, which are what their folder says on every rank, cannot be sent as they are kept.
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
+            module, [name for name, p in module.named_parameters() if is_quantised(p)]
+        )
         return DistributedDataParallel(
             module, broadcast_buffers=False, gradient_as_bucket_view=True, bucket_cap_mb=bucket_mib
         )
@@ -191,7 +197,8 @@ def shard(
     Parameters start as rank 0 has them.
     """
     for tensor in [*module.parameters(), *module.buffers()]:
-        dist.broadcast(tensor.detach(), src=0)
+        if not is_quantised(tensor):
+            dist.broadcast(tensor.detach(), src=0)
     frozen = {p for p in module.parameters() if not p.requires_grad}
     mesh = init_device_mesh(ranks.device.type, (ranks.world,))
     policy = MixedPrecisionPolicy()

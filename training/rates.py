@@ -19,6 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from training.batch import Batch
 from training.metrics import duration
+from training.models.local_weights import on_host
+from training.models.quantised import is_quantised
 from training.ranks import Ranks
 
 # Dense bf16 FLOP/s that makers state, by a part of the device's name; the first part that is in it counts.
@@ -58,13 +60,19 @@ def step_flops(module: nn.Module, batch: Batch) -> tuple[int, int]:
 def on_meta(module: nn.Module) -> nn.Module:
     """A copy of shapes: the same layers, no memory, not compiled. Take it before they are sharded."""
     copies: dict[int, object] = {}
-    for tensor in [*module.parameters(), *module.buffers()]:
+    parts = [module, *on_host(module)]
+    for tensor in (tensor for part in parts for tensor in (*part.parameters(), *part.buffers())):
         copies[id(tensor)] = shape_of(tensor, torch.device("meta"))
     return copy.deepcopy(module, copies)
 
 
 def shape_of(tensor: Tensor, device: torch.device) -> Tensor:
-    """An empty tensor like a parameter or buffer, a parameter where that is one."""
+    """An empty tensor like a parameter or buffer, a parameter where that is one; kept as it is kept."""
+    if is_quantised(tensor):
+        names, context = tensor.__tensor_flatten__()
+        parts = {name: shape_of(getattr(tensor, name), device) for name in names}
+        kept = type(tensor).__tensor_unflatten__(parts, context, tensor.shape, tensor.stride())
+        return nn.Parameter(kept, requires_grad=False)
     empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(empty, requires_grad=tensor.requires_grad)

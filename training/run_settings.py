@@ -19,24 +19,56 @@ if TYPE_CHECKING:
     import torch
 
 
-class OptimiserSettings(Settings):
-    """AdamW; gradients are clipped by their norm over all parameters."""
+class RatesSettings(Settings):
+    """Learning rates of parts; those that are none have `lr`."""
 
-    lr: float = Field(1e-4, gt=0, description="learning rate, behind the warm-up")
-    betas: Numbers = Field((0.9, 0.999), min_length=2, max_length=2, description="of the two moments")
-    eps: float = Field(1e-8, gt=0, description="added to the root of the second moment")
+    identity: float | None = Field(
+        None, gt=0, description="of what makes identity tokens, as the decoder; none: lr"
+    )
+    to_kv: float | None = Field(None, gt=0, description="of keys and values of identity; none: lr")
+    lora: float | None = Field(None, gt=0, description="of LoRA; none: lr")
+    base: float | None = Field(None, gt=0, description="of a base that is tuned, as the UNet; none: lr")
+
+
+class OptimiserSettings(Settings):
+    """The optimiser; gradients are clipped by their norm over all parameters."""
+
+    name: Literal["adamw", "adamw_8bit", "adafactor", "prodigy", "schedule_free"] = Field(
+        "adamw",
+        description="adamw_8bit: moments in 8 bits, a quarter of the memory, slower; adafactor: of the "
+        "second moment rows and columns; prodigy: finds its rate; schedule_free: AdamW that averages itself",
+    )
+    lr: float = Field(
+        1e-4,
+        gt=0,
+        description="learning rate, behind the warm-up; prodigy multiplies its own by it: 1 is usual",
+    )
+    rates: RatesSettings = RatesSettings()
+    betas: Numbers = Field(
+        (0.9, 0.999), min_length=2, max_length=2, description="of the two moments; adafactor has its own"
+    )
+    eps: float = Field(1e-8, gt=0, description="added to the root of the second moment; not of adafactor")
     weight_decay: float = Field(
-        1e-2, ge=0, description="of matrices; biases, norms, queries and convolutions have none"
+        1e-2,
+        ge=0,
+        description="of matrices and convolutions; biases, norms, queries and sizes of DoRA have none",
     )
     clip_norm: float = Field(1.0, gt=0, description="of the gradient over all parameters, at most")
-    eight_bit: bool = Field(
-        False, description="moments of matrices in 8 bits: a quarter of the memory, slower"
-    )
     warmup_steps: int = Field(500, ge=0, description="in which the learning rate rises to lr")
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "constant", description="of the learning rate, behind the warm-up"
     )
     last_lr_share: float = Field(0.0, ge=0, le=1, description="of lr, at the end of linear or cosine")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "OptimiserSettings":
+        if self.name == "schedule_free" and self.schedule != "constant":
+            raise ValueError(f"schedule {self.schedule}: schedule_free has none: constant")
+        if self.name == "prodigy" and self.lr < 0.01:
+            raise ValueError(f"lr {self.lr}: prodigy finds the rate and multiplies it by lr: 1 is usual")
+        if self.name == "prodigy" and self.rates != RatesSettings():
+            raise ValueError("rates: prodigy finds one rate for all parts")
+        return self
 
 
 def _steps_or_epochs(every: int | str) -> int | str:

@@ -21,10 +21,11 @@ from training.first_checks import check_wandb, check_writable
 from training.generation.validation_pictures import ValidationPictures
 from training.loop import Training, Weights
 from training.memory import MemoryPlan, predict_memory
+from training.models.lora import is_lora
 from training.ranks import Ranks, is_sharded
 from training.rates import TimePlan, on_meta, peak_flops, plan_time, step_flops
 from training.recipes import recipe_of
-from training.recipes.recipe import Recipe
+from training.recipes.recipe import Recipe, lora_file
 from training.run_settings import RunSettings, config_text
 
 # Graphs of one kind of block: by its widths, with and without gradients, of one row and of many.
@@ -221,10 +222,11 @@ def _check_folder(
 _FREE = {
     "loop.steps", "loop.shard", "loop.bucket_mib", "loop.read_every", "loop.max_skipped", "loop.checkpoints",
     "loop.checkpoint_every", "loop.keep_checkpoints", "loop.keep_every", "loop.validate_every",
-    "loop.wandb", "loop.pictures_every", "loop.optimiser.eight_bit", "loop.keep_best", "loop.patience",
+    "loop.wandb", "loop.pictures_every", "loop.keep_best", "loop.patience",
     "data.latents", "data.threads", "data.ahead", "data.max_broken", "data.leave_out",
     "data.validation_batches",
     "method.denoising.cached_latents", "method.denoising.checkpoint_activations",
+    "method.denoising.offload_encoders",
 }  # fmt: skip
 _BATCH = ("data.batch", "loop.accumulate", "ranks")
 
@@ -256,7 +258,9 @@ def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 
 
 def _as_meant(key: str, value: Any) -> Any:
-    """The value, of a folder its own name."""
+    """The value, of a folder its own name; moments in 8 bits and in 32 may be changed for one another."""
+    if key == "loop.optimiser.name" and value == "adamw_8bit":
+        return "adamw"
     is_folder = key.endswith("folder") and isinstance(value, str) and "://" not in value
     return Path(value).name if is_folder else value
 
@@ -275,12 +279,14 @@ def _leaves(settings: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _begin_with(recipe: Recipe, module: torch.nn.Module, start: str) -> None:
-    """Checkpoints have module paths, published files do not: the first key tells."""
+    """Checkpoints have module paths, published files do not: the first key tells. LoRA that the start has not
+    begins as new."""
     file = Path(start)
+    lora = {path: p for path, p in recipe.adapter(module).items() if is_lora(path)}
     try:
         if "://" in start or file.is_dir():
             checkpoint = last_checkpoint(start if "://" in start else file)
-            recipe.load_adapter(module, adapter_of(checkpoint, averaged=True))
+            recipe.load_adapter(module, lora | adapter_of(checkpoint, averaged=True))
             return
         if not file.is_file():
             raise ValueError("no such file or folder")
@@ -288,8 +294,8 @@ def _begin_with(recipe: Recipe, module: torch.nn.Module, start: str) -> None:
         if file.name == "ema.safetensors":  # of what is trained alone: the rest lies beside it
             tensors = load_file(file.with_name("adapter.safetensors")) | tensors
         if any(name.startswith("identity.") for name in tensors):
-            recipe.load_adapter(module, tensors)
+            recipe.load_adapter(module, lora | tensors)
             return
     except (OSError, SafetensorError, ValueError) as error:
         raise ValueError(f"start_from: {start}: {str(error).splitlines()[0]}") from None
-    recipe.load_export(module, file)
+    recipe.load_export(module, file, lora=lora_file(file).is_file())

@@ -23,7 +23,7 @@ from training.optimiser import (
     make_optimiser,
     optimiser_tensors,
     set_learning_rate,
-    skip_update,
+    update,
 )
 from training.ranks import Ranks, as_part_of, hand_gradients, is_sharded, own_part, part_of, shard
 from training.run_settings import LoopSettings
@@ -161,8 +161,8 @@ class Step:
             self._model = ranks.wrap(module, settings.bucket_mib)
         self.trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self.own = {name: own_part(p) for name, p in self.trained.items()}
-        self.optimiser = make_optimiser(self.own, settings.optimiser)
-        self.ema = Ema(self.own, settings.ema_decay)
+        self.optimiser = make_optimiser(self.own, settings.optimiser, in_parts=self._sharded)
+        self.ema = Ema(self.own, settings.ema_decay, self.optimiser)
 
     def __call__(self, number: int, batches: Sequence[Batch], record: StepRecord) -> None:
         """Step `number`, from 0: gradients of all micro-batches of all ranks, then one update, which changes
@@ -184,9 +184,8 @@ class Step:
             loss = loss + share.detach()
         norm = self._clip()
         loss = ranks.sum(loss)
-        skip_update(self.optimiser, ~(torch.isfinite(loss) & torch.isfinite(norm)))
         set_learning_rate(self.optimiser, learning_rate(settings.optimiser, number, settings.steps))
-        self.optimiser.step()
+        update(self.optimiser, ~(torch.isfinite(loss) & torch.isfinite(norm)))
         self.optimiser.zero_grad(set_to_none=True)
         self.ema.update(number)
         record.end(loss, norm)
@@ -195,14 +194,20 @@ class Step:
         """{"ema", "optimiser": {name: tensor}}, sharded where the parameters are."""
         made = {"ema": self.ema.tensors, "optimiser": optimiser_tensors(self.optimiser, self.own)}
         return {
-            part: {name: as_part_of(tensor, self._parameter(name)) for name, tensor in named.items()}
+            part: {
+                name: as_part_of(tensor, self._parameter(name)) if tensor.ndim else tensor
+                for name, tensor in named.items()
+            }
             for part, named in made.items()
         }
 
     def load_state(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Goes on from such a state, of whole tensors. Raises ValueError where it is of other parameters."""
         ema, optimiser = (
-            {name: part_of(tensor, self._parameter(name)) for name, tensor in tensors[part].items()}
+            {
+                name: part_of(tensor, self._parameter(name)) if tensor.ndim else tensor
+                for name, tensor in tensors[part].items()
+            }
             for part in ("ema", "optimiser")
         )
         self.ema.load(ema)
@@ -213,7 +218,12 @@ class Step:
         """Inside, the module has its moving averages for weights. All ranks enter and leave together.
 
         They change places one by one, so no second copy is made, and afterwards both are what they were.
+        Averages of a schedule-free optimiser are made anew.
         """
+        if self.ema.are_made:
+            with self.ema.measured():
+                yield
+            return
         self._swap()
         try:
             yield

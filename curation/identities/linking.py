@@ -59,7 +59,6 @@ _OPTIMISTIC = 10.0  # strangers whom a face meets above the cosine from which pa
 _OPTIMISTIC_SLOPE = 1.0  # … if their tail is as steep as its lower half
 FEW, _READ = 2000, 300  # of more faces, the likest pairs are read: about half as many for each face at most
 _CROWD = 20_000  # of more faces, one person has no large share
-_OUTNUMBERED = 2.0  # of the curves' pairs of strangers for each right one: they err by as much (drawn faces)
 NEARLY = 0.008  # of one person's pairs: of cosines that are worth nearly as much the highest is taken
 
 
@@ -82,7 +81,7 @@ class LinkCosines:
 
     inside   of one collection
     between  of several collections
-    lowest   `inside` may not be lower, by the settings and by the curves
+    lowest   `inside` may not be lower: no pair below was looked for, or the settings forbid it
     curve    of strangers; None: not measured
     same     of one person; None: not measured
     """
@@ -186,13 +185,7 @@ class LinkEvidence:
                 found = chosen(max(right, _LEAST_SAME * self._faces), wrong)
                 inside, between = (found, between) if mine else (inside, found)
             inside = min(inside, between)
-        strangers = compared * best.strangers.rate(at)
-        # Less than one pair of strangers is none.
-        of_one = best.pairs * best.same.rate(at)
-        outnumbered = np.flatnonzero(strangers > np.maximum(of_one * cost * _OUTNUMBERED, 1.0))
-        lowest = float(at[outnumbered[-1]]) + _STEP if len(outnumbered) else floor
-        lowest = max(lowest - (between - inside), floor, least)
-        return LinkCosines(inside, between, round(lowest, 4), best.strangers, best.same)
+        return LinkCosines(inside, between, max(floor, least), best.strangers, best.same)
 
     def _measured(self) -> float:
         """What the measured tail weighs: the smallest that is looked at, nothing yet."""

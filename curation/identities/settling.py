@@ -15,14 +15,21 @@ its own clusters ask for none higher. No label is needed and no curve is assumed
 What endangers a face is the strangers who are near that one face, and a mixed cluster costs the right pairs
 of its faces. A fixed price for each wrong pair (two for one, as it was) took no account of either: among more
 people a face has fewer right pairs above the cosine, so the same price asked for ever fewer strangers a face
-and parted people whom nobody stood between. Where few people are seen twice, strangers that happen to be near
-make clusters of two that nothing contradicts; the curves of curation/identities/linking.py say how far down
-the cosine may go.
+and parted people whom nobody stood between.
+
+All this holds for faces that have somebody of their own, who is nearer than the stranger. A face of a
+person who was seen once has nobody: it joins the stranger, or the stranger's whole cluster, and pairs that
+joined are no longer among those across. So the settled cosine is raised until such joins are bearable. How
+many have nobody shows in the strangers that are near and did not join: a is the share of these faces that are
+in no cluster, l that of all faces. Who is alone because the person's other photos are not like enough is like
+no stranger either, so a / l is small there. In drawn collections a² / l is 0.03 to 0.05 where nobody was seen
+once, 0.08 where half of the people were, 0.26 to 0.45 where 95 in 100 were; and for each pair of strangers at
+t or above there are 6 · (a² / l − 0.05) wrong pairs, within a factor of two and a half.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -37,6 +44,11 @@ _ROUNDS = 16  # no collection that we drew needed more than twelve
 _BEARABLE = 4.5  # strangers at which nothing is worth joining: ours, docs/identities.md says what others cost
 _CHANCE = 0.15  # ours: of the deviation of a count, what says nothing; of some hundred pairs more than NEARLY
 _PRIOR_SHARE = 0.5  # ours: of few faces, what embedders show on average counts as much as the curves
+_NEAR = 8  # steps below a cosine, from which on strangers are near: at it, who has nobody has joined
+_WRONG_PAIRS, _NOBODY_ALONE = 6.0, 0.05  # see above: drawn collections
+_LOST = 0.05  # pairs of one person across clusters for each one inside: 0.01 to 0.08 in drawn collections
+_UNPROTECTED = 0.01  # of all pairs in clusters, those that may be wrong because a face has nobody: ours
+_RISES = 6  # the higher the cosine, the more faces look as if they had nobody: so no more than these
 _EXPECTED = 1.0  # pair of strangers that may lie above a first cosine
 _HIGHEST = 0.95
 
@@ -63,32 +75,38 @@ def settle(
     # Of few faces the curves know little. Too low, all would be one cluster, which contradicts nothing; too
     # high, each face would be alone, and each pair of one person would speak against its own cosine.
     begin = 0 if len(blocks) > FEW else int(np.ceil((_first(cosines, len(blocks)) - cosines.inside) / _STEP))
-    step = max(begin, 0, counted.lowest)
+    step = max(begin, counted.lowest)
     tried: set[int] = set()
 
-    def grouped(step: int) -> tuple[_Worth, LinkCosines, Grouped]:
+    def grouped(step: int) -> tuple[_Worth, _Made[Grouped]]:
         at = cosines.moved(step * _STEP)
-        label, made = group(at)
+        label, other = group(at)
         tried.add(step)
-        return counted.worth(label, step, _BEARABLE * false_links), at, made
+        return counted.worth(label, step, _BEARABLE * false_links), _Made(at, label, other)
 
-    worth, at, made = grouped(step)
+    worth, made = grouped(step)
     while worth.best != step and len(tried) < _ROUNDS:
         if worth.best in tried:  # back and forth: the higher one, splits before merges
             if worth.best > step:
                 step = worth.best
-                _, at, made = grouped(step)
+                _, made = grouped(step)
             break
         step = worth.best
-        worth, at, made = grouped(step)
+        worth, made = grouped(step)
     # Come to from above, a cosine is confirmed too early: what would join below it is in no cluster yet. So
     # the next lower one is tried, as long as its own clusters gain by it and ask for none higher.
     while step > counted.lowest and step - 1 not in tried and len(tried) < _ROUNDS:
-        worth, lower, others = grouped(step - 1)
+        worth, lower = grouped(step - 1)
         if worth.best >= step or not worth.gains:
             break
-        step, at, made = step - 1, lower, others
-    return at, made
+        step, made = step - 1, lower
+    for _ in range(_RISES):
+        higher = counted.raised(made.label, step, _UNPROTECTED * false_links)
+        if higher == step:
+            break
+        step = higher
+        _, made = grouped(step)
+    return made.at, made.other
 
 
 def _first(cosines: LinkCosines, faces: int) -> float:
@@ -96,6 +114,15 @@ def _first(cosines: LinkCosines, faces: int) -> float:
     way = cosines.inside + _PRIOR_SHARE * (SAME_MEAN - cosines.inside)
     assert cosines.curve is not None
     return min(way, cosines.curve.threshold(_EXPECTED / (faces * (faces - 1) / 2)))
+
+
+@dataclass(frozen=True)
+class _Made(Generic[Grouped]):
+    """What `group` made at some cosines."""
+
+    at: LinkCosines
+    label: np.ndarray
+    other: Grouped
 
 
 @dataclass(frozen=True)
@@ -129,9 +156,9 @@ class _Counted:
         alone[copies] = False
         keep = may_join & alone[pairs.left] & alone[pairs.right] & (pairs.cosine < COPY)
         self._left, self._right = pairs.left[keep], pairs.right[keep]
-        looking = looking & alone
-        self._faces = max(int(looking.sum()), 1)
-        self._ends = looking[self._left].astype(np.int64) + looking[self._right]
+        self._copy, self._looking = ~alone, looking & alone
+        self._faces = max(int(self._looking.sum()), 1)
+        self._ends = self._looking[self._left].astype(np.int64) + self._looking[self._right]
         inside = blocks[self._left] == blocks[self._right]
         above = pairs.cosine[keep] - np.where(inside, cosines.inside, cosines.between)
         self.lowest = int(np.ceil(round((cosines.lowest - cosines.inside) / _STEP, 4)))
@@ -157,6 +184,29 @@ class _Counted:
             return _Worth(step, gains)
         good = np.flatnonzero(worth >= enough)
         return _Worth(self.lowest + begin + int(good[-1] if right[begin] else good[0]), gains)
+
+    def raised(self, label: np.ndarray, step: int, most: float) -> int:
+        """The lowest step from `step` on where a share of `most` or less is wrong as faces have nobody.
+
+        By clusters made at `step`; where no higher one is bearable either, it stays.
+        """
+        together = label[self._left] == label[self._right]
+        sizes = np.bincount(label, ~self._copy, minlength=len(label))
+        alone = sizes[label] <= 1
+        right = self._at_least(together.astype(np.int64))
+        across = self._at_least((~together).astype(np.int64))
+        ends = alone[self._left].astype(np.int64) + alone[self._right]
+        near = np.maximum(np.arange(len(across)) - _NEAR, 0)
+        share = self._at_least(np.where(together, 0, ends))[near] / np.maximum(2 * across[near], 1)
+        everywhere = max(int((alone & self._looking).sum()), 1) / self._faces
+        nobody = np.maximum(share**2 / everywhere - _NOBODY_ALONE, 0)
+        wrong = _WRONG_PAIRS * nobody * np.maximum(across - _LOST * right, 0)
+        new = np.bincount(label, self._looking, minlength=len(label))
+        here = min(step - self.lowest, len(right) - 1)
+        # A higher cosine takes as large a part of the pairs in clusters as of those of them that reach it.
+        pairs = float((new * (sizes - (new + 1) / 2)).sum()) * right / max(right[here], 1)
+        bearable = np.flatnonzero(wrong[here:] <= most * pairs[here:])
+        return step + (int(bearable[0]) if len(bearable) else 0)
 
     def _at_least(self, counts: np.ndarray) -> np.ndarray:
         """The sum of the pairs' counts at each step or above, from the lowest step on."""

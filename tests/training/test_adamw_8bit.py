@@ -22,7 +22,9 @@ def fitted(
     teacher = nn.Sequential(nn.Linear(70, 130), nn.Tanh(), nn.Linear(130, 60))
     network = nn.Sequential(nn.Linear(70, 130), nn.Tanh(), nn.Linear(130, 60))
     trained = dict(network.named_parameters())
-    optimiser = make_optimiser(trained, OptimiserSettings(lr=3e-3, eight_bit=eight_bit))
+    optimiser = make_optimiser(
+        trained, OptimiserSettings(name="adamw_8bit" if eight_bit else "adamw", lr=3e-3)
+    )
     losses = []
     for step in range(steps):
         at(step, trained, optimiser)
@@ -65,7 +67,7 @@ def test_moments_that_were_saved_and_loaded_give_the_same_run_bit_for_bit() -> N
 
 def test_a_run_changes_between_8_and_32_bits() -> None:
     _, trained, full = fitted(False, 10, nothing)
-    eight = make_optimiser(trained, OptimiserSettings(eight_bit=True))
+    eight = make_optimiser(trained, OptimiserSettings(name="adamw_8bit"))
     load_optimiser_tensors(eight, trained, optimiser_tensors(full, trained))
     for name, tensor in optimiser_tensors(eight, trained).items():
         expected = optimiser_tensors(full, trained)[name]

@@ -118,6 +118,27 @@ def test_the_second_stage_starts_from_a_checkpoint_or_a_published_file(dataset: 
     assert persona("train", second, "--shards", dataset, "--out", tmp_path / "c0", *words) == 0
 
 
+def test_lora_beside_a_quantised_base_joins_a_run_and_is_exported_beside_its_adapter_or_in_the_base(
+    dataset: Path, tmp_path: Path, capsys
+) -> None:
+    words = ["train", config(tmp_path), "--shards", dataset, "--quiet", "--set", "loop.steps=1"]
+    assert persona(*words, "--out", tmp_path / "a") == 0
+    words += ["--set", f"start_from={tmp_path / 'a'}", "--set", "method.denoising.lora.rank=2"]
+    words += ["--set", "method.denoising.quantise=int8", "--set", "loop.optimiser.name=schedule_free"]
+    assert persona(*words, "--out", tmp_path / "b") == 0
+    weight, whole = tmp_path / "weight.safetensors", tmp_path / "whole.safetensors"
+    assert persona("export", tmp_path / "b", "--out", weight, "--verify") == 0
+    lora = load_file(tmp_path / "weight.lora.safetensors")
+    assert all(name.startswith("unet.") and ".lora_" in name for name in lora)
+    assert persona("export", tmp_path / "b", "--out", whole, "--merge-lora", "--verify") == 0
+    assert {name for name in load_file(whole) if name.startswith("unet.")} > {
+        name.replace(".lora_A", "") for name in lora if ".lora_A" in name
+    }
+    capsys.readouterr()
+    assert persona("export", tmp_path / "a", "--out", whole, "--merge-lora") == 2
+    assert "the run has trained no LoRA" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

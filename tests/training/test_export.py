@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
 from tests.drawn_training import DECODER, built, samples, tiny
+from training.bases.sdxl_parts import build_unet
+from training.export import export_merged, verify_export
 from training.method_settings import DecoderSettings
 from training.models.identity_attention import cross_attentions
 from training.recipes import CATALOGUE
+from training.recipes.recipe import lora_file
 from training.released_layout import LayoutError, Shapes, check_released, read_released
 
 # C of the 70 cross-attention layers of SDXL base: down, up, mid.
@@ -195,3 +199,88 @@ def test_an_adapter_of_another_shape_is_refused_in_one_line(name: str) -> None:
     path = next(path for path in given if path.startswith("denoiser."))
     with pytest.raises(ValueError, match=rf"{re.escape(path)} is \[2\], not"):
         recipe.load_adapter(module, {**given, path: torch.ones(2)})
+
+
+LORA = [None, {"rank": 3}, {"rank": 3, "alpha": 6.0, "dora": True}]
+
+
+@pytest.mark.parametrize("lora", LORA, ids=["plain", "lora", "dora"])
+@pytest.mark.parametrize("prediction", ["epsilon", "v", "flow"])
+def test_diffusers_computes_the_same_prediction_from_our_files(prediction, lora, tmp_path) -> None:
+    recipe = tiny("ip_adapter", denoising={"prediction": prediction, "lora": lora})
+    module, file = moved(recipe, seed=1), tmp_path / "weight.safetensors"
+    recipe.export(recipe.adapter(module), file)
+
+    pipeline = StableDiffusionXLPipeline(
+        vae=recipe.base.vae.build(), text_encoder=None, text_encoder_2=None, tokenizer=None,
+        tokenizer_2=None, unet=build_unet(recipe.base.settings), scheduler=DDPMScheduler(),
+    )  # fmt: skip
+    if lora is not None:
+        pipeline.load_lora_weights(str(lora_file(file)))
+    groups = _nested(load_file(file))
+    pipeline.load_ip_adapter(groups, subfolder=None, weight_name=None, image_encoder_folder=None)
+
+    batch = samples(recipe, ["ann-a", "bob-a", "cem-a"])
+    latents, noise = torch.randn(2, 3, 4, 8, 8)
+    times = torch.tensor([20, 500, 980])
+    if prediction == "flow":
+        share = (times / 1000)[:, None, None, None]
+        noised = (1 - share) * latents + share * noise
+    else:
+        betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+        noised = DDPMScheduler(**betas).add_noise(latents, noise, times)
+    everyone = torch.ones(3, dtype=torch.bool)
+    with torch.no_grad():
+        denoiser = module.denoiser
+        text = denoiser.text(batch.fields)
+        tokens = module.tokens(batch.fields["reference"], everyone)
+        ours = denoiser.predict(denoiser.schedule.noised(latents, noise, times), times, text, tokens)
+        pixels = module.normalise(batch.fields["reference"], everyone)
+        embeds = module.encoder(pixel_values=pixels).image_embeds
+        conditions = {"text_embeds": text[1], "time_ids": text[2], "image_embeds": [embeds[:, None]]}
+        theirs = pipeline.unet(
+            noised, times, encoder_hidden_states=text[0], added_cond_kwargs=conditions
+        ).sample
+    assert (theirs - ours).norm() <= 1e-5 * ours.norm()
+    plain = build_unet(recipe.base.settings)
+    with torch.no_grad():
+        without = plain(noised, times, encoder_hidden_states=text[0], added_cond_kwargs=conditions).sample
+    assert (without - ours).norm() > 1e-2 * ours.norm()  # so the files count
+
+
+@pytest.mark.parametrize("lora", LORA[1:], ids=["lora", "dora"])
+def test_lora_beside_the_adapter_and_within_the_base_gives_the_same_loss(lora, tmp_path) -> None:
+    recipe = tiny("visual_persona", denoising={"lora": lora})
+    trained = moved(recipe, seed=1)
+    beside, within = tmp_path / "beside.safetensors", tmp_path / "within.safetensors"
+    recipe.export(recipe.adapter(trained), beside)
+    adapter = {name: p.detach() for name, p in recipe.adapter(trained).items()}
+    export_merged(recipe, adapter, within)
+    verify_export(recipe, adapter, beside)
+    verify_export(recipe, adapter, within, merged=True)
+
+    expected = losses(recipe, trained)
+    reader = built(recipe, seed=1)
+    recipe.load_export(reader, beside)
+    torch.testing.assert_close(losses(recipe, reader), expected, rtol=1e-5, atol=0)
+    plain = tiny("visual_persona")
+    reader = built(plain, seed=1)
+    recipe.load_export(reader, within)
+    torch.testing.assert_close(losses(plain, reader), expected, rtol=1e-5, atol=0)
+    reader = built(plain, seed=1)
+    recipe.load_export(reader, beside, lora=False)
+    assert not torch.allclose(losses(plain, reader), expected, rtol=1e-5, atol=0)
+
+
+def test_a_run_without_lora_has_none_to_merge(tmp_path) -> None:
+    recipe = tiny("visual_persona")
+    with pytest.raises(ValueError, match=r"--merge-lora: the run has trained no LoRA"):
+        export_merged(recipe, recipe.adapter(built(recipe)), tmp_path / "weight.safetensors")
+
+
+def _nested(tensors: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+    groups: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        group, key = name.split(".", 1)
+        groups.setdefault(group, {})[key] = tensor
+    return groups

@@ -1,14 +1,17 @@
 """Memory of a step is predicted from shapes, and is what the allocator counts."""
 
+import re
 from typing import Any
 
 import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
+from benchmarks import fits
 from tests.drawn_training import SDXL, built, tiny
 from training.batch import random_batch
 from training.memory import MemoryPlan, peak_memory, predict_memory
+from training.models.quantised import stored
 from training.ranks import Ranks
 from training.run_settings import LoopSettings
 from training.step import Step, StepRecord
@@ -34,7 +37,20 @@ def predicted(
         ("visual_persona", 1, {"cached_latents": True}, {"precision": "bf16"}),
         ("visual_persona", 4, {"tune_unet": True}, {"precision": "bf16", "accumulate": 2}),
         ("visual_persona", 2, {"tune_unet": True, "checkpoint_activations": True}, {"precision": "fp32"}),
-        ("ip_adapter", 2, {"tune_unet": True}, {"precision": "fp32", "optimiser": {"eight_bit": True}}),
+        ("ip_adapter", 2, {"tune_unet": True}, {"precision": "fp32", "optimiser": {"name": "adamw_8bit"}}),
+        (
+            "visual_persona",
+            2,
+            {"quantise": "int8", "offload_encoders": True, "lora": {"dora": True}},
+            {"precision": "bf16"},
+        ),
+        ("ip_adapter", 2, {"quantise": "nf4", "lora": {}}, {"precision": "fp32"}),
+        (
+            "ip_adapter",
+            2,
+            {"offload_encoders": True},
+            {"precision": "fp32", "optimiser": {"name": "adafactor"}},
+        ),
     ],
 )
 def test_predicted_memory_is_what_the_allocator_counts(
@@ -50,7 +66,8 @@ def test_predicted_memory_is_what_the_allocator_counts(
     step(0, batches, record)
     state = tree_leaves(list(step.optimiser.state.values()))
     fields = [tensor for batch in batches for tensor in batch.fields.values()]
-    resident = [*module.parameters(), *module.buffers(), *step.ema.tensors.values(), *state, *fields]
+    whole = [*module.parameters(), *module.buffers(), *step.ema.tensors.values(), *state, *fields]
+    resident = [part for tensor in whole for part in stored(tensor)]
     with peak_memory(torch.device("cpu"), resident, scratch=False) as measured:
         step(1, batches, record)
     assert plan.peak == pytest.approx(measured.bytes, rel=0.01)
@@ -122,3 +139,15 @@ def test_of_a_sharded_module_is_counted_what_a_step_validation_or_pictures_gathe
     assert one.gradients + one.activations >= trained // 2  # as validation and pictures have them
     # Two bytes each: all weights between the two batches of a step, and the gradients of a part of them.
     assert two.activations - trained // 2 > part // 2
+
+
+def test_presets_for_a_card_are_listed_with_what_they_take_and_fit_it_with_room() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \| \*\*([\d.]+)\*\* \|", fits.PAGE.read_text(), re.MULTILINE)
+    listed = {name: (int(card), float(gib)) for name, card, gib in rows}
+    assert {name: card for name, (card, _) in listed.items()} == fits.presets()
+    assert listed
+    assert all(gib <= fits.SHARE * card for card, gib in listed.values())
+    # The others take as long, and are made anew by python benchmarks/fits.py.
+    assert fits.predicted("ip_adapter_24gb")["predicted_gib"] == pytest.approx(
+        listed["ip_adapter_24gb"][1], abs=0.06
+    )

@@ -116,6 +116,24 @@ def test_weights_stay_gathered_from_the_first_batch_of_a_step_to_its_last(group_
     assert in_parts == [{True}, {True}, {False}, {False}, {False}, {True}]
 
 
+@pytest.mark.parametrize("shard", [False, True], ids=["whole", "sharded"])
+def test_two_ranks_train_lora_beside_a_quantised_base_as_one_does_and_go_on(
+    shard: bool, tmp_path: Path
+) -> None:
+    denoising = {"quantise": "int8", "offload_encoders": True, "lora": {"rank": 2, "dora": True}}
+    settings: dict[str, Any] = {"denoising": denoising, "optimiser": {"lr": 1e-3, "eps": 1e-4}}
+    training(tmp_path / "one", Ranks(), batch=2, steps=4, **settings).run()
+    for steps in (2, 4):
+        for process in two_ranks(tmp_path / "two", batch=1, steps=steps, shard=shard, **settings):
+            assert ended(process) == 0
+    for one, two in zip(curve(tmp_path / "one"), curve(tmp_path / "two"), strict=True):
+        assert two == pytest.approx(one, rel=1e-5)
+    expected, found = tensors_of(tmp_path / "one"), tensors_of(tmp_path / "two")
+    assert any("lora_magnitude_vector" in name for name in expected)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-5, msg=name)
+
+
 def test_ranks_that_are_told_to_stop_save_the_same_step_and_go_on_from_it(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"batch": 1, "steps": 400, "checkpoint_every": 1000, "read_every": 1}
     processes = two_ranks(tmp_path, step_s=0.02, **settings)

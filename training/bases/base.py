@@ -17,7 +17,7 @@ from training.bases.vae import Vae
 from training.batch import Field
 from training.captions import Tokenise
 from training.method_settings import DenoisingSettings
-from training.models.local_weights import cast
+from training.models.local_weights import cast, keep_on_host, lent
 from training.randomness import Purpose, normal
 from training.settings import Settings
 
@@ -31,6 +31,7 @@ class Base(ABC):
     settings    of the class `kind`, under the base's name in `method`
     denoising   of the class `denoising_kind`, under `denoising`
     vae         where its latents come from
+    lora_beside   whether LoRA is published in a file of its own, beside the adapter's
     scales_identity   whether its `Denoiser.generating` knows scales of the identity other than 1
     takes_pictures    whether packed latents of pictures can be its identity tokens: `build` is then given
                       `grids`, height and width of each picture in tokens, and a token of zeros is missing
@@ -42,6 +43,7 @@ class Base(ABC):
     denoising_kind: ClassVar[type[DenoisingSettings]] = DenoisingSettings
     vae: Vae
     scales_identity: ClassVar[bool] = False
+    lora_beside: ClassVar[bool] = False
     takes_pictures: ClassVar[bool] = False
     draws_latents: ClassVar[bool] = True
 
@@ -120,8 +122,9 @@ class Base(ABC):
             raise ValueError(f"{height_px} × {width_px} px: height and width must be multiples of {step}")
 
     def with_denoising(self, **changed: Any) -> Self:
-        """The same base with other settings of denoising."""
-        return type(self)(self.settings, self.denoising.model_copy(update=changed))
+        """The same base with other settings of denoising; those that it has not are as they are."""
+        known = {key: value for key, value in changed.items() if key in type(self.denoising).model_fields}
+        return type(self)(self.settings, self.denoising.model_copy(update=known))
 
 
 class Denoiser(nn.Module, ABC):
@@ -139,6 +142,8 @@ class Denoiser(nn.Module, ABC):
         self.base, self.schedule = base, schedule
         self._scale, self._shift = base.vae.scale_and_shift()
         self.vae = None if base.denoising.cached_latents else cast(base.vae.build(), frozen_dtype)
+        if base.denoising.offload_encoders and self.vae is not None:
+            keep_on_host(self, "vae")
 
     @property
     @abstractmethod
@@ -164,6 +169,11 @@ class Denoiser(nn.Module, ABC):
     @abstractmethod
     def blocks(self) -> list[nn.Module]:
         """The network's repeated layers, each of which is compiled by itself."""
+
+    def merged(self) -> dict[str, Tensor]:
+        """By path, as `trained` has it where the network is tuned: its weights with what LoRA has learned in
+        them. Raises ValueError, one line, for a base that cannot."""
+        raise ValueError(f"the base {self.base.name} merges no LoRA")
 
     @abstractmethod
     def load_released(self, tensors: Mapping[str, Tensor]) -> None:
@@ -213,7 +223,8 @@ class Denoiser(nn.Module, ABC):
         if self.vae is None:
             mean, std = fields["target_latents"].unbind(1)
         else:
-            mean, std = self.base.vae.moments(self.vae, fields["target"])
+            with lent(self, "vae", streams.device) as vae:
+                mean, std = self.base.vae.moments(vae, fields["target"])
         if self.base.draws_latents:
             mean = mean + std * normal(streams, Purpose.LATENT, mean.shape[1:])
         return self.scaled(mean)

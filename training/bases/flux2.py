@@ -31,7 +31,7 @@ from training.bases.vae import PackedVae
 from training.batch import Field
 from training.captions import Tokenise
 from training.method_settings import DenoisingSettings
-from training.models.local_weights import cast, own_precision
+from training.models.local_weights import cast, keep_on_host, lent, own_precision
 from training.models.lora import LoraSettings, install_lora, own_tensors, peft_tensors
 from training.released_layout import copy_exactly
 
@@ -174,6 +174,8 @@ class Flux2Denoiser(Denoiser):
             ("no_text", self.text_encoder(ids)),
         ):
             self.register_buffer(name, constant, persistent=False)
+        if denoising.offload_encoders:
+            keep_on_host(self, "text_encoder")
 
     @property
     def token_width(self) -> int:
@@ -182,7 +184,9 @@ class Flux2Denoiser(Denoiser):
 
     def text(self, fields: Mapping[str, Tensor]) -> Text:
         """One tensor, [B, tokens, width]."""
-        return (self.text_encoder(fields["caption_ids"]),)
+        ids = fields["caption_ids"]
+        with lent(self, "text_encoder", ids.device) as encoder:
+            return (encoder(ids),)
 
     def keep_text(self, text: Text, keep: Tensor) -> Text:
         """Text that is left out is that of the empty caption: so FLUX.2 is guided."""

@@ -26,14 +26,16 @@ from training.models.identity_attention import (
     install_identity_attention,
     set_identity_scale,
 )
-from training.models.local_weights import cast, own_precision
+from training.models.local_weights import cast, keep_on_host, lent, own_precision
+from training.models.lora import install_lora, is_lora, merged
+from training.models.quantised import quantise_linears
 
 
 class Sdxl(Base):
     """The base."""
 
     name, kind, denoising_kind = "sdxl", SdxlSettings, SdxlDenoising
-    scales_identity = True
+    scales_identity = lora_beside = True
 
     def __init__(self, settings: SdxlSettings, denoising: SdxlDenoising) -> None:
         super().__init__(settings, denoising)
@@ -89,15 +91,22 @@ class SdxlDenoiser(Denoiser):
     def __init__(self, base: Sdxl, frozen_dtype: torch.dtype, tokens: int) -> None:
         super().__init__(base, base.schedule(), frozen_dtype)
         self._tuned = base.denoising.tune_unet
+        denoising = base.denoising
         self.texts = cast(TextEncoders(base.settings), frozen_dtype)
+        if denoising.offload_encoders:
+            keep_on_host(self, "texts")
         self.unet = build_unet(base.settings)
         if self._tuned:
             self.unet.requires_grad_(True)
         else:
             cast(self.unet, frozen_dtype)
-        if base.denoising.checkpoint_activations:
+        if denoising.checkpoint_activations:
             self.unet.enable_gradient_checkpointing()
         install_identity_attention(self.unet, tokens)
+        if denoising.quantise is not None:
+            quantise_linears(self.unet, denoising.quantise)
+        if denoising.lora is not None:
+            install_lora(self.unet, denoising.lora)
 
     @property
     def token_width(self) -> int:
@@ -106,7 +115,9 @@ class SdxlDenoiser(Denoiser):
 
     def text(self, fields: Mapping[str, Tensor]) -> Text:
         """Tokens [B, 77, width], pooled [B, projection] and sizes [B, 6]."""
-        return (*self.texts(fields["caption_ids"]), fields["target_cut"])
+        ids = fields["caption_ids"]
+        with lent(self, "texts", ids.device) as texts:
+            return (*texts(ids), fields["target_cut"])
 
     def keep_text(self, text: Text, keep: Tensor) -> Text:
         """Text that is left out is zero, tokens and pooled vector: so SDXL itself was trained."""
@@ -126,12 +137,18 @@ class SdxlDenoiser(Denoiser):
             ).sample
 
     def trained(self) -> dict[str, nn.Parameter]:
-        """The identity attention, and the UNet where it is tuned."""
+        """The identity attention, and LoRA or the UNet where it is tuned."""
         return {
             name: parameter
             for name, parameter in self.named_parameters()
-            if name.startswith("unet.") and (self._tuned or ".processor." in name)
+            if name.startswith("unet.") and (self._tuned or ".processor." in name or is_lora(name))
         }
+
+    def merged(self) -> dict[str, Tensor]:
+        """All of the UNet but its identity attention."""
+        with merged(self.unet):
+            named = [(f"unet.{name}", p.detach()) for name, p in self.unet.named_parameters()]
+            return {name: tensor for name, tensor in named if ".processor." not in name}
 
     def blocks(self) -> list[nn.Module]:
         """The UNet's transformer blocks."""

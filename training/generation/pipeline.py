@@ -19,7 +19,7 @@ from training.captions import Tokenise
 from training.export import adapter_of, last_checkpoint, recipe_of_checkpoint
 from training.generation.references import LabelledPhoto, RegionChoice, reference_fields
 from training.generation.sampler import Conditions, initial_noise, sample_latents
-from training.models.local_weights import cast
+from training.models.local_weights import cast, lent
 from training.recipes import recipe_of
 from training.recipes.recipe import Recipe
 from training.run_settings import SamplingSettings
@@ -179,6 +179,10 @@ class PersonaPipeline:
     def decoded(self, latents: Tensor) -> Tensor:
         """Latents as the VAE gives them → RGB, uint8 [B, height, width, 3]."""
         assert self.vae is not None
+        denoiser = self.module.denoiser
+        if self.vae is denoiser.vae:
+            with lent(denoiser, "vae", latents.device) as vae:
+                return self.recipe.base.vae.pictures(vae, latents)
         return self.recipe.base.vae.pictures(self.vae, latents)
 
 
@@ -187,5 +191,7 @@ def _ids(tokenise: Tokenise, prompts: Sequence[str]) -> Tensor:
 
 
 def _for_generation(recipe: Recipe) -> Recipe:
-    """The recipe with the VAE, which a training on cached latents does not need."""
-    return recipe.with_denoising(cached_latents=False, checkpoint_activations=False)
+    """The recipe with the VAE, which a training on cached latents does not need, and with all of the base."""
+    return recipe.with_denoising(
+        cached_latents=False, checkpoint_activations=False, offload_encoders=False, quantise=None
+    )

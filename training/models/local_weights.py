@@ -67,3 +67,43 @@ def own_precision(device: torch.device, own: bool = True) -> AbstractContextMana
     if not own or device.type == "meta":
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
+
+
+def keep_on_host(owner: nn.Module, name: str) -> None:
+    """Takes a frozen part out of a module's own: it stays in host memory when the module moves, and is among
+    neither its parameters nor its state. It is used within `lent`."""
+    part: nn.Module = getattr(owner, name)
+    if any(tensor.is_cuda for tensor in _tensors(part)):
+        part.to("cpu")
+    if torch.cuda.is_available():
+        for tensor in _tensors(part):
+            tensor.data = tensor.data.pin_memory()
+    delattr(owner, name)
+    owner.__dict__[name] = part
+
+
+def on_host(module: nn.Module) -> Iterator[nn.Module]:
+    """The parts that `keep_on_host` took out of a module's own."""
+    for owner in module.modules():
+        yield from (part for part in owner.__dict__.values() if isinstance(part, nn.Module))
+
+
+@contextmanager
+def lent(owner: nn.Module, name: str, device: torch.device) -> Iterator[nn.Module]:
+    """A part of a module; inside, one that is kept on the host has a copy of its tensors on the device."""
+    part: nn.Module = getattr(owner, name)
+    if name not in owner.__dict__:
+        yield part
+        return
+    kept = [(tensor, tensor.data) for tensor in _tensors(part)]
+    for tensor, data in kept:
+        tensor.data = data.to(device, non_blocking=True, copy=True)
+    try:
+        yield part
+    finally:
+        for tensor, data in kept:
+            tensor.data = data
+
+
+def _tensors(module: nn.Module) -> list[torch.Tensor]:
+    return [*module.parameters(), *module.buffers()]

@@ -14,32 +14,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from training.settings import Settings
+from training.method_settings import LoraSettings
+from training.models.quantised import is_quantised
 
 PARTS = ("lora_A.weight", "lora_B.weight", "lora_magnitude_vector")
-
-
-class LoraSettings(Settings):
-    """Which layers learn besides, and how much they can."""
-
-    rank: int = Field(16, ge=1, description="of a layer's change")
-    alpha: float | None = Field(None, gt=0, description="a change counts alpha / rank; none: as rank")
-    targets: tuple[str, ...] = Field(
-        ("to_q", "to_k", "to_v", "to_out.0"),
-        min_length=1,
-        strict=False,
-        description="ends of the paths of linear layers; ff.net.0.proj and ff.net.2 are the MLPs",
-    )
-    dora: bool = Field(False, description="sizes of a layer's rows are learned by themselves (DoRA)")
-
-    @property
-    def scale(self) -> float:
-        """s."""
-        return 1.0 if self.alpha is None else self.alpha / self.rank
 
 
 class LoraLinear(nn.Module):
@@ -95,7 +76,7 @@ class LoraLinear(nn.Module):
     def _rows(self, dtype: torch.dtype) -> Tensor:
         """[out, in]: W, whatever it is kept as."""
         weight = self.base_layer.weight
-        if type(weight) is nn.Parameter and weight.is_floating_point():
+        if not is_quantised(weight):
             return weight.to(dtype)
         eye = torch.eye(self.base_layer.in_features, device=weight.device)
         return self._times(eye).to(dtype)
@@ -103,7 +84,7 @@ class LoraLinear(nn.Module):
     def _times(self, rows: Tensor) -> Tensor:
         """[n, in] → W · rowsᵀ [out, n]."""
         layer = self.base_layer
-        made = layer(rows.to(layer.weight.dtype if layer.weight.is_floating_point() else torch.bfloat16))
+        made = layer(rows.to(layer.weight.dtype))
         return (made if layer.bias is None else made - layer.bias).mT
 
 
@@ -151,7 +132,10 @@ def own_tensors(tensors: Mapping[str, Tensor], scale: float) -> dict[str, Tensor
 @contextmanager
 def merged(network: nn.Module) -> Iterator[None]:
     """Inside, layers with LoRA are plain linear layers that do the same alone, under the paths that the
-    network has without LoRA; behind it everything is as before, to the bit."""
+    network has without LoRA; behind it everything is as before, to the bit.
+
+    Raises ValueError, one line, for quantised layers, whose weights are not those of the base.
+    """
     layers = [(path, layer) for path, layer in network.named_modules() if isinstance(layer, LoraLinear)]
     try:
         for path, layer in layers:
@@ -165,8 +149,9 @@ def merged(network: nn.Module) -> Iterator[None]:
 @torch.no_grad()
 def _plain(layer: LoraLinear) -> nn.Linear:
     base = layer.base_layer
-    dtype = base.weight.dtype if base.weight.is_floating_point() else torch.bfloat16
-    weight, has_bias = layer.merged_weight().to(dtype), base.bias is not None
+    if is_quantised(base.weight):
+        raise ValueError("LoRA is merged into the weights that a base has, not into quantised ones")
+    weight, has_bias = layer.merged_weight().to(base.weight.dtype), base.bias is not None
     plain = nn.Linear(base.in_features, base.out_features, has_bias, device="meta").requires_grad_(False)
     plain.weight = nn.Parameter(weight, requires_grad=False)
     if has_bias:

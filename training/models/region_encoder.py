@@ -5,7 +5,15 @@ from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model
 
 from training.method_settings import DinoSettings
-from training.models.local_weights import cast, freeze, from_folder, own_precision, same_random_weights
+from training.models.local_weights import (
+    cast,
+    freeze,
+    from_folder,
+    keep_on_host,
+    lent,
+    own_precision,
+    same_random_weights,
+)
 from training.models.region_crops import Normalise
 
 
@@ -31,12 +39,16 @@ class RegionEncoder(nn.Module):
 
     of_nothing: Tensor | None
 
-    def __init__(self, settings: DinoSettings, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, settings: DinoSettings, dtype: torch.dtype = torch.float32, *, offload: bool = False
+    ) -> None:
         super().__init__()
         self.settings = settings
         self.normalise = Normalise()
         self.register_buffer("of_nothing", None, persistent=False)
         self.dino = cast(build_dino(settings), dtype)
+        if offload:
+            keep_on_host(self, "dino")
 
     @torch.no_grad()
     def forward(self, crops: Tensor, visible: Tensor) -> Tensor:
@@ -45,8 +57,8 @@ class RegionEncoder(nn.Module):
         A region that is not visible is the zero image, whatever its crop holds.
         """
         pixels = self.normalise(crops, visible).flatten(0, 1).to(self.dino.dtype)
-        with own_precision(pixels.device):
-            features = self.dino(pixel_values=pixels).last_hidden_state[:, 1:]
+        with own_precision(pixels.device), lent(self, "dino", pixels.device) as dino:
+            features = dino(pixel_values=pixels).last_hidden_state[:, 1:]
         return features.unflatten(0, visible.shape)
 
     def of_nobody(self, regions: int) -> Tensor:

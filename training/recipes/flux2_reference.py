@@ -19,7 +19,7 @@ from training.bases.base import Base
 from training.batch import Field
 from training.captions import Tokenise
 from training.method_settings import DropoutSettings
-from training.models.local_weights import cast
+from training.models.local_weights import cast, keep_on_host, lent
 from training.randomness import Purpose, uniform
 from training.recipes.recipe import NO_DROPOUT, Recipe, keep_conditions, keep_regions
 from training.settings import Settings, Sizes
@@ -71,6 +71,8 @@ class Flux2ReferenceModule(nn.Module):
         tokens = sum(rows * columns for rows, columns in grids)
         self.denoiser = base.build(frozen_dtype, tokens, grids)  # type: ignore[call-arg]
         self.vae = None if self.denoiser.vae is not None else cast(base.vae.build(), frozen_dtype)
+        if base.denoising.offload_encoders and self.vae is not None:
+            keep_on_host(self, "vae")
 
     def forward(self, fields: Mapping[str, Tensor], streams: Tensor, *, drop: bool = True) -> Tensor:
         """Each sample's loss, float32 [B]."""
@@ -108,8 +110,9 @@ class Flux2ReferenceModule(nn.Module):
 
     def _encode(self, pictures: Tensor) -> Tensor:
         """uint8 [B, H, W, 3] → [B, tokens, channels]."""
-        vae = self.vae if self.denoiser.vae is None else self.denoiser.vae
-        latents, _ = self.base.vae.moments(vae, pictures)
+        owner = self if self.denoiser.vae is None else self.denoiser
+        with lent(owner, "vae", pictures.device) as vae:
+            latents, _ = self.base.vae.moments(vae, pictures)
         return self.denoiser.scaled(latents).flatten(2).transpose(1, 2)
 
 

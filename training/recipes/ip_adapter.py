@@ -9,7 +9,15 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from training.bases.base import Base
 from training.batch import Field
 from training.method_settings import ClipVisionSettings, IpAdapterSettings
-from training.models.local_weights import cast, freeze, from_folder, own_precision, same_random_weights
+from training.models.local_weights import (
+    cast,
+    freeze,
+    from_folder,
+    keep_on_host,
+    lent,
+    own_precision,
+    same_random_weights,
+)
 from training.models.region_crops import Normalise
 from training.recipes.recipe import NO_DROPOUT, Recipe, keep_conditions
 
@@ -36,6 +44,8 @@ class IpAdapterModule(nn.Module):
         self.settings = settings
         self.normalise = Normalise()
         self.encoder = cast(_build_clip(settings.clip), frozen_dtype)
+        if base.denoising.offload_encoders:
+            keep_on_host(self, "encoder")
         self.denoiser = base.build(frozen_dtype, settings.tokens)
         projection, width = self.encoder.config.projection_dim, self.denoiser.token_width
         self.identity = ImageTokens(projection, settings.tokens, width)
@@ -49,9 +59,9 @@ class IpAdapterModule(nn.Module):
 
     def tokens(self, reference: Tensor, keep: Tensor) -> Tensor:
         """uint8 [B, px, px, 3], bool [B] → identity tokens [B, tokens, width]."""
-        with torch.no_grad(), own_precision(keep.device):
+        with torch.no_grad(), own_precision(keep.device), lent(self, "encoder", keep.device) as encoder:
             pixels = self.normalise(reference, torch.ones_like(keep))
-            embedding = self.encoder(pixel_values=pixels.to(self.encoder.dtype)).image_embeds
+            embedding = encoder(pixel_values=pixels.to(self.encoder.dtype)).image_embeds
         return self._project(embedding * keep[:, None])
 
     def unconditional_tokens(self) -> Tensor:

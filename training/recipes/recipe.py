@@ -12,6 +12,7 @@ from training.bases.base import Base
 from training.batch import Field
 from training.captions import Tokenise
 from training.method_settings import DropoutSettings
+from training.models.lora import is_lora, own_tensors, peft_tensors
 from training.randomness import Purpose, uniform
 from training.released_layout import LayoutError, copy_exactly, load_strictly, read_released, write_released
 from training.settings import Settings
@@ -119,15 +120,22 @@ class Recipe(ABC):
         return list(module.denoiser.blocks())
 
     def released(self, adapter: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """An adapter under the keys in which others publish the method. Raises LayoutError."""
+        """An adapter under the keys in which others publish the method, without LoRA that has its own file.
+
+        Raises LayoutError.
+        """
         made, trained = (
             {path.removeprefix(part): tensor for path, tensor in adapter.items() if path.startswith(part)}
             for part in (_IDENTITY, _DENOISER)
         )
+        if self.base.lora_beside:
+            trained = {path: tensor for path, tensor in trained.items() if not is_lora(path)}
         return {f"image_proj.{name}": tensor for name, tensor in made.items()} | self.base.released(trained)
 
     def export(self, adapter: Mapping[str, Tensor], path: Path, layout: str | None = None) -> None:
         """Writes an adapter in the layout in which others publish the method, or in another of its base's.
+
+        LoRA that has its own file (`Base.lora_beside`) is written to `lora_file(path)`, as PEFT names it.
 
         Raises LayoutError, one line, for a layout that there is not, or that has no place for it.
         """
@@ -136,9 +144,32 @@ class Recipe(ABC):
             known = f": there are {', '.join(others)}" if others else ""
             raise LayoutError(f"the base {self.base.name} has no layout {layout!r}{known}")
         write_released(path, tensors if layout is None else others[layout](tensors))
+        lora = {name.removeprefix(_DENOISER): t for name, t in adapter.items() if is_lora(name)}
+        if lora and self.base.lora_beside:
+            write_released(lora_file(path), peft_tensors(lora, self.base.denoising.lora.scale))
 
-    def load_export(self, module: nn.Module, path: Path) -> None:
-        """Reads that layout, strictly. Raises LayoutError, one line, where keys or shapes differ."""
+    def export_merged(self, module: nn.Module, path: Path) -> None:
+        """Writes a module whose LoRA lies within the weights of its base, as if the base had been tuned.
+
+        Raises ValueError, one line, for quantised weights.
+        """
+        merged = {f"{_DENOISER}{name}": tensor for name, tensor in module.denoiser.merged().items()}
+        write_released(path, self.released({**self.adapter(module), **merged}))
+
+    def load_export(self, module: nn.Module, path: Path, *, lora: bool = True) -> None:
+        """Reads that layout, strictly; LoRA that the module has from the file beside it, where `lora`.
+
+        Raises LayoutError, one line, where keys or shapes differ.
+        """
         tensors = read_released(path)
         load_strictly(module.identity, tensors, "image_proj")
         module.denoiser.load_released(tensors)
+        own = {name: p for name, p in module.denoiser.trained().items() if is_lora(name)}
+        if own and lora and self.base.lora_beside:
+            given = read_released(lora_file(path))
+            copy_exactly(own, own_tensors(given, self.base.denoising.lora.scale), str(lora_file(path)))
+
+
+def lora_file(path: Path) -> Path:
+    """Where the LoRA of an export lies: weight.safetensors has weight.lora.safetensors beside it."""
+    return path.with_suffix(".lora.safetensors")

@@ -27,7 +27,8 @@ class VisualPersonaModule(nn.Module):
     def __init__(self, settings: VisualPersonaSettings, base: Base, frozen_dtype: torch.dtype) -> None:
         super().__init__()
         self.settings = settings
-        self.encoder = RegionEncoder(settings.dino, frozen_dtype)
+        offload = base.denoising.offload_encoders
+        self.encoder = RegionEncoder(settings.dino, frozen_dtype, offload=offload)
         self.identity = RegionDecoder(settings.decoder)
         self.denoiser = base.build(frozen_dtype, settings.decoder.tokens)
         shared = settings.stage == "shared_queries"

@@ -145,6 +145,34 @@ def test_of_people_who_were_seen_once_few_are_joined() -> None:
         assert len(np.unique(label)) >= 0.9 * len(label)
 
 
+@pytest.mark.parametrize("known", [0, 1000])
+def test_where_most_people_were_seen_once_few_faces_join_strangers(known: int) -> None:
+    """Precision was .33 to .56: who has nobody joins the stranger's whole cluster, and stands out no more."""
+    worlds = [draw_world("weak", 500, seed, once=0.95) for seed in range(4)]
+    best = mean([figures(faces, none[:0], **by_hand(0.64, 0.64)) for faces, none in worlds], "f")
+    found = [figures(faces, strangers[:known]) for faces, strangers in worlds]
+    assert mean(found, "p") >= 0.9
+    assert mean(found, "f") >= best - 0.03
+
+
+def test_the_more_people_were_seen_once_the_higher_the_cosine() -> None:
+    """What keeps a face from a stranger is another one of its own person."""
+    cosines = []
+    for once in (0.0, 0.5, 0.8, 0.95):
+        worlds = [draw_world("weak", 500, seed, once) for seed in range(3)]
+        cosines.append(mean([figures(faces, known[:0]) for faces, known in worlds], "cosine"))
+    assert cosines == sorted(cosines)
+    assert cosines[-1] >= cosines[0] + 0.08
+
+
+def test_curves_that_take_everybody_for_strangers_leave_nobody_alone() -> None:
+    """Begun at .90, where no face had another one, nothing spoke for a lower cosine: F was .003."""
+    faces, strangers = draw_world("strong", 60, 101)
+    found = figures(faces, strangers[:0])
+    assert found["p"] == 1
+    assert found["f"] >= 0.2
+
+
 def test_one_pair_of_strangers_more_moves_the_cosine_by_next_to_nothing(weak: list[World]) -> None:
     for faces, strangers in weak:
         for count in (19, 99):
