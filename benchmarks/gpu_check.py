@@ -8,8 +8,8 @@ costs no other; one for which less time is left than it needs is passed over.
     kernels    names of the kernels of attention, and the ten that take most of a step
     compiled   as eager; seconds of the first step, of one of another size, of the first validation
     resumed    a training of the demo's recipe, whole and in two parts: its losses, and whether both agree
-    others     cudnn.benchmark, channels last, LoRA, 8-bit moments, activations computed twice, VAE online, the
-               UNet tuned: each as eager, on top of the compiled step where it has to do with it
+    others     cudnn.benchmark, channels last, LoRA, 8-bit moments, activations computed twice, VAE online,
+               the UNet tuned: each as eager, on top of the compiled step where it has to do with it
 
 Random weights at full size, 1024 px, batches of 8, as benchmarks/train_step.py builds them: once, on the
 device. --small does the same on the small size, on a CPU within a minute; what a CPU cannot say is null
