@@ -116,7 +116,7 @@ def test_it_trains_on_latents_and_on_photos_and_draws_validation_pictures(run: s
     assert all(0 < loss < 100 for loss in losses)
     assert any("validation_loss" in line for line in lines)
     grids = sorted(file.name for file in (place / run / "pictures").iterdir())
-    assert grids == ["step-00000002.jpg", "step-00000004.jpg"]
+    assert grids == [f"step-0000000{step}{kind}.jpg" for step in (2, 4) for kind in ("-averaged", "")]
 
 
 def test_latents_are_those_of_its_own_vae(place: Path) -> None:

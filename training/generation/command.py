@@ -82,6 +82,7 @@ def _generate(options: argparse.Namespace, parser_of: ParserOf | None) -> int:
     pipeline = pipeline_of(options)
     height, width = _size(options, pipeline.size)
     pipeline.recipe.base.check_size(height, width)
+    pipeline.recipe.base.check_identity_scale(sampling.identity_scale)
     if parse is None:
         from training.generation.references import sample_photos
 
