@@ -118,6 +118,50 @@ def test_the_second_stage_starts_from_a_checkpoint_or_a_published_file(dataset: 
     assert persona("train", second, "--shards", dataset, "--out", tmp_path / "c0", *words) == 0
 
 
+def test_lora_that_starts_from_a_run_with_another_alpha_begins_as_that_run_ended(
+    dataset: Path, tmp_path: Path
+) -> None:
+    """Of the base that has nothing else to start from, whose keys begin otherwise."""
+    words: list[Any] = ["train", config(tmp_path, "flux2_reference"), "--shards", dataset, "--quiet"]
+    words += ["--set", "loop.optimiser.lr=0.03", "--set", "loop.optimiser.warmup_steps=0"]
+    alpha = "method.denoising.lora.alpha"
+    assert persona(*words, "--set", f"{alpha}=8", "--out", tmp_path / "a") == 0
+    last = checkpoints_in(tmp_path / "a/checkpoints")[-1]
+
+    def first_loss(start: Path | None, alpha_now: str) -> float:
+        out = tmp_path / f"from-{start.name if start else 'nothing'}-{alpha_now}"
+        more = [] if start is None else ["--set", f"start_from={start}"]
+        more += ["--set", "loop.steps=1", "--set", f"{alpha}={alpha_now}", "--out", str(out)]
+        assert persona(*words, *more) == 0
+        return json.loads((out / "metrics.jsonl").read_text())["loss"]
+
+    for start in (tmp_path / "a", last / "adapter.safetensors", last / "ema.safetensors"):
+        assert first_loss(start, "null") == pytest.approx(first_loss(start, "8"), rel=1e-4), start
+    assert first_loss(last / "adapter.safetensors", "2") == pytest.approx(
+        first_loss(last / "adapter.safetensors", "4"), rel=1e-4
+    )
+    assert first_loss(None, "8") != pytest.approx(first_loss(last / "adapter.safetensors", "16"), rel=1e-3)
+
+
+def test_a_mixture_goes_on_with_its_own_datasets_in_their_order_alone(tmp_path: Path, capsys) -> None:
+    for name in ("a", "b", "c", "elsewhere/a"):
+        write_people(tmp_path / name)
+    words: list[Any] = ["train", config(tmp_path), "--quiet", "--out", tmp_path / "run"]
+
+    def train(steps: int, *shards: str) -> int:
+        given = [f"{tmp_path}/{shard}" for shard in shards]
+        return persona(*words, "--set", f"loop.steps={steps}", "--shards", *given)
+
+    assert train(1, "a=3", "b") == 0
+    for others in (("b=3", "a"), ("a=3", "c")):
+        capsys.readouterr()
+        assert train(2, *others) == 2
+        told = capsys.readouterr().err
+        assert "was begun with a, b (in this order), and" in told
+        assert told.count("\n") == 1
+    assert train(2, "elsewhere/a=1", "b=2") == 0, "shares may change, and a dataset may lie elsewhere"
+
+
 def test_lora_beside_a_quantised_base_joins_a_run_and_is_exported_beside_its_adapter_or_in_the_base(
     dataset: Path, tmp_path: Path, capsys
 ) -> None:
