@@ -80,7 +80,8 @@ def test_a_run_is_trained_exported_and_proven(recipe: str, dataset: Path, tmp_pa
 
     assert persona("export", out, "--out", weight, "--verify") == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told == {"file": str(weight), "step": 5, "recipe": recipe, "verified": True}
+    card = str(weight.parent / "README.md")
+    assert told == {"file": str(weight), "card": card, "step": 5, "recipe": recipe, "verified": True}
     # Published are the moving averages; the last step's weights where they are asked for.
     assert persona("export", out, "--out", tmp_path / "last.safetensors", "--last", "--verify") == 0
     group, _, rest = KEYS[recipe].partition(".")
@@ -341,7 +342,10 @@ def test_an_unknown_config_and_a_folder_without_a_run_are_one_line(
     dataset: Path, tmp_path: Path, capsys
 ) -> None:
     assert persona("train", "best", "--shards", dataset, "--out", tmp_path / "run") == 2
-    assert "unknown config 'best': there are ip_adapter_demo, visual_persona_demo" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "unknown config 'best': there are " in told
+    assert "ip_adapter_demo, " in told
+    assert told.count("\n") == 1
     assert persona("train", "visual_persona_dmo", "--shards", dataset, "--out", tmp_path / "run") == 2
     assert "did you mean visual_persona_demo?" in capsys.readouterr().err
     assert persona("export", tmp_path, "--out", tmp_path / "weight.bin") == 2
@@ -361,8 +365,8 @@ def test_a_damaged_file_to_start_from_is_one_line(dataset: Path, tmp_path: Path,
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "name a config: ip_adapter_demo, "),
-        (["--recipe", "visual_persona"], "name a config: --config demo or stage_a or stage_b"),
+        ([], "name a config: flux2_demo, "),
+        (["--recipe", "visual_persona"], "name a config: --config demo or stage_a or "),
         (["--recipe", "visual_persona", "--config", "stage_c"], "no config 'stage_c' for the recipe"),
         (["--recipe", "ip_adapter", "--config", "visual_persona_demo"], "not of ip_adapter"),
     ],
