@@ -94,9 +94,11 @@ def predict_memory(
         batch = random_batch(wanted, samples).to(ranks.device)
         # A second micro-batch comes when all gradients are there; a third is as the second.
         batches = [batch] * min(settings.accumulate, 2)
+        # Those of a schedule-free optimiser are made when they are asked for, and a step does not ask.
+        averages = [] if step.ema.are_made else list(step.ema.tensors.values())
         there = [
             *step.module.parameters(), *step.module.buffers(), *_on_host(step.module),
-            *step.ema.tensors.values(),
+            *averages,
             *tree_leaves(list(step.optimiser.state.values())),
             *batch.fields.values(), batch.streams, batch.weight,
         ]  # fmt: skip
@@ -106,7 +108,7 @@ def predict_memory(
         frozen = _bytes([*step.module.parameters(), *step.module.buffers()]) - trained
         state = tree_leaves(list(step.optimiser.state.values()))
         resident = {
-            "averages": _bytes(step.ema.tensors.values()),
+            "averages": _bytes(averages),
             "optimiser": _bytes(part for part in state if isinstance(part, Tensor)),
             "batch": settings.accumulate * _bytes([*batch.fields.values(), batch.streams, batch.weight]),
         }

@@ -1,6 +1,7 @@
 """A run from its settings: recipe, data and loop, and the run that it goes on with, checked before anything
 is built."""
 
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +22,7 @@ from training.first_checks import check_wandb, check_writable
 from training.generation.validation_pictures import ValidationPictures
 from training.loop import Training, Weights
 from training.memory import MemoryPlan, predict_memory
-from training.models.lora import is_lora
+from training.models.lora import is_lora, peft_tensors
 from training.ranks import Ranks, is_sharded
 from training.rates import TimePlan, on_meta, peak_flops, plan_time, step_flops
 from training.recipes import recipe_of
@@ -147,7 +148,7 @@ def prepare(
     data = open_data(settings.data, recipe, ranks, shards, validation)
     in_steps = settings.loop.in_steps(data.batches_per_epoch() / settings.loop.accumulate)
     settings = settings.model_copy(update={"loop": in_steps})
-    done, differences = _agreed(ranks, lambda: _check_folder(settings, recipe, out, ranks, changed))
+    done, differences = _agreed(ranks, lambda: _check_folder(settings, data, out, ranks, changed))
     torch.manual_seed(settings.data.seed)
     with build_on or ranks.device:
         module = data.recipe.build(settings.loop.frozen_dtype)
@@ -171,10 +172,11 @@ def _agreed(ranks: Ranks, check: Callable[[], tuple[int, list[str]]]) -> tuple[i
 
 
 def _check_folder(
-    settings: RunSettings, recipe: Recipe, out: Path, ranks: Ranks, changed: bool
+    settings: RunSettings, data: RunData, out: Path, ranks: Ranks, changed: bool
 ) -> tuple[int, list[str]]:
     """Steps of the run that are done, and what it was begun with otherwise. Raises ValueError where its
     folders cannot be written, its steps are done, or what differs may not."""
+    recipe = data.recipe
     checkpoints = settings.loop.checkpoints or out / "checkpoints"
     for folder in (out, checkpoints):
         if isinstance(folder, Path) or "://" not in folder:
@@ -194,6 +196,7 @@ def _check_folder(
             f"loop.steps: {settings.loop.steps}, and {record['step']} are done ({place}): "
             "set more, or choose another --out"
         )
+    _check_datasets(place, record.get("datasets", []), data.stated())
     now = {
         "method": recipe.settings.model_dump(mode="json"),
         "loop": settings.loop.model_dump(mode="json"),
@@ -216,6 +219,27 @@ def _check_folder(
             "go on with --changed, or choose another --out"
         )
     return int(record["step"]), differences
+
+
+def _check_datasets(
+    place: str, before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]
+) -> None:
+    """Raises ValueError where a mixture has others than it was begun with, or in another order.
+
+    A dataset is known by its folder's name: it may lie elsewhere, and its checksum is another one after a
+    forget. Checksums tell two apart that are named alike.
+    """
+    if len(before) < 2 or len(before) != len(now):  # other numbers of them are refused by the state itself
+        return
+    names, sums = ([[one.get(key) for one in of] for of in (before, now)] for key in ("name", "checksum"))
+    swapped = sums[0] != sums[1] and sorted(map(str, sums[0])) == sorted(map(str, sums[1]))
+    if names[0] != names[1] or swapped:
+        was, given = (", ".join(map(str, of)) for of in names)
+        raise ValueError(
+            f"--shards: {place} was begun with {was} (in this order), and {given} "
+            f"{'are given in another order' if swapped else 'are given'}: name them as they were, "
+            "or choose another --out"
+        )
 
 
 # What a run may go on with as people like: it changes how far, how fast and where, not what is learned.
@@ -280,22 +304,37 @@ def _leaves(settings: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _begin_with(recipe: Recipe, module: torch.nn.Module, start: str) -> None:
     """Checkpoints have module paths, published files do not: the first key tells. LoRA that the start has not
-    begins as new."""
+    begins as new; what it has is scaled as it was there, where the checkpoint's record lies beside it."""
     file = Path(start)
     lora = {path: p for path, p in recipe.adapter(module).items() if is_lora(path)}
     try:
         if "://" in start or file.is_dir():
             checkpoint = last_checkpoint(start if "://" in start else file)
-            recipe.load_adapter(module, lora | adapter_of(checkpoint, averaged=True))
+            tensors = adapter_of(checkpoint, averaged=True)
+            recipe.load_adapter(module, lora | _rescaled(tensors, checkpoint.record, recipe))
             return
         if not file.is_file():
             raise ValueError("no such file or folder")
         tensors = load_file(file) if file.suffix == ".safetensors" else {}
         if file.name == "ema.safetensors":  # of what is trained alone: the rest lies beside it
             tensors = load_file(file.with_name("adapter.safetensors")) | tensors
-        if any(name.startswith("identity.") for name in tensors):
-            recipe.load_adapter(module, lora | tensors)
+        if any(name.startswith(("identity.", "denoiser.")) for name in tensors):
+            beside = file.with_name("checkpoint.json")
+            record = json.loads(beside.read_text()) if beside.is_file() else {}
+            recipe.load_adapter(module, lora | _rescaled(tensors, record, recipe))
             return
     except (OSError, SafetensorError, ValueError) as error:
         raise ValueError(f"start_from: {start}: {str(error).splitlines()[0]}") from None
     recipe.load_export(module, file, lora=lora_file(file).is_file())
+
+
+def _rescaled(
+    tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any], recipe: Recipe
+) -> dict[str, torch.Tensor]:
+    """LoRA of a run with another alpha / rank → the same change under this run's."""
+    was = record.get("recipe_settings", {}).get("denoising", {}).get("lora")
+    now = recipe.settings.denoising.lora
+    if was is None or now is None:
+        return dict(tensors)
+    scale = 1.0 if was.get("alpha") is None else was["alpha"] / was["rank"]
+    return peft_tensors(tensors, scale / now.scale)
