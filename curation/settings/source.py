@@ -51,6 +51,7 @@ _FORMS = {
     "npm://PACKAGE@1.2.3/PATH": NPM_ADDRESS,
 }
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+Hashes = Annotated[list[Sha256], Field(min_length=1)]
 
 
 class ModelCard(Settings):
@@ -70,7 +71,7 @@ class ModelCard(Settings):
     convert: Literal["tfjs_to_onnx"] | None = Field(
         None, description="of npm: an ONNX file is made of the TensorFlow.js graph that `source` names"
     )
-    sha256: Annotated[list[Sha256], Field(min_length=1)] | None = Field(
+    sha256: Hashes | None = Field(
         None, description="of `file`, or several that are taken for the same; refused when it differs"
     )
     licence: str = Field(description="SPDX name, or a short one where there is none")
@@ -80,7 +81,7 @@ class ModelCard(Settings):
     )
     commercial: bool = Field(description="whether the licence permits commercial use")
 
-    @field_validator("sha256", mode="before")
+    @field_validator("sha256", mode="before", json_schema_input_type=Sha256 | Hashes | None)
     @classmethod
     def _one_is_a_list_of_one(cls, stated: Any) -> Any:
         return [stated] if isinstance(stated, str) else stated
