@@ -118,6 +118,8 @@ def _checked_settings(options: argparse.Namespace) -> Any:
 
 
 def _train_here(options: argparse.Namespace, settings: Any) -> int:
+    import torch
+
     from shards.format.dataset import DatasetError
     from shards.reading.loader import TooManyBrokenError
     from training.checkpoint import CheckpointError
@@ -133,23 +135,22 @@ def _train_here(options: argparse.Namespace, settings: Any) -> int:
         try:
             prepared = prepare(
                 settings, options.shards, Path(options.out), ranks, options.validation,
-                changed=options.changed,
+                changed=options.changed, build_on=torch.device("cpu") if options.plan else None,
             )  # fmt: skip
-            if ranks.first:
-                memory = prepared.memory()
-                if options.plan:
-                    time = prepared.time(options.gpu, options.mfu)
-                    say(memory.line())
-                    say(time.line())
-                    whole = {"steps": prepared.settings.loop.steps}
-                    print(json.dumps(memory.in_gib() | whole | time.as_json()))
-                else:
-                    print(memory.line())
+            memory = prepared.memory() if ranks.first else None  # found beside what follows
+            if memory is not None and options.plan:
+                time = prepared.time(options.gpu, options.mfu)
+                say(memory.result().line())
+                say(time.line())
+                whole = {"steps": prepared.settings.loop.steps}
+                print(json.dumps(memory.result().in_gib() | whole | time.as_json()))
             if options.plan:
                 return 0
             if ranks.first and prepared.changed:
                 say(f"goes on with other settings: {'; '.join(prepared.changed)}")
             training = prepared.training(say)
+            if memory is not None:
+                print(memory.result().line())
         except ValueError as error:
             return refused(error)
         if ranks.first and training.step:

@@ -40,7 +40,9 @@ def check_run(
     if method is not None:
         for key, folder, hub in _weights(method):
             _check_weights(key, Path(folder), hub)
-    begun = begun_before and (out / "checkpoints").is_dir()
+    checkpoints = loop.checkpoints or out / "checkpoints"
+    # Whether there are any behind a URL is found later, by `prepare`.
+    begun = begun_before and ("://" in str(checkpoints) or Path(checkpoints).is_dir())
     start = settings.start_from
     if start is not None and "://" not in start and not begun and not Path(start).exists():
         raise ValueError(f"start_from: {start}: no such file or folder")

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from shards.format.atomic_file import write_whole
 from training.batch import TALLIED, Batch, Batches
-from training.checkpoint import Checkpoint, CheckpointError, CheckpointFolder, load_checkpoint, place_of
+from training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    CheckpointFolder,
+    load_checkpoint,
+    opened_once,
+    place_of,
+)
 from training.metrics import (
     JsonLines,
     Metrics,
@@ -242,7 +249,8 @@ class Training:
             self._say(progress_line(self.step, self.settings.steps, {**mean, "lr": lr, **rates}))
 
     def _validate(self, metrics: Metrics | None) -> None:
-        with self._one_step.autocast(), self._one_step.ema.measured():
+        # Whatever swaps weights does so before they are gathered.
+        with self._one_step.ema.measured(), gathered(self.module), self._one_step.autocast():
             loss = validation_loss(self.module, self.validation, self.ranks).item()
         loss = self.ranks.gather(loss)[0]  # to the bit the same on all, as what follows from it must be
         self._validated = self._validated.after(self.step, loss)
@@ -259,7 +267,8 @@ class Training:
         for weights in self._picture_weights:
             step = self._one_step
             swapped = step.averaged() if weights == "averaged" else step.ema.measured()
-            with swapped, gathered(self.module):  # so nothing is sent inside, and a rank may fail alone
+            # Gathered, so nothing is sent inside and a rank may fail alone; and in what it is trained in.
+            with swapped, gathered(self.module), step.autocast():
                 try:
                     files = self._pictures(self.module, self.step, weights)
                     if metrics is not None:
@@ -305,7 +314,7 @@ class Training:
         if name is None:
             return None
         self._resumed = f"{self._checkpoints}/{name}"
-        with place.opened(name) as opened:
+        with opened_once(place, name, self.ranks) as opened:
             return load_checkpoint(opened, self._resumed)
 
     def _load_adapter(self, checkpoint: Checkpoint) -> None:

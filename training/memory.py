@@ -72,8 +72,11 @@ def predict_memory(
     module    before it is sharded or wrapped; it is not changed
     blocks    its repeated layers, which are what is gathered at a time where it is sharded
 
-    Of sharded parts the mean over ranks is counted, and what is whole at a time: two blocks, and from the
-    forward to the end of the backward pass what is trained outside of blocks, each with its gradient.
+    Of sharded parts the mean over ranks is counted, and what is whole at a time, in the dtype that they are
+    gathered in: two blocks (all of them, where a step has several batches) and what is trained outside of
+    blocks; their gradients, and the largest of these once more in float32, which is how it travels. Or all
+    weights, as validation and pictures have them, where that is more. Left in is what autocast copies of
+    weights in one process: a sharded module has no such copies.
     """
     sharded = is_sharded(module, settings.shard, ranks)
     in_blocks = [_bytes(p for p in block.parameters() if p.requires_grad) for block in blocks]
@@ -91,9 +94,11 @@ def predict_memory(
         batch = random_batch(wanted, samples).to(ranks.device)
         # A second micro-batch comes when all gradients are there; a third is as the second.
         batches = [batch] * min(settings.accumulate, 2)
+        # Those of a schedule-free optimiser are made when they are asked for, and a step does not ask.
+        averages = [] if step.ema.are_made else list(step.ema.tensors.values())
         there = [
             *step.module.parameters(), *step.module.buffers(), *_on_host(step.module),
-            *step.ema.tensors.values(),
+            *averages,
             *tree_leaves(list(step.optimiser.state.values())),
             *batch.fields.values(), batch.streams, batch.weight,
         ]  # fmt: skip
@@ -103,20 +108,21 @@ def predict_memory(
         frozen = _bytes([*step.module.parameters(), *step.module.buffers()]) - trained
         state = tree_leaves(list(step.optimiser.state.values()))
         resident = {
-            "averages": _bytes(step.ema.tensors.values()),
+            "averages": _bytes(averages),
             "optimiser": _bytes(part for part in state if isinstance(part, Tensor)),
             "batch": settings.accumulate * _bytes([*batch.fields.values(), batch.streams, batch.weight]),
         }
     if sharded:
         share = {name: resident[name] // ranks.world for name in ("averages", "optimiser")}
         weights = frozen + trained // ranks.world
-        gathered = 2 * (2 * max(in_blocks, default=0) + trained - sum(in_blocks))
-        return MemoryPlan(
-            weights,
-            **(resident | share),
-            gradients=trained // ranks.world,
-            activations=live.besides + gathered,
-        )
+        halves = 2 if settings.precision == "bf16" else 1
+        outside, largest = trained - sum(in_blocks), max(in_blocks, default=0)
+        whole = 2 * largest + outside
+        gathered = (trained if settings.accumulate > 1 else whole) // halves
+        travelling = whole // halves + (max(largest, outside) if halves > 1 else 0)
+        gradients = trained // ranks.world
+        activations = max(live.besides + gathered + travelling, trained // halves - gradients)
+        return MemoryPlan(weights, **(resident | share), gradients=gradients, activations=activations)
     if ranks.world > 1:  # DDP's buckets hold all gradients all the time
         return MemoryPlan(frozen + trained, **resident, gradients=trained, activations=live.besides)
     return MemoryPlan(

@@ -63,7 +63,8 @@ def model_card(
     }
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n{_MARK}\n\n# {file.stem}",
-        f"Identity tokens from a reference photo, trained by the recipe `{recipe.name}` of `persona`.",
+        f"A person's identity from a reference photo, for {recipe.base.name}: trained by the recipe "
+        f"`{recipe.name}` of `persona`.",
         _table(("", ""), rows),
         f"## Trained on\n\n{_datasets(datasets)}",
         f"## Measured\n\n{_measured(results)}",
@@ -88,18 +89,29 @@ def _datasets(datasets: Sequence[Mapping[str, Any]]) -> str:
     if not datasets:
         return "The run does not state its datasets: it was begun with a version of persona that did not."
     rows = [
-        (d["name"], str(d["share"]), str(d["groups"]), str(d["photos"]), f"`{d['checksum']}`")
+        (
+            d["name"],
+            str(d["share"]),
+            *(_stated(d.get(key)) for key in ("groups", "photos")),
+            f"`{_stated(d.get('checksum'))}`",
+        )
         for d in datasets
     ]
     licences: dict[str, int] = {}
     for dataset in datasets:
-        for name, photos in dataset["licences"].items():
+        for name, photos in (dataset.get("licences") or {}).items():
             licences[name] = licences.get(name, 0) + photos
+    silent = [dataset["name"] for dataset in datasets if not dataset.get("licences")]
     return (
         _table(("dataset", "share", "groups", "photos", "checksum"), rows)
         + "\n\nLicences of these photos, as their collections state them:\n\n"
         + _table(("licence", "photos"), [(name, str(photos)) for name, photos in sorted(licences.items())])
+        + (f"\n\nDatasets that state none: {', '.join(silent)}." if silent else "")
     )
+
+
+def _stated(value: Any) -> str:
+    return "not stated" if value is None else str(value)
 
 
 def _measured(results: Mapping[str, Any] | None) -> str:

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -45,21 +45,33 @@ class Ranks:
         """Whether this process writes files and lines."""
         return self.rank == 0
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """The module with gradients averaged over ranks; parameters start as rank 0 has them."""
+    def wrap(self, module: nn.Module, bucket_mib: int = 25) -> nn.Module:
+        """The module with gradients averaged over ranks; parameters start as rank 0 has them.
+
+        bucket_mib   of gradients that travel at a time
+        """
         if self.world == 1:
             return module
         # Quantised weights, which are what their folder says on every rank, cannot be sent as they are kept.
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(
             module, [name for name, p in module.named_parameters() if is_quantised(p)]
         )
-        return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
+        return DistributedDataParallel(
+            module, broadcast_buffers=False, gradient_as_bucket_view=True, bucket_cap_mb=bucket_mib
+        )
 
-    def averaging(self, model: nn.Module, *, last: bool) -> AbstractContextManager[object]:
-        """Around a micro-batch's forward and backward: gradients travel after the last one only.
+    def averaging(self, model: nn.Module, place: int, batches: int) -> AbstractContextManager[object]:
+        """Around forward and backward of micro-batch `place` of a step's `batches`: gradients travel after
+        the last one only.
 
-        Those of a sharded model travel each time: a whole gradient lies nowhere.
+        Those of a sharded model travel each time: a whole gradient lies nowhere. Its weights are gathered for
+        all of them at once: a step of one batch gathers a block when it computes, forward and backward.
         """
+        last = place == batches - 1
+        if isinstance(model, FSDPModule):
+            for part in _sharded_parts(model):
+                part.set_reshard_after_forward(batches == 1 and part is not model, recurse=False)
+                part.set_reshard_after_backward(last, recurse=False)
         waits = not last and isinstance(model, DistributedDataParallel)
         return model.no_sync() if waits else nullcontext()
 
@@ -174,30 +186,43 @@ def is_sharded(module: nn.Module, wanted: bool | None, ranks: Ranks) -> bool:
     return sum(p.numel() for p in module.parameters() if p.requires_grad) > ABOVE
 
 
-def shard(module: nn.Module, blocks: Sequence[nn.Module], ranks: Ranks) -> nn.Module:
+def shard(
+    module: nn.Module, blocks: Sequence[nn.Module], ranks: Ranks, computes_in: torch.dtype = torch.float32
+) -> nn.Module:
     """Shards the trained parameters in place, block by block, and returns the module.
 
-    Parameters start as rank 0 has them. They are gathered in their own dtype, so that the numbers are
-    those of whole parameters.
+    computes_in   what weights are gathered and multiplied in; their parts stay as they are, and gradients are
+                  summed over ranks in float32
+
+    Parameters start as rank 0 has them.
     """
     for tensor in [*module.parameters(), *module.buffers()]:
         if not is_quantised(tensor):
             dist.broadcast(tensor.detach(), src=0)
     frozen = {p for p in module.parameters() if not p.requires_grad}
     mesh = init_device_mesh(ranks.device.type, (ranks.world,))
+    policy = MixedPrecisionPolicy()
+    if computes_in != torch.float32:
+        # What goes in is left to autocast: a rounded latent would be another one.
+        policy = MixedPrecisionPolicy(computes_in, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for block in blocks:
         if any(p.requires_grad for p in block.parameters()):
-            fully_shard(block, mesh=mesh, ignored_params=frozen)
-    fully_shard(module, mesh=mesh, ignored_params=frozen)
+            fully_shard(block, mesh=mesh, ignored_params=frozen, mp_policy=policy)
+    fully_shard(module, mesh=mesh, ignored_params=frozen, mp_policy=policy)
     return module
+
+
+def _sharded_parts(module: nn.Module) -> list[FSDPModule]:
+    return [part for part in module.modules() if isinstance(part, FSDPModule)]
 
 
 @contextmanager
 def gathered(module: nn.Module) -> Iterator[None]:
     """Inside, a sharded module is whole on every rank, and any part of it can be used without another: it
-    takes the memory of all its parameters. Any other module is as it is. All ranks enter and leave together.
+    takes the memory of all its parameters, in what they compute in. Any other module is as it is. All ranks
+    enter and leave together. Behind it weights lie in parts again, which is what a checkpoint is made of.
     """
-    parts = [part for part in module.modules() if isinstance(part, FSDPModule)]
+    parts = _sharded_parts(module)
     for part in parts:
         part.set_reshard_after_forward(False, recurse=False)
         part.unshard()
@@ -206,7 +231,6 @@ def gathered(module: nn.Module) -> Iterator[None]:
     finally:
         for part in parts:
             part.reshard()
-            part.set_reshard_after_forward(part is not module, recurse=False)
 
 
 def own_part(parameter: nn.Parameter) -> nn.Parameter:

@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from training.batch import Batch
 from training.metrics import duration
+from training.models.local_weights import on_host
 from training.models.quantised import is_quantised
 from training.ranks import Ranks
 
@@ -59,7 +60,8 @@ def step_flops(module: nn.Module, batch: Batch) -> tuple[int, int]:
 def on_meta(module: nn.Module) -> nn.Module:
     """A copy of shapes: the same layers, no memory, not compiled. Take it before they are sharded."""
     copies: dict[int, object] = {}
-    for tensor in [*module.parameters(), *module.buffers()]:
+    parts = [module, *on_host(module)]
+    for tensor in (tensor for part in parts for tensor in (*part.parameters(), *part.buffers())):
         copies[id(tensor)] = shape_of(tensor, torch.device("meta"))
     return copy.deepcopy(module, copies)
 

@@ -45,7 +45,10 @@ class OptimiserSettings(Settings):
     )
     rates: RatesSettings = RatesSettings()
     betas: Numbers = Field(
-        (0.9, 0.999), min_length=2, max_length=2, description="of the two moments; adafactor has its own"
+        (0.9, 0.999),
+        min_length=2,
+        max_length=2,
+        description="of the two moments, from 0 to below 1; adafactor has its own",
     )
     eps: float = Field(1e-8, gt=0, description="added to the root of the second moment; not of adafactor")
     weight_decay: float = Field(
@@ -64,6 +67,10 @@ class OptimiserSettings(Settings):
     def _fits(self) -> "OptimiserSettings":
         if self.name == "schedule_free" and self.schedule != "constant":
             raise ValueError(f"schedule {self.schedule}: schedule_free has none: constant")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas {list(self.betas)}: each must be from 0 to below 1")
+        if self.name in ("prodigy", "schedule_free") and self.betas[0] == 0:
+            raise ValueError(f"betas {list(self.betas)}: {self.name} needs a first one above 0")
         if self.name == "prodigy" and self.lr < 0.01:
             raise ValueError(f"lr {self.lr}: prodigy finds the rate and multiplies it by lr: 1 is usual")
         if self.name == "prodigy" and self.rates != RatesSettings():
@@ -96,6 +103,9 @@ class LoopSettings(Settings):
     shard: bool | None = Field(
         None, description="what is trained over the ranks (FSDP2); none: where it is above 2e9 parameters"
     )
+    bucket_mib: int = Field(
+        25, ge=1, description="of gradients that travel between ranks at a time, where none is sharded"
+    )
     optimiser: OptimiserSettings = OptimiserSettings()
     ema_decay: float = Field(0.9999, ge=0, lt=1, description="of the moving averages of what is trained")
     max_skipped: int = Field(
@@ -109,7 +119,9 @@ class LoopSettings(Settings):
         True, description="where there is validation, each checkpoint is validated, and the best one stays"
     )
     keep_every: Every | None = Field(
-        None, description="steps, or as `2 epochs`; checkpoints of their multiples stay"
+        None,
+        description="steps, or as `2 epochs`; checkpoints of their multiples stay. With epochs here "
+        "or in checkpoint_every it is the nearest multiple of checkpoint_every",
     )
     validate_every: Every = Field(1000, description="steps, or as `0.5 epochs`")
     patience: int | None = Field(
@@ -129,7 +141,10 @@ class LoopSettings(Settings):
         return self
 
     def in_steps(self, steps_per_epoch: float) -> "LoopSettings":
-        """The same with epochs as steps; of a part of a step a whole one, and at least one."""
+        """The same with epochs as steps; of a part of a step a whole one, and at least one.
+
+        `keep_every` is then a multiple of `checkpoint_every`: rounded each by itself, their multiples would
+        hardly meet, and nothing would stay."""
 
         def steps_of(every: int | str | None) -> int | None:
             if isinstance(every, str):
@@ -137,6 +152,9 @@ class LoopSettings(Settings):
             return every
 
         changed: dict[str, Any] = {name: steps_of(getattr(self, name)) for name in _EVERY}
+        kept, saved = changed["keep_every"], changed["checkpoint_every"]
+        if kept is not None and any(isinstance(e, str) for e in (self.keep_every, self.checkpoint_every)):
+            changed["keep_every"] = max(round(kept / saved), 1) * saved
         if self.epochs is not None:
             changed |= {"steps": max(math.ceil(self.epochs * steps_per_epoch - 1e-9), 1), "epochs": None}
         return self.model_copy(update=changed)
@@ -281,6 +299,9 @@ class RunSettings(Settings):
     compile: bool = True
     channels_last: bool = Field(
         False, description="weights of convolutions lie with their channels last; not where they are sharded"
+    )
+    cudnn_benchmark: bool = Field(
+        False, description="cuDNN takes the fastest of its algorithms for each shape"
     )
     start_from: str | None = Field(
         None,

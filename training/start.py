@@ -1,8 +1,10 @@
 """A run from its settings: recipe, data and loop, and the run that it goes on with, checked before anything
 is built."""
 
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,9 @@ from training.first_checks import check_wandb, check_writable
 from training.generation.validation_pictures import ValidationPictures
 from training.loop import Training, Weights
 from training.memory import MemoryPlan, predict_memory
-from training.models.lora import is_lora
+from training.models.lora import is_lora, peft_tensors
 from training.ranks import Ranks, is_sharded
-from training.rates import TimePlan, peak_flops, plan_time, step_flops
+from training.rates import TimePlan, on_meta, peak_flops, plan_time, step_flops
 from training.recipes import recipe_of
 from training.recipes.recipe import Recipe, lora_file
 from training.run_settings import RunSettings, config_text
@@ -49,7 +51,7 @@ def compile_blocks(
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that was checked and whose module is built, on the CPU; nothing of it is on a device yet.
+    """A run that was checked and whose module is built.
 
     settings   as they were given, but for epochs, which are steps
     changed    settings in which it differs from the run that it goes on with, as people read them
@@ -80,18 +82,27 @@ class Prepared:
             gpu = torch.cuda.get_device_name(self.ranks.device)
         return plan_time(self.out / "metrics.jsonl", loop.steps - self.done, flops, gpu, mfu)
 
-    def memory(self) -> MemoryPlan:
-        """What a step will take on this rank's device, with targets of the largest size."""
+    def memory(self) -> "Future[MemoryPlan]":
+        """What a step will take on this rank's device, with targets of the largest size.
+
+        A thread finds it, beside what follows: from shapes, which are copied before this returns.
+        """
         recipe, data = self.data.recipe, self.settings.data
         fields = recipe.fields(*max(data.sizes, key=math.prod))
-        blocks = recipe.blocks(self.module)
-        return predict_memory(self.module, blocks, fields, data.batch, self.settings.loop, self.ranks)
+        shapes = on_meta(self.module)
+        beside = ThreadPoolExecutor(1, thread_name_prefix="memory")
+        found = beside.submit(
+            predict_memory, shapes, recipe.blocks(shapes), fields, data.batch, self.settings.loop, self.ranks
+        )
+        beside.shutdown(wait=False)
+        return found
 
     def training(self, say: Callable[[str], None] = lambda line: None) -> Training:
         """The run on its device; `say` is told lines for people. Raises ValueError, one line."""
         settings, loop, ranks, recipe = self.settings, self.settings.loop, self.ranks, self.data.recipe
         batches = self.data.batches(loop.steps * loop.accumulate * settings.data.batch * ranks.world)
         held_out = self.data.validation()
+        torch.backends.cudnn.benchmark = settings.cudnn_benchmark
         module = self.module.to(ranks.device)
         if settings.channels_last:
             if is_sharded(module, loop.shard, ranks):
@@ -122,11 +133,13 @@ def prepare(
     validation: str | None = None,
     *,
     changed: bool = False,
+    build_on: torch.device | None = None,
 ) -> Prepared:
     """Checks all that can be wrong, then builds. Raises ValueError, one line.
 
-    shards    a dataset, or several, each with its share of the samples
-    changed   whether a run may go on with other settings than it was begun with
+    shards     a dataset, or several, each with its share of the samples
+    changed    whether a run may go on with other settings than it was begun with
+    build_on   where; none: on the rank's device, part by part, so that no host holds all models of its ranks
     """
     if settings.loop.wandb is not None:
         check_wandb()
@@ -135,9 +148,10 @@ def prepare(
     data = open_data(settings.data, recipe, ranks, shards, validation)
     in_steps = settings.loop.in_steps(data.batches_per_epoch() / settings.loop.accumulate)
     settings = settings.model_copy(update={"loop": in_steps})
-    done, differences = _agreed(ranks, lambda: _check_folder(settings, recipe, out, ranks, changed))
+    done, differences = _agreed(ranks, lambda: _check_folder(settings, data, out, ranks, changed))
     torch.manual_seed(settings.data.seed)
-    module = data.recipe.build(settings.loop.frozen_dtype)
+    with build_on or ranks.device:
+        module = data.recipe.build(settings.loop.frozen_dtype)
     if settings.start_from is not None and not done:
         _begin_with(data.recipe, module, settings.start_from)
     return Prepared(settings, data, module, out, ranks, differences, config, done)
@@ -158,10 +172,11 @@ def _agreed(ranks: Ranks, check: Callable[[], tuple[int, list[str]]]) -> tuple[i
 
 
 def _check_folder(
-    settings: RunSettings, recipe: Recipe, out: Path, ranks: Ranks, changed: bool
+    settings: RunSettings, data: RunData, out: Path, ranks: Ranks, changed: bool
 ) -> tuple[int, list[str]]:
     """Steps of the run that are done, and what it was begun with otherwise. Raises ValueError where its
     folders cannot be written, its steps are done, or what differs may not."""
+    recipe = data.recipe
     checkpoints = settings.loop.checkpoints or out / "checkpoints"
     for folder in (out, checkpoints):
         if isinstance(folder, Path) or "://" not in folder:
@@ -181,6 +196,7 @@ def _check_folder(
             f"loop.steps: {settings.loop.steps}, and {record['step']} are done ({place}): "
             "set more, or choose another --out"
         )
+    _check_datasets(place, record.get("datasets", []), data.stated())
     now = {
         "method": recipe.settings.model_dump(mode="json"),
         "loop": settings.loop.model_dump(mode="json"),
@@ -205,9 +221,30 @@ def _check_folder(
     return int(record["step"]), differences
 
 
+def _check_datasets(
+    place: str, before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]
+) -> None:
+    """Raises ValueError where a mixture has others than it was begun with, or in another order.
+
+    A dataset is known by its folder's name: it may lie elsewhere, and its checksum is another one after a
+    forget. Checksums tell two apart that are named alike.
+    """
+    if len(before) < 2 or len(before) != len(now):  # other numbers of them are refused by the state itself
+        return
+    names, sums = ([[one.get(key) for one in of] for of in (before, now)] for key in ("name", "checksum"))
+    swapped = sums[0] != sums[1] and sorted(map(str, sums[0])) == sorted(map(str, sums[1]))
+    if names[0] != names[1] or swapped:
+        was, given = (", ".join(map(str, of)) for of in names)
+        raise ValueError(
+            f"--shards: {place} was begun with {was} (in this order), and {given} "
+            f"{'are given in another order' if swapped else 'are given'}: name them as they were, "
+            "or choose another --out"
+        )
+
+
 # What a run may go on with as people like: it changes how far, how fast and where, not what is learned.
 _FREE = {
-    "loop.steps", "loop.shard", "loop.read_every", "loop.max_skipped", "loop.checkpoints",
+    "loop.steps", "loop.shard", "loop.bucket_mib", "loop.read_every", "loop.max_skipped", "loop.checkpoints",
     "loop.checkpoint_every", "loop.keep_checkpoints", "loop.keep_every", "loop.validate_every",
     "loop.wandb", "loop.pictures_every", "loop.keep_best", "loop.patience",
     "data.latents", "data.threads", "data.ahead", "data.max_broken", "data.leave_out",
@@ -267,22 +304,37 @@ def _leaves(settings: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _begin_with(recipe: Recipe, module: torch.nn.Module, start: str) -> None:
     """Checkpoints have module paths, published files do not: the first key tells. LoRA that the start has not
-    begins as new."""
+    begins as new; what it has is scaled as it was there, where the checkpoint's record lies beside it."""
     file = Path(start)
     lora = {path: p for path, p in recipe.adapter(module).items() if is_lora(path)}
     try:
         if "://" in start or file.is_dir():
             checkpoint = last_checkpoint(start if "://" in start else file)
-            recipe.load_adapter(module, lora | adapter_of(checkpoint, averaged=True))
+            tensors = adapter_of(checkpoint, averaged=True)
+            recipe.load_adapter(module, lora | _rescaled(tensors, checkpoint.record, recipe))
             return
         if not file.is_file():
             raise ValueError("no such file or folder")
         tensors = load_file(file) if file.suffix == ".safetensors" else {}
         if file.name == "ema.safetensors":  # of what is trained alone: the rest lies beside it
             tensors = load_file(file.with_name("adapter.safetensors")) | tensors
-        if any(name.startswith("identity.") for name in tensors):
-            recipe.load_adapter(module, lora | tensors)
+        if any(name.startswith(("identity.", "denoiser.")) for name in tensors):
+            beside = file.with_name("checkpoint.json")
+            record = json.loads(beside.read_text()) if beside.is_file() else {}
+            recipe.load_adapter(module, lora | _rescaled(tensors, record, recipe))
             return
     except (OSError, SafetensorError, ValueError) as error:
         raise ValueError(f"start_from: {start}: {str(error).splitlines()[0]}") from None
     recipe.load_export(module, file, lora=lora_file(file).is_file())
+
+
+def _rescaled(
+    tensors: Mapping[str, torch.Tensor], record: Mapping[str, Any], recipe: Recipe
+) -> dict[str, torch.Tensor]:
+    """LoRA of a run with another alpha / rank → the same change under this run's."""
+    was = record.get("recipe_settings", {}).get("denoising", {}).get("lora")
+    now = recipe.settings.denoising.lora
+    if was is None or now is None:
+        return dict(tensors)
+    scale = 1.0 if was.get("alpha") is None else was["alpha"] / was["rank"]
+    return peft_tensors(tensors, scale / now.scale)

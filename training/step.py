@@ -155,7 +155,10 @@ class Step:
         self.module, self.settings, self.ranks = module, settings, ranks
         self._schedule = module.denoiser.schedule
         self._sharded = is_sharded(module, settings.shard, ranks)
-        self._model = shard(module, blocks, ranks) if self._sharded else ranks.wrap(module)
+        if self._sharded:
+            self._model = shard(module, blocks, ranks, settings.frozen_dtype)
+        else:
+            self._model = ranks.wrap(module, settings.bucket_mib)
         self.trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self.own = {name: own_part(p) for name, p in self.trained.items()}
         self.optimiser = make_optimiser(self.own, settings.optimiser, in_parts=self._sharded)
@@ -171,7 +174,7 @@ class Step:
         # The mean is over the samples that count of all ranks and micro-batches, not a mean of means.
         total = ranks.sum(torch.stack([batch.weight.sum() for batch in moved]).sum()).clamp(min=1)
         for place, batch in enumerate(moved):
-            with ranks.averaging(self._model, last=place == len(moved) - 1):
+            with ranks.averaging(self._model, place, len(moved)):
                 with self.autocast():
                     losses = self._model(batch.fields, batch.streams, **batch.counts)
                 share = torch.where(batch.weight > 0, losses * batch.weight, 0).sum() / total

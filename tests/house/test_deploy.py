@@ -249,7 +249,7 @@ def test_a_training_on_slurm_that_is_told_to_stop_has_its_ranks_told_and_comes_a
     for name, text in programs.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
         (tmp_path / name).chmod(0o755)
-    place = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node1", "SLURM_CPUS_ON_NODE": "8"}
+    place = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node1", "SLURM_JOB_CPUS_PER_NODE": "96(x2),8,64"}
     words = {"CONFIG": "c", "SHARDS": "s", "OUT": "o", "PATH": f"{tmp_path}:/usr/bin:/bin"}
     job = subprocess.Popen(["bash", DEPLOY / "slurm" / "train.sbatch"], env=place | words)
     time.sleep(1)

@@ -3,7 +3,11 @@
 import multiprocessing
 import random
 import shutil
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,15 @@ import pytest
 import torch
 
 from tests.write_checkpoints import write_checkpoints
-from training.checkpoint import CheckpointError, CheckpointFolder, checkpoints_in, load_checkpoint, place_of
+from training.checkpoint import (
+    CheckpointError,
+    CheckpointFolder,
+    checkpoints_in,
+    load_checkpoint,
+    opened_once,
+    place_of,
+)
+from training.ranks import Ranks
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.write_checkpoints", "tests.train_tiny"])
@@ -114,3 +126,70 @@ def test_a_write_that_fails_is_told_by_the_next_save(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="checkpoints"):
         checkpoints.save(2, {"adapter": {"x": torch.ones(1)}}, {})
     checkpoints.close()
+
+
+class Meeting:
+    """Where ranks that are threads of this process gather."""
+
+    def __init__(self, world: int) -> None:
+        self.met, self.told = threading.Barrier(world), [None] * world
+
+    def gather(self, rank: int, own: Any) -> list[Any]:
+        self.told[rank] = own
+        self.met.wait(30)
+        everyone = list(self.told)
+        self.met.wait(30)
+        return everyone
+
+
+@dataclass(frozen=True)
+class ThreadRanks(Ranks):
+    """One of them."""
+
+    meeting: Any = None
+
+    def gather(self, own: Any) -> list[Any]:
+        found: list[Any] = self.meeting.gather(self.rank, own)
+        return found
+
+
+class Remote:
+    """A store of which one fetches a copy, which is deleted behind it."""
+
+    def __init__(self, folder: Path, problem: str | None = None) -> None:
+        self.folder, self.problem, self.fetched = folder, problem, 0
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[Path]:
+        self.fetched += 1
+        if self.problem is not None:
+            raise OSError(self.problem)
+        copy = self.folder / f"{name}-{self.fetched}"
+        copy.mkdir()
+        yield copy
+        copy.rmdir()
+
+
+@pytest.mark.parametrize("problem", [None, "s3://runs: no permission"])
+def test_one_rank_of_a_machine_fetches_a_checkpoint_and_all_read_it(
+    problem: str | None, tmp_path: Path
+) -> None:
+    place, meeting = Remote(tmp_path, problem), Meeting(3)
+    seen: list[Any] = [None] * 3
+
+    def one(rank: int) -> None:
+        try:
+            with opened_once(place, "step-00000001", ThreadRanks(rank, 3, meeting=meeting)) as folder:  # type: ignore[arg-type]
+                time.sleep(0.1 * rank)  # the first one to be done must not delete it
+                seen[rank] = folder.name, folder.is_dir()
+        except CheckpointError as error:
+            seen[rank] = str(error)
+
+    ranks = [threading.Thread(target=one, args=(rank,)) for rank in range(3)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(60)
+    assert seen == [("step-00000001-1", True) if problem is None else problem] * 3
+    assert place.fetched == 1
+    assert list(tmp_path.iterdir()) == []

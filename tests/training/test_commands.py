@@ -80,7 +80,8 @@ def test_a_run_is_trained_exported_and_proven(recipe: str, dataset: Path, tmp_pa
 
     assert persona("export", out, "--out", weight, "--verify") == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told == {"file": str(weight), "step": 5, "recipe": recipe, "verified": True}
+    card = str(weight.parent / "README.md")
+    assert told == {"file": str(weight), "card": card, "step": 5, "recipe": recipe, "verified": True}
     # Published are the moving averages; the last step's weights where they are asked for.
     assert persona("export", out, "--out", tmp_path / "last.safetensors", "--last", "--verify") == 0
     group, _, rest = KEYS[recipe].partition(".")
@@ -116,6 +117,50 @@ def test_the_second_stage_starts_from_a_checkpoint_or_a_published_file(dataset: 
     shutil.rmtree(tmp_path / "b0")
     words = ["--set", f"start_from={tmp_path / 'b0'}", "--set", "loop.steps=2"]
     assert persona("train", second, "--shards", dataset, "--out", tmp_path / "c0", *words) == 0
+
+
+def test_lora_that_starts_from_a_run_with_another_alpha_begins_as_that_run_ended(
+    dataset: Path, tmp_path: Path
+) -> None:
+    """Of the base that has nothing else to start from, whose keys begin otherwise."""
+    words: list[Any] = ["train", config(tmp_path, "flux2_reference"), "--shards", dataset, "--quiet"]
+    words += ["--set", "loop.optimiser.lr=0.03", "--set", "loop.optimiser.warmup_steps=0"]
+    alpha = "method.denoising.lora.alpha"
+    assert persona(*words, "--set", f"{alpha}=8", "--out", tmp_path / "a") == 0
+    last = checkpoints_in(tmp_path / "a/checkpoints")[-1]
+
+    def first_loss(start: Path | None, alpha_now: str) -> float:
+        out = tmp_path / f"from-{start.name if start else 'nothing'}-{alpha_now}"
+        more = [] if start is None else ["--set", f"start_from={start}"]
+        more += ["--set", "loop.steps=1", "--set", f"{alpha}={alpha_now}", "--out", str(out)]
+        assert persona(*words, *more) == 0
+        return json.loads((out / "metrics.jsonl").read_text())["loss"]
+
+    for start in (tmp_path / "a", last / "adapter.safetensors", last / "ema.safetensors"):
+        assert first_loss(start, "null") == pytest.approx(first_loss(start, "8"), rel=1e-4), start
+    assert first_loss(last / "adapter.safetensors", "2") == pytest.approx(
+        first_loss(last / "adapter.safetensors", "4"), rel=1e-4
+    )
+    assert first_loss(None, "8") != pytest.approx(first_loss(last / "adapter.safetensors", "16"), rel=1e-3)
+
+
+def test_a_mixture_goes_on_with_its_own_datasets_in_their_order_alone(tmp_path: Path, capsys) -> None:
+    for name in ("a", "b", "c", "elsewhere/a"):
+        write_people(tmp_path / name)
+    words: list[Any] = ["train", config(tmp_path), "--quiet", "--out", tmp_path / "run"]
+
+    def train(steps: int, *shards: str) -> int:
+        given = [f"{tmp_path}/{shard}" for shard in shards]
+        return persona(*words, "--set", f"loop.steps={steps}", "--shards", *given)
+
+    assert train(1, "a=3", "b") == 0
+    for others in (("b=3", "a"), ("a=3", "c")):
+        capsys.readouterr()
+        assert train(2, *others) == 2
+        told = capsys.readouterr().err
+        assert "was begun with a, b (in this order), and" in told
+        assert told.count("\n") == 1
+    assert train(2, "elsewhere/a=1", "b=2") == 0, "shares may change, and a dataset may lie elsewhere"
 
 
 def test_lora_beside_a_quantised_base_joins_a_run_and_is_exported_beside_its_adapter_or_in_the_base(
@@ -297,7 +342,10 @@ def test_an_unknown_config_and_a_folder_without_a_run_are_one_line(
     dataset: Path, tmp_path: Path, capsys
 ) -> None:
     assert persona("train", "best", "--shards", dataset, "--out", tmp_path / "run") == 2
-    assert "unknown config 'best': there are ip_adapter_demo, visual_persona_demo" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "unknown config 'best': there are " in told
+    assert "ip_adapter_demo, " in told
+    assert told.count("\n") == 1
     assert persona("train", "visual_persona_dmo", "--shards", dataset, "--out", tmp_path / "run") == 2
     assert "did you mean visual_persona_demo?" in capsys.readouterr().err
     assert persona("export", tmp_path, "--out", tmp_path / "weight.bin") == 2
@@ -317,8 +365,8 @@ def test_a_damaged_file_to_start_from_is_one_line(dataset: Path, tmp_path: Path,
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "name a config: ip_adapter_demo, "),
-        (["--recipe", "visual_persona"], "name a config: --config demo or stage_a or stage_b"),
+        ([], "name a config: flux2_demo, "),
+        (["--recipe", "visual_persona"], "name a config: --config demo or stage_a or "),
         (["--recipe", "visual_persona", "--config", "stage_c"], "no config 'stage_c' for the recipe"),
         (["--recipe", "ip_adapter", "--config", "visual_persona_demo"], "not of ip_adapter"),
     ],

@@ -96,14 +96,32 @@ def test_epochs_become_steps_by_the_size_of_the_dataset() -> None:
     )
     found = loop.in_steps(11)
     assert (found.steps, found.epochs, found.checkpoint_every, found.validate_every, found.keep_every) == (
-        33, None, 11, 6, 7,
+        33, None, 11, 6, 11,
     )  # fmt: skip
     assert [step for step in range(1, 34) if found.falls_on("checkpoint_every", step)] == [11, 22, 33]
-    assert found.falls_on("keep_every", 14)
-    assert not found.falls_on("pictures_every", 14)
+    assert found.falls_on("keep_every", 22)
+    assert not found.falls_on("pictures_every", 22)
     # Of a part of a step a whole one.
     assert LoopSettings(epochs=0.5).in_steps(5).steps == 3
     assert LoopSettings(epochs=1, validate_every="0.1 epochs").in_steps(2).validate_every == 1
+
+
+@pytest.mark.parametrize(
+    ("saved", "kept", "stay"),
+    [
+        ("1 epoch", "2 epochs", [100, 200]),  # of 50.5 steps each: 101 would be no checkpoint
+        ("1 epoch", 120, [100, 200]),
+        (40, "2 epochs", [120]),
+        ("1 epoch", "0.1 epochs", [50, 100, 150, 200]),
+        (40, 80, [80, 160]),
+    ],
+)
+def test_checkpoints_stay_where_epochs_between_those_that_are_kept_are_parts_of_steps(
+    saved: int | str, kept: int | str, stay: list[int]
+) -> None:
+    loop = LoopSettings(steps=202, checkpoint_every=saved, keep_every=kept).in_steps(50.5)
+    steps = [step for step in range(1, 203) if loop.falls_on("checkpoint_every", step)]
+    assert [step for step in steps if loop.falls_on("keep_every", step)] == stay
 
 
 @pytest.mark.parametrize("given", [{}, {"steps": 3, "epochs": 1}])

@@ -11,6 +11,8 @@ import yaml
 from tests.drawn_pairs import write_people
 from tests.drawn_pipeline import ROOT
 from tests.drawn_training import SETTINGS
+from training.first_checks import check_run
+from training.run_settings import RunSettings
 
 # Runs several commands in one process: what the first of them imports is counted to it.
 CODE = """
@@ -97,3 +99,19 @@ def test_a_wrong_word_is_one_line_within_a_second_of_processor_time_and_without_
         assert not has_torch, line
         assert seconds <= 1, line
     assert not (place / "out").exists()
+
+
+def test_what_a_run_began_with_need_not_be_there_when_its_checkpoints_lie_elsewhere(
+    place: Path, tmp_path: Path
+) -> None:
+    def check(checkpoints: str) -> None:
+        loop = {"steps": 3, "checkpoints": checkpoints}
+        given = {"recipe": "visual_persona", "method": SETTINGS["visual_persona"], "loop": loop}
+        settings = RunSettings.model_validate({**given, "start_from": "gone"})
+        check_run(settings, [str(place / "run/shards")], None, tmp_path / "out")
+
+    with pytest.raises(ValueError, match="start_from: gone: no such file or folder"):
+        check(str(tmp_path / "elsewhere"))
+    (tmp_path / "elsewhere").mkdir()
+    check(str(tmp_path / "elsewhere"))
+    check("s3://bucket/run")  # what is there is found when it is opened

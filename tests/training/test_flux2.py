@@ -23,12 +23,12 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import Qwen2TokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from persona import main
 from tests.drawn_training import FLUX2, built, samples, tiny
 from training.bases.flux2 import Flux2Denoiser, sampling_shift
 from training.bases.vae import PackedVae, vae_of_folder
 from training.generation.pipeline import PersonaPipeline
 from training.generation.sampler import sample_latents
+from training.recipes import recipe_of
 from training.recipes.recipe import Recipe
 from training.released_layout import LayoutError
 from training.run_settings import SamplingSettings
@@ -347,12 +347,9 @@ def test_what_cannot_be_trained_is_one_clear_line(changed: dict[str, Any], messa
     assert "\n" not in str(caught.value)
 
 
-def test_another_base_that_takes_no_pictures_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["train", "flux2_demo", "--shards", "nowhere", "--out", "nowhere", "--set", "method={}"]
-    assert main(words) == 2
-    told = capsys.readouterr().err
-    assert "the base sdxl takes no pictures as references: name flux2" in told
-    assert told.count("\n") == 1
+def test_another_base_that_takes_no_pictures_is_refused() -> None:
+    with pytest.raises(ValueError, match="the base sdxl takes no pictures as references: name flux2"):
+        recipe_of("flux2_reference", {})
 
 
 def test_a_distilled_transformer_is_refused(folder: Path, tmp_path: Path) -> None:

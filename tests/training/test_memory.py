@@ -8,7 +8,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from benchmarks import fits
-from tests.drawn_training import built, tiny
+from tests.drawn_training import SDXL, built, tiny
 from training.batch import random_batch
 from training.memory import MemoryPlan, peak_memory, predict_memory
 from training.models.quantised import stored
@@ -51,6 +51,8 @@ def predicted(
             {"offload_encoders": True},
             {"precision": "fp32", "optimiser": {"name": "adafactor"}},
         ),
+        # Its averages are made when they are asked for: none lie there.
+        ("ip_adapter", 2, {"tune_unet": True}, {"precision": "fp32", "optimiser": {"name": "schedule_free"}}),
     ],
 )
 def test_predicted_memory_is_what_the_allocator_counts(
@@ -66,7 +68,8 @@ def test_predicted_memory_is_what_the_allocator_counts(
     step(0, batches, record)
     state = tree_leaves(list(step.optimiser.state.values()))
     fields = [tensor for batch in batches for tensor in batch.fields.values()]
-    whole = [*module.parameters(), *module.buffers(), *step.ema.tensors.values(), *state, *fields]
+    averages = [] if step.ema.are_made else step.ema.tensors.values()
+    whole = [*module.parameters(), *module.buffers(), *averages, *state, *fields]
     resident = [part for tensor in whole for part in stored(tensor)]
     with peak_memory(torch.device("cpu"), resident, scratch=False) as measured:
         step(1, batches, record)
@@ -118,6 +121,27 @@ def test_a_prediction_changes_nothing_and_grows_with_what_is_kept() -> None:
     outside = trained - sum(blocks)
     assert outside > max(blocks)
     assert sharded.activations - whole.activations == 2 * (2 * max(blocks) + outside)
+
+
+def test_of_a_sharded_module_is_counted_what_a_step_validation_or_pictures_gather() -> None:
+    # A UNet whose weights outweigh its activations by far.
+    wide = {**SDXL, "channels": [96, 192]}
+    recipe = tiny("visual_persona", sdxl=wide, denoising={"tune_unet": True, "cached_latents": True})
+    module = built(recipe)
+    settings, ranks = LoopSettings(steps=9, precision="bf16", shard=True), Ranks(0, 4)
+    trained = sum(p.numel() * 4 for p in module.parameters() if p.requires_grad)
+    one, two = (
+        predicted(recipe, module, settings.model_copy(update={"accumulate": batches}), ranks)
+        for batches in (1, 2)
+    )
+    blocks = [
+        sum(p.numel() * 4 for p in block.parameters() if p.requires_grad) for block in recipe.blocks(module)
+    ]
+    part = 2 * max(blocks) + trained - sum(blocks)
+    assert one.gradients == two.gradients == trained // 4
+    assert one.gradients + one.activations >= trained // 2  # as validation and pictures have them
+    # Two bytes each: all weights between the two batches of a step, and the gradients of a part of them.
+    assert two.activations - trained // 2 > part // 2
 
 
 def test_presets_for_a_card_are_listed_with_what_they_take_and_fit_it_with_room() -> None:

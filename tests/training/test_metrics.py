@@ -171,14 +171,6 @@ def test_wandb_is_given_config_curves_and_pictures(tmp_path: Path, monkeypatch: 
     assert fake.is_finished
 
 
-def test_wandb_itself_takes_them_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wandb")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    training(tmp_path / "mine", Ranks(), steps=2, pictures_every=2, read_every=1, wandb="people").run()
-    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
-
-
 def test_wandb_that_is_not_installed_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.first_checks.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"loop\.wandb: needs the package wandb: pip install wandb"):

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from tests.drawn_training import DECODER, DINO, built, samples, tiny
 from training.batch import random_batch
 from training.method_settings import DecoderSettings, DinoSettings
 from training.models.identity_attention import cross_attentions, set_identity_scale
-from training.models.local_weights import WeightsError, cast
+from training.models.local_weights import WeightsError, cast, from_folder, same_random_weights
 from training.models.region_crops import MEAN, STD, Normalise, cut_regions
 from training.models.region_decoder import RegionDecoder
 from training.models.region_encoder import RegionEncoder
@@ -181,6 +182,28 @@ def test_weights_in_another_precision_leave_constants_as_they_were() -> None:
     assert module.encoder.normalise.mean.flatten().tolist() == torch.tensor(MEAN).tolist()
     assert module.encoder.normalise.std.flatten().tolist() == torch.tensor(STD).tolist()
     assert module.denoiser.schedule.signal.dtype == torch.float32
+
+
+def test_weights_of_a_folder_lie_on_the_default_device_and_random_ones_are_drawn_on_the_cpu(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    loaded_on = []
+
+    def load(folder: str, **options: Any) -> torch.nn.Module:
+        loaded_on.append(torch.empty(0).device.type)
+        return torch.nn.Linear(2, 2)
+
+    # meta stands in for a GPU: it is another device than the one that files are read to.
+    with torch.device("meta"):
+        module = from_folder(load, str(tmp_path))
+    assert loaded_on == ["cpu"]
+    assert module.weight.is_meta
+    drawn = []
+    for device in ("cpu", "meta"):
+        with torch.device(device), same_random_weights():
+            drawn.append(torch.rand(3).device.type)
+    assert drawn == ["cpu", "meta"]
 
 
 def test_crops_are_bounding_boxes_on_black_squares() -> None:

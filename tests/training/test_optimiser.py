@@ -91,6 +91,10 @@ def test_averages_of_a_schedule_free_optimiser_are_those_that_its_package_switch
     [
         ({"name": "prodigy"}, "prodigy finds the rate and multiplies it by lr: 1 is usual"),
         ({"name": "prodigy", "lr": 1.0, "rates": {"lora": 1.0}}, "prodigy finds one rate for all parts"),
+        ({"betas": [0.9, 1.0]}, "each must be from 0 to below 1"),
+        ({"betas": [-0.1, 0.9]}, "each must be from 0 to below 1"),
+        ({"name": "prodigy", "lr": 1.0, "betas": [0.0, 0.9]}, "prodigy needs a first one above 0"),
+        ({"name": "schedule_free", "betas": [0.0, 0.9]}, "schedule_free needs a first one above 0"),
         ({"name": "schedule_free", "schedule": "cosine"}, "schedule cosine: schedule_free has none"),
     ],
 )

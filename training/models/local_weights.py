@@ -18,13 +18,17 @@ class WeightsError(ValueError):
 
 
 def from_folder(load: Callable[..., Any], folder: str, part: str | None = None) -> nn.Module:
-    """`load` is a `from_pretrained` of diffusers or transformers. Reads safetensors only, no pickles,
-    and never the network. Raises WeightsError."""
+    """`load` is a `from_pretrained` of diffusers or transformers; its model is put on torch's default device.
+    Reads safetensors only, no pickles, and never the network. Raises WeightsError."""
     place = Path(folder) / part if part else Path(folder)
     if not (place / "config.json").is_file():
         raise WeightsError(f"{place}: no config.json: not a model's folder")
+    wanted = torch.get_default_device()
     try:
-        return load(str(place), local_files_only=True, use_safetensors=True)
+        # Read on the CPU, a part at a time: transformers asks for accelerate where the default is another.
+        with torch.device("cpu"):
+            loaded: nn.Module = load(str(place), local_files_only=True, use_safetensors=True)
+        return loaded.to(wanted)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "cannot be read")
         raise WeightsError(f"{place}: {reason}") from None
@@ -32,12 +36,14 @@ def from_folder(load: Callable[..., Any], folder: str, part: str | None = None) 
 
 @contextmanager
 def same_random_weights() -> Iterator[None]:
-    """Inside, random weights are a function of the sizes alone.
+    """Inside, random weights are a function of the sizes alone, whatever device they end on: they are drawn
+    on the CPU, but on `meta` nothing is.
 
     No checkpoint holds what is frozen: a model that has learned from random features needs the very
     same ones again.
     """
-    with torch.random.fork_rng(devices=[]):
+    drawn_on = "meta" if torch.get_default_device().type == "meta" else "cpu"
+    with torch.random.fork_rng(devices=[]), torch.device(drawn_on):
         torch.manual_seed(0)
         yield
 
