@@ -40,7 +40,7 @@ from shards.format.dataset import (
 )
 from shards.format.dataset_writer import IndexedShard
 from shards.format.embedded import embedded_in
-from shards.format.index import ALONE, IndexWriter
+from shards.format.index import IPC_ALONE, IndexWriter
 from shards.format.members import photo_id_of, pictures_of, record_member, record_of
 from shards.format.orientation import told_orientation
 from shards.format.sample import json_bytes
@@ -319,7 +319,7 @@ def _write_revision(folder: str, revision: int, parts: list[_Part], done: Stripp
             start, stop = dataset.starts[number], dataset.starts[number + 1]
             rows = dataset.table.slice(start, stop - start)
             if part.rows is not None:
-                rows = pa.ipc.open_stream(part.rows, options=ALONE).read_all()
+                rows = pa.ipc.open_stream(part.rows, options=IPC_ALONE).read_all()
             index.write(rows)
             entries.append(part.entry or about["shards"][number])
         hashes = index.close()
