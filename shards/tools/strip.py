@@ -44,7 +44,7 @@ from shards.format.index import ALONE, IndexWriter
 from shards.format.members import photo_id_of, pictures_of, record_member, record_of
 from shards.format.orientation import told_orientation
 from shards.format.sample import json_bytes
-from shards.format.stated_rights import MARKS, NoReaderError, marks_of
+from shards.format.stated_rights import MARKS, NoReaderError, joined_marks, marks_of
 from shards.format.stripped import without_metadata
 from shards.reading.folder import read_dataset_json
 from shards.reading.revisions import Revision, Revisions
@@ -298,8 +298,7 @@ def _new_record(
     added = Counter(before if isinstance(before, dict) else {}) + Counter(gone)
     marks = marks_of(members[suffix])
     if marks:
-        known = record.get(MARKS)
-        record = {**record, MARKS: {**marks, **(known if isinstance(known, dict) else {})}}
+        record = {**record, MARKS: joined_marks(record.get(MARKS), marks)}
     if photo_id_of(record) is None:
         if "photo_id" in record:
             record = {**record, "collection_photo_id": record["photo_id"]}

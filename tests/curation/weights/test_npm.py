@@ -255,6 +255,13 @@ def sha256_of(folder: Path) -> str:
         ({"padding": b"SAME"}, "Conv2D NHWC SAME is not known here"),
         ({"graph": b"[]"}, "is no graph of TensorFlow.js"),
         ({"lost": "kernel"}, "its weights are"),
+        ({"height": "-1"}, "the size -1 of picture:0 is not known here"),
+        ({"height": "0"}, "the size 0 of picture:0 is not known here"),
+        ({"stride": "-2"}, "cannot be made an ONNX file"),
+        ({"shape": [-1]}, "the shape [-1] of mean is not known here"),
+        ({"inputs": [{"name": "picture:0"}]}, "cannot be made an ONNX file: AttributeError"),
+        ({"paths": ["shard-1.bin", "shard-1.bin"]}, "its manifest names shard-1.bin twice"),
+        ({"graph": b"[" * 100_000}, "is no graph of TensorFlow.js"),
     ],
 )
 def test_what_a_graph_has_that_is_not_known_is_refused_by_name(
@@ -270,6 +277,16 @@ def test_what_a_graph_has_that_is_not_known_is_refused_by_name(
         graph["weightsManifest"][0]["weights"][2]["quantization"] = change["quantization"]
     if "lost" in change:
         graph["weightsManifest"][0]["weights"].pop(2)
+    if "height" in change:
+        graph["signature"]["inputs"]["a"]["tensorShape"]["dim"][1]["size"] = change["height"]
+    if "stride" in change:
+        nodes["first"]["attr"]["strides"]["list"]["i"][1] = change["stride"]
+    if "shape" in change:
+        graph["weightsManifest"][0]["weights"][0]["shape"] = change["shape"]
+    if "inputs" in change:
+        graph["signature"]["inputs"] = change["inputs"]
+    if "paths" in change:
+        graph["weightsManifest"][0]["paths"] = change["paths"]
     data = b"".join(value.tobytes() for value in values.values())
     files = {"graph.json": change.get("graph", json.dumps(graph).encode())}
     publish(registry, {**files, "shard-1.bin": data[:100], "shard-2.bin": data[100:]})
