@@ -99,6 +99,8 @@ def test_credit_source_and_term_are_kept_as_they_are_stated() -> None:
         ({"json": {"headers": {"TDM-Reservation": "1"}}}, "TDM-Reservation 1"),
         ({"tdm-reservation": 0}, None),
         ({"X-Robots-Tag": "noindex, noarchive"}, None),
+        ({"json": '{"X-Robots-Tag": "noai"}'}, "X-Robots-Tag noai"),
+        ({"record": {"headers": {"TDM-Reservation": "1"}}}, "TDM-Reservation 1"),
         ({"caption": "X-Robots-Tag: noai"}, None),
         ({"headers": 3, "X-Robots-Tag": None}, None),
         ([], None),
