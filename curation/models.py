@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +126,14 @@ def known_sha256(path: Path) -> str:
     """
     if path.is_dir():
         return _over_files(path, known_sha256)
-    about = path.stat()
+    with path.open("rb") as stream:
+        return _known_digest(path, stream)
+
+
+def _known_digest(path: Path, stream: BufferedReader) -> str:
+    about = os.fstat(stream.fileno())  # of what is read: a link may lead elsewhere a moment later
     if about.st_size < _REMEMBERED_BYTES:
-        return sha256_of(path)
+        return hashlib.file_digest(stream, "sha256").hexdigest()
     stated = [about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns]
     place = Path("~/.cache/persona/hashes").expanduser()
     memory = place / hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:32]
@@ -138,7 +144,7 @@ def known_sha256(path: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # nothing is known of it, or nothing that can be read
     is_old = time.time_ns() - max(about.st_mtime_ns, about.st_ctime_ns) > _SETTLED_NS
-    digest = sha256_of(path)
+    digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if is_old:
         with contextlib.suppress(OSError):  # a home that cannot be written to, or is full
             place.mkdir(parents=True, exist_ok=True)
@@ -150,11 +156,8 @@ def sha256_of(path: Path) -> str:
     """The sha256 of a file; of a folder over the names and hashes of its files."""
     if path.is_dir():
         return _over_files(path, sha256_of)
-    digest = hashlib.sha256()
     with path.open("rb") as stream:
-        while block := stream.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _over_files(folder: Path, hashed: Callable[[Path], str]) -> str:

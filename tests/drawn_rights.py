@@ -379,6 +379,23 @@ def _inside() -> Iterator[Marked]:
     cut = _in_front(segment(0xE1, b"Exif\0\0" + _tiff(0x02BC, told)[:-200]))
     yield Marked("jpeg, EXIF, cut", cut, RESERVED)
     yield Marked("jpeg, Photoshop, cut", _in_front(_in_app13(_resource(0x0424, told, 200))), RESERVED)
+    yield from _twice(told)
+
+
+def _twice(told: bytes) -> Iterator[Marked]:
+    """What reserves lies in the second block of EXIF, in a profile that is too large, in a cut segment."""
+    first, second = (_tiff(0x02BC, xmp) for xmp in (packet(), told))
+    both = b"".join(segment(0xE1, b"Exif\0\0" + each) for each in (first, second))
+    yield Marked("jpeg, EXIF twice", _in_front(both), RESERVED)
+    both = png_chunk(b"eXIf", first) + raw_profile("exif", b"Exif\0\0" + second)
+    yield Marked("png, EXIF twice", _with_chunk(both), RESERVED)
+    webp = saved(PICTURE, "WEBP", exif=first) + riff(b"EXIF", second)
+    yield Marked("webp, EXIF twice", webp[:4] + struct.pack("<I", len(webp) - 8) + webp[8:], RESERVED)
+    for name in ("exif", "iptc", "8bim"):
+        long = f"Raw profile type {name}\0\n{name}\n1100000\n{'00' * 1_100_000}\n".encode()
+        yield Marked(f"png, large text {name}", _with_chunk(png_chunk(b"tEXt", long)), RESERVED)
+    cut = segment(0xE1, _APP1_XMP + told)[:60]
+    yield Marked("jpeg, behind the scan, cut", saved(PICTURE, "JPEG")[:-2] + cut, RESERVED)
 
 
 def _with_credentials() -> Iterator[Marked]:

@@ -4,7 +4,7 @@ torch: so a wrong word is answered at once."""
 from functools import cache
 from typing import Any, Literal
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, create_model, field_validator, model_validator
 
 from shards.format.contents import REGION_NAMES
 from training.settings import Settings, Sizes
@@ -256,14 +256,138 @@ class SdxlSettings(Settings):
         return self.text.width + self.text_2.width
 
 
+_FLUX2_ATTENTION = (
+    "to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out",
+    "to_qkv_mlp_proj", "attn.to_out",
+)  # fmt: skip
+
+
+class Flux2Lora(LoraSettings):
+    """LoRA on what attends; ff.linear_in, ff.linear_out, ff_context.linear_in and ff_context.linear_out are
+    the MLPs of the double blocks, those of the single ones lie within to_qkv_mlp_proj and attn.to_out."""
+
+    rank: int = Field(128, ge=1, description="of a layer's change")
+    targets: tuple[str, ...] = Field(
+        _FLUX2_ATTENTION, min_length=1, strict=False, description="ends of the paths of linear layers"
+    )
+
+
+class Flux2Denoising(DenoisingSettings):
+    """What is FLUX.2's besides."""
+
+    flow_shift: float = Field(
+        3.0, gt=0, description="of σ towards noise in training; 3 is usual for 512 to 1024 px"
+    )
+    lora: Flux2Lora | None = Field(Flux2Lora(), description="trained besides the transformer; none: none is")
+    references_apart: bool = Field(
+        False,
+        description="references attend to themselves alone, at time 0, so a generation computes them once; "
+        "the base was trained with all attending to all",
+    )
+    tune_transformer: bool = Field(False, description="train the transformer itself; lora must be none")
+
+
+class Qwen3Settings(Settings):
+    """The text encoder. Defaults: Qwen3-4B, as far as FLUX.2 klein reads it."""
+
+    width: int = Field(2560, ge=1, description="of a token")
+    heads: int = Field(32, ge=1, description="of attention")
+    key_heads: int = Field(8, ge=1, description="that keys and values have")
+    head_width: int = Field(128, ge=2, multiple_of=2, description="of one head")
+    mlp_width: int = Field(9728, ge=1, description="inside of an MLP")
+    vocabulary: int = Field(151936, ge=4, description="ids of tokens are below it")
+
+
+class Flux2Settings(Settings):
+    """Sizes; the defaults are FLUX.2-klein-base-4B. With a folder, the sizes are those of its configs."""
+
+    folder: str | None = Field(
+        None,
+        description="a local diffusers folder; None: random weights",
+        json_schema_extra={"hub": "black-forest-labs/FLUX.2-klein-base-4B"},
+    )
+    vae_folder: str | None = Field(
+        None, description="another VAE; an AutoencoderKL's latents are packed and scaled as it states"
+    )
+    double_blocks: int = Field(5, ge=1, description="with weights of their own for text and pictures")
+    single_blocks: int = Field(20, ge=1, description="with the same weights for all tokens")
+    heads: int = Field(24, ge=1, description="of attention")
+    head_width: int = Field(128, ge=8, description="of one head")
+    rope_widths: Sizes = Field(
+        (32, 32, 32, 32), description="of a head that turn with picture, row, column and place in the text"
+    )
+    rope_theta: int = Field(2000, ge=1, description="base of the turning's frequencies")
+    mlp_ratio: float = Field(3.0, gt=0, description="inside of an MLP to outside")
+    time_width: int = Field(256, ge=2, description="of a time's embedding")
+    text: Qwen3Settings = Qwen3Settings()
+    text_layers: Sizes = Field(
+        (9, 18, 27), min_length=1, description="whose outputs stand side by side; deeper ones are not run"
+    )
+    text_tokens: int = Field(512, ge=4, description="of a caption, padding included; it is not masked")
+    vae_channels: Sizes = Field((128, 256, 512, 512), description="of the VAE's blocks")
+    vae_layers: int = Field(2, ge=1, description="of each block of the VAE")
+    vae_norm_groups: int = Field(32, ge=1, description="of the VAE's group normalisation")
+    latent_channels: int = Field(32, ge=1, description="of the VAE; a token has four times as many")
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "Flux2Settings":
+        if len(self.rope_widths) != 4 or sum(self.rope_widths) != self.head_width:
+            raise ValueError(f"rope_widths must be four numbers, together head_width ({self.head_width})")
+        if min(self.text_layers) < 1:
+            raise ValueError("text_layers count from 1")
+        return self
+
+    @property
+    def text_width(self) -> int:
+        """Of a text token."""
+        return len(self.text_layers) * self.text.width
+
+
+CAPTION = "{caption}"
+
+
+class Flux2ReferenceSettings(Settings):
+    """All that the method depends on. `dropout.region` is that of a part: head, torso, legs, shoes."""
+
+    references: Literal["body", "parts", "both"] = Field(
+        "both", description="body: the whole person; parts: head, torso, legs, shoes; both: in this order"
+    )
+    body_px: Sizes = Field(
+        (512, 512), min_length=2, max_length=2, description="height and width that the whole person fits into"
+    )
+    part_px: int = Field(256, ge=16, description="side of the square that a part lies in, black around it")
+    whole_photo: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="share of samples that see the whole photo in place of the person cut out",
+    )
+    prompt: str = Field(
+        "The person in image 1. {caption}", description="what the text encoder reads; {caption} stands for it"
+    )
+    guidance_keeps_references: bool = Field(
+        True, description="guidance leads away from no text alone, as the base is used; else from nobody too"
+    )
+    dropout: DropoutSettings = DropoutSettings(text=0.1)
+
+    @field_validator("prompt")
+    @classmethod
+    def _has_a_place(cls, prompt: str) -> str:
+        if CAPTION not in prompt:
+            raise ValueError(f"must hold {CAPTION}")
+        return prompt
+
+
 # Recipes and bases by name whose settings are here. Others may keep theirs in their own files: a wrong word
 # among them is then answered when that file, and torch with it, is imported.
 RECIPE_SETTINGS: dict[str, type[Settings]] = {
     "visual_persona": VisualPersonaSettings,
+    "flux2_reference": Flux2ReferenceSettings,
     "ip_adapter": IpAdapterSettings,
 }
 BASE_SETTINGS: dict[str, tuple[type[Settings], type[DenoisingSettings]]] = {
     "sdxl": (SdxlSettings, SdxlDenoising),
+    "flux2": (Flux2Settings, Flux2Denoising),
 }
 
 

@@ -1,6 +1,5 @@
 """A list of photos that must not be used, as people or publishers hand it in."""
 
-import json
 import re
 import unicodedata
 from collections import defaultdict
@@ -12,7 +11,7 @@ import numpy as np
 from curation.errors import ConfigError
 from curation.excluded.address import addresses_of, is_web, normal, without_comment
 from curation.settings.photos import ScreenSettings
-from curation.sources.parquet import RECORD
+from curation.sources.parquet import records_in
 from curation.storage import read_bytes
 from shards.format.dataset_tombstones import tombstone
 from shards.format.members import photo_id_of
@@ -118,11 +117,9 @@ class OptOuts:
 def collected_as(metadata: str | None) -> str | None:
     """The photo_id that a record of ours states: that of the bytes as they were collected, before they were
     stripped or made smaller for a shard. Who opted out or was forgotten is named by that one."""
-    if metadata is None or '"photo_id"' not in metadata:
+    if metadata is None or "photo_id" not in metadata:
         return None
-    record = json.loads(metadata)
-    inner = record.get(RECORD)
-    return photo_id_of(record) or (photo_id_of(inner) if isinstance(inner, dict) else None)
+    return next(filter(None, map(photo_id_of, records_in(metadata))), None)
 
 
 def _folded(name: str) -> str:

@@ -19,7 +19,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
 
 from curation.errors import ConfigError, PersonaError
 from curation.excluded.tombstone_store import TombstoneStore, stores_of

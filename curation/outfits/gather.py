@@ -25,6 +25,7 @@ from curation.run_folder import Run
 from curation.run_tables import PhaseTable
 from curation.step import Context
 from curation.storage import write_table
+from shards.format.index import IPC_ALONE
 from shards.format.stated import CARRIED
 from shards.format.stated_rights import MARKS
 
@@ -188,7 +189,7 @@ def _scatter(tables: Iterator[pa.Table], rows: int, buckets: int, scratch: Path)
 def _sorted_buckets(part: Path) -> Iterator[tuple[int, pa.Table]]:
     """(bucket, its rows in order) of a scratch file; removes the file."""
     with pa.memory_map(str(part)) as source:
-        table = pa.ipc.open_file(source).read_all()
+        table = pa.ipc.open_file(source, options=IPC_ALONE).read_all()
         keys = [("bucket", "ascending"), ("identity", "ascending"), ("person_id", "ascending")]
         order = pc.sort_indices(table, sort_keys=keys)
         buckets = table["bucket"].to_numpy()[order.to_numpy()]

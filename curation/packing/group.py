@@ -20,7 +20,7 @@ from shards.format.colour import changes_colours
 from shards.format.embedded import embedded_in
 from shards.format.orientation import with_orientation
 from shards.format.sample import Group, PhotoMember
-from shards.format.stated_rights import MARKS, NoReaderError, marks_of
+from shards.format.stated_rights import MARKS, NoReaderError, joined_marks, marks_of
 from shards.format.stripped import without_metadata
 
 _CELLS = 6  # of a blurred head, along its longer side: what is left tells nobody apart
@@ -91,9 +91,9 @@ def as_wanted(
     heads   of the other people on it: x0, y0, x1, y1 in px
 
     Without metadata its record says under `stripped` what was there: {kind: bytes}, and under `stated_marks`
-    what that stated of mining and source (`marks_of`), beside what it stated there before. Only what needs
-    other pixels is encoded anew, and what cannot be stripped, as an animation that does not fill its canvas:
-    `encoded_anew`. Raises OSError or ValueError for a broken photo.
+    what that stated of mining and source, joined with what it stated there before (`joined_marks`). Only what
+    needs other pixels is encoded anew, and what cannot be stripped, as an animation that does not fill its
+    canvas: `encoded_anew`. Raises OSError or ValueError for a broken photo.
     """
     made = _as_wanted(photo, settings, heads)
     if made is photo:
@@ -102,7 +102,7 @@ def as_wanted(
         marks = marks_of(photo.data)
     except NoReaderError:  # a run that passed it over was told not to read them
         marks = marks_of(photo.data, credentials=False)
-    marks |= made.record.get(MARKS, {})
+    marks = joined_marks(made.record.get(MARKS), marks)
     return replace(made, record={**made.record, MARKS: marks}) if marks else made
 
 

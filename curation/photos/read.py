@@ -1,7 +1,6 @@
 """Stage `read`: bytes, hash, header and perceptual hash of each file; limits come before decoding."""
 
 import hashlib
-import json
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -27,7 +26,7 @@ from curation.photos.decode import (
 from curation.photos.perceptual_hash import perceptual_hash
 from curation.settings.photos import ScreenSettings
 from curation.settings.source import SourceSettings
-from curation.sources.parquet import RECORD
+from curation.sources.parquet import records_in
 from curation.sources.photo_bytes import PhotoBytes, TooManyBytesError
 from curation.stage import Stage, set_columns
 from shards.format.orientation import told_orientation
@@ -217,13 +216,10 @@ def _is_unreadable(row: dict[str, Any]) -> bool:
 
 
 def told_beside(metadata: str | None) -> int:
-    """The orientation that a photo's record tells of bytes without EXIF, 1 to 8; of a row of a table also the
-    record in it."""
+    """The orientation that a photo's record tells of bytes without EXIF, 1 to 8; also one that lies in it."""
     if metadata is None or "Image Orientation" not in metadata:
         return 1
-    record = json.loads(metadata)
-    told = told_orientation(record)
-    return told if told != 1 else told_orientation(record.get(RECORD))
+    return next((told for told in map(told_orientation, records_in(metadata)) if told != 1), 1)
 
 
 def _header_columns(header: Header | None) -> dict[str, Any]:

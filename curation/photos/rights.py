@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ import pyarrow as pa
 from curation.declared import Reason
 from curation.ledger import REJECTED, Outcome, is_kept, kept, rule_rows
 from curation.settings.photos import RightsSettings
-from curation.sources.parquet import RECORD
+from curation.sources.parquet import json_object, records_in
 from curation.stage import Stage
 from shards.format.stated_rights import MARKS, is_synthetic
 
@@ -82,24 +83,9 @@ def marks_in(metadata: str | None) -> str | None:
 
 
 def marks_beside(record: Any) -> dict[str, Any]:
-    """What a photo stated before its metadata was taken off, as its record keeps it (`marks_of`); else {}.
-
-    A record may be a column of a row, as an object or as JSON.
-    """
-    if not isinstance(record, dict):
-        return {}
-    if isinstance(marks := _object(record.get(MARKS)), dict):
-        return marks
-    inner = (_object(record.get(name)) for name in (RECORD, "record"))
-    return next((marks for each in inner if (marks := marks_beside(each))), {})
-
-
-def _object(value: Any) -> Any:
-    """A value, or what it is as JSON."""
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError):
-        return None
+    """What a photo stated before its metadata was taken off, as its record keeps it (`marks_of`); else {}."""
+    stated = (json_object(each.get(MARKS)) for each in records_in(record))
+    return next((marks for marks in stated if isinstance(marks, dict) and marks), {})
 
 
 def reserving_header(record: Any) -> str | None:
@@ -109,9 +95,7 @@ def reserving_header(record: Any) -> str | None:
     Headers may be columns of their own, or an object, pairs, or lines of text under `headers`,
     `http_headers` or `response_headers`.
     """
-    if not isinstance(record, dict):
-        return None
-    for name, value in _headers(record):
+    for name, value in chain.from_iterable(map(_headers, records_in(record))):
         words = {word.strip().lower() for word in re.split(r"[,;:\s]+", value)}
         if name == "x-robots-tag" and (said := words & {"noai", "noimageai"}):
             return f"X-Robots-Tag {min(said)}"
@@ -128,8 +112,6 @@ def _headers(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 yield folded, str(each)
         elif folded in ("headers", "http-headers", "response-headers"):
             yield from _inner_headers(value)
-        elif folded == "json" and isinstance(value, dict):  # a record inside of a row
-            yield from _headers(value)
 
 
 def _inner_headers(value: Any) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,8 @@
 """Where the photos come from, and which model weights exist."""
 
+import re
 from pathlib import PurePath
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
@@ -38,7 +39,19 @@ class SourceSettings(Settings):
     )
 
 
+HUB_ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<path>.+))?")
+WHEEL_ADDRESS = re.compile(r"pypi://(?P<package>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.!+-]+)/(?P<member>.+)")
+NPM_ADDRESS = re.compile(
+    r"npm://(?P<package>(@[a-z0-9~-][a-z0-9._~-]*/)?[a-z0-9~-][a-z0-9._~-]*)"
+    r"@(?P<version>\d+\.\d+\.\d+[\w.+-]*)/(?P<member>.+)"
+)
+_FORMS = {
+    "hf://OWNER/NAME[/PATH]": HUB_ADDRESS,
+    "pypi://PACKAGE==VERSION/PATH": WHEEL_ADDRESS,
+    "npm://PACKAGE@1.2.3/PATH": NPM_ADDRESS,
+}
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+Hashes = Annotated[list[Sha256], Field(min_length=1)]
 
 
 class ModelCard(Settings):
@@ -58,7 +71,7 @@ class ModelCard(Settings):
     convert: Literal["tfjs_to_onnx"] | None = Field(
         None, description="of npm: an ONNX file is made of the TensorFlow.js graph that `source` names"
     )
-    sha256: Sha256 | list[Sha256] | None = Field(
+    sha256: Hashes | None = Field(
         None, description="of `file`, or several that are taken for the same; refused when it differs"
     )
     licence: str = Field(description="SPDX name, or a short one where there is none")
@@ -67,6 +80,19 @@ class ModelCard(Settings):
         None, description="what the weights were trained on, and what is doubtful about its terms"
     )
     commercial: bool = Field(description="whether the licence permits commercial use")
+
+    @field_validator("sha256", mode="before", json_schema_input_type=Sha256 | Hashes | None)
+    @classmethod
+    def _one_is_a_list_of_one(cls, stated: Any) -> Any:
+        return [stated] if isinstance(stated, str) else stated
+
+    @field_validator("source")
+    @classmethod
+    def _has_the_form_that_it_begins_with(cls, source: str) -> str:
+        for form, address in _FORMS.items():
+            if source.startswith(form.partition("//")[0]) and not address.fullmatch(source):
+                raise ValueError(f"is not of the form {form}")
+        return source
 
     @model_validator(mode="after")
     def _is_made_of_what_can_be_read(self) -> Self:
@@ -77,9 +103,7 @@ class ModelCard(Settings):
     @property
     def stated(self) -> tuple[str, ...]:
         """Each sha256 that the file may have; none where nobody states one."""
-        if self.sha256 is None:
-            return ()
-        return (self.sha256,) if isinstance(self.sha256, str) else tuple(self.sha256)
+        return tuple(self.sha256 or ())
 
     def permits(self, digest: str) -> bool:
         """Whether a file with this sha256 may be taken."""

@@ -20,6 +20,27 @@ _MAX_VALUE_CHARS = 1000  # of one value of a row whose metadata is longer
 RECORD = "json"  # a struct of that name is the record, as `datasets` writes WebDataset as Parquet
 
 
+def records_in(said: Any) -> Iterator[dict[str, Any]]:
+    """What may be the record of a photo, in the metadata of its row: all of it, then what lies inside.
+
+    A record lies inside as the value of `json` or `record`, as an object or as JSON text, so does one in it.
+    """
+    waiting = [said]
+    while waiting:
+        one = json_object(waiting.pop(0))
+        if isinstance(one, dict):
+            yield one
+            waiting += [one.get(RECORD), one.get("record")]
+
+
+def json_object(value: Any) -> Any:
+    """A value; what it is as JSON, where it is text that is JSON."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return None
+
+
 def parquet_rows(uri: str, label: str, source: SourceSettings) -> Iterator[SourceRow]:
     """A row for each row of the file; the photos' bytes are not read here."""
     fs, path = filesystem(uri)

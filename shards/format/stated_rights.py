@@ -20,7 +20,7 @@ import codecs
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -168,6 +168,23 @@ def marks_of(data: bytes, credentials: bool = True) -> dict[str, Any]:
     if stated.reserved:
         found["reserved"] = True
     return {name: value for name, value in found.items() if value is not None}
+
+
+def joined_marks(older: Any, newer: Mapping[str, Any]) -> dict[str, Any]:
+    """The marks in a photo's record and those of its bytes in one: what keeps it out stays, from either side.
+
+    older   as `marks_of` made them at an earlier time; no object counts as none
+    newer   `marks_of` the bytes of today
+
+    Where both keep it out, or neither does, a value is the older one.
+    """
+    older = {name: value for name, value in (older if isinstance(older, dict) else {}).items() if value}
+    both = {**newer, **older}
+    if newer.get("reserved") and not older.get("reserved"):
+        both |= {"reserved": True, "mining": newer.get("mining")}
+    if is_synthetic(newer.get("source_type")) and not is_synthetic(older.get("source_type")):
+        both["source_type"] = newer["source_type"]
+    return both
 
 
 # --- XMP ------------------------------------------------------------------------------------------

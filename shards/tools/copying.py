@@ -34,7 +34,7 @@ from shards.format.dataset import (
 )
 from shards.format.dataset_tombstones import DatasetTombstones
 from shards.format.dataset_writer import FACETS, IndexedShard, WrittenShard
-from shards.format.index import ALONE, IndexWriter
+from shards.format.index import IPC_ALONE, IndexWriter
 from shards.reading.folder import Sample
 from shards.tools.dataset_rows import DatasetRows, numbers_of, read_ahead
 
@@ -187,7 +187,7 @@ def _finish(copy: Copy, folder: Path, shards: int, lineage: Mapping[str, Any]) -
     with IndexWriter(str(folder)) as index:
         for shard in range(shards):
             path = str(folder / _UNFINISHED / f"{shard:06d}.arrow")
-            table = pa.ipc.open_file(path, options=ALONE).read_all()
+            table = pa.ipc.open_file(path, options=IPC_ALONE).read_all()
             part = json.loads(table.schema.metadata[b"part"])
             entries.append(part["entry"])
             for key, photos in zip(table["key"].to_pylist(), table["people"].to_pylist(), strict=True):

@@ -11,7 +11,7 @@ import xxhash
 
 from shards.format.dataset import DatasetError, index_name
 from shards.format.dataset_tombstones import DatasetTombstones
-from shards.format.index import ALONE, INDEX_SCHEMA
+from shards.format.index import INDEX_SCHEMA, IPC_ALONE
 from shards.format.members import is_picture, photo_id_of, photo_ids, record_of
 from shards.reading.folder import DatasetFolder, Sample
 
@@ -144,7 +144,7 @@ def numbers_of(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
 def mapped_index(path: Path) -> pa.Table:
     """The rows of an index.arrow. Raises DatasetError, one line."""
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(path)).read_buffer(), options=ALONE).read_all()
+        table = pa.ipc.open_file(pa.memory_map(str(path)).read_buffer(), options=IPC_ALONE).read_all()
     except (OSError, pa.ArrowInvalid) as error:
         raise DatasetError(f"{path}: {str(error).splitlines()[0]}") from None
     if not table.schema.equals(INDEX_SCHEMA):

@@ -40,11 +40,11 @@ from shards.format.dataset import (
 )
 from shards.format.dataset_writer import IndexedShard
 from shards.format.embedded import embedded_in
-from shards.format.index import ALONE, IndexWriter
+from shards.format.index import IPC_ALONE, IndexWriter
 from shards.format.members import photo_id_of, pictures_of, record_member, record_of
 from shards.format.orientation import told_orientation
 from shards.format.sample import json_bytes
-from shards.format.stated_rights import MARKS, NoReaderError, marks_of
+from shards.format.stated_rights import MARKS, NoReaderError, joined_marks, marks_of
 from shards.format.stripped import without_metadata
 from shards.reading.folder import read_dataset_json
 from shards.reading.revisions import Revision, Revisions
@@ -298,8 +298,7 @@ def _new_record(
     added = Counter(before if isinstance(before, dict) else {}) + Counter(gone)
     marks = marks_of(members[suffix])
     if marks:
-        known = record.get(MARKS)
-        record = {**record, MARKS: {**marks, **(known if isinstance(known, dict) else {})}}
+        record = {**record, MARKS: joined_marks(record.get(MARKS), marks)}
     if photo_id_of(record) is None:
         if "photo_id" in record:
             record = {**record, "collection_photo_id": record["photo_id"]}
@@ -320,7 +319,7 @@ def _write_revision(folder: str, revision: int, parts: list[_Part], done: Stripp
             start, stop = dataset.starts[number], dataset.starts[number + 1]
             rows = dataset.table.slice(start, stop - start)
             if part.rows is not None:
-                rows = pa.ipc.open_stream(part.rows, options=ALONE).read_all()
+                rows = pa.ipc.open_stream(part.rows, options=IPC_ALONE).read_all()
             index.write(rows)
             entries.append(part.entry or about["shards"][number])
         hashes = index.close()

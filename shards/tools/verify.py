@@ -26,7 +26,7 @@ from shards.format.dataset import (
     problem_in,
     unfinished_files_of,
 )
-from shards.format.index import ALONE, INDEX_SCHEMA
+from shards.format.index import INDEX_SCHEMA, IPC_ALONE
 from shards.format.sample import SCHEMA_VERSION
 from shards.reading.revisions import Revisions
 from shards.tools.commands import folder_of, processes_of, processes_option, progress_of, say
@@ -134,7 +134,7 @@ def _check_shard(task: _Task) -> CheckedShard:
         with system.open(path, "rb") as stream:
             reader = ForwardReader(stream)
             if task.rows is not None:
-                rows = pa.ipc.open_stream(task.rows, options=ALONE).read_all().to_pylist()
+                rows = pa.ipc.open_stream(task.rows, options=IPC_ALONE).read_all().to_pylist()
                 check_members(reader, size, task.name, rows, checked)
             checked.size, checked.checksum = reader.finish()
     except OSError as error:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,3 +43,28 @@ def test_a_large_file_is_read_once_and_a_changed_one_again(
     assert known_sha256(file) == sha256_of(file) != real
     memory.write_text("no JSON")
     assert known_sha256(file) == sha256_of(file)
+
+
+def test_a_hash_is_remembered_of_the_file_that_was_read_and_not_of_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    one, other, link = (tmp_path / name for name in ("one", "other", "model.safetensors"))
+    written(one, b"one")
+    written(other, b"two")
+    link.symlink_to(one)
+    time.sleep(2.1)
+    opened = Path.open
+
+    def relinked(path: Path, *words: Any, **named: Any) -> Any:
+        if path == link:
+            link.unlink()
+            link.symlink_to(other)
+        return opened(path, *words, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", relinked)
+        assert known_sha256(link) == sha256_of(other)
+    link.unlink()
+    link.symlink_to(one)
+    assert known_sha256(link) == sha256_of(one)

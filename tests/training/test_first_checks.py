@@ -62,6 +62,13 @@ MISTAKES = {
     "train weightless.yaml --shards run/shards --out out":
         "method.dino.folder: models/dinov2-giant: no such folder in {place}; `hf download "
         "facebook/dinov2-giant --local-dir models/dinov2-giant` fetches it",
+    "train flux2_reference_512 --shards run/shards --out out":
+        "method.flux2.folder: models/FLUX.2-klein-base-4B: no such folder in {place}; `hf download "
+        "black-forest-labs/FLUX.2-klein-base-4B --local-dir models/FLUX.2-klein-base-4B` fetches it",
+    "train flux2_reference_512 --shards run/shards --out out --set method.flux2.vae_folder=models/vae "
+    "--set method.flux2.folder=run": "method.flux2.folder: run: no config.json: not a model's folder; `hf ",
+    "train flux2_reference_512 --shards run/shards --out out --set method.part_pix=3":
+        "part_pix: unknown key; did you mean 'part_px'?",
     f"{TINY} --set loop.pictures_every=5":
         "loop.pictures_every: pictures need --validation DIR",
     f"{TINY} --set loop.patience=2": "loop.patience: it counts validations",

@@ -10,14 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field as Setting
 from torch import Tensor, nn
 
 from training.bases.base import Base, Denoiser, Text
 from training.bases.flux2_attention import set_references_apart
 from training.bases.flux2_layout import bfl_tensors
 from training.bases.flux2_parts import (
-    Flux2Settings,
     Grid,
     TextEncoder,
     build_transformer,
@@ -30,43 +28,12 @@ from training.bases.schedules import TIMESTEPS, FlowSchedule
 from training.bases.vae import PackedVae
 from training.batch import Field
 from training.captions import Tokenise
-from training.method_settings import DenoisingSettings
+from training.method_settings import Flux2Denoising, Flux2Settings
 from training.models.local_weights import cast, keep_on_host, lent, own_precision
-from training.models.lora import LoraSettings, install_lora, own_tensors, peft_tensors
+from training.models.lora import install_lora, own_tensors, peft_tensors
 from training.released_layout import copy_exactly
 
 _FIRST_REFERENCE, _BETWEEN_REFERENCES = 10, 10  # numbers of pictures; that of the target is 0
-_ATTENTION = (
-    "to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out",
-    "to_qkv_mlp_proj", "attn.to_out",
-)  # fmt: skip
-
-
-class Flux2Lora(LoraSettings):
-    """LoRA on what attends; ff.linear_in, ff.linear_out, ff_context.linear_in and ff_context.linear_out are
-    the MLPs of the double blocks, those of the single ones lie within to_qkv_mlp_proj and attn.to_out."""
-
-    rank: int = Setting(128, ge=1, description="of a layer's change")
-    targets: tuple[str, ...] = Setting(
-        _ATTENTION, min_length=1, strict=False, description="ends of the paths of linear layers"
-    )
-
-
-class Flux2Denoising(DenoisingSettings):
-    """What is FLUX.2's besides."""
-
-    flow_shift: float = Setting(
-        3.0, gt=0, description="of σ towards noise in training; 3 is usual for 512 to 1024 px"
-    )
-    lora: Flux2Lora | None = Setting(
-        Flux2Lora(), description="trained besides the transformer; none: none is"
-    )
-    references_apart: bool = Setting(
-        False,
-        description="references attend to themselves alone, at time 0, so a generation computes them once; "
-        "the base was trained with all attending to all",
-    )
-    tune_transformer: bool = Setting(False, description="train the transformer itself; lora must be none")
 
 
 def sampling_shift(tokens: int, steps: int) -> float:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import Flux2Transformer2DModel
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transformers import Qwen3Config, Qwen3Model
 
 from training.bases.vae import PackedVae
 from training.captions import HashedWords, Tokenise
+from training.method_settings import Flux2Settings, Qwen3Settings
 from training.models.local_weights import (
     WeightsError,
     freeze,
@@ -21,62 +21,9 @@ from training.models.local_weights import (
     own_precision,
     same_random_weights,
 )
-from training.settings import Settings, Sizes
 
 Grid = tuple[int, int]
 """Height and width of a picture in tokens."""
-
-
-class Qwen3Settings(Settings):
-    """The text encoder. Defaults: Qwen3-4B, as far as FLUX.2 klein reads it."""
-
-    width: int = Field(2560, ge=1, description="of a token")
-    heads: int = Field(32, ge=1, description="of attention")
-    key_heads: int = Field(8, ge=1, description="that keys and values have")
-    head_width: int = Field(128, ge=2, multiple_of=2, description="of one head")
-    mlp_width: int = Field(9728, ge=1, description="inside of an MLP")
-    vocabulary: int = Field(151936, ge=4, description="ids of tokens are below it")
-
-
-class Flux2Settings(Settings):
-    """Sizes; the defaults are FLUX.2-klein-base-4B. With a folder, the sizes are those of its configs."""
-
-    folder: str | None = Field(None, description="a local diffusers folder; None: random weights")
-    vae_folder: str | None = Field(
-        None, description="another VAE; an AutoencoderKL's latents are packed and scaled as it states"
-    )
-    double_blocks: int = Field(5, ge=1, description="with weights of their own for text and pictures")
-    single_blocks: int = Field(20, ge=1, description="with the same weights for all tokens")
-    heads: int = Field(24, ge=1, description="of attention")
-    head_width: int = Field(128, ge=8, description="of one head")
-    rope_widths: Sizes = Field(
-        (32, 32, 32, 32), description="of a head that turn with picture, row, column and place in the text"
-    )
-    rope_theta: int = Field(2000, ge=1, description="base of the turning's frequencies")
-    mlp_ratio: float = Field(3.0, gt=0, description="inside of an MLP to outside")
-    time_width: int = Field(256, ge=2, description="of a time's embedding")
-    text: Qwen3Settings = Qwen3Settings()
-    text_layers: Sizes = Field(
-        (9, 18, 27), min_length=1, description="whose outputs stand side by side; deeper ones are not run"
-    )
-    text_tokens: int = Field(512, ge=4, description="of a caption, padding included; it is not masked")
-    vae_channels: Sizes = Field((128, 256, 512, 512), description="of the VAE's blocks")
-    vae_layers: int = Field(2, ge=1, description="of each block of the VAE")
-    vae_norm_groups: int = Field(32, ge=1, description="of the VAE's group normalisation")
-    latent_channels: int = Field(32, ge=1, description="of the VAE; a token has four times as many")
-
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> "Flux2Settings":
-        if len(self.rope_widths) != 4 or sum(self.rope_widths) != self.head_width:
-            raise ValueError(f"rope_widths must be four numbers, together head_width ({self.head_width})")
-        if min(self.text_layers) < 1:
-            raise ValueError("text_layers count from 1")
-        return self
-
-    @property
-    def text_width(self) -> int:
-        """Of a text token."""
-        return len(self.text_layers) * self.text.width
 
 
 def flux2_vae(settings: Flux2Settings) -> PackedVae:

@@ -6,58 +6,21 @@ and shoes. What is missing is masked. Sizes after UNO (arXiv 2504.02160) and Vis
 """
 
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field as Setting
-from pydantic import field_validator
 from torch import Tensor, nn
 
 from shards.format.contents import REGION_NAMES
 from training.bases.base import Base
 from training.batch import Field
 from training.captions import Tokenise
-from training.method_settings import DropoutSettings
+from training.method_settings import CAPTION, Flux2ReferenceSettings
 from training.models.local_weights import cast, keep_on_host, lent
 from training.randomness import Purpose, uniform
 from training.recipes.recipe import NO_DROPOUT, Recipe, keep_conditions, keep_regions
-from training.settings import Settings, Sizes
 
 PARTS = tuple(REGION_NAMES.index(name) for name in ("head", "torso", "legs", "shoes"))
-_CAPTION = "{caption}"
-
-
-class Flux2ReferenceSettings(Settings):
-    """All that the method depends on. `dropout.region` is that of a part: head, torso, legs, shoes."""
-
-    references: Literal["body", "parts", "both"] = Setting(
-        "both", description="body: the whole person; parts: head, torso, legs, shoes; both: in this order"
-    )
-    body_px: Sizes = Setting(
-        (512, 512), min_length=2, max_length=2, description="height and width that the whole person fits into"
-    )
-    part_px: int = Setting(256, ge=16, description="side of the square that a part lies in, black around it")
-    whole_photo: float = Setting(
-        0.5,
-        ge=0,
-        le=1,
-        description="share of samples that see the whole photo in place of the person cut out",
-    )
-    prompt: str = Setting(
-        "The person in image 1. {caption}", description="what the text encoder reads; {caption} stands for it"
-    )
-    guidance_keeps_references: bool = Setting(
-        True, description="guidance leads away from no text alone, as the base is used; else from nobody too"
-    )
-    dropout: DropoutSettings = DropoutSettings(text=0.1)
-
-    @field_validator("prompt")
-    @classmethod
-    def _has_a_place(cls, prompt: str) -> str:
-        if _CAPTION not in prompt:
-            raise ValueError(f"must hold {_CAPTION}")
-        return prompt
 
 
 class Flux2ReferenceModule(nn.Module):
@@ -167,7 +130,7 @@ class Flux2Reference(Recipe):
         base, prompt = self.base.tokeniser(), self.settings.prompt
 
         def tokenise(caption: str) -> np.ndarray:
-            return base(prompt.replace(_CAPTION, caption).strip())
+            return base(prompt.replace(CAPTION, caption).strip())
 
         return tokenise
 

@@ -17,7 +17,7 @@ from curation.photos.decode import decode_rgb
 from curation.settings.groups import ShardsSettings
 from shards.format.sample import PhotoMember
 from tests.drawn_metadata import saved
-from tests.drawn_rights import PACKETS, PLACES
+from tests.drawn_rights import PACKETS, PLACES, packet
 
 MIB = 2**20
 
@@ -128,6 +128,33 @@ def test_what_a_photo_stated_is_kept_in_its_record_where_its_metadata_goes() -> 
         marks = as_wanted(told, settings).record.get("stated_marks")
         kept = {"mining": "plus:DataMining DMI-PROHIBITED", "reserved": True}
         assert marks == (None if settings.metadata == "keep" else kept)
+
+
+def test_what_a_photo_states_today_and_what_its_record_keeps_are_joined_so_that_neither_lets_it_in() -> None:
+    today = PLACES["jpeg"](
+        packet(
+            "<plus:DataMining>DMI-PROHIBITED</plus:DataMining>",
+            'ext:DigitalSourceType="trainedAlgorithmicMedia"',
+        )
+    )
+    out = {
+        "mining": "plus:DataMining DMI-PROHIBITED",
+        "reserved": True,
+        "source_type": "trainedAlgorithmicMedia",
+    }
+    for before, joined in (
+        ({"mining": "plus:DataMining DMI-ALLOWED", "source_type": "digitalCapture"}, out),
+        ({"mining": None, "reserved": False, "source_type": ["?"]}, out),
+        ("no object", out),
+        (
+            {"mining": "tdm:reservation 1", "reserved": True, "source_type": "algorithmicMedia"},
+            {"mining": "tdm:reservation 1", "reserved": True, "source_type": "algorithmicMedia"},
+        ),
+        ({"broken": "claim is damaged"}, {**out, "broken": "claim is damaged"}),
+    ):
+        photo = replace(photo_of(56, 40, 1), data=today)
+        photo = replace(photo, record={**photo.record, "stated_marks": before})
+        assert as_wanted(photo, ShardsSettings()).record["stated_marks"] == joined
 
 
 def test_a_photo_that_cannot_be_taken_apart_is_encoded_anew() -> None:

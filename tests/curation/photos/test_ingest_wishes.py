@@ -358,3 +358,26 @@ def test_a_photo_that_was_stripped_for_a_shard_is_found_by_the_sha256_of_what_wa
     pipeline["photos"]["screen"]["opt_out"] = str(listed)
     run = curate(tmp_path, pipeline)
     assert endings(run, "photos") == {"0.jpg": "opted_out", "1.jpg": "opted_out", "2.jpg": ""}
+
+
+@pytest.mark.parametrize("name", ["json", "record"])
+@pytest.mark.parametrize("made", [json.dumps, dict], ids=["text", "object"])
+def test_the_record_of_a_stripped_photo_is_found_wherever_its_row_holds_it(
+    tmp_path: Path, name: str, made: Any
+) -> None:
+    collected = [hashlib.sha256(word.encode()).hexdigest() for word in ("first", "second", "third")]
+    marks = [{}, {}, {"mining": "plus:DataMining DMI-PROHIBITED", "reserved": True}]
+    stated = zip(collected, marks, strict=True)
+    table = {
+        "image": [photo.jpeg for photo in collection(3, people=1)[:3]],
+        "file_name": ["0.jpg", "1.jpg", "2.jpg"],
+        name: [made({"photo_id": one, "stated_marks": json.dumps(each)}) for one, each in stated],
+    }
+    (tmp_path / "photos").mkdir()
+    pq.write_table(pa.table(table), tmp_path / "photos" / "photos.parquet")
+    pipeline = settings(tmp_path / "photos", kind="parquet")
+    listed = tmp_path / "opt-out.txt"
+    listed.write_text(f"sha256:{collected[0]}\n{tombstone('photo', collected[1])}\n")
+    pipeline["photos"]["screen"]["opt_out"] = str(listed)
+    run = curate(tmp_path, pipeline)
+    assert endings(run, "photos") == {"0.jpg": "opted_out", "1.jpg": "opted_out", "2.jpg": "mining_reserved"}

