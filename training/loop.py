@@ -1,9 +1,7 @@
 """The loop: batches in, checkpoints and metrics out. It names no method."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from time import sleep
 from typing import Any, Literal
@@ -11,8 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from shards.format.atomic_file import write_whole
-from training.batch import TALLIED, Batch, Batches
+from training.batch import Batch, Batches
 from training.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -21,29 +18,14 @@ from training.checkpoint import (
     opened_once,
     place_of,
 )
-from training.metrics import (
-    JsonLines,
-    Metrics,
-    SmoothedLoss,
-    TensorBoard,
-    Together,
-    Validated,
-    WeightsAndBiases,
-    progress_line,
-)
-from training.optimiser import learning_rate
 from training.ranks import Ranks, gathered
 from training.rates import Rates
 from training.recipes.recipe import Recipe
+from training.reports import Reports
 from training.run_settings import LoopSettings
 from training.step import Step, StepRecord
 
 _ASKED_EVERY_S = 0.05
-_SAID = {
-    "upscaled": "of the samples have a target larger than its part of the photo (data.min_target_px)",
-    "too_small": "of the samples are left out: their target's part of the photo is too small",
-}
-
 Weights = Literal["last", "averaged"]
 MakePictures = Callable[[nn.Module, int, Weights], Mapping[str, Path]]
 
@@ -54,7 +36,8 @@ def _nothing(line: str) -> None:
 
 @torch.no_grad()
 def validation_loss(module: nn.Module, batches: Sequence[Batch], ranks: Ranks) -> Tensor:
-    """Weighted mean over the batches of all ranks, a scalar on the device; nothing is dropped.
+    """Weighted mean over the batches of all ranks, a scalar on the device; nothing is dropped. NaN where no
+    sample counts.
 
     Timesteps and noise belong to the samples' streams. So the batches are made once, with one seed and
     one epoch, and two losses differ by the weights alone.
@@ -65,7 +48,7 @@ def validation_loss(module: nn.Module, batches: Sequence[Batch], ranks: Ranks) -
         losses = module(moved.fields, moved.streams, drop=False, **moved.counts)
         sums += torch.stack([(losses * moved.weight).sum(), moved.weight.sum()])
     total = ranks.sum(sums)
-    return total[0] / total[1].clamp(min=1e-6)
+    return total[0] / total[1]
 
 
 class Training:
@@ -114,10 +97,7 @@ class Training:
         self._say = say if self.ranks.first else _nothing
         self.step = 0
         self.stopped: str | None = None
-        self._smoothed = SmoothedLoss()
-        self._validated = Validated()
-        self._tallied: Counter[str] = Counter()
-        self._told: set[str] = set()
+        self._reports = Reports(settings, self.ranks, self._say)
         self._folder = folder
         self._checkpoints = settings.checkpoints or folder / "checkpoints"
         checkpoint = self._last_checkpoint()
@@ -137,7 +117,7 @@ class Training:
         `settings.max_skipped` steps in a row were not finite, and what the batches raise.
         """
         settings = self.settings
-        metrics = self._open_metrics() if self.ranks.first else None
+        self._open_reports()
         checkpoints = CheckpointFolder(
             self._checkpoints,
             settings.keep_checkpoints,
@@ -149,11 +129,11 @@ class Training:
         stream = iter(self.batches)
         try:
             stopping = False
-            while self.step < settings.steps and not stopping and not self._is_patient_no_more():
+            while self.step < settings.steps and not stopping and not self._reports.patience_is_over:
                 to_stop = self.ranks.anyone(stop)
                 self._rates.begin()
                 batches = [next(stream) for _ in range(settings.accumulate)]
-                self._tally(batches)
+                self._reports.tally(batches)
                 self._rates.got(batches)
                 if self._compiled:
                     self._say(f"step {self.step + 1}: compiling")
@@ -167,100 +147,50 @@ class Training:
                 saves = settings.falls_on("checkpoint_every", self.step)
                 validates = last or settings.falls_on("validate_every", self.step)
                 validates = validates or (saves and settings.keep_best)
-                if last or stopping or saves or self.step % settings.read_every == 0:
-                    self._report(metrics)
-                if self.validation and validates:
-                    self._validate(metrics)
-                ends = last or stopping or self._is_patient_no_more()
+                validates = validates and bool(self.validation)
+                # A validation may end the run: what the steps before it gave is read by then.
+                if last or stopping or saves or validates or self.step % settings.read_every == 0:
+                    self._report()
+                if validates:
+                    self._validate()
+                ends = last or stopping or self._reports.patience_is_over
                 if settings.pictures_every and (ends or settings.falls_on("pictures_every", self.step)):
-                    self._make_pictures(metrics)
+                    self._make_pictures()
                 if ends or saves:
                     self._save(checkpoints)
             self._wait_for(checkpoints)
         finally:
             checkpoints.close()
-            if metrics is not None:
-                metrics.close()
-        if self._is_patient_no_more() and self.step < settings.steps:
-            self.stopped = f"validation_loss has not fallen in {self._validated.without_gain} validations"
+            self._reports.close()
+        if self._reports.patience_is_over and self.step < settings.steps:
+            without = self._reports.validated.without_gain
+            self.stopped = f"validation_loss has not fallen in {without} validations"
         return self.step
 
-    def _is_patient_no_more(self) -> bool:
-        patience = self.settings.patience
-        return patience is not None and self._validated.without_gain >= patience
+    def _open_reports(self) -> None:
+        about = {
+            "recipe": self.recipe.name,
+            "method": self.recipe.settings.model_dump(mode="json"),
+            "loop": self.settings.model_dump(mode="json"),
+            **self._stated,
+        }
+        self._reports.open(self._folder, self.step + 1, self._config, about)
 
-    def _open_metrics(self) -> Metrics:
-        first = self.step + 1
-        if self._config is not None:
-            write_whole(self._folder / "config.yaml", self._config.encode())
-        places: list[Metrics] = [
-            JsonLines(self._folder / "metrics.jsonl", first),
-            TensorBoard(self._folder / "tensorboard", first),
-        ]
-        if self.settings.wandb is not None:
-            config = {
-                "recipe": self.recipe.name,
-                "method": self.recipe.settings.model_dump(mode="json"),
-                "loop": self.settings.model_dump(mode="json"),
-                **self._stated,
-            }
-            places.append(WeightsAndBiases(self.settings.wandb, self._folder.name, config))
-        metrics = Together(places)
-        if self._config is not None:
-            metrics.text("config", self._config)
-        return metrics
-
-    def _tally(self, batches: Sequence[Batch]) -> None:
-        for batch in batches:
-            self._tallied.update(batch.tally)
-            self._tallied["samples"] += len(batch)
-
-    def _read_tally(self) -> dict[str, float]:
-        """Shares of the samples since the last read, of all ranks; what is said of none is left out."""
-        own = [float(self._tallied[name]) for name in ("samples", *TALLIED)]
-        samples, *found = self.ranks.sum(torch.tensor(own, device=self.ranks.device)).tolist()
-        self._tallied.clear()
-        shares = {name: n / samples for name, n in zip(TALLIED, found, strict=True) if n}
-        if shares.keys() - self._told:
-            parts = [f"{shares[name]:.0%} {_SAID[name]}" for name in TALLIED if name in shares]
-            self._say(f"step {self.step}: {', '.join(parts)}")
-            self._told |= shares.keys()
-        return shares
-
-    def _report(self, metrics: Metrics | None) -> None:
+    def _report(self) -> None:
         """Waits for the device, raises if too many steps were not finite, writes what the steps gave."""
         results = self._record.read()
         rates = self._rates.since_last()
-        by_time = self._record.read_by_time() | self._read_tally()
-        for result in results:
-            lr = learning_rate(self.settings.optimiser, result.step - 1, self.settings.steps)
-            if result.skipped is None:
-                smoothed = self._smoothed.after(result.loss)
-                values = {"loss": result.loss, "smoothed_loss": smoothed}
-                values |= {"grad_norm": result.grad_norm, "lr": lr}
-            else:
-                values = {"skipped": 1.0, "lr": lr}
-                self._say(f"{result.skipped}: skipped, no weight is changed by it")
-            if metrics is not None:
-                metrics.write(result.step, values | (rates | by_time if result is results[-1] else {}))
-        losses = [result.loss for result in results if result.skipped is None]
-        if results:
-            mean = {"loss": sum(losses) / len(losses), "smoothed_loss": smoothed} if losses else {}
-            self._say(progress_line(self.step, self.settings.steps, {**mean, "lr": lr, **rates}))
+        self._reports.steps(self.step, results, rates, self._record.read_by_time())
 
-    def _validate(self, metrics: Metrics | None) -> None:
+    def _validate(self) -> None:
         # Whatever swaps weights does so before they are gathered.
         with self._one_step.ema.measured(), gathered(self.module), self._one_step.autocast():
             loss = validation_loss(self.module, self.validation, self.ranks).item()
-        loss = self.ranks.gather(loss)[0]  # to the bit the same on all, as what follows from it must be
-        self._validated = self._validated.after(self.step, loss)
-        if metrics is not None:
-            metrics.write(self.step, {"validation_loss": loss})
-        best = ", the lowest so far" if self._validated.without_gain == 0 else ""
-        self._say(f"step {self.step}: validated, loss {loss:.4f}{best}")
+        # To the bit the same on all ranks, as what follows from it must be.
+        self._reports.validation(self.step, self.ranks.gather(loss)[0])
         self._rates.restart()
 
-    def _make_pictures(self, metrics: Metrics | None) -> None:
+    def _make_pictures(self) -> None:
         """A grid that cannot be made is said, and ends no training."""
         if self._pictures is None:
             return
@@ -271,9 +201,7 @@ class Training:
             with swapped, gathered(self.module), step.autocast():
                 try:
                     files = self._pictures(self.module, self.step, weights)
-                    if metrics is not None:
-                        metrics.pictures(self.step, files)
-                    self._say(f"step {self.step}: made pictures of the {weights} weights")
+                    self._reports.pictures(self.step, files, weights)
                 except Exception as error:  # a sampler, a decoder or a disk raises anything
                     self._say(f"step {self.step}: no pictures: {' '.join(str(error).split())[:300]}")
         self._rates.restart()
@@ -296,12 +224,9 @@ class Training:
             "recipe_settings": self.recipe.settings.model_dump(mode="json"),
             "batches": self.batches.state_dict(),
             "settings": self.settings.model_dump(mode="json"),
-            "smoothed_loss": asdict(self._smoothed),
-            "validated": asdict(self._validated),
+            **self._reports.state(self.step),
             **self._stated,
         }
-        if self._validated.step == self.step and self._validated.loss is not None:
-            record["validation_loss"] = self._validated.loss
         checkpoints.save(self.step, tensors, record)
 
     def _last_checkpoint(self) -> Checkpoint | None:
@@ -330,8 +255,7 @@ class Training:
         with _named(self._resumed):
             self._one_step.load_state(checkpoint.tensors)
         self.batches.load_state_dict(checkpoint.record["batches"])
-        self._smoothed = SmoothedLoss(**checkpoint.record.get("smoothed_loss", {}))
-        self._validated = Validated(**checkpoint.record.get("validated", {}))
+        self._reports.load_state(checkpoint.record)
         self.step = checkpoint.step
 
 

@@ -1,11 +1,14 @@
 """How long a run is, and which of its checkpoints stay: epochs, the best by validation, patience."""
 
 import json
+import math
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from tests.drawn_training import DrawnBatches, built, samples, tiny
@@ -13,7 +16,8 @@ from tests.tiny_processes import ended, start
 from tests.train_tiny import training
 from training.checkpoint import checkpoints_in, load_checkpoint
 from training.export import last_checkpoint
-from training.loop import Training
+from training.loop import Training, validation_loss
+from training.metrics import Validated
 from training.ranks import Ranks
 from training.run_settings import LoopSettings, OptimiserSettings
 
@@ -83,11 +87,24 @@ def test_a_run_without_gain_ends_early_saves_and_stays_ended(tmp_path: Path) -> 
     assert run.stopped == "validation_loss has not fallen in 3 validations"
     checkpoint = load_checkpoint(checkpoints_in(tmp_path / "checkpoints")[-1])
     assert checkpoint.step == done
+    # Every step of it is read, though fewer than a read is of were left.
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, done + 1))
     again = validated(tmp_path, **every)
     assert again.run() == done
     assert again.stopped is not None
     # More patience goes on from there.
     assert validated(tmp_path, **{**every, "patience": 4}).run() > done
+
+
+def test_a_validation_in_which_no_sample_counts_is_no_number_and_never_the_best() -> None:
+    recipe = tiny("visual_persona")
+    held_out = samples(recipe, ["person-900-a", "person-901-a"])
+    none = replace(held_out, weight=torch.zeros_like(held_out.weight))
+    loss = validation_loss(built(recipe), [none], Ranks()).item()
+    assert math.isnan(loss)
+    before = Validated().after(1, 0.5)
+    assert before.after(2, loss) == Validated(2, None, 0.5, 1)
 
 
 def test_epochs_become_steps_by_the_size_of_the_dataset() -> None:
