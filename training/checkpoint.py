@@ -12,6 +12,7 @@ not what was written is refused. Nothing is pickled. They may lie in an object s
 (checkpoint_store.py).
 """
 
+import hashlib
 import json
 import math
 import os
@@ -49,11 +50,13 @@ class Checkpoint:
     step      steps that were done
     record    what was stated with it: position in the data, recipe, settings
     tensors   {'adapter', 'ema', 'optimiser': {name: tensor}}, on the CPU
+    digest    sha256 of the record's file, which holds the checksums of all others
     """
 
     step: int
     record: dict[str, Any]
     tensors: dict[str, dict[str, Tensor]]
+    digest: str
 
 
 class CheckpointFolder:
@@ -310,7 +313,8 @@ def load_checkpoint(folder: Path, name: str | None = None) -> Checkpoint:
     """
     place = name or str(folder)
     try:
-        record = json.loads((folder / _RECORD).read_text())
+        written = (folder / _RECORD).read_bytes()
+        record = json.loads(written)
         step = int(record.pop("step"))
         files = {name: (entry["bytes"], entry["xxh3"]) for name, entry in record.pop("files").items()}
         if odd := next((name for name in files if not _PLAIN.fullmatch(name)), None):
@@ -328,7 +332,7 @@ def load_checkpoint(folder: Path, name: str | None = None) -> Checkpoint:
         if not fits:
             raise CheckpointError(f"{place}/{name[:80]}: {problem}: delete {place} to resume from before it")
         tensors[file.stem] = dict(load_file(file))
-    return Checkpoint(step, record, tensors)
+    return Checkpoint(step, record, tensors, hashlib.sha256(written).hexdigest())
 
 
 def _step_of(name: str) -> int:

@@ -288,3 +288,18 @@ def test_what_is_wrong_is_one_line(
     told = capsys.readouterr().err
     assert message in told
     assert told.count("\n") == 1
+
+
+def test_the_last_weights_are_not_judged_by_pictures_of_their_averages(
+    dataset: Path, run: Path, tmp_path: Path
+) -> None:
+    stated = []
+    for last in (False, True):
+        evaluate(
+            *(settings(), run, lambda: PersonaPipeline.from_pretrained(run), str(dataset), tmp_path, None),
+            quiet,
+            last=last,
+        )
+        stated.append(json.loads((tmp_path / "results.json").read_text())["model"])
+    assert stated[0] != stated[1]
+    assert len(list((tmp_path / "pictures").iterdir())) == 12

@@ -15,6 +15,7 @@ from tests.drawn_pairs import write_people
 from tests.drawn_training import SETTINGS
 from tests.loopback_web import Hub, running, tell_of_hub
 from training.checkpoint import checkpoints_in
+from training.evaluation.cases import weights_digest
 
 
 class WritableHub(Hub):
@@ -121,7 +122,8 @@ def test_an_export_has_a_card_with_recipe_base_datasets_licences_settings_and_fi
 ) -> None:
     measured = {"mean": 0.71, "low": 0.6, "high": 0.8, "people": 9, "pictures": 18, "unanswered": 0}
     (tmp_path / "evaluation").mkdir()
-    results = {"scores": {"dino": measured, "face": {"unanswered": 18}}, "absent": {}}
+    last = checkpoints_in(run / "checkpoints")[-1]
+    results = {"model": weights_digest(last), "scores": {"dino": measured, "face": {"unanswered": 18}}}
     (tmp_path / "evaluation/results.json").write_text(json.dumps(results))
     out = tmp_path / "weight.safetensors"
     words = ["export", str(run), "--out", str(out), "--evaluation", str(tmp_path / "evaluation")]
@@ -144,6 +146,17 @@ def test_an_export_has_a_card_with_recipe_base_datasets_licences_settings_and_fi
     settings = yaml.safe_load(body.split("```yaml\n")[1].split("```")[0])
     assert settings["method"]["dropout"]["region"] == 0.15
     assert settings["loop"]["steps"] == 2
+    # Scores of other weights, or of nobody knows which, are none of this model.
+    for other in (["--last"], []):
+        if not other:
+            del results["model"]
+            (tmp_path / "evaluation/results.json").write_text(json.dumps(results))
+        elsewhere = tmp_path / f"other-{len(other)}/weight.safetensors"
+        elsewhere.parent.mkdir()
+        assert main(["export", str(run), "--out", str(elsewhere), *words[4:], *other]) == 0
+        assert "is of other weights, or does not state which" in capsys.readouterr().err
+        assert "| dino |" not in (elsewhere.parent / "README.md").read_text()
+    (tmp_path / "evaluation/results.json").write_text(json.dumps({"model": weights_digest(last), **results}))
     # The same again gives the same; what somebody else wrote there stays.
     assert main(words) == 0
     assert (tmp_path / "README.md").read_text() == card

@@ -63,7 +63,7 @@ def people_of(dataset: str, count: int) -> list[Person]:
 
 
 def cases_of(settings: EvaluationSettings, weights: str, people: list[Person]) -> list[Case]:
-    """People × prompts × seeds, in that order. `weights` is a hash of the model."""
+    """People × prompts × seeds, in that order. `weights` is as `model_name` has it."""
     made_by = {
         "weights": weights,
         "regions": settings.regions,
@@ -85,6 +85,12 @@ def weights_digest(place: Path) -> str:
     file = place if place.is_file() else place / "checkpoint.json"
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def model_name(digest: str, *, last: bool) -> str:
+    """By which pictures and results know the weights that made them. A checkpoint has two sets: averages,
+    and the last step's."""
+    return f"{digest}-last" if last else digest
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ def _evaluate(options: argparse.Namespace, faces_of: FacesOf | None) -> int:
         out,
         faces,
         lambda text: print(f"evaluate: {text}", file=sys.stderr, flush=True),
+        last=options.last,
     )
     print("\n".join(results.lines()))
     print(json.dumps({**results.to_json(), "page": str(out / "index.html")}))

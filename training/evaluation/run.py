@@ -11,6 +11,7 @@ from training.evaluation.cases import (
     Pictured,
     Scorer,
     cases_of,
+    model_name,
     people_of,
     weights_digest,
 )
@@ -83,17 +84,22 @@ def evaluate(
     out: Path,
     faces: Scorer | None,
     say: Say,
+    *,
+    last: bool = False,
 ) -> Results:
     """Writes OUT/index.html and OUT/results.json, beside what `store.py` keeps.
 
     weights       of the model, a run's folder or a file: pictures are known by what is in it
+    last          of a run's, the last step's and not their averages
     pipeline_of   makes the pipeline; called where a picture is missing
 
     Raises ValueError, one line, for a dataset or a model that will not do.
     """
     people = people_of(dataset, settings.people)
     checkpoints = checkpoints_in(weights / "checkpoints") if weights.is_dir() else []
-    cases = cases_of(settings, weights_digest(checkpoints[-1] if checkpoints else weights), people)
+    digest = weights_digest(checkpoints[-1] if checkpoints else weights)
+    model = model_name(digest, last=last)
+    cases = cases_of(settings, model, people)
     store = Store(out)
     _generate(settings, [case for case in cases if not store.has_picture(case.name)], pipeline_of, store, say)
     results = Results(cases, settings.resamples)
@@ -101,7 +107,7 @@ def evaluate(
         _score(name, make, cases, store, results, say)
     results.add_harmonic()
     write_page(out / "index.html", results, store)
-    (out / "results.json").write_text(json.dumps(results.to_json(), indent=1) + "\n")
+    (out / "results.json").write_text(json.dumps({"model": model, **results.to_json()}, indent=1) + "\n")
     return results
 
 
