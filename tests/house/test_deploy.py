@@ -57,11 +57,17 @@ class Volume(Strict):
     emptyDir: dict[str, str] | None = None
 
 
+class Variable(Strict):
+    name: str
+    value: str  # a number or true unquoted is refused by Kubernetes
+
+
 class Container(Strict):
     name: str
     image: str
     command: list[str] = []
     args: list[str] = []
+    env: list[Variable] = []
     envFrom: list[dict[str, Named]]
     ports: list[dict[str, Any]] = []
     startupProbe: Probe | None = None
