@@ -119,12 +119,9 @@ def dino_flops_ratio(batches: int = 400, people: int = 8) -> float:
     return seen * spent[1] / (batches * people * len(SHOWN) * spent[1])
 
 
-def compiled_variants() -> dict[str, int]:
-    """Graphs of each kind of block over the eleven sizes of stage B, a quarter as high and wide, at the small
-    model's widths: two widths of the UNet, as at full size. No code is generated for them."""
-    recipe = recipe_of("visual_persona", {**SMALL, "denoising": {"cached_latents": True}})
-    module = built_on(recipe, torch.device("cpu"))
-    sizes = [(height // 64 * 16, width // 64 * 16) for height, width in sizes_around(1024, 1024)]
+def graphs_counted(recipe: Recipe, module: nn.Module, sizes: int) -> Counter[str]:
+    """Compiles the module's blocks for so many sizes of targets, without code, and counts their graphs by the
+    kind of block in what it returns, as batches make them."""
     made: Counter[str] = Counter()
 
     def compiler_of(kind: str) -> Callable[..., Any]:
@@ -136,7 +133,17 @@ def compiled_variants() -> dict[str, int]:
 
     for kind in {type(block) for block in recipe.blocks(module)}:
         own = [block for block in recipe.blocks(module) if type(block) is kind]
-        compile_blocks(own, compiler_of(kind.__name__), sizes=len(sizes))
+        compile_blocks(own, compiler_of(kind.__name__), sizes=sizes)
+    return made
+
+
+def compiled_variants() -> dict[str, int]:
+    """Graphs of each kind of block over the eleven sizes of stage B, a quarter as high and wide, at the small
+    model's widths: two widths of the UNet, as at full size. No code is generated for them."""
+    recipe = recipe_of("visual_persona", {**SMALL, "denoising": {"cached_latents": True}})
+    module = built_on(recipe, torch.device("cpu"))
+    sizes = [(height // 64 * 16, width // 64 * 16) for height, width in sizes_around(1024, 1024)]
+    made = graphs_counted(recipe, module, len(sizes))
     for seed, size in enumerate(sizes):
         batch = drawn_batch(recipe, size, 2, seed=seed)
         module(batch.fields, batch.streams, **batch.counts).mean().backward()

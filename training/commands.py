@@ -214,12 +214,11 @@ def _export(options: argparse.Namespace) -> int:
         except LayoutError as error:
             return refused(error, 1)
     result = {"file": str(out), "step": checkpoint.step, "recipe": recipe.name, "verified": options.verify}
-    if measured is not None:
-        own = {model_name(checkpoint.digest, last=options.last), weights_digest(out)}
-        if measured.get("model") not in own:
-            told = "is of other weights, or does not state which: the card has no scores"
-            print(f"{evaluation}/results.json: {told}", file=sys.stderr)
-            measured = None
+    own = model_name(checkpoint.digest, last=options.last)
+    if measured is not None and measured.get("model") != own and measured.get("model") != weights_digest(out):
+        told = "is of other weights, or does not state which: the card has no scores"
+        print(f"{evaluation}/results.json: {told}", file=sys.stderr)
+        measured = None
     card = model_card(recipe, checkpoint, out, averaged=not options.last, results=measured)
     result["card"] = str(write_card(card, out))
     if options.push is not None:

@@ -11,7 +11,7 @@ from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
 from curation.identities.collect import collect_faces
 from curation.identities.extend import extend, start_of
-from curation.identities.faces import Collector, FaceRows, numbers
+from curation.identities.faces import ASSIGNED, Collector, FaceRows, numbers
 from curation.identities.grouping import FaceSet, Grouping, group_faces
 from curation.identities.index import IdentityIndex
 from curation.identities.vectors import Vectors
@@ -20,19 +20,7 @@ from curation.settings.identities import IdentitiesSettings
 from curation.storage import join, remove
 
 LEAST_RECALL = 0.5  # of one person's pairs; less is said in the line of the phase
-ASSIGNED = pa.schema(
-    [
-        ("fragment", pa.int32()),
-        ("person_id", pa.string()),
-        ("identity", pa.string()),
-        ("prototype_cosine", pa.float64()),
-        ("cluster_size", pa.int32()),
-        # Of a face that is too poor to link and that no cluster took: null for all others.
-        ("attach_cosine", pa.float64()),
-        ("attach_second", pa.float64()),
-        ("attach_least", pa.float64()),
-    ]
-)
+ASSIGNED_BY_FRAGMENT = pa.schema([("fragment", pa.int32()), *ASSIGNED])
 SUSPECTS = pa.schema(
     [
         ("kind", pa.string()),
@@ -49,7 +37,7 @@ SUSPECTS = pa.schema(
 
 @dataclass(frozen=True)
 class Assignment:
-    """`assigned` (`ASSIGNED`) has a row a person still in, `suspects` (`SUSPECTS`) a row a doubt.
+    """`assigned` (`ASSIGNED_BY_FRAGMENT`) has a row a person still in, `suspects` (`SUSPECTS`) a row a doubt.
 
     `aliases` are those of the index that `assigned` follows, with the joins that were made by rule meanwhile;
     None: there is no index.
@@ -62,7 +50,8 @@ class Assignment:
 
 
 def assign(people: PhaseTable, settings: IdentitiesSettings, seed: int) -> pa.Table:
-    """The `ASSIGNED` of a table `people` under other settings, in this process; no index, nothing kept."""
+    """The `ASSIGNED_BY_FRAGMENT` of a table `people` under other settings, in this process; no index and
+    nothing kept."""
     with tempfile.TemporaryDirectory(prefix="persona-") as scratch:
         where = join(scratch, "search")
         fragments = people.fragments()
@@ -88,7 +77,7 @@ def assign_with(
     earlier = len(collector.strangers)
     present = collect_faces(table, people, settings.seeds, collector, set(known))
     if not present:
-        nobody = (ASSIGNED.empty_table(), SUSPECTS.empty_table(), "identities: no face to group")
+        nobody = (ASSIGNED_BY_FRAGMENT.empty_table(), SUSPECTS.empty_table(), "identities: no face to group")
         return Assignment(*nobody, _aliases(index))
     remove(search, recursive=True)
     try:
@@ -162,7 +151,7 @@ def _assigned(
             "attach_second": of_alone(grouping.second),
             "attach_least": of_alone(np.full(len(rows), grouping.cosines.between)),
         },
-        schema=ASSIGNED,
+        schema=ASSIGNED_BY_FRAGMENT,
     )
     return table.sort_by([("fragment", "ascending"), ("person_id", "ascending")])
 

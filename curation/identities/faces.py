@@ -14,6 +14,19 @@ from curation.identities.vectors import SHARD_ROWS, Vectors, write_vectors
 
 UNKNOWN = -1  # whether somebody wears something on the head
 PHOTO_ID_DIGITS = 64  # of a person_id: the photo's sha256
+# Who is whom, a row a person.
+ASSIGNED = pa.schema(
+    [
+        ("person_id", pa.string()),
+        ("identity", pa.string()),
+        ("prototype_cosine", pa.float64()),
+        ("cluster_size", pa.int32()),
+        # Of a face that is too poor to link and that no cluster took: null for all others.
+        ("attach_cosine", pa.float64()),
+        ("attach_second", pa.float64()),
+        ("attach_least", pa.float64()),
+    ]
+)
 
 
 @dataclass

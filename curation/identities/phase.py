@@ -14,6 +14,7 @@ from curation.declared import Declared, Reason, Threshold, counted
 from curation.engine import Job, Task, Work
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment, digest
+from curation.identities.faces import ASSIGNED
 from curation.identities.index import IdentityIndex
 from curation.ledger import DECISION, REJECTED, Outcome, at_least, is_kept, judged, rule_rows
 from curation.meters import CallCounter
@@ -26,18 +27,6 @@ from curation.step import Context, Made, run_step, work_of
 from curation.storage import read_table
 
 VERSION = 8
-# What a person row has of who is whom.
-_ASSIGNED = pa.schema(
-    [
-        ("person_id", pa.string()),
-        ("identity", pa.string()),
-        ("prototype_cosine", pa.float64()),
-        ("cluster_size", pa.int32()),
-        ("attach_cosine", pa.float64()),
-        ("attach_second", pa.float64()),
-        ("attach_least", pa.float64()),
-    ]
-)
 # What a person row keeps of its photo.
 PHOTO_COLUMNS = (
     "source_key",
@@ -199,7 +188,7 @@ def open_identities(job: Job) -> Work:
     def transform(task: Task) -> Made:
         people = run.people.joined(Fragment(task.index, task.detail["people"]), PERSON_COLUMNS, PHOTO_COLUMNS)
         assigned = run.assigned.rows_of(task.detail["key"], task.index)
-        table = persons(people, pa.Table.from_pylist(assigned, schema=_ASSIGNED))
+        table = persons(people, pa.Table.from_pylist(assigned, schema=ASSIGNED))
         if age is not None:
             names = read_table(run.minors.path(task.detail["key"]))["identity"].to_pylist()
             minors = Minors(age, names)
@@ -221,7 +210,7 @@ _PERSON_SCHEMA = pa.schema(
         ("box", pa.list_(pa.float32())),
         ("box_score", pa.float32()),
         ("regions", pa.list_(pa.string())),
-        *_ASSIGNED.remove(0),
+        *ASSIGNED.remove(0),
         ("verdict", pa.string()),
         ("decisions", pa.list_(DECISION)),
     ]

@@ -138,10 +138,7 @@ class Wheel:
         return [Piece(None, (self._folder,), self._fetch)]
 
     def _fetch(self, tell: Tell) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)  # of a pull that was killed
-        self._folder.mkdir(parents=True, exist_ok=True)
-        # Its pip may have outlived it and still write: no two share a folder.
-        work = Path(tempfile.mkdtemp(dir=self._folder.absolute()))
+        work = _emptied(self._folder)
         said = self._pip(work)
         if said is not None and "No matching distribution" in said:
             said = self._pip(work, *OTHER_MACHINE)
@@ -180,6 +177,14 @@ class Wheel:
     def doubt(self) -> bool:
         """The index's hash and RECORD have proven it: it is another file than the card means."""
         return False
+
+
+def _emptied(folder: Path) -> Path:
+    """A new folder in this one, which loses what a pull that was killed has left."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    # The killed one's pip or npm may have outlived it and still write: no two share a folder.
+    return Path(tempfile.mkdtemp(dir=folder.absolute()))
 
 
 def _recorded(wheel: Path) -> dict[str, str]:
@@ -222,10 +227,7 @@ class NpmPackage:
         return [Piece(None, (self._folder,), self._fetch)]
 
     def _fetch(self, tell: Tell) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)  # of a pull that was killed
-        self._folder.mkdir(parents=True, exist_ok=True)
-        # Its npm may have outlived it and still write: no two share a folder.
-        work = Path(tempfile.mkdtemp(dir=self._folder.absolute()))
+        work = _emptied(self._folder)
         (work / "got").mkdir()
         beside = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
         npm = shutil.which("npm", path=beside)

@@ -11,7 +11,7 @@ from torch import nn
 from training.models.lora import (
     LoraSettings,
     install_lora,
-    lora_parameters,
+    is_lora,
     merged,
     own_tensors,
     peft_tensors,
@@ -22,6 +22,10 @@ def network(dtype: torch.dtype = torch.float32) -> nn.Module:
     torch.manual_seed(0)
     layers = nn.ModuleDict({"to_q": nn.Linear(12, 8), "ff": nn.Sequential(nn.GELU(), nn.Linear(8, 6, False))})
     return nn.Sequential(layers["to_q"], *layers["ff"]).requires_grad_(False).to(dtype)
+
+
+def lora_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
+    return {path: p for path, p in network.named_parameters() if is_lora(path)}
 
 
 def with_lora(dtype: torch.dtype = torch.float32, **settings: Any) -> nn.Module:

@@ -1,7 +1,5 @@
 """The model's parts: any batch size, the two kinds of nothing, identity attention, compilation."""
 
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.trainer_ratios import graphs_counted
 from shards.format.contents import REGION_NAMES
 from tests.drawn_training import DECODER, DINO, built, samples, tiny
 from training.batch import random_batch
@@ -151,18 +150,7 @@ def test_blocks_are_compiled_for_all_sizes_of_targets_and_all_counts_of_regions_
 ) -> None:
     recipe = tiny("visual_persona", denoising={"cached_latents": True})
     module = built(recipe)
-    made: Counter[str] = Counter()
-
-    def compiler_of(kind: str) -> Callable[..., Any]:
-        def counted(graph: torch.fx.GraphModule, _: Any) -> Any:
-            made[kind] += 1
-            return graph.forward
-
-        return counted
-
-    for kind in {type(block) for block in recipe.blocks(module)}:
-        own = [block for block in recipe.blocks(module) if type(block) is kind]
-        compile_blocks(own, compiler_of(kind.__name__), sizes=len(sizes))
+    made = graphs_counted(recipe, module, len(sizes))
     after_two = None
     for number, (height, width) in enumerate(sizes * 4):
         batch = random_batch(recipe.fields(height, width), 3)

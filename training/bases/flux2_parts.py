@@ -15,6 +15,7 @@ from training.bases.vae import PackedVae
 from training.captions import HashedWords, Tokenise
 from training.method_settings import Flux2Settings, Qwen3Settings
 from training.models.local_weights import (
+    DIFFUSERS,
     WeightsError,
     freeze,
     from_folder,
@@ -46,7 +47,9 @@ def build_transformer(settings: Flux2Settings, channels: int) -> nn.Module:
     Raises WeightsError where the folder cannot be read, or is of another kind of model.
     """
     if settings.folder is not None:
-        transformer = freeze(from_folder(_load_transformer, settings.folder, "transformer"))
+        transformer = freeze(
+            from_folder(Flux2Transformer2DModel.from_pretrained, settings.folder, "transformer", **DIFFUSERS)
+        )
         config = transformer.config
         if config.guidance_embeds:
             raise WeightsError(f"{settings.folder}: its guidance is distilled into it: no base to train on")
@@ -71,11 +74,6 @@ def build_transformer(settings: Flux2Settings, channels: int) -> nn.Module:
             guidance_embeds=False,
         )
     return freeze(transformer)
-
-
-def _load_transformer(folder: str, **options: Any) -> nn.Module:
-    # diffusers' default asks for accelerate, and warns where it is not installed.
-    return Flux2Transformer2DModel.from_pretrained(folder, low_cpu_mem_usage=False, **options)
 
 
 class TextEncoder(nn.Module):

@@ -3,7 +3,6 @@
 import json
 import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from training.bases.vae import DiffusersVae
 from training.captions import HashedWords, Tokenise
 from training.method_settings import SdxlSettings, TextSettings
 from training.models.local_weights import (
+    DIFFUSERS,
     WeightsError,
     freeze,
     from_folder,
@@ -89,7 +89,7 @@ class ClipTokenizers:
 def build_unet(settings: SdxlSettings) -> nn.Module:
     """UNet2DConditionModel, frozen. Raises WeightsError where the folder cannot be read."""
     if settings.folder is not None:
-        return freeze(from_folder(_load_unet, settings.folder, "unet"))
+        return freeze(from_folder(UNet2DConditionModel.from_pretrained, settings.folder, "unet", **DIFFUSERS))
     depths = settings.transformer_depths
     with same_random_weights():
         unet = UNet2DConditionModel(
@@ -110,11 +110,6 @@ def build_unet(settings: SdxlSettings) -> nn.Module:
             projection_class_embeddings_input_dim=6 * settings.time_id_width + settings.text_2.projection,
         )
     return freeze(unet)
-
-
-def _load_unet(folder: str, **options: Any) -> nn.Module:
-    # diffusers' default asks for accelerate, and warns where it is not installed.
-    return UNet2DConditionModel.from_pretrained(folder, low_cpu_mem_usage=False, **options)
 
 
 class TextEncoders(nn.Module):

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from training.models.local_weights import (
+    DIFFUSERS,
     WeightsError,
     freeze,
     from_folder,
@@ -131,7 +131,7 @@ class DiffusersVae:
         """Raises WeightsError where the folder cannot be read."""
         kind = self._class()
         if self._folder is not None:
-            return freeze(from_folder(partial(_load, kind), str(self._folder)))
+            return freeze(from_folder(kind.from_pretrained, str(self._folder), **DIFFUSERS))
         blocks = len(self._sizes["block_out_channels"])
         with same_random_weights():
             vae = kind(
@@ -228,12 +228,6 @@ def _config(folder: Path) -> dict[str, Any]:
     if stated.get("_class_name") == AutoencoderKLFlux2.__name__:
         defaults = {"block_out_channels": (128, 256, 512, 512), "latent_channels": 32}
     return defaults | stated
-
-
-def _load(kind: Any, folder: str, **options: Any) -> nn.Module:
-    # diffusers' default asks for accelerate, and warns where it is not installed.
-    vae: nn.Module = kind.from_pretrained(folder, low_cpu_mem_usage=False, **options)
-    return vae
 
 
 def _sha256_of_tensors(module: nn.Module) -> str:

@@ -4,7 +4,7 @@ They compute in their own dtype, whatever the loop casts automatically around th
 norms and of what follows them, which costs memory and time and gains nothing for weights that do not move.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,13 @@ class WeightsError(ValueError):
     """Weights that cannot be had; `str()` is one line that names the folder."""
 
 
-def from_folder(load: Callable[..., Any], folder: str, part: str | None = None) -> nn.Module:
-    """`load` is a `from_pretrained` of diffusers or transformers; its model is put on torch's default device.
-    Reads safetensors only, no pickles, and never the network. Raises WeightsError."""
+# For models of diffusers: their default asks for accelerate, and warns where it is not installed.
+DIFFUSERS: Mapping[str, Any] = {"low_cpu_mem_usage": False}
+
+
+def from_folder(load: Callable[..., Any], folder: str, part: str | None = None, **options: Any) -> nn.Module:
+    """`load` is a `from_pretrained` of diffusers (options: `DIFFUSERS`) or transformers; its model is put on
+    torch's default device. Reads safetensors only, no pickles, and never the network. Raises WeightsError."""
     place = Path(folder) / part if part else Path(folder)
     if not (place / "config.json").is_file():
         raise WeightsError(f"{place}: no config.json: not a model's folder")
@@ -27,7 +31,7 @@ def from_folder(load: Callable[..., Any], folder: str, part: str | None = None) 
     try:
         # Read on the CPU, a part at a time: transformers asks for accelerate where the default is another.
         with torch.device("cpu"):
-            loaded: nn.Module = load(str(place), local_files_only=True, use_safetensors=True)
+            loaded: nn.Module = load(str(place), local_files_only=True, use_safetensors=True, **options)
         return loaded.to(wanted)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "cannot be read")

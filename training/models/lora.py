@@ -108,11 +108,6 @@ def install_lora(network: nn.Module, settings: LoraSettings) -> list[str]:
     return list(found)
 
 
-def lora_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
-    """By path in the network: what LoRA trains of it."""
-    return {path: p for path, p in network.named_parameters() if is_lora(path)}
-
-
 def is_lora(path: str) -> bool:
     """Whether a parameter's path is that of a part of LoRA."""
     return path.endswith(tuple(f".{part}" for part in PARTS))
