@@ -34,13 +34,13 @@ def check_run(
             raise ValueError("loop.pictures_every: pictures need --validation DIR, or pictures.fixed")
         if loop.patience is not None:
             raise ValueError("loop.patience: it counts validations: they need --validation DIR")
-    for place in (out, loop.checkpoints or out / "checkpoints"):
+    checkpoints = loop.checkpoints or out / "checkpoints"
+    for place in (out, checkpoints):
         if isinstance(place, Path) or "://" not in place:
             check_writable(Path(place))
     if method is not None:
         for key, folder, hub in _weights(method):
             _check_weights(key, Path(folder), hub)
-    checkpoints = loop.checkpoints or out / "checkpoints"
     # Whether there are any behind a URL is found later, by `prepare`.
     begun = begun_before and ("://" in str(checkpoints) or Path(checkpoints).is_dir())
     start = settings.start_from

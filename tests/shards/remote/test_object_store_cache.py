@@ -1,6 +1,5 @@
 """The cache on disk: never above its limit, never torn, shared by processes, and spared when it is full."""
 
-import fcntl
 import multiprocessing
 import os
 import subprocess
@@ -8,32 +7,16 @@ import sys
 import threading
 import time
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shards.remote.disk_cache import DiskCache
+from tests.cache_folder import bytes_of, entries_of
 from tests.drawn_pipeline import ROOT
 
 SPAWN = multiprocessing.get_context("spawn")
-
-
-def _bytes(folder: Path) -> int:
-    """Bytes of all entries, while no process adds or removes one."""
-    sizes = {}
-    with (folder / ".bytes").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for path in _entries(folder):
-            with suppress(FileNotFoundError):  # it has just got its name
-                about = path.stat()
-                sizes[about.st_ino] = about.st_size
-    return sum(sizes.values())
-
-
-def _entries(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file() and path.parent != folder]
 
 
 def _content(number: int, length: int = 10_000) -> bytes:
@@ -53,7 +36,7 @@ def test_what_was_written_is_read_in_parts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["cut", "empty", "flipped", "longer", "foreign"])
 def test_a_damaged_entry_counts_as_missing_and_can_be_written_again(tmp_path: Path, damage: str) -> None:
     DiskCache(str(tmp_path), max_bytes=10**6).write("ab", _content(1))
-    (file,) = _entries(tmp_path)
+    (file,) = entries_of(tmp_path)
     data = file.read_bytes()
     file.write_bytes(
         {
@@ -76,9 +59,9 @@ def test_the_limit_holds_and_what_was_used_longest_ago_goes_first(tmp_path: Path
     for number in range(10):
         cache.write(f"n{number}", _content(number))
         os.utime(tmp_path / f"n{number}" / f"n{number}", (number, number))
-    assert _bytes(tmp_path) <= 105_000
+    assert bytes_of(tmp_path) <= 105_000
     cache.write("new", _content(10))
-    assert _bytes(tmp_path) <= 105_000
+    assert bytes_of(tmp_path) <= 105_000
     assert cache.holds("new")
     assert cache.holds("n9")
     assert not cache.holds("n0")
@@ -97,7 +80,7 @@ def test_an_entry_that_is_read_again_and_again_stays(tmp_path: Path) -> None:
 def test_what_is_larger_than_the_cache_is_not_kept(tmp_path: Path) -> None:
     cache = DiskCache(str(tmp_path), max_bytes=5000)
     assert not cache.write("large", _content(1))
-    assert _bytes(tmp_path) == 0
+    assert bytes_of(tmp_path) == 0
 
 
 def test_a_smaller_limit_makes_room_in_a_cache_that_was_larger(tmp_path: Path) -> None:
@@ -105,7 +88,7 @@ def test_a_smaller_limit_makes_room_in_a_cache_that_was_larger(tmp_path: Path) -
     for number in range(20):
         cache.write(f"n{number}", _content(number))
     DiskCache(str(tmp_path), max_bytes=50_000).write("new", _content(1))
-    assert _bytes(tmp_path) <= 50_000
+    assert bytes_of(tmp_path) <= 50_000
 
 
 def _fill(folder: str, first: int, watched: int) -> None:
@@ -114,7 +97,7 @@ def _fill(folder: str, first: int, watched: int) -> None:
         cache.write(f"{number:03d}", _content(number))
         data = cache.read(f"{number:03d}", 0, 10_000, 10_000, check=True)
         assert data in (None, _content(number))
-        assert _bytes(Path(folder)) <= watched
+        assert bytes_of(Path(folder)) <= watched
 
 
 def test_processes_that_fill_one_cache_together_keep_to_its_limit(tmp_path: Path) -> None:
@@ -124,8 +107,8 @@ def test_processes_that_fill_one_cache_together_keep_to_its_limit(tmp_path: Path
     for worker in workers:
         worker.join()
         assert worker.exitcode == 0
-    assert 0 < _bytes(tmp_path) <= 200_000
-    assert not [path for path in _entries(tmp_path) if path.suffix == ".tmp"]
+    assert 0 < bytes_of(tmp_path) <= 200_000
+    assert not [path for path in entries_of(tmp_path) if path.suffix == ".tmp"]
 
 
 def test_an_entry_that_gets_its_name_while_room_is_made_is_counted(
@@ -145,7 +128,7 @@ def test_an_entry_that_gets_its_name_while_room_is_made_is_counted(
     monkeypatch.setattr(os, "replace", named_after_the_listing)
     fourth = threading.Thread(target=cache.write, args=("four", _content(4)))
     fourth.start()
-    while not any(path.suffix == ".tmp" for path in _entries(tmp_path)):
+    while not any(path.suffix == ".tmp" for path in entries_of(tmp_path)):
         time.sleep(0.001)
 
     def list_then_wait(folder: Any) -> Any:
@@ -158,7 +141,7 @@ def test_an_entry_that_gets_its_name_while_room_is_made_is_counted(
     DiskCache(str(tmp_path), max_bytes=limit).write("five", _content(5))
     fourth.join()
     monkeypatch.undo()
-    assert 0 < _bytes(tmp_path) <= limit
+    assert 0 < bytes_of(tmp_path) <= limit
 
 
 def test_a_claim_is_held_against_other_processes_and_ends_with_its_process(tmp_path: Path) -> None:
@@ -204,7 +187,7 @@ def test_a_full_disk_is_warned_of_once_and_what_is_there_is_still_read(
             assert not cache.write("newer", _content(2))
     assert not cache.writable
     assert cache.read("there", 0, 10, 10_000, check=True) == _content(1)[:10]
-    assert len(_entries(tmp_path)) == 1
+    assert len(entries_of(tmp_path)) == 1
 
 
 def test_a_folder_that_cannot_be_a_cache_is_one_line(tmp_path: Path) -> None:
