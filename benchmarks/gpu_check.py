@@ -228,7 +228,7 @@ class Check:
             "cudnn.benchmark": (self.cudnn_benchmark, 40),
             "channels last": (partial(lever, replace(self.best, channels_last=True)), 40),
             "LoRA": (partial(lever, eager, lora={"rank": 16}), 25),
-            "8-bit moments": (partial(lever, replace(eager, eight_bit=True)), 25),
+            "8-bit moments": (partial(lever, replace(self.best, eight_bit=True)), 45),
             "activations twice": (partial(lever, replace(self.best, checkpointing=True)), 40),
             "VAE online": (partial(lever, replace(eager, latents=False)), 25),
             "UNet tuned": (tuned, 25),

@@ -298,9 +298,10 @@ def made_step(bench: Bench, levers: Levers, *, samples: int | None = None, **den
     module = bench.copy(levers, built_on(recipe, bench.device) if denoising else None)
     batch = bench.batch(recipe, samples=samples)
     flops = sum(step_flops(module, batch)) / len(batch) if denoising else bench.flops(module, batch, levers)
-    return Made(
-        recipe, batch, Step(module, recipe.blocks(module), settings, Ranks(device=bench.device)), flops
-    )
+    backend = "inductor" if levers.compiled else None
+    ranks = Ranks(device=bench.device)
+    step = Step(module, recipe.blocks(module), settings, ranks, backend=backend)
+    return Made(recipe, batch, step, flops)
 
 
 def levered(bench: Bench, title: str, levers: Levers) -> Row:

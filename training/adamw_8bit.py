@@ -10,99 +10,218 @@ what is read back is written as the same bits: a checkpoint can hold moments in 
 the undisturbed one, and 8 bits and 32 may be changed for one another there.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 BLOCK = 256  # elements with one scale
 SMALLEST = 4096  # elements of a parameter, below which its moments stay in float32: they cost nothing
+Table = tuple[Tensor, Tensor]
+"""float32 [256], what codes stand for, and [255], where one ends and the next begins."""
 
 
 class AdamW8bit(torch.optim.Optimizer):
     """As torch.optim.AdamW, with 2.03 bytes a parameter of state in place of 8.
 
-    Matrices and convolutions are held in 8 bits; vectors, queries and what is small in float32. Nothing is
-    read back from the device.
+    Matrices and convolutions are held in 8 bits; vectors, queries and what is small in float32, and updated
+    by torch's fused kernel. Nothing is read back from the device.
+
+    backend   of torch.compile, for the update of what is in 8 bits: one graph for all sizes, which goes
+              through memory once where single operations go through it some forty times; None: these
     """
 
     def __init__(
-        self, groups: Iterable[dict[str, Any]], *, lr: float, betas: tuple[float, float], eps: float
+        self,
+        groups: Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        backend: str | Callable[..., Any] | None = None,
     ) -> None:
         super().__init__(groups, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": 0.0})
-        self._values: dict[tuple[torch.device, bool], Tensor] = {}
+        self._tables: dict[torch.device, tuple[Table, Table]] = {}
+        self._update: Callable[..., None] = _update
+        if backend is not None:
+            self._update = torch.compile(_update, fullgraph=True, dynamic=True, backend=backend)
         self.found_inf: Tensor | None = None
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         """One update of all parameters that have gradients; none where `found_inf`, a scalar, is not 0."""
         for group in self.param_groups:
-            first, second = group["betas"]
+            small: list[nn.Parameter] = []
+            numbers: dict[torch.device, tuple[Tensor, ...]] = {}
             for parameter in group["params"]:
-                gradient = parameter.grad
-                if gradient is None:
+                if parameter.grad is None:
                     continue
-                if parameter not in self.state:
-                    nothing = torch.zeros_like(parameter, dtype=torch.float32)
-                    zero = torch.zeros((), device=parameter.device)
-                    self.set_moments(parameter, zero, nothing, nothing)
-                before = self.moments(parameter)
-                count, mean, square = before
-                count = count + 1
-                mean = mean.lerp(gradient.float(), 1 - first)
-                square = torch.addcmul(square * second, gradient.float(), gradient.float(), value=1 - second)
-                size = square.sqrt() / (1 - second**count).sqrt() + group["eps"]
-                made = parameter * (1 - group["lr"] * group["weight_decay"])
-                made -= mean / size * (group["lr"] / (1 - first**count))
-                if self.found_inf is not None:
-                    made, count, mean, square = (
-                        torch.where(self.found_inf > 0, old, new)
-                        for old, new in zip((parameter, *before), (made, count, mean, square), strict=True)
-                    )
-                parameter.copy_(made)
-                self.set_moments(parameter, count, mean, square)
+                self._begin(parameter)
+                if not _in_8_bits(parameter):
+                    small.append(parameter)
+                    continue
+                device = parameter.device
+                if device not in numbers:  # of the step, as tensors: numbers that change are other graphs
+                    rate = torch.full((), group["lr"], device=device)
+                    found = torch.zeros((), device=device) if self.found_inf is None else self.found_inf
+                    numbers[device] = (rate, found > 0)
+                self._update_blocks(parameter, group, *numbers[device])
+            self._update_small(small, group)
+
+    def _begin(self, parameter: nn.Parameter) -> None:
+        if parameter in self.state:
+            return
+        self.state[parameter] = {"step": torch.zeros((), device=parameter.device)}
+        for moment in ("exp_avg", "exp_avg_sq"):
+            if _in_8_bits(parameter):
+                codes = torch.zeros(_blocks_of(parameter), BLOCK, dtype=torch.uint8, device=parameter.device)
+                scales = torch.zeros(len(codes), 1, device=parameter.device)
+                self.state[parameter][moment] = (codes, scales)
+            else:
+                self.state[parameter][moment] = torch.zeros_like(parameter, dtype=torch.float32)
+
+    def _update_blocks(
+        self, parameter: nn.Parameter, group: dict[str, Any], rate: Tensor, skip: Tensor
+    ) -> None:
+        assert parameter.grad is not None
+        state, weights = self.state[parameter], parameter.detach()
+        blocks = _in_blocks(weights, weights)
+        self._update(
+            blocks,
+            _in_blocks(parameter.grad, weights),
+            state["step"],
+            *state["exp_avg"],
+            *state["exp_avg_sq"],
+            *self._tables_on(parameter.device),
+            rate,
+            skip,
+            *group["betas"],
+            group["eps"],
+            group["weight_decay"],
+        )
+        if parameter.numel() % BLOCK:  # else its blocks lie in its own memory
+            _flat(weights, weights).copy_(blocks.view(-1)[: parameter.numel()])
+
+    def _update_small(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+        if not parameters:
+            return
+        states = [self.state[parameter] for parameter in parameters]
+        adamw(
+            [parameter.detach() for parameter in parameters],
+            [parameter.grad for parameter in parameters if parameter.grad is not None],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            fused=True,
+            found_inf=self.found_inf,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
 
     def moments(self, parameter: nn.Parameter) -> tuple[Tensor, Tensor, Tensor]:
         """Steps so far, a scalar, and both moments in float32, in the parameter's shape."""
-        state = self.state[parameter]
-        return (
-            state["step"],
-            self._read(state["exp_avg"], parameter, signed=True),
-            self._read(state["exp_avg_sq"], parameter, signed=False),
-        )
+        state, read = self.state[parameter], []
+        for moment, table in zip(("exp_avg", "exp_avg_sq"), self._tables_on(parameter.device), strict=True):
+            if not _in_8_bits(parameter):
+                read.append(state[moment])
+                continue
+            made = torch.empty_like(parameter, dtype=torch.float32, requires_grad=False)
+            _flat(made, made).copy_(_read(*state[moment], table).view(-1)[: made.numel()])
+            read.append(made)
+        return state["step"], read[0], read[1]
 
+    @torch.no_grad()
     def set_moments(self, parameter: nn.Parameter, count: Tensor, mean: Tensor, square: Tensor) -> None:
         """Goes on from these, which are float32 in the parameter's shape."""
-        self.state[parameter] = {
-            "step": count,
-            "exp_avg": self._written(mean, signed=True),
-            "exp_avg_sq": self._written(square, signed=False),
-        }
+        self.state[parameter] = {"step": count}
+        tables = self._tables_on(parameter.device)
+        for name, moment, table in zip(("exp_avg", "exp_avg_sq"), (mean, square), tables, strict=True):
+            if _in_8_bits(parameter):
+                self.state[parameter][name] = _written(_in_blocks(moment, parameter.detach()), table)
+            else:
+                self.state[parameter][name] = moment.clone()
 
-    def _written(self, moment: Tensor, *, signed: bool) -> tuple[Tensor, ...]:
-        """(uint8 codes, float32 scales of blocks), or (the moment,) where it stays as it is."""
-        if moment.ndim not in (2, 4) or moment.numel() < SMALLEST:
-            return (moment.clone(),)
-        flat = moment.flatten()
-        blocks = nn.functional.pad(flat, (0, -len(flat) % BLOCK)).view(-1, BLOCK)
-        scales = blocks.abs().amax(1, keepdim=True)
-        values = self._table(moment.device, signed)
-        shares = blocks / scales.clamp(min=torch.finfo(torch.float32).tiny)
-        codes = torch.bucketize(shares, (values[1:] + values[:-1]) / 2, out_int32=True)
-        return codes.to(torch.uint8), scales
+    def _tables_on(self, device: torch.device) -> tuple[Table, Table]:
+        """Of the first and of the second moment."""
+        if device not in self._tables:
+            first, second = (dynamic_values(signed=signed).to(device) for signed in (True, False))
+            self._tables[device] = tuple((v, (v[1:] + v[:-1]) / 2) for v in (first, second))
+        return self._tables[device]
 
-    def _read(self, written: tuple[Tensor, ...], parameter: nn.Parameter, *, signed: bool) -> Tensor:
-        if len(written) == 1:
-            return written[0]
-        codes, scales = written
-        values = self._table(codes.device, signed)[codes.int()]
-        return (values * scales).flatten()[: parameter.numel()].view(parameter.shape)
 
-    def _table(self, device: torch.device, signed: bool) -> Tensor:
-        if (device, signed) not in self._values:
-            self._values[device, signed] = dynamic_values(signed=signed).to(device)
-        return self._values[device, signed]
+def _update(
+    weights: Tensor,
+    gradient: Tensor,
+    count: Tensor,
+    codes: Tensor,
+    scales: Tensor,
+    square_codes: Tensor,
+    square_scales: Tensor,
+    table: Table,
+    square_table: Table,
+    rate: Tensor,
+    skip: Tensor,
+    first: float,
+    second: float,
+    eps: float,
+    decay: float,
+) -> None:
+    """AdamW on blocks [n, 256], all in place: weights, steps so far, and the codes [n, 256] and scales [n, 1]
+    of both moments. `skip`, a bool scalar: nothing changes but by rounding that changes no bit."""
+    mean, square = _read(codes, scales, table), _read(square_codes, square_scales, square_table)
+    now, moved = count + 1, gradient.float()
+    new_mean = mean.lerp(moved, 1 - first)
+    new_square = torch.addcmul(square * second, moved, moved, value=1 - second)
+    size = new_square.sqrt() / (1 - second**now).sqrt() + eps
+    made = weights * (1 - rate * decay) - new_mean / size * (rate / (1 - first**now))
+    weights.copy_(torch.where(skip, weights, made))
+    count.copy_(torch.where(skip, count, now))
+    for moment, of, into in (
+        (torch.where(skip, mean, new_mean), table, (codes, scales)),
+        (torch.where(skip, square, new_square), square_table, (square_codes, square_scales)),
+    ):
+        for old, new in zip(into, _written(moment, of), strict=True):
+            old.copy_(new)
+
+
+def _written(blocks: Tensor, table: Table) -> tuple[Tensor, Tensor]:
+    """Float32 [n, 256] → uint8 codes [n, 256], float32 scales [n, 1]."""
+    scales = blocks.abs().amax(1, keepdim=True)
+    shares = blocks / scales.clamp(min=torch.finfo(torch.float32).tiny)
+    return torch.bucketize(shares, table[1], out_int32=True).to(torch.uint8), scales
+
+
+def _read(codes: Tensor, scales: Tensor, table: Table) -> Tensor:
+    return table[0][codes.int()] * scales
+
+
+def _in_8_bits(parameter: Tensor) -> bool:
+    return parameter.ndim in (2, 4) and parameter.numel() >= SMALLEST
+
+
+def _blocks_of(parameter: Tensor) -> int:
+    return -(-parameter.numel() // BLOCK)
+
+
+def _flat(tensor: Tensor, like: Tensor) -> Tensor:
+    """Its elements in the order in which `like` lies in memory: of `like` itself a view."""
+    order = sorted(range(like.ndim), key=like.stride, reverse=True)
+    return tensor.permute(order).reshape(-1)
+
+
+def _in_blocks(tensor: Tensor, like: Tensor) -> Tensor:
+    """[n, 256], zeros behind the last element; a view where there are none and both lie alike."""
+    flat = _flat(tensor, like)
+    missing = -len(flat) % BLOCK
+    return (nn.functional.pad(flat, (0, missing)) if missing else flat).view(-1, BLOCK)
 
 
 def dynamic_values(*, signed: bool) -> Tensor:

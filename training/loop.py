@@ -63,7 +63,7 @@ class Training:
     picture_weights   whose weights pictures are made of, one after the other
     config       of the run as text, which goes into its folder as config.yaml and where metrics go
     stated       of the run as JSON, for its checkpoints
-    compiled     whether blocks are compiled when the first batch comes
+    compiled     whether blocks, and the update, are compiled when the first batch comes
     say          told, by rank 0, a line for people at every read, and what takes time besides steps
 
     stopped   why the run ended before its last step by itself, once `run` has returned; else None
@@ -104,7 +104,8 @@ class Training:
         if checkpoint is not None:
             self._load_adapter(checkpoint)
         self._rates = Rates(module, self.ranks)
-        self._one_step = Step(module, recipe.blocks(module), settings, self.ranks)
+        backend = "inductor" if compiled else None
+        self._one_step = Step(module, recipe.blocks(module), settings, self.ranks, backend=backend)
         if checkpoint is not None:
             self._go_on(checkpoint)
         self._record = StepRecord(self.ranks, settings.max_skipped)

@@ -2,7 +2,7 @@
 averages of weights."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from typing import Any
@@ -33,11 +33,16 @@ def part_of_model(name: str) -> str:
 
 
 def make_optimiser(
-    trained: Mapping[str, nn.Parameter], settings: OptimiserSettings, *, in_parts: bool = False
+    trained: Mapping[str, nn.Parameter],
+    settings: OptimiserSettings,
+    *,
+    in_parts: bool = False,
+    backend: str | Callable[..., Any] | None = None,
 ) -> torch.optim.Optimizer:
     """With a group for each part of the model that has a rate of its own, and for what is decayed of it.
 
     in_parts   whether these are a rank's parts of parameters
+    backend    of torch.compile, for the update of 8-bit moments; none: it is not compiled
 
     AdamW is fused: one kernel for all parameters, and nothing read back from the device. So is nothing of its
     8-bit kin; all others have the host wait for the device once a step, prodigy twice for each parameter.
@@ -68,7 +73,7 @@ def make_optimiser(
         if settings.name == "adamw":
             return torch.optim.AdamW(listed, fused=True, **usual)
         if settings.name == "adamw_8bit":
-            return AdamW8bit(listed, **usual)
+            return AdamW8bit(listed, backend=backend, **usual)
         if settings.name == "adafactor":
             return torch.optim.Adafactor(listed, lr=settings.lr)
         if settings.name == "prodigy":

@@ -7,9 +7,10 @@ when it is read.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -144,13 +145,20 @@ class Step:
 
     module    on `ranks.device`. Rank 0's parameters go to all ranks here, so load them before
     blocks    the repeated layers of the module, by which it is sharded where it is
+    backend   of torch.compile, for what of the update can be compiled; none: nothing is
 
     trained   parameters by name
     own       this rank's parts of them, or themselves: what the optimiser and the averages work on
     """
 
     def __init__(
-        self, module: nn.Module, blocks: Sequence[nn.Module], settings: LoopSettings, ranks: Ranks
+        self,
+        module: nn.Module,
+        blocks: Sequence[nn.Module],
+        settings: LoopSettings,
+        ranks: Ranks,
+        *,
+        backend: str | Callable[..., Any] | None = None,
     ) -> None:
         self.module, self.settings, self.ranks = module, settings, ranks
         self._schedule = module.denoiser.schedule
@@ -161,7 +169,7 @@ class Step:
             self._model = ranks.wrap(module, settings.bucket_mib)
         self.trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self.own = {name: own_part(p) for name, p in self.trained.items()}
-        self.optimiser = make_optimiser(self.own, settings.optimiser, in_parts=self._sharded)
+        self.optimiser = make_optimiser(self.own, settings.optimiser, in_parts=self._sharded, backend=backend)
         self.ema = Ema(self.own, settings.ema_decay, self.optimiser)
 
     def __call__(self, number: int, batches: Sequence[Batch], record: StepRecord) -> None:
