@@ -292,18 +292,25 @@ def last_record(where: Path | str) -> tuple[str, dict[str, Any]] | None:
 
 
 def best_of(place: CheckpointPlace, names: Sequence[str]) -> str | None:
-    """Of these checkpoints the one whose record states the lowest `validation_loss`, the older of two that
-    are as low; None where none states one. What is there says it: a resumed run finds what a killed one knew.
+    """Of these checkpoints, oldest first, the one whose record states the lowest `validation_loss`, the older
+    of two that are as low; None where none states one. What is there says it: a resumed run finds what a
+    killed one knew. Losses count that are of the same held-out samples as the newest one's.
     """
-    losses: dict[str, float] = {}
+    stated: dict[str, tuple[float, Any]] = {}
     for name in names:
         try:
-            found = json.loads(place.record(name)).get("validation_loss")
+            record = json.loads(place.record(name))
+            of = record.get("validated", {})
+            found, samples = record.get("validation_loss"), (of.get("checksum"), of.get("samples"))
         except (OSError, ValueError, AttributeError):
             continue  # a damaged record is no candidate, and is named when it is read
         if isinstance(found, float) and math.isfinite(found):
-            losses[name] = found
-    return min(losses, key=lambda name: losses[name], default=None)
+            stated[name] = found, samples
+    if not stated:
+        return None
+    _, (_, newest) = list(stated.items())[-1]
+    comparable = [name for name, (_, samples) in stated.items() if samples == newest]
+    return min(comparable, key=lambda name: stated[name][0])
 
 
 def load_checkpoint(folder: Path, name: str | None = None) -> Checkpoint:

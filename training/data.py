@@ -261,6 +261,11 @@ class RunData:
             found.append({"name": name, "share": share, **known})
         return found
 
+    @property
+    def validation_checksum(self) -> str | None:
+        """Of the held-out dataset, where there is one."""
+        return None if self.held_out is None else str(self.held_out.about["checksum"])
+
     def batches(self, run_samples: int) -> ShardBatches:
         """This rank's, without an end. `run_samples`: of all ranks, to the end of the training."""
         loader = self._loader(self.trained, run_samples)

@@ -18,6 +18,7 @@ from training.checkpoint import (
     opened_once,
     place_of,
 )
+from training.metrics import Validated
 from training.ranks import Ranks, gathered
 from training.rates import Rates
 from training.recipes.recipe import Recipe
@@ -58,6 +59,7 @@ class Training:
     module       as `recipe.build` made it, on `ranks.device`; compiled or not
     batches      this rank's; their position is saved and restored
     validation   this rank's fixed batches; may be empty
+    validation_of   checksum of the dataset that they are of
     pictures     called with the module, the step and whose weights it has ("last" or "averaged") every
                  `pictures_every` steps, on all ranks; returns the files that it wrote, by name
     picture_weights   whose weights pictures are made of, one after the other
@@ -83,6 +85,7 @@ class Training:
         validation: Sequence[Batch] = (),
         pictures: MakePictures | None = None,
         *,
+        validation_of: str | None = None,
         picture_weights: Sequence[Weights] = ("last",),
         config: str | None = None,
         stated: Mapping[str, Any] | None = None,
@@ -97,7 +100,10 @@ class Training:
         self._say = say if self.ranks.first else _nothing
         self.step = 0
         self.stopped: str | None = None
-        self._reports = Reports(settings, self.ranks, self._say)
+        counting = torch.tensor([float((batch.weight > 0).sum()) for batch in validation]).sum()
+        counted = int(self.ranks.sum(counting.to(self.ranks.device)))
+        validated = Validated(checksum=validation_of, samples=counted)
+        self._reports = Reports(settings, self.ranks, self._say, validated)
         self._folder = folder
         self._checkpoints = settings.checkpoints or folder / "checkpoints"
         checkpoint = self._last_checkpoint()

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -179,20 +179,28 @@ class SmoothedLoss:
 class Validated:
     """The last validation of a run, the lowest loss of all, and how many have followed that were not lower.
 
-    loss   None where it was no number, which is no gain
+    loss       None where it was no number, which is no gain
+    checksum   of the held-out dataset, where it is one
+    samples    that count in each of these validations, of all ranks
     """
 
     step: int = 0
     loss: float | None = None
     lowest: float | None = None
     without_gain: int = 0
+    checksum: str | None = None
+    samples: int = 0
 
     def after(self, step: int, loss: float) -> "Validated":
         """With one more."""
         known = loss if math.isfinite(loss) else None
         if known is not None and (self.lowest is None or known < self.lowest):
-            return Validated(step, known, known, 0)
-        return Validated(step, known, self.lowest, self.without_gain + 1)
+            return replace(self, step=step, loss=known, lowest=known, without_gain=0)
+        return replace(self, step=step, loss=known, without_gain=self.without_gain + 1)
+
+    def is_comparable(self, other: "Validated") -> bool:
+        """Whether losses of both are of the same samples."""
+        return (self.checksum, self.samples) == (other.checksum, other.samples)
 
 
 def progress_line(step: int, steps: int, values: Mapping[str, float]) -> str:

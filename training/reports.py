@@ -35,14 +35,17 @@ _TALLIED_AS = {
 class Reports:
     """Of one run. All ranks call all of it but for `open`'s files, which rank 0 has.
 
-    say   told a line for people
+    say         told a line for people
+    validated   states what will be validated, and no validation yet
     """
 
-    def __init__(self, settings: LoopSettings, ranks: Ranks, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: LoopSettings, ranks: Ranks, say: Callable[[str], None], validated: Validated
+    ) -> None:
         self._settings, self._ranks, self._say = settings, ranks, say
         self._metrics: Metrics | None = None
         self._smoothed = SmoothedLoss()
-        self.validated = Validated()
+        self.validated = validated
         self._tallied: Counter[str] = Counter()
         self._told: set[str] = set()
 
@@ -136,9 +139,17 @@ class Reports:
         return state
 
     def load_state(self, record: Mapping[str, Any]) -> None:
-        """Of a checkpoint's record; older ones have none."""
+        """Of a checkpoint's record; older ones have none, or do not state what was validated. Losses of other
+        samples are not compared."""
         self._smoothed = SmoothedLoss(**record.get("smoothed_loss", {}))
-        self.validated = Validated(**record.get("validated", {}))
+        before = Validated(**record.get("validated", {}))
+        if not self.validated.samples or self.validated.is_comparable(before):
+            self.validated = before
+        elif before.lowest is not None:
+            self._say(
+                f"validates {self.validated.samples} samples, which are not the {before.samples or '?'} of "
+                "before (another held-out set, or other batches or ranks): the best is looked for anew"
+            )
 
     def _write(self, step: int, values: Mapping[str, float]) -> None:
         if self._metrics is not None:

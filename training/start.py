@@ -120,7 +120,7 @@ class Prepared:
         stated["datasets"] = self.data.stated()
         return Training(
             recipe, module, batches, loop, self.out, ranks, held_out, pictures,
-            picture_weights=weights, config=self.config,
+            validation_of=self.data.validation_checksum, picture_weights=weights, config=self.config,
             stated=stated, compiled=settings.compile, say=say,
         )  # fmt: skip
 

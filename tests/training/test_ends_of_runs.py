@@ -3,6 +3,7 @@
 import json
 import math
 import signal
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,24 @@ from training.ranks import Ranks
 from training.run_settings import LoopSettings, OptimiserSettings
 
 
-def validated(folder: Path, **loop: Any) -> Training:
-    """A run whose validation falls for some steps, then rises: its rate is far too high, its people few."""
+def validated(
+    folder: Path,
+    *,
+    people: Sequence[str] = ("person-900-a", "person-901-a"),
+    of: str | None = "held-out",
+    say: Callable[[str], None] = print,
+    **loop: Any,
+) -> Training:
+    """A run whose validation falls for some steps, then rises: its rate is far too high, its people few.
+
+    people, of   that are held out, and the checksum of their dataset
+    """
     recipe = tiny("visual_persona", dropout={"identity": 0.0, "text": 0.0, "both": 0.0, "region": 0.0})
     optimiser = OptimiserSettings(lr=0.3, warmup_steps=0)
     settings = LoopSettings.model_validate({"precision": "fp32", "optimiser": optimiser, **loop})
-    held_out = [samples(recipe, ["person-900-a", "person-901-a"])]
-    batches = DrawnBatches(recipe, 2, people=2)
-    return Training(recipe, built(recipe, seed=5), batches, settings, folder, validation=held_out)
+    held_out = [samples(recipe, people)] if people else []
+    batches, module = DrawnBatches(recipe, 2, people=2), built(recipe, seed=5)
+    return Training(recipe, module, batches, settings, folder, validation=held_out, validation_of=of, say=say)
 
 
 def losses(folder: Path) -> dict[int, float]:
@@ -105,6 +116,44 @@ def test_a_validation_in_which_no_sample_counts_is_no_number_and_never_the_best(
     assert math.isnan(loss)
     before = Validated().after(1, 0.5)
     assert before.after(2, loss) == Validated(2, None, 0.5, 1)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"people": ["person-902-a", "person-903-a"], "of": "another"},
+        {"people": ["person-900-a"]},
+    ],
+    ids=["another dataset", "fewer samples"],
+)
+def test_losses_of_other_held_out_samples_are_not_compared_and_the_best_begins_anew(
+    other: dict[str, Any], tmp_path: Path
+) -> None:
+    every: dict[str, Any] = {"checkpoint_every": 1, "keep_checkpoints": 1, "patience": 50}
+    validated(tmp_path, steps=6, **every).run()
+    # As if all that the first set gave were lower than whatever the second one gives.
+    for folder in checkpoints_in(tmp_path / "checkpoints"):
+        record = json.loads((folder / "checkpoint.json").read_text())
+        record["validation_loss"] = record["validated"]["lowest"] = 1e-6
+        (folder / "checkpoint.json").write_text(json.dumps(record))
+    said: list[str] = []
+    run = validated(tmp_path, steps=9, say=said.append, **every, **other)
+    assert len([line for line in said if "the best is looked for anew" in line]) == 1
+    run.run()
+    measured = {step: loss for step, loss in losses(tmp_path).items() if step > 6}
+    best = min(measured, key=lambda step: measured[step])
+    assert last_checkpoint(tmp_path, best=True).step == best
+    stated = last_checkpoint(tmp_path).record["validated"]
+    assert (stated["lowest"], stated["without_gain"]) == (measured[best], 9 - best)
+    # The same set again is compared with itself, without a word, and so is one after a resume without any.
+    said.clear()
+    validated(tmp_path, steps=10, say=said.append, **every, **other).run()
+    validated(
+        tmp_path, steps=11, say=said.append, **{**every, "people": [], "of": None, "patience": None}
+    ).run()
+    validated(tmp_path, steps=12, say=said.append, **every, **other).run()
+    assert not any("anew" in line for line in said)
+    assert last_checkpoint(tmp_path).record["validated"]["lowest"] <= measured[best]
 
 
 def test_epochs_become_steps_by_the_size_of_the_dataset() -> None:
