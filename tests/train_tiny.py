@@ -7,20 +7,22 @@ been asked for.
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.drawn_training import DrawnBatches, built, samples, tiny
 from training.batch import Batch
 from training.generation.validation_pictures import ValidationPictures
-from training.loop import Training
+from training.loop import Training, Weights
 from training.ranks import Ranks, StopSignals, join_ranks
 from training.recipes import flux2_reference, ip_adapter, visual_persona  # noqa: F401  imported once, before forking
 from training.run_settings import LoopSettings, PictureSampling, PictureSettings
 from training.start import compile_blocks
 
 OPTIMISER = {"lr": 1e-3, "warmup_steps": 3, "schedule": "cosine"}
-PICTURES = PictureSettings(people=1, sampling=PictureSampling(steps=2))
+PICTURES = PictureSettings(sampling=PictureSampling(steps=2))
+HELD_OUT = ["person-900-a", "person-901-a", "person-902-a", "person-903-a"]  # a part of them each rank
 
 
 class Killed(DrawnBatches):
@@ -60,12 +62,14 @@ def training(
     denoising: dict[str, Any] | None = None,
     step_s: float = 0.0,
     backend: str | None = None,
+    people: int = 1,
+    picture_weights: Sequence[Weights] = ("last",),
     **loop: Any,
 ) -> Training:
     """A run over drawn people in float32; `loop` are settings of the loop, `step_s` what a batch takes.
 
-    With `pictures_every` it validates and makes pictures of a person; with a `backend` of torch.compile the
-    first block of each kind is compiled.
+    With `pictures_every` it validates and makes pictures of so many `people`; with a `backend` of
+    torch.compile the first block of each kind is compiled.
     """
     changes = {**({"tune_unet": True} if tune_unet else {}), **(denoising or {})}
     method = tiny(recipe, denoising=changes)
@@ -77,14 +81,17 @@ def training(
     elif step_s:
         batches = Slow(method, batch, step_s=step_s, **shared)
     settings = LoopSettings.model_validate({"precision": "fp32", "optimiser": OPTIMISER, **loop})
-    held_out = [samples(method, ["person-900-a"])] if settings.pictures_every else []
-    pictures = None
-    if held_out:
-        place = folder / "pictures" if ranks.first else None
-        pictures = ValidationPictures(method, held_out[0], place, PICTURES)
+    held_out, pictures = [], None
+    if settings.pictures_every:
+        of = slice(ranks.rank * len(HELD_OUT) // ranks.world, (ranks.rank + 1) * len(HELD_OUT) // ranks.world)
+        held_out = [samples(method, HELD_OUT[of])]
+        shown = PICTURES.model_copy(update={"people": people})
+        pictures = ValidationPictures(method, held_out[0], folder / "pictures", shown, ranks=ranks)
     if backend is not None:
         compile_blocks({type(block): block for block in reversed(method.blocks(module))}.values(), backend)
-    return Training(method, module, batches, settings, folder, ranks, held_out, pictures)
+    return Training(
+        method, module, batches, settings, folder, ranks, held_out, pictures, picture_weights=picture_weights
+    )
 
 
 def train_in_process(folder: Path, rank: int, world: int, port: int, settings: dict[str, Any]) -> None:

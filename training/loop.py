@@ -204,7 +204,7 @@ class Training:
         for weights in self._picture_weights:
             step = self._one_step
             swapped = step.averaged() if weights == "averaged" else step.ema.measured()
-            # Gathered, so nothing is sent inside and a rank may fail alone; and in what it is trained in.
+            # Gathered, so that ranks draw each for itself; and in what it is trained in.
             with swapped, gathered(self.module), step.autocast():
                 try:
                     files = self._pictures(self.module, self.step, weights)

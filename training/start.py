@@ -112,9 +112,9 @@ class Prepared:
             compile_blocks(recipe.blocks(module), sizes=len(settings.data.sizes))
         pictures, shown = None, settings.pictures
         if loop.pictures_every and (held_out or shown.fixed):
-            place = self.out / "pictures" if ranks.first else None
             batch = held_out[0] if held_out else None
-            pictures = ValidationPictures(recipe, batch, place, shown, settings.data.sizes[0])
+            place, size = self.out / "pictures", settings.data.sizes[0]
+            pictures = ValidationPictures(recipe, batch, place, shown, size, ranks)
         weights: list[Weights] = ["last", "averaged"] if shown.weights == "both" else [shown.weights]
         stated = {"data": settings.data.model_dump(mode="json"), "ranks": ranks.world}
         stated["datasets"] = self.data.stated()

@@ -24,7 +24,10 @@ from tests.train_on_shards import train_on_shards
 from tests.train_tiny import training
 from tests.training.test_loop import curve, lines
 from training.checkpoint import checkpoints_in, load_checkpoint
+from training.generation.pipeline import PersonaPipeline
+from training.generation.validation_pictures import ValidationPictures
 from training.ranks import Ranks, StopSignals, join_ranks, shard
+from training.run_settings import PictureSettings
 
 
 def two_ranks(folder: Path, **settings: Any) -> list[Any]:
@@ -45,7 +48,7 @@ def test_two_sharded_compiled_ranks_that_make_pictures_agree_with_one_rank_and_e
     tmp_path: Path,
 ) -> None:
     settings: dict[str, Any] = {"tune_unet": True, "accumulate": 2, "optimiser": {"lr": 1e-3, "eps": 1e-4}}
-    settings |= {"pictures_every": 3, "validate_every": 3}
+    settings |= {"pictures_every": 3, "validate_every": 3, "people": 3}
     training(tmp_path / "one", Ranks(), batch=2, steps=6, **settings).run()
     # Sharded on two ranks, then on one, then sharded again.
     for steps in (3, 4, 6):
@@ -89,6 +92,107 @@ def test_two_sharded_ranks_in_bf16_agree_with_one_rank_and_save_what_was_not_rou
         if name.startswith("adapter") and tensor.ndim == 2:
             assert not torch.equal(tensor, tensor.bfloat16().float()), name
             assert (tensor - expected[name]).norm() <= 2e-2 * expected[name].norm(), name
+
+
+def test_two_sharded_ranks_validate_and_picture_the_averages_of_a_schedule_free_run_as_one_does(
+    tmp_path: Path,
+) -> None:
+    optimiser = {"name": "schedule_free", "lr": 1e-2, "eps": 1e-4, "warmup_steps": 2}
+    settings: dict[str, Any] = {"tune_unet": True, "optimiser": optimiser, "people": 3}
+    settings |= {"pictures_every": 3, "validate_every": 3, "picture_weights": ("last", "averaged")}
+    for steps in (3, 6):  # the second goes on from the first
+        training(tmp_path / "one", Ranks(), batch=2, steps=steps, **settings).run()
+        for process in two_ranks(tmp_path / "two", batch=1, steps=steps, shard=True, **settings):
+            assert ended(process) == 0
+    made = [
+        {file.name: np.asarray(Image.open(file), int) for file in (tmp_path / run / "pictures").iterdir()}
+        for run in ("one", "two")
+    ]
+    expected = {f"step-0000000{step}{of}.jpg" for step in (3, 6) for of in ("", "-averaged")}
+    assert made[0].keys() == made[1].keys() == expected
+    for name, picture in made[0].items():
+        assert np.abs(picture - made[1][name]).max() <= 8, name  # levels, of a JPEG
+    apart = np.abs(made[0]["step-00000006.jpg"] - made[0]["step-00000006-averaged.jpg"]).max()
+    print("APART", apart)
+    one, two = (
+        [line["validation_loss"] for line in lines(tmp_path / run) if "validation_loss" in line]
+        for run in ("one", "two")
+    )
+    assert len(one) == 2
+    assert two == pytest.approx(one, rel=1e-4)
+    assert [line[1] for line in curve(tmp_path / "two")] == pytest.approx(
+        [line[1] for line in curve(tmp_path / "one")], rel=1e-4
+    )
+    whole, parts = tensors_of(tmp_path / "one"), tensors_of(tmp_path / "two")
+    assert whole.keys() == parts.keys()
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, rtol=1e-3, atol=1e-4, msg=name)
+
+
+KEYS = [f"{person:016x}-a" for person in range(2)]  # of write_people
+
+
+def drawing_rank(folder: Path, rank: int, world: int, port: int, broken: int | None, drawn: Any) -> None:
+    """One rank that makes a grid of three people and one of two prompts; which seeds it draws goes to
+    `drawn`, and what it was told. The `broken` rank cannot."""
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    recipe, seeds = tiny("visual_persona"), []
+
+    class Noting(PersonaPipeline):
+        def generate(self, conditions: Any, numbers: Any, *rest: Any, **more: Any) -> torch.Tensor:
+            if rank == broken:
+                raise OSError("no decoder")
+            seeds.extend(numbers)
+            return super().generate(conditions, numbers, *rest, **more)
+
+    class Pictures(ValidationPictures):
+        def pipeline(self, module: torch.nn.Module) -> PersonaPipeline:
+            return Noting(recipe, module)
+
+    fixed = [{"sample": f"{folder / 'shards'}:{key}", "prompt": "a"} for key in KEYS]
+    shown = PictureSettings.model_validate({"people": 3, "sampling": {"steps": 2}, "fixed": fixed})
+    keys = [f"person-90{place}-a" for place in range(4)][rank * 4 // world : (rank + 1) * 4 // world]
+    with join_ranks(timeout_s=60) as ranks:
+        made = Pictures(recipe, samples(recipe, keys), folder / str(world), shown, (64, 64), ranks)
+        try:
+            made(built(recipe), 1)
+            told = ""
+        except RuntimeError as error:
+            told = str(error)
+    drawn.put((rank, seeds, told))
+
+
+def drawn_by(folder: Path, world: int, broken: int | None = None) -> dict[int, tuple[list[int], str]]:
+    port, drawn = free_port(), PROCESSES.Queue()
+    ranks = [
+        PROCESSES.Process(target=drawing_rank, args=(folder, rank, world, port, broken, drawn))
+        for rank in range(world)
+    ]
+    for process in ranks:
+        process.start()
+    found = [drawn.get(timeout=300) for _ in ranks]
+    assert [ended(process) for process in ranks] == [0] * world
+    return {rank: (seeds, told) for rank, seeds, told in found}
+
+
+def test_pictures_are_dealt_to_ranks_each_is_drawn_once_and_the_files_are_those_of_one_rank(
+    tmp_path: Path,
+) -> None:
+    write_people(tmp_path / "shards")
+    assert drawn_by(tmp_path, 1) == {0: ([0, 1, 2, 0, 1], "")}
+    assert drawn_by(tmp_path, 2) == {0: ([0, 2, 0], ""), 1: ([1, 1], "")}
+    files = [{file.name: file for file in (tmp_path / world).iterdir()} for world in ("1", "2")]
+    assert files[0].keys() == files[1].keys() == {"step-00000001.jpg", "step-00000001-fixed.jpg"}
+    for name, file in files[0].items():
+        one, two = (np.asarray(Image.open(of), int) for of in (file, files[1][name]))
+        assert np.abs(one - two).max() <= 2, name  # levels: rows of other batches round otherwise
+
+
+def test_a_rank_that_cannot_draw_tells_all_and_none_waits_for_it(tmp_path: Path) -> None:
+    write_people(tmp_path / "shards")
+    assert drawn_by(tmp_path, 2, broken=1) == {0: ([0, 2, 0], "no decoder"), 1: ([], "no decoder")}
+    assert not (tmp_path / "2").exists()
 
 
 @pytest.fixture

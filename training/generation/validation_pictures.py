@@ -4,11 +4,12 @@
     OUT/pictures/step-00001000-fixed.jpg      a row for each reference and prompt of the settings
     OUT/pictures/step-00001000-averaged….jpg  the same of the moving averages
 
-The same people, captions and noise each time, so that two grids differ by the weights alone. The
-recipe says what to show as reference; nothing here knows the method or the base.
+The same people, captions and noise each time, so that two grids differ by the weights alone. Ranks draw
+their share of the rows, and rank 0 writes. The recipe says what to show as reference; nothing here knows the
+method or the base.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,37 +22,65 @@ from training.batch import Batch
 from training.generation.pipeline import PLAIN_REGIONS, PersonaPipeline
 from training.generation.references import reference_fields, sample_photos
 from training.models.local_weights import cast
+from training.ranks import Ranks
 from training.recipes.recipe import Recipe
 from training.run_settings import PictureSettings
 
 Columns = tuple[Tensor, ...]
 """uint8 [rows, H, W, 3] each."""
+Drawn = dict[str, list[tuple[np.ndarray, ...]]]
+"""Of each grid the rows that a rank has drawn: uint8 [HEIGHT_PX, w, 3] each."""
+HEIGHT_PX = 192  # of a picture in a grid
 _GAP_PX = 4
 _PAPER = (255, 255, 255)
 
 
-def picture_grid(columns: Sequence[np.ndarray], *, height_px: int = 192) -> Image.Image:
+def picture_grid(
+    columns: Sequence[Sequence[np.ndarray] | np.ndarray], *, height_px: int = HEIGHT_PX
+) -> Image.Image:
     """uint8 [rows, h, w, 3] for each column, of any sizes → RGB, every picture `height_px` high."""
     if not columns or len({len(column) for column in columns}) != 1 or not len(columns[0]):
         raise ValueError("a grid needs columns of one length, and a row")
-    widths = [max(round(column.shape[2] * height_px / column.shape[1]), 1) for column in columns]
+    widths = [_width(column[0], height_px) for column in columns]
     rows = len(columns[0])
     size = (sum(widths) + _GAP_PX * (len(columns) - 1), rows * height_px + _GAP_PX * (rows - 1))
     grid = Image.new("RGB", size, _PAPER)
     left = 0
     for column, width in zip(columns, widths, strict=True):
         for row, pixels in enumerate(column):
-            picture = Image.fromarray(pixels).resize((width, height_px), Image.Resampling.LANCZOS)
-            grid.paste(picture, (left, row * (height_px + _GAP_PX)))
+            grid.paste(_resized(pixels, width, height_px), (left, row * (height_px + _GAP_PX)))
         left += width + _GAP_PX
     return grid
 
 
-class ValidationPictures:
-    """Writes the grids of one step; takes the module as it is.
+def _width(pixels: np.ndarray, height_px: int) -> int:
+    return max(round(pixels.shape[1] * height_px / pixels.shape[0]), 1)
 
-    batch    of held-out people, as the recipe reads it; None: there are no such grids
-    folder   None writes nothing: all ranks make pictures, because a sharded model needs all, and one writes
+
+def _resized(pixels: np.ndarray, width: int, height_px: int) -> Image.Image:
+    return Image.fromarray(pixels).resize((width, height_px), Image.Resampling.LANCZOS)
+
+
+def people_of(batch: Batch | None, people: int, ranks: Ranks) -> dict[str, Tensor] | None:
+    """The fields of the first samples that count of the first batches of all ranks, on every rank; none where
+    there are no batches. All ranks call it together."""
+    own = None
+    if batch is not None:
+        counting = batch.weight.nonzero().flatten()[: max(people - ranks.rank * len(batch), 0)].cpu()
+        own = {name: tensor[counting] for name, tensor in batch.fields.items()}
+    offered = [fields for fields in ranks.gather(own) if fields is not None]
+    if not offered:
+        return None
+    # Of several sizes of targets that of rank 0.
+    alike = [of for of in offered if all(of[name].shape[1:] == t.shape[1:] for name, t in offered[0].items())]
+    return {name: torch.cat([of[name] for of in alike])[:people] for name in offered[0]}
+
+
+class ValidationPictures:
+    """Writes the grids of one step; takes the module as it is. All ranks make and call it together.
+
+    batch    this rank's first one of held-out people, as the recipe reads it; None: there are no such grids
+    folder   where rank 0 writes
     size     height and width of the pictures of the settings' references and prompts, px
 
     Raises ValueError, one line, for an identity_scale that the recipe's base does not know, and for a fixed
@@ -62,34 +91,67 @@ class ValidationPictures:
         self,
         recipe: Recipe,
         batch: Batch | None,
-        folder: Path | None,
+        folder: Path,
         settings: PictureSettings,
         size: Size | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         recipe.base.check_identity_scale(settings.sampling.identity_scale)
         self._recipe, self._folder, self._settings = recipe, folder, settings
-        self._batch, self._size = batch, size
+        self._size, self._ranks = size, ranks or Ranks()
+        self._people = people_of(batch, settings.people, self._ranks)
         self._fixed = self._fixed_references() if settings.fixed and size is not None else None
         self._vae: nn.Module | None = None
 
     @torch.no_grad()
     def __call__(self, module: nn.Module, step: int, weights: str = "last") -> dict[str, Path]:
-        """Returns the files that it writes, by name; `weights` says whose the module has, for these names."""
-        pipeline = self.pipeline(module)
-        grids = {}
-        if self._batch is not None:
-            grids["pictures"] = self._of_people(pipeline, self._batch)
-        if self._fixed is not None:
-            grids["fixed"] = self._of_prompts(pipeline, self._fixed)
-        if self._folder is None:
+        """Returns the files that it writes, by name; `weights` says whose the module has, for these names.
+
+        A module that is sharded is whole on every rank by then (`gathered`): nothing is sent while pictures
+        are drawn. Raises RuntimeError, on all ranks, where one could not draw.
+        """
+        own: Drawn | str
+        try:
+            own = self._drawn(module)
+        except (
+            Exception
+        ) as error:  # a sampler or a decoder raises anything; the other ranks wait to hear of it
+            own = str(error) or type(error).__name__
+        of_ranks = self._ranks.gather(own)
+        for drawn in of_ranks:
+            if isinstance(drawn, str):
+                raise RuntimeError(drawn)
+        if not self._ranks.first:
             return {}
         self._folder.mkdir(parents=True, exist_ok=True)
         files = {}
-        for name, columns in grids.items():
+        for name in of_ranks[0]:
+            # Rank r has rows r, r + world, ….
+            rows = [drawn[name][turn] for turn in range(len(of_ranks[0][name]))
+                    for drawn in of_ranks if turn < len(drawn[name])]  # fmt: skip
             parts = [f"step-{step:08d}", *[weights] * (weights != "last"), *[name] * (name != "pictures")]
             files[f"{name}/{weights}"] = file = self._folder / f"{'-'.join(parts)}.jpg"
-            picture_grid([column.cpu().numpy() for column in columns]).save(file, quality=90)
+            picture_grid(list(zip(*rows, strict=True))).save(file, quality=90)
         return files
+
+    def _drawn(self, module: nn.Module) -> Drawn:
+        """This rank's rows."""
+        pipeline, grids = self.pipeline(module), {}
+        for name, fields in (("pictures", self._people), ("fixed", self._fixed)):
+            if fields is None:
+                continue
+            everyone = len(next(iter(fields.values())))
+            rows = list(range(self._ranks.rank, everyone, self._ranks.world))
+            grids[name] = []
+            if rows:
+                own = {key: tensor[rows].to(pipeline.device) for key, tensor in fields.items()}
+                make = self._of_people if name == "pictures" else self._of_prompts
+                columns = [column.cpu().numpy() for column in make(pipeline, own, rows)]
+                sizes = [(_width(column[0], HEIGHT_PX), HEIGHT_PX) for column in columns]
+                for row in zip(*columns, strict=True):
+                    pictures = [np.asarray(_resized(p, *size)) for p, size in zip(row, sizes, strict=True)]
+                    grids[name].append(tuple(pictures))
+        return grids
 
     def pipeline(self, module: nn.Module) -> PersonaPipeline:
         """Of the module, with a VAE of its own where the training has none."""
@@ -98,26 +160,33 @@ class ValidationPictures:
             self._vae = cast(self._recipe.base.vae.build(), weight.dtype).to(weight.device)
         return PersonaPipeline(self._recipe, module, self._vae)
 
-    def _of_people(self, pipeline: PersonaPipeline, batch: Batch) -> Columns:
-        count = min(self._settings.people, len(batch))
-        fields = {name: tensor[:count].to(pipeline.device) for name, tensor in batch.fields.items()}
+    def _of_people(
+        self, pipeline: PersonaPipeline, fields: dict[str, Tensor], rows: Sequence[int]
+    ) -> Columns:
         targets = self._targets(pipeline, fields)
-        made = self._made(pipeline, fields, fields["caption_ids"], (targets.shape[1], targets.shape[2]))
+        size = (targets.shape[1], targets.shape[2])
+        made = self._made(pipeline, fields, fields["caption_ids"], size, rows)
         return (self._recipe.reference_pictures(fields), targets, made)
 
-    def _of_prompts(self, pipeline: PersonaPipeline, references: Mapping[str, Tensor]) -> Columns:
+    def _of_prompts(
+        self, pipeline: PersonaPipeline, fields: dict[str, Tensor], rows: Sequence[int]
+    ) -> Columns:
         assert self._size is not None
-        fields = {name: tensor.to(pipeline.device) for name, tensor in references.items()}
-        ids = pipeline.caption_ids([row.prompt for row in self._settings.fixed])
-        made = self._made(pipeline, fields, ids.to(pipeline.device), self._size)
+        ids = pipeline.caption_ids([self._settings.fixed[row].prompt for row in rows])
+        made = self._made(pipeline, fields, ids.to(pipeline.device), self._size, rows)
         return (self._recipe.reference_pictures(fields), made)
 
     def _made(
-        self, pipeline: PersonaPipeline, fields: dict[str, Tensor], caption_ids: Tensor, size: Size
+        self,
+        pipeline: PersonaPipeline,
+        fields: dict[str, Tensor],
+        caption_ids: Tensor,
+        size: Size,
+        rows: Sequence[int],
     ) -> Tensor:
-        """uint8 [B, H, W, 3], a seed for each row."""
+        """uint8 [B, H, W, 3]; a row's number is its seed."""
         conditions = pipeline.conditions(caption_ids, pipeline.identity(fields), size)
-        return pipeline.generate(conditions, range(len(caption_ids)), *size, self._settings.sampling)
+        return pipeline.generate(conditions, rows, *size, self._settings.sampling)
 
     def _targets(self, pipeline: PersonaPipeline, fields: dict[str, Tensor]) -> Tensor:
         """uint8 [B, H, W, 3]; cached latents as the VAE decodes them."""
