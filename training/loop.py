@@ -1,7 +1,7 @@
 """The loop: batches in, checkpoints and metrics out. It names no method."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from time import sleep
 from typing import Any, Literal
@@ -201,9 +201,11 @@ class Training:
         """A grid that cannot be made is said, and ends no training."""
         if self._pictures is None:
             return
-        for weights in self._picture_weights:
-            step = self._one_step
-            swapped = step.averaged() if weights == "averaged" else step.ema.measured()
+        step = self._one_step
+        # A schedule-free run is judged by its averages, and its parameters are of no use to anyone.
+        of: Sequence[Weights] = ["averaged"] if step.ema.are_made else self._picture_weights
+        for weights in of:
+            swapped = step.averaged() if weights == "averaged" else nullcontext()
             # Gathered, so that ranks draw each for itself; and in what it is trained in.
             with swapped, gathered(self.module), step.autocast():
                 try:
