@@ -8,6 +8,7 @@ too large or too many fail alone, with the server's words.
 
 import itertools
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -68,6 +69,8 @@ def rehearse_family(
     then     what else the server is wanted for, by its URL
     """
     family = write_family(name, work / name)
+    for run in work.glob(f"{name}-run-*"):  # of a start before: its answers would be taken for these
+        shutil.rmtree(run)
     report = FamilyReport(name)
     model = Model(CARD, str(work / name), "0" * 64, "none")
     server = VllmServer(ServerSpec(model.path, CARD, dtype="float32"), str(work / f"{name}.log"))
