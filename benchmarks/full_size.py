@@ -47,7 +47,7 @@ from benchmarks.vlm_families import FAMILIES
 from benchmarks.vlm_rehearsal import CARD, FamilyReport, rehearse_family
 
 _CODE = {
-    "backend": ("benchmarks/full_size*.py", "curation/*.py", "curation/people/*.py", "pipelines.yaml"),
+    "backend": ("benchmarks/full_size_*.py", "curation/*.py", "curation/people/*.py", "pipelines.yaml"),
     "pipeline": ("benchmarks/full_size*.py", "curation/**/*.py", "shards/**/*.py", "pipelines.yaml"),
     "family": ("benchmarks/vlm_*.py", "curation/*.py", "curation/vlm/*.py", "pipelines.yaml"),
 }
@@ -108,7 +108,7 @@ def curate(place: Place, name: str, endpoint: str, photos: int, parts: Parts) ->
         *(f"{role}.{key}" for role in ("outfits.judge", "captions.by")
           for key in (f"endpoint={endpoint}", "dtype=float32", "in_flight=4")),
     ]  # fmt: skip
-    run = place.folder / f"run-{name}"
+    run = place.folder / f"run-{name}-{photos}"
     goes_on = parts.begin_run(f"{name} {photos}", run)
     words = [word for change in changes for word in ("--set", change)]
     command = [
