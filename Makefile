@@ -5,6 +5,10 @@ ENGINE := $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 READY := $(VENV)/.ready-$(ENGINE)
 BIN := $(VENV)/bin
 
+# uv leaves packages uncompiled: each process would compile what it imports anew, where the environment has this
+# (as images of containers do), torch and diffusers for 11 s of a CPU.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo quick test numeric check docs licences promises reference sbom lock clean
 
 setup: $(READY)

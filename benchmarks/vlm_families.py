@@ -93,12 +93,15 @@ class Family:
     """A family, a model of it that people deploy, and what writes a tiny one into a folder.
 
     picture_token   what stands for a picture's patches in the prompt, as often as there are tokens
+    sees_ahead      whether a picture's tokens attend to those of it that follow them; vLLM's attention on a
+                    CPU computes none that does (findings/vllm-on-a-cpu-reads-pictures-of-gemma-3-causally.sh)
     """
 
     name: str
     deployed: str
     picture_token: str
     write: Callable[[Path, int], None]
+    sees_ahead: bool = False
 
 
 def write_family(name: str, folder: Path, lessons: int = _LESSONS) -> Family:
@@ -384,5 +387,5 @@ FAMILIES = (
     Family("qwen3_vl", "Qwen/Qwen3-VL-8B-Instruct", "<|image_pad|>", _write_qwen3_vl),
     Family("qwen2_5_vl", "Qwen/Qwen2.5-VL-7B-Instruct", "<|image_pad|>", _write_qwen2_5_vl),
     Family("internvl3", "OpenGVLab/InternVL3-8B-hf", "<IMG_CONTEXT>", _write_internvl3),
-    Family("gemma3", "google/gemma-3-4b-it", "<image_soft_token>", _write_gemma3),
+    Family("gemma3", "google/gemma-3-4b-it", "<image_soft_token>", _write_gemma3, sees_ahead=True),
 )
