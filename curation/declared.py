@@ -33,8 +33,8 @@ class Number:
         return ", ".join(filter(None, (self.says, self.unit)))
 
     def compared(self, score: float, threshold: float | None, passed: bool) -> str:
-        """As `shorter side 489 px ≥ 256`. The sign is how the numbers lie; without one where the number passed
-        for another reason, as a film does where films are wanted."""
+        """As `shorter side 489 px ≥ 256`. The sign is how the numbers lie; there is none where the number
+        passed for another reason, as a film does where films are wanted."""
         # As many digits as tell the two apart.
         shown, beside = score / self.per, None if threshold is None else threshold / self.per
         texts = [_digits(shown, digits) for digits in (4, 6, 17)]
@@ -139,8 +139,8 @@ class Declared:
     settings_type  the class of its settings; its hash is stamped on decisions
     thresholds     the numbers that it compares with settings, in the order of its checks
     reasons        its other reasons
-    numbers        the numbers it records and compares with no setting of its thresholds, by the check's name or
-                   the reason; "" for that of what it kept
+    numbers        the numbers it records and compares with nothing of its thresholds, by the check's name
+                   or the reason; "" for that of what it kept
     moves          further keys that move its decisions and are compared with no recorded number
     """
 

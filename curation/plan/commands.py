@@ -36,7 +36,7 @@ def mount(commands: Any, start: Start, engine_options: Callable[[argparse.Argume
         "--price-per-hour",
         type=float,
         metavar="PRICE",
-        help="of this machine: the plan begins with the money",
+        help="of this machine: the money comes first",
     )
     plan.add_argument("--machines", metavar="FILE", help="other hardware and its prices: docs/plan.md")
     plan.add_argument(

@@ -63,7 +63,7 @@ class MachineTable(Settings):
 
 
 def read_table(file: str | None) -> MachineTable:
-    """The table of a file; without one, a table of no machine and no price. Raises ConfigError with one line."""
+    """The table of a file, or one of no machine and no price. Raises ConfigError with one line."""
     if file is None:
         return MachineTable()
     try:

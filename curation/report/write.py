@@ -200,8 +200,8 @@ def _overview(
 
 
 def _numbers() -> dict[str, dict[str, list[Any]]]:
-    """{stage: {check: [quantity, unit, how much of what is recorded is one of it, signs]}}: what numbers are of,
-    and the signs between one and its threshold where it passed and where it did not."""
+    """{stage: {check: [quantity, unit, how much of what is recorded is one of it, *signs]}}; the signs stand
+    between a number and its threshold, where it passed and where it did not."""
     found: dict[str, dict[str, list[Any]]] = {}
     for (stage, check), number in NUMBERS.items():
         found.setdefault(stage, {})[check] = [number.says, number.unit, number.per, *SIGNS[number.passes]]

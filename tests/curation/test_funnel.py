@@ -129,7 +129,7 @@ def test_every_number_that_the_code_records_has_its_quantity_in_words() -> None:
         (Number("at least", "best detection"), (0.499996, 0.5, False), "best detection 0.499996 < 0.5"),
         (Number("above", "bits"), (0, 6, False), "bits 0 ≤ 6"),
         (Number("at most", "size", "MiB", 2**20), (81 * 2**20, 64 * 2**20, False), "size 81 MiB > 64"),
-        (Number("at most", "width × height", "px"), (102480, 64e6, True), "width × height 102,480 px ≤ 64,000,000"),
+        (Number("at most", "area", "px"), (102480, 64e6, True), "area 102,480 px ≤ 64,000,000"),
         (Number("at most", "frames"), (5, 1, True), "frames 5"),  # films are wanted: 1 is no bound
         (Number("below", "score of a minor"), (0.3, None, True), "score of a minor 0.3"),
     ],

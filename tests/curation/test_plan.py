@@ -130,8 +130,13 @@ def test_a_plan_begins_with_the_money_where_the_price_of_an_hour_is_given(
 
 @pytest.mark.parametrize(
     ("seconds", "says"),
-    [(90, "90 (81 to 99) s"), (600, "10 (9 to 11) min"), (6000, "100 (90 to 110) min"), (36000, "10 (9 to 11) h")],
-)  # fmt: skip
+    [
+        (90, "90 (81 to 99) s"),
+        (600, "10 (9 to 11) min"),
+        (6000, "100 (90 to 110) min"),
+        (36000, "10 (9 to 11) h"),
+    ],
+)
 def test_a_plan_tells_time_in_the_unit_that_people_would_use(
     part: dict[str, Any], seconds: float, says: str
 ) -> None:
