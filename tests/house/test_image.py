@@ -45,7 +45,9 @@ def test_what_is_no_part_of_the_product_stays_out_of_the_image(path: str) -> Non
 
 
 def test_the_product_with_all_of_its_files_goes_into_the_image() -> None:
-    tracked = subprocess.run(["git", "ls-files", *PARTS], cwd=ROOT, capture_output=True, text=True, check=True)
+    tracked = subprocess.run(
+        ["git", "ls-files", *PARTS], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     needed = [*tracked.stdout.splitlines(), *product_files(), "pyproject.toml", "README.md", "LICENSE"]
     needed += ["pipelines.yaml", *re.findall(r"requirements/[\w.-]+\.txt", IMAGE)]
     needed += ["requirements/image-cpu.txt", "requirements/image-gpu.txt"]
