@@ -17,7 +17,7 @@ DIGEST = f"sha256:{'5e' * 32}"
 
 
 def goes_in(path: str) -> bool:
-    """By Dockerfile.dockerignore, as Docker reads it: of a path or a folder above it, the last line counts."""
+    """By Dockerfile.dockerignore, as Docker reads it: the last line that fits path or folder counts."""
     above = ["/".join(path.split("/")[:depth]) for depth in range(1, path.count("/") + 2)]
     kept = True
     for line in (ROOT / "deploy/Dockerfile.dockerignore").read_text().splitlines():
@@ -35,8 +35,8 @@ def goes_in(path: str) -> bool:
     "path",
     [
         ".git/config", ".gitignore", ".env", ".venv/bin/python", ".ci/run", "runs/first/run.yaml",
-        "runs/first/photos/fragment-0.parquet", "photos/a.jpg", "weights/w.pt", "tests/conftest.py", "shared/design.md",
-        "benchmarks/reading.py", "findings/README.md", "docs/plan.md", "deploy/Dockerfile", "notes.txt",
+        "runs/first/photos/fragment-0.parquet", "photos/a.jpg", "weights/w.pt", "tests/conftest.py",
+        "shared/design.md", "benchmarks/reading.py", "findings/README.md", "docs/plan.md", "notes.txt",
         "curation/__pycache__/stage.cpython-311.pyc", "training/wandb.key", "requirements/cpu.txt",
     ],
 )  # fmt: skip
