@@ -52,7 +52,8 @@ def config(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def started(config: Path, out: Path, calls: Path, *options: str) -> Command:
     """The run in a process of its own."""
-    words = ("curate", "drawn", "--config", config, "--out", out, "--quiet", "--allow-empty", *options)
+    words: list[str | Path] = ["curate", "drawn", "--config", config, "--out", out, "--quiet"]
+    words += ["--allow-empty", *options]
     return Command(words, out.parent / "said.txt", {"PERSONA_CALLS": None, **environment(calls)})
 
 
