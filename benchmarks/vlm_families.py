@@ -93,12 +93,15 @@ class Family:
     """A family, a model of it that people deploy, and what writes a tiny one into a folder.
 
     picture_token   what stands for a picture's patches in the prompt, as often as there are tokens
+    sees_ahead      whether a picture's tokens attend to those of it that follow them; vLLM's attention on a
+                    CPU computes none that does (findings/vllm-on-a-cpu-reads-pictures-of-gemma-3-causally.sh)
     """
 
     name: str
     deployed: str
     picture_token: str
     write: Callable[[Path, int], None]
+    sees_ahead: bool = False
 
 
 def write_family(name: str, folder: Path, lessons: int = _LESSONS) -> Family:
@@ -185,12 +188,14 @@ def sentencepiece_tokenizer(special: tuple[str, ...], **named: str) -> PreTraine
     learned.train_from_iterator(_texts(), trainer)
     model = json.loads(learned.to_str())["model"]
     pieces = sorted(model["vocab"], key=model["vocab"].__getitem__)
-    lines = ["\n" * number for number in range(1, 5)]  # whole breaks between paragraphs are pieces
+    # Breaks of up to four lines are pieces, and join in any way: vLLM counts on it where two pictures meet.
+    lines = ["\n" * number for number in range(1, 5)]
+    joined = [(lines[first], lines[both - first - 1]) for both in range(1, 4) for first in range(both)]
     bytes_ = [f"<0x{number:02X}>" for number in range(256)]
     everything = [*special, *bytes_, *lines, *(piece for piece in pieces if piece not in lines)]
     tokenizer = GemmaTokenizer(
         vocab={piece: number for number, piece in enumerate(everything)},
-        merges=[*((line, "\n") for line in lines[:-1]), *(tuple(pair) for pair in model["merges"])],
+        merges=[*joined, *(tuple(pair) for pair in model["merges"])],
         add_bos_token=True,
         extra_special_tokens=named,
         model_max_length=_CONTEXT,
@@ -384,5 +389,5 @@ FAMILIES = (
     Family("qwen3_vl", "Qwen/Qwen3-VL-8B-Instruct", "<|image_pad|>", _write_qwen3_vl),
     Family("qwen2_5_vl", "Qwen/Qwen2.5-VL-7B-Instruct", "<|image_pad|>", _write_qwen2_5_vl),
     Family("internvl3", "OpenGVLab/InternVL3-8B-hf", "<IMG_CONTEXT>", _write_internvl3),
-    Family("gemma3", "google/gemma-3-4b-it", "<image_soft_token>", _write_gemma3),
+    Family("gemma3", "google/gemma-3-4b-it", "<image_soft_token>", _write_gemma3, sees_ahead=True),
 )

@@ -54,3 +54,15 @@ def test_what_is_left_out_is_told_with_its_reason(tmp_path: Path) -> None:
     last = done.stdout.splitlines()[-1]
     assert "tests/house/test_quick.py: no time left" in last
     assert "tests/house/test_processors.py: a heavy engine" in last
+
+
+def test_what_make_starts_compiles_a_module_once_and_not_in_each_process() -> None:
+    told = subprocess.run(
+        ["make", "--silent", "--eval", "told: ; @printenv PYTHONDONTWRITEBYTECODE || echo unset", "told"],
+        cwd=ROOT,
+        env={**environment(), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout == "unset\n"

@@ -1,10 +1,12 @@
 """The full-size rehearsal at small size: weights as benchmarks/full_size.py writes them, asked as it asks."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.full_size import Parts, backend_alone
 from benchmarks.full_size_backends import STAGES, measure_backend
 from benchmarks.full_size_photos import Place, detections_of, people_around, people_rows, pixels_key
 from benchmarks.full_size_weights import (
@@ -92,3 +94,27 @@ def test_people_are_given_inside_of_the_photo_and_below_their_faces(place: Place
     assert [row["photo_id"] for row in people_rows(place)] == [
         row["person_id"].removesuffix("-0") for row in people_rows(place)
     ]
+
+
+def test_a_rehearsal_that_goes_on_after_a_kill_measures_no_part_again_and_tries_what_failed_again(
+    place: Place,
+) -> None:
+    measured = backend_alone("face.embed", place, 1, Parts(place.folder))
+    assert measured.error == ""
+    # Seconds and memory are equal only if they were not measured again.
+    assert backend_alone("face.embed", place, 1, Parts(place.folder)) == measured
+    assert "sam_vit_h_4b8939.pth" in backend_alone("segment", place, 1, Parts(place.folder)).error
+    assert Parts(place.folder).get("backend", "segment 1") is None
+
+
+def test_a_killed_run_of_a_rehearsal_goes_on_in_its_folder_and_no_other_run_is_taken_for_it(
+    tmp_path: Path,
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "of-who-knows-what").touch()
+    assert not Parts(tmp_path).begin_run("visual-persona-500k 8", run)
+    assert not run.exists()
+    run.mkdir()
+    assert Parts(tmp_path).begin_run("visual-persona-500k 8", run)
+    assert not Parts(tmp_path).begin_run("visual-persona-500k 3", run)
