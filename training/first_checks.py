@@ -29,8 +29,8 @@ def check_run(
             read_dataset_json(folder)
     if len(shards) > 1 and settings.data.buckets != "one":
         raise ValueError(
-            "data.buckets: several --shards are mixed in one size only, for sizes gather their samples in one "
-            "dataset: data.buckets=one, or one dataset of them all (persona shards merge)"
+            "data.buckets: several --shards are mixed in one size only, for sizes gather within a dataset: "
+            "data.buckets=one, or one dataset of them all (persona shards merge)"
         )
     if validation is None:
         if loop.pictures_every is not None and not settings.pictures.fixed:
