@@ -134,7 +134,8 @@ class AdamW8bit(torch.optim.Optimizer):
                 read.append(state[moment])
                 continue
             made = torch.empty_like(parameter, dtype=torch.float32, requires_grad=False)
-            _flat(made, made).copy_(_read(*state[moment], table).view(-1)[: made.numel()])
+            codes, scales = state[moment]
+            _flat(made, made).copy_(_read(codes, scales, table).view(-1)[: made.numel()])
             read.append(made)
         return state["step"], read[0], read[1]
 
@@ -153,7 +154,7 @@ class AdamW8bit(torch.optim.Optimizer):
         """Of the first and of the second moment."""
         if device not in self._tables:
             first, second = (dynamic_values(signed=signed).to(device) for signed in (True, False))
-            self._tables[device] = tuple((v, (v[1:] + v[:-1]) / 2) for v in (first, second))
+            self._tables[device] = (_with_edges(first), _with_edges(second))
         return self._tables[device]
 
 
@@ -201,6 +202,10 @@ def _written(blocks: Tensor, table: Table) -> tuple[Tensor, Tensor]:
 
 def _read(codes: Tensor, scales: Tensor, table: Table) -> Tensor:
     return table[0][codes.int()] * scales
+
+
+def _with_edges(values: Tensor) -> Table:
+    return values, (values[1:] + values[:-1]) / 2
 
 
 def _in_8_bits(parameter: Tensor) -> bool:

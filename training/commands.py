@@ -33,7 +33,7 @@ def mount(commands: Any, parser_of: ParserOf | None = None, faces_of: FacesOf | 
     train.add_argument("--config", metavar="CONFIG", help="as CONFIG; with --recipe its size, as demo")
     train.add_argument(
         "--shards", required=True, nargs="+", metavar="DIR",
-        help="a dataset; several are mixed, each in its share: DIR=3 OTHER=1",
+        help="a dataset; several are mixed, each in its share: DIR=3 OTHER=1 (URL/=3)",
     )  # fmt: skip
     train.add_argument("--validation", metavar="DIR", help="shards of held-out people")
     train.add_argument("--out", required=True, metavar="DIR")

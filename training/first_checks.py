@@ -28,7 +28,10 @@ def check_run(
         if "://" not in folder:
             read_dataset_json(folder)
     if len(shards) > 1 and settings.data.buckets != "one":
-        raise ValueError("data.buckets: several --shards are mixed in one size only: data.buckets=one")
+        raise ValueError(
+            "data.buckets: several --shards are mixed in one size only, for sizes gather within a dataset: "
+            "data.buckets=one, or one dataset of them all (persona shards merge)"
+        )
     if validation is None:
         if loop.pictures_every is not None and not settings.pictures.fixed:
             raise ValueError("loop.pictures_every: pictures need --validation DIR, or pictures.fixed")
@@ -49,19 +52,21 @@ def check_run(
 
 
 def shares_of(words: Sequence[str]) -> list[tuple[str, int]]:
-    """Datasets with their shares out of the words DIR and DIR=SHARE; without one the share is 1.
+    """Datasets with their shares out of the words DIR, DIR=SHARE and DIR/=SHARE; without one the share is 1.
 
-    Raises ValueError, one line.
+    A folder may be called year=2024: one that is there is meant as it is, and so is a URL, whose share needs
+    the slash. Raises ValueError, one line.
     """
     found = []
     for word in words:
         name, equals, share = word.rpartition("=")
-        if not equals or Path(word).exists():
+        is_share = name.endswith("/") or ("://" not in word and not Path(word).exists())
+        if not equals or not is_share or "/" in share:
             found.append((word, 1))
         elif not share.isdecimal() or int(share) < 1:
             raise ValueError(f"--shards {word}: a share is a whole number of at least 1, as {name}=3")
         else:
-            found.append((name, int(share)))
+            found.append((name.removesuffix("/") or name, int(share)))
     twice = [name for name, _ in found if [name for name, _ in found].count(name) > 1]
     if twice:
         raise ValueError(f"--shards {twice[0]}: is named twice")

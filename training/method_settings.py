@@ -167,6 +167,7 @@ class DenoisingSettings(Settings):
 
 
 Prediction = Literal["epsilon", "v", "flow"]
+FewBits = Literal["int8", "fp8", "nf4"]
 
 
 class SdxlDenoising(DenoisingSettings):
@@ -184,7 +185,7 @@ class SdxlDenoising(DenoisingSettings):
     min_snr: float | None = Field(None, gt=0, description="γ of Min-SNR weighting (arXiv 2303.09556); 5")
     tune_unet: bool = Field(False, description="train the UNet too")
     lora: LoraSettings | None = Field(None, description="train LoRA on the frozen UNet too")
-    quantise: Literal["int8", "fp8", "nf4"] | None = Field(
+    quantise: FewBits | None = Field(
         None, description="weights of the frozen UNet's linear layers, by torchao; none: as precision says"
     )
 
@@ -285,6 +286,18 @@ class Flux2Denoising(DenoisingSettings):
         "the base was trained with all attending to all",
     )
     tune_transformer: bool = Field(False, description="train the transformer itself; lora must be none")
+    quantise: FewBits | None = Field(
+        None,
+        description="weights of the frozen transformer's linear layers, by torchao; none: as precision says",
+    )
+
+    @model_validator(mode="after")
+    def _transformer_is_frozen(self) -> "Flux2Denoising":
+        if self.tune_transformer and self.quantise is not None:
+            raise ValueError(
+                "tune_transformer trains all of it, and quantise is for a frozen one: one of them"
+            )
+        return self
 
 
 class Qwen3Settings(Settings):

@@ -128,19 +128,17 @@ def test_a_weight_whose_channels_lie_last_is_updated_in_the_order_of_its_memory(
     gradients = torch.randn(6, 32, 3, 3, 20)
     made = []
     for weight in (nn.Parameter(plain.clone()), nn.Parameter(plain.clone().permute(0, 3, 1, 2))):
-        trained, optimiser = {"w": weight}, None
+        trained = {"w": weight}
+        named = OptimiserSettings(name="adamw_8bit", lr=1e-2)
+        optimiser = make_optimiser(trained, named)
         for step, drawn in enumerate(gradients):
-            if step in (0, 3):  # 3: as a run that goes on from a checkpoint, which holds all contiguous
-                saved = (
-                    {n: t.contiguous().clone() for n, t in optimiser_tensors(optimiser, trained).items()}
-                    if optimiser
-                    else {}
-                )
-                optimiser = make_optimiser(trained, OptimiserSettings(name="adamw_8bit", lr=1e-2))
+            if step == 3:  # as a run that goes on from a checkpoint, which holds everything contiguous
+                state = optimiser_tensors(optimiser, trained)
+                saved = {name: tensor.contiguous().clone() for name, tensor in state.items()}
+                optimiser = make_optimiser(trained, named)
                 load_optimiser_tensors(optimiser, trained, saved)
-            weight.grad = (
-                drawn.clone() if weight.shape == plain.shape else drawn.permute(0, 3, 1, 2).contiguous()
-            )
+            turned = drawn if weight.shape == plain.shape else drawn.permute(0, 3, 1, 2)
+            weight.grad = turned.contiguous()
             optimiser.step()
         made.append(weight.detach())
     assert made[1].is_contiguous(memory_format=torch.channels_last)

@@ -11,7 +11,7 @@ import yaml
 from tests.drawn_pairs import write_people
 from tests.drawn_pipeline import ROOT
 from tests.drawn_training import SETTINGS
-from training.first_checks import check_run
+from training.first_checks import check_run, shares_of
 from training.run_settings import RunSettings
 
 # Runs several commands in one process: what the first of them imports is counted to it.
@@ -106,6 +106,32 @@ def test_a_wrong_word_is_one_line_within_a_second_of_processor_time_and_without_
         assert not has_torch, line
         assert seconds <= 1, line
     assert not (place / "out").exists()
+
+
+def test_a_share_stands_behind_a_folder_and_an_equals_sign_in_a_url_or_a_name_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "year=2024").mkdir()
+    meant = {
+        "s3://bucket/year=2024": ("s3://bucket/year=2024", 1),
+        "s3://bucket/year=2024/": ("s3://bucket/year=2024/", 1),
+        "s3://bucket/year=2024/=3": ("s3://bucket/year=2024", 3),
+        "s3://bucket/day=2024-12-01/people/=2": ("s3://bucket/day=2024-12-01/people", 2),
+        "gs://bucket/people": ("gs://bucket/people", 1),
+        "year=2024": ("year=2024", 1),
+        "year=2024=3": ("year=2024", 3),
+        "year=2024/=3": ("year=2024", 3),
+        "gone/day=2024-12-01/people": ("gone/day=2024-12-01/people", 1),
+        "people=3": ("people", 3),
+        "people": ("people", 1),
+    }
+    for word, dataset in meant.items():
+        assert shares_of([word]) == [dataset], word
+    with pytest.raises(ValueError, match="--shards s3://b/a/=much: a share is a whole number"):
+        shares_of(["s3://b/a/=much"])
+    with pytest.raises(ValueError, match="s3://b/a: is named twice"):
+        shares_of(["s3://b/a/=1", "s3://b/a"])
 
 
 def test_what_a_run_began_with_need_not_be_there_when_its_checkpoints_lie_elsewhere(

@@ -1,5 +1,6 @@
 """Generation: the same picture for the same seed, cached or not, from a checkpoint or a published file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ from tests.drawn_pairs import drawn_photo
 from tests.drawn_training import built, tiny
 from tests.train_tiny import training
 from training.export import adapter_of, last_checkpoint
-from training.generation.pipeline import PersonaPipeline
-from training.generation.references import LabelledPhoto
+from training.generation.pipeline import PLAIN_REGIONS, PersonaPipeline
+from training.generation.references import LabelledPhoto, RegionChoice, reference_fields
+from training.models.region_crops import REGION_LABELS
 from training.ranks import Ranks
+from training.recipes.recipe import Recipe
 from training.run_settings import SamplingSettings
 
 FAST = SamplingSettings(steps=3, guidance=4.0)
@@ -96,6 +99,37 @@ def test_regions_are_taken_from_the_photos_that_are_named(
     assert np.array_equal(only, picture(persona, references[::-1], regions={"shoes": 1}))
     dressed = picture(persona, references, regions={"head": 0, "legs": 1})
     assert not np.array_equal(dressed, picture(persona, references, regions={"head": 0, "legs": 0}))
+
+
+def test_a_model_that_reads_the_whole_person_is_shown_no_region_that_was_not_asked_for() -> None:
+    recipe, random = tiny("flux2_reference"), np.random.default_rng(1)
+    photo = LabelledPhoto(*drawn_photo(random, 0))
+    # As other clothes below the head would be: nothing of them may reach the model.
+    head = np.isin(photo.labels, REGION_LABELS["head"])
+    other = LabelledPhoto(np.where(head[..., None], photo.photo, 255 - photo.photo), photo.labels)
+
+    def body(regions: RegionChoice | Sequence[str], *photos: LabelledPhoto) -> np.ndarray:
+        fields = reference_fields(recipe.reference_fields(), photos, regions)
+        return fields["body"].numpy()
+
+    assert np.array_equal(body(("head",), photo), body(("head",), other))
+    assert np.array_equal(body({"head": 0, "legs": 1}, photo, photo), body({"head": 0}, other))
+    assert not np.array_equal(body(("head",), photo), body(("torso",), photo))
+    whole = body(PLAIN_REGIONS, photo)
+    assert np.array_equal(whole, body(("full_body",), photo))
+    assert not np.array_equal(whole, body(PLAIN_REGIONS, other))
+    assert not np.array_equal(whole, body(("head", "torso"), photo))
+
+
+@pytest.mark.parametrize(
+    "recipe", [tiny("ip_adapter"), tiny("flux2_reference", whole_photo=1.0)], ids=["ip_adapter", "flux2"]
+)
+def test_regions_of_a_whole_photo_are_refused(recipe: Recipe, references: list[LabelledPhoto]) -> None:
+    fields = recipe.reference_fields()
+    reference_fields(fields, references, PLAIN_REGIONS)
+    for regions in ({"head": None}, {**PLAIN_REGIONS, "head": 1}):
+        with pytest.raises(ValueError, match="this model reads whole photos, of which none can be chosen"):
+            reference_fields(fields, references, regions)
 
 
 @pytest.mark.parametrize(

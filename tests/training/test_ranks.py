@@ -135,14 +135,14 @@ def drawing_rank(folder: Path, rank: int, world: int, port: int, broken: int | N
     `drawn`, and what it was told. The `broken` rank cannot."""
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    recipe, seeds = tiny("visual_persona"), []
+    recipe, drawn_seeds = tiny("visual_persona"), []
 
     class Noting(PersonaPipeline):
-        def generate(self, conditions: Any, numbers: Any, *rest: Any, **more: Any) -> torch.Tensor:
+        def generate(self, conditions: Any, seeds: Any, *rest: Any, **more: Any) -> torch.Tensor:
             if rank == broken:
                 raise OSError("no decoder")
-            seeds.extend(numbers)
-            return super().generate(conditions, numbers, *rest, **more)
+            drawn_seeds.extend(seeds)
+            return super().generate(conditions, seeds, *rest, **more)
 
     class Pictures(ValidationPictures):
         def pipeline(self, module: torch.nn.Module) -> PersonaPipeline:
@@ -158,7 +158,7 @@ def drawing_rank(folder: Path, rank: int, world: int, port: int, broken: int | N
             told = ""
         except RuntimeError as error:
             told = str(error)
-    drawn.put((rank, seeds, told))
+    drawn.put((rank, drawn_seeds, told))
 
 
 def drawn_by(folder: Path, world: int, broken: int | None = None) -> dict[int, tuple[list[int], str]]:

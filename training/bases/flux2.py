@@ -31,6 +31,7 @@ from training.captions import Tokenise
 from training.method_settings import Flux2Denoising, Flux2Settings
 from training.models.local_weights import cast, keep_on_host, lent, own_precision
 from training.models.lora import install_lora, own_tensors, peft_tensors
+from training.models.quantised import quantise_linears
 from training.released_layout import copy_exactly
 
 _FIRST_REFERENCE, _BETWEEN_REFERENCES = 10, 10  # numbers of pictures; that of the target is 0
@@ -125,6 +126,8 @@ class Flux2Denoiser(Denoiser):
             self.transformer.requires_grad_(True)
         else:
             cast(self.transformer, frozen_dtype)
+        if denoising.quantise is not None:
+            quantise_linears(self.transformer, denoising.quantise)
         if denoising.lora is not None:
             install_lora(self.transformer, denoising.lora)
         if denoising.references_apart:

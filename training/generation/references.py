@@ -44,10 +44,28 @@ def reference_fields(
 ) -> dict[str, Tensor]:
     """One reference: those of `fields` that are made from references, with a batch of 1.
 
-    Raises ValueError, one line, for an unknown region, and where no photo shows any that is asked for.
+    The whole person, where a field is that, is of the first photo that a region is taken from. Where not all
+    regions are asked for, or they are of several people, it shows those of that photo alone.
+
+    Raises ValueError, one line, for an unknown region, where no photo shows any that is asked for, and for
+    regions of a field that is a whole photo.
     """
     chosen = regions if isinstance(regions, Mapping) else dict.fromkeys(regions)
     sources = _sources(photos, chosen)
+    first = min(sources.values())
+    names = {field.name for field in fields}
+    of_person = photos[first]
+    if not _is_whole(chosen, first):
+        if "reference" in names or ("photo" in names and "body" not in names):
+            raise ValueError(
+                f"regions {', '.join(chosen)}: this model reads whole photos, of which none can be chosen: "
+                "ask for head, torso, legs and shoes of one person"
+            )
+        taken = [
+            label for name, number in sources.items() if number == first for label in REGION_LABELS[name]
+        ]
+        labels = np.where(np.isin(of_person.labels, taken), of_person.labels, 0).astype(np.uint8)
+        of_person = LabelledPhoto(of_person.photo, labels)
     made: dict[str, Tensor] = {}
     for field in fields:
         if field.name == "crops":
@@ -55,11 +73,11 @@ def reference_fields(
             made["crops"], made["visible"] = crops[None], visible[None]
         elif field.name in ("body", "photo"):
             picture = np.empty(field.shape, np.uint8)
-            size = _whole(photos[min(sources.values())], field.name, picture)
+            size = _whole(of_person, field.name, picture)
             made[field.name] = torch.from_numpy(picture)[None]
             made[f"{field.name}_size"] = torch.tensor([size])
         elif field.name == "reference":
-            photo = photos[min(sources.values())].photo
+            photo = of_person.photo
             rows, columns, _ = field.shape
             square = np.empty(field.shape, np.uint8)
             place(photo, square, cut_of(photo.shape[1], photo.shape[0], (rows, columns), "cover"))
@@ -84,6 +102,12 @@ def _sources(photos: Sequence[LabelledPhoto], chosen: RegionChoice) -> dict[str,
     if not found:
         raise ValueError(f"none of {', '.join(chosen)} is visible in the {len(photos)} photos")
     return found
+
+
+def _is_whole(chosen: RegionChoice, first: int) -> bool:
+    """Whether all of a person is asked for, and of one."""
+    parts = {name for name in REGION_NAMES if name != "full_body"}
+    return ("full_body" in chosen or parts <= chosen.keys()) and set(chosen.values()) <= {None, first}
 
 
 def _whole(shown: LabelledPhoto, which: str, into: np.ndarray) -> tuple[int, int]:

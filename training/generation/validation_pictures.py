@@ -136,7 +136,8 @@ class ValidationPictures:
 
     def _drawn(self, module: nn.Module) -> Drawn:
         """This rank's rows."""
-        pipeline, grids = self.pipeline(module), {}
+        pipeline = self.pipeline(module)
+        grids: Drawn = {}
         for name, fields in (("pictures", self._people), ("fixed", self._fixed)):
             if fields is None:
                 continue
