@@ -22,7 +22,7 @@ def _found(folder: str) -> str:
 
 
 WeightsFolder = Annotated[str, AfterValidator(_found)]
-"""A folder of weights that is not where a config says is looked up in $PERSONA_MODELS, as those of pipelines."""
+"""Of weights: one that is not where a config says is looked up in $PERSONA_MODELS, as those of pipelines."""
 
 
 class DropoutSettings(Settings):
@@ -127,7 +127,9 @@ class VisualPersonaSettings(Settings):
 class ClipVisionSettings(Settings):
     """CLIP's image encoder; the defaults are ViT-H/14. With a folder, the sizes are those of its config."""
 
-    folder: WeightsFolder | None = Field(None, description="a local transformers folder; None: random weights")
+    folder: WeightsFolder | None = Field(
+        None, description="a local transformers folder; None: random weights"
+    )
     width: int = Field(1280, ge=1, description="of a feature")
     depth: int = Field(32, ge=1, description="layers")
     heads: int = Field(16, ge=1, description="of attention")
