@@ -14,13 +14,72 @@ Passes = Literal["at least", "at most", "above", "below"]
 
 
 @dataclass(frozen=True)
+class Number:
+    """A recorded number in words: the quantity and not the name of what is ruled when it does not pass.
+
+    passes  on which side of the number beside it this one must lie
+    says    the quantity, which the unit follows
+    per     how much of what is recorded makes one of the unit: 2**20 for bytes told in MiB
+    """
+
+    passes: Passes
+    says: str
+    unit: str = ""
+    per: float = 1.0
+
+    @property
+    def quantity(self) -> str:
+        """The quantity with its unit."""
+        return ", ".join(filter(None, (self.says, self.unit)))
+
+    def compared(self, score: float, threshold: float | None, passed: bool) -> str:
+        """As `shorter side 489 px ≥ 256`. The sign is how the numbers lie; there is none where the number
+        passed for another reason, as a film does where films are wanted."""
+        # As many digits as tell the two apart.
+        shown, beside = score / self.per, None if threshold is None else threshold / self.per
+        texts = [_digits(shown, digits) for digits in (4, 6, 17)]
+        besides = [None if beside is None else _digits(beside, digits) for digits in (4, 6, 17)]
+        text, limit = next(
+            ((a, b) for a, b in zip(texts, besides, strict=True) if a != b or shown == beside),
+            (texts[-1], besides[-1]),
+        )
+        words = " ".join(filter(None, (self.says, text, self.unit)))
+        if threshold is None or limit is None or passed != _passes(self.passes, score, threshold):
+            return words
+        sign = SIGNS[self.passes][0 if passed else 1]
+        return f"{words} {sign} {limit}"
+
+
+SIGNS: dict[Passes, tuple[str, str]] = {
+    "at least": ("≥", "<"),
+    "at most": ("≤", ">"),
+    "above": (">", "≤"),
+    "below": ("<", "≥"),
+}
+"""Between a number and the one beside it: where it passed, and where it did not."""
+
+
+def _passes(passes: Passes, score: float, threshold: float) -> bool:
+    return {
+        "at least": score >= threshold,
+        "at most": score <= threshold,
+        "above": score > threshold,
+        "below": score < threshold,
+    }[passes]
+
+
+def _digits(number: float, digits: int) -> str:
+    return f"{number:,.0f}" if number == round(number) else f"{number:.{digits}g}"
+
+
+@dataclass(frozen=True)
 class Threshold:
     """A number that a stage compares with a setting.
 
     reason  given where the number does not pass, and the name of the recorded check
     key     path of the setting in pipelines.yaml
     passes  on which side of the setting the number must lie
-    says    the number in words, with its unit
+    says    the number in words: the quantity, which the unit follows
     per     what the number is 1 of, in the unit of the setting: 2**20 for bytes beside MiB
     column  the stored column that holds the number, where the stage compares it as it is (with four digits)
     """
@@ -31,6 +90,12 @@ class Threshold:
     says: str
     per: float = 1.0
     column: str = ""
+    unit: str = ""
+
+    @property
+    def number(self) -> Number:
+        """What is shown of it."""
+        return Number(self.passes, self.says, self.unit, self.per)
 
     @property
     def field(self) -> str:
@@ -39,18 +104,12 @@ class Threshold:
 
     def check(self, score: float, threshold: float) -> Check:
         """The number beside its setting."""
-        passed = {
-            "at least": score >= threshold,
-            "at most": score <= threshold,
-            "above": score > threshold,
-            "below": score < threshold,
-        }
-        return Check(self.reason, float(score), float(threshold), passed[self.passes])
+        return Check(self.reason, float(score), float(threshold), _passes(self.passes, score, threshold))
 
     def in_words(self) -> str:
         """When the reason is given."""
         not_passed = {"at least": "below", "at most": "above", "above": "at most", "below": "at least"}
-        return f"{self.says}: {not_passed[self.passes]} `{self.key}`"
+        return f"{self.number.quantity}: {not_passed[self.passes]} `{self.key}`"
 
 
 @dataclass(frozen=True)
@@ -80,6 +139,8 @@ class Declared:
     settings_type  the class of its settings; its hash is stamped on decisions
     thresholds     the numbers that it compares with settings, in the order of its checks
     reasons        its other reasons
+    numbers        the numbers it records and compares with nothing of its thresholds, by the check's name
+                   or the reason; "" for that of what it kept
     moves          further keys that move its decisions and are compared with no recorded number
     """
 
@@ -88,6 +149,7 @@ class Declared:
     settings_type: ClassVar[Any] = None
     thresholds: ClassVar[tuple[Threshold, ...]] = ()
     reasons: ClassVar[tuple[Reason, ...]] = ()
+    numbers: ClassVar[Mapping[str, Number]] = {}
     moves: ClassVar[tuple[str, ...]] = ()
 
     @classmethod

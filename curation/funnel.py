@@ -5,7 +5,7 @@ reasons for docs/operating.md.
 """
 
 from curation.captions.phase import STAGES as CAPTIONS
-from curation.declared import BROKE_DOWN, NEVER_MEASURED, Declared, Reason, Threshold
+from curation.declared import BROKE_DOWN, NEVER_MEASURED, Declared, Number, Reason, Threshold
 from curation.identities.phase import STAGES as IDENTITIES
 from curation.ledger import FAILED
 from curation.outfits.phase import STAGES as OUTFITS
@@ -30,6 +30,12 @@ THRESHOLDS: dict[tuple[str, str], Threshold] = {
     (stage.name, threshold.reason): threshold for stage in STAGES for threshold in stage.thresholds
 } | {(Outfits.name, Outfits.pairs.reason): Outfits.pairs}
 """By the stage and the name of the recorded check."""
+
+NUMBERS: dict[tuple[str, str], Number] = {
+    (stage.name, name): number for stage in STAGES for name, number in stage.numbers.items()
+} | {named: threshold.number for named, threshold in THRESHOLDS.items()}
+"""Every number that a stage records, in words: by the stage and the name of the check, the reason, or "" of
+what was kept."""
 
 
 def place_of(stage: str) -> tuple[int, str]:

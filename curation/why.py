@@ -10,9 +10,11 @@ from typing import Any
 import pyarrow.compute as pc
 
 from curation.columns import string_array
+from curation.declared import Number
 from curation.errors import ConfigError, printable
 from curation.fragments import stages_counted
-from curation.ledger import FAILED
+from curation.funnel import NUMBERS
+from curation.ledger import FAILED, KEPT
 from curation.run_folder import Run
 
 _LEAST_PREFIX = 6  # shorter starts of an id name too many things
@@ -121,16 +123,29 @@ def _line(decision: dict[str, Any]) -> str:
     line = f"{decision['stage']:<11} {decision['verdict']:<8}"
     if decision["reason"]:
         line += f" {decision['reason']}"
-    if decision["score"] is not None:
-        line += f" (measured {decision['score']:g}, threshold {decision['threshold']:g})"
-    elif len(checks) > 1:
-        numbers = ", ".join(f"{c['name']} {c['score']:g}/{c['threshold']:g}" for c in checks)
-        line += f" ({numbers})"
+    if not checks and decision["score"] is not None:
+        passed = decision["verdict"] == KEPT
+        checks = [{**decision, "name": decision["reason"], "passed": passed}]
+    numbers = [_number(decision["stage"], check) for check in _deciding_first(checks, decision["reason"])]
+    if numbers:
+        line += f" ({', '.join(numbers)})"
     if decision["detail"]:
         line += f" {decision['detail']}"
     if decision["model"]:
         line += f"  [{decision['model']}]"
     return line
+
+
+def _deciding_first(checks: list[dict[str, Any]], reason: str) -> list[dict[str, Any]]:
+    """The check that gave the reason, then the others as they were made."""
+    return sorted(checks, key=lambda check: check["name"] != reason)
+
+
+def _number(stage: str, check: dict[str, Any]) -> str:
+    """A check in words; of a stage that declares none (a run of another version), by the check's name."""
+    name = check["name"]
+    number = NUMBERS.get((stage, name)) or Number("at least", f"{name.replace('_', ' ') or 'score'}:")
+    return number.compared(check["score"], check["threshold"], check["passed"])
 
 
 def _photos_named(run: Run, wanted: str) -> list[dict[str, Any]]:

@@ -4,13 +4,13 @@ Tables of the run: `assigned` (who is whom), `suspects` (what was in doubt), `id
 also those ruled out before). Embeddings lie in `search` while it works, and are gone afterwards.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from curation.columns import join_rows
-from curation.declared import Declared, Reason, Threshold, counted
+from curation.declared import Declared, Number, Reason, Threshold, counted
 from curation.engine import Job, Task, Work
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment, digest
@@ -120,9 +120,12 @@ class Identity(Stage):
             "between_identities",
             "identities.attach_margin",
             "at least",
-            "how much nearer the best identity is than the second, cosine",
+            "cosine by which the best identity is nearer than the second",
         ),
     )
+    numbers: ClassVar[Mapping[str, Number]] = {
+        "unattached": Number("at least", "cosine to the best identity")
+    }
     moves: ClassVar[tuple[str, ...]] = (
         "identities.link_cosine",
         "identities.merge_cosine",

@@ -3,7 +3,7 @@
 Tables of the run: `gathered` (people by identity), `outfits` (one row an identity).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.backends import JoinsRun, build_backend
-from curation.declared import Declared, Reason, Threshold, counted
+from curation.declared import Declared, Number, Reason, Threshold, counted
 from curation.engine import Job, Task, Work
 from curation.fingerprint import fingerprint
 from curation.fragments import Fragment
@@ -70,6 +70,9 @@ _REASONS = (
 )
 
 
+_LIKENESS = Threshold("same", "outfits.judge.cut", "at least", "the judge's p(same outfit)")
+
+
 class Outfit(Declared):
     """Decisions of Outfits about each photo of an identity."""
 
@@ -81,6 +84,9 @@ class Outfit(Declared):
         Reason("other_outfit", "the judge calls it different from the photos that were kept before it"),
     )
     thresholds: ClassVar[tuple[Threshold, ...]] = (_TOO_FEW,)
+    numbers: ClassVar[Mapping[str, Number]] = dict.fromkeys(
+        ("", "outfit_differs", "outfit_unknown", "other_outfit"), _LIKENESS.number
+    )
 
 
 class Outfits(Stage):
@@ -95,9 +101,10 @@ class Outfits(Stage):
     settings_type: ClassVar[Any] = OutfitsSettings
     reasons: ClassVar[tuple[Reason, ...]] = _REASONS
     thresholds: ClassVar[tuple[Threshold, ...]] = (_TOO_FEW,)
-    pairs: ClassVar[Threshold] = Threshold(
-        "same", "outfits.judge.cut", "at least", "the judge's p(same outfit)"
+    numbers: ClassVar[Mapping[str, Number]] = dict.fromkeys(
+        ("", "outfit_differs", "outfit_unknown"), _LIKENESS.number
     )
+    pairs: ClassVar[Threshold] = _LIKENESS
     """Of the judge's answers, which are about pairs and no check of a row."""
 
     def __init__(

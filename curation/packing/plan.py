@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from curation.declared import Declared, Reason, Threshold
+from curation.declared import Declared, Number, Reason, Threshold
 from curation.fragments import Fragment
 from curation.ledger import ERROR, FAILED, Outcome, at_least, at_most, failed, is_kept, judged, kept
 from curation.run_tables import PhaseTable
@@ -32,6 +32,7 @@ class Pack(Declared):
     thresholds: ClassVar[tuple[Threshold, ...]] = (
         Threshold("too_few_photos", "outfits.min_photos", "at least", "photos of the group"),
     )
+    numbers: ClassVar[Mapping[str, Number]] = {"too_many_photos": Number("at most", "photos of the group")}
 
 
 STAGES: tuple[type[Declared], ...] = (Pack,)

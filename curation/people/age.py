@@ -4,12 +4,13 @@ Nobody is rejected here: one photo of a minor that a classifier takes for an adu
 phase `identities` drops every person one of whose photos votes (curation/identities/phase.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
+from curation.declared import Number
 from curation.ledger import KEPT, Check, Outcome
 from curation.people.detect import Detect
 from curation.people.face import FaceStage
@@ -25,6 +26,7 @@ class Age(PersonStage):
     needs: ClassVar[tuple[str, ...]] = (Detect.name, FaceStage.name)
     requires: ClassVar[str | None] = "face"
     settings_type: ClassVar[Any] = AgeSettings
+    numbers: ClassVar[Mapping[str, Number]] = {"minor": Number("below", "score of a minor")}
 
     def measure_people(self, photo: np.ndarray, wanted: People, everyone: People) -> Measured:
         """Scores the faces of a photo side by side; where there is no face, the person's box."""

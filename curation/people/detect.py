@@ -43,7 +43,7 @@ class Detected(Declared):
             "at least",
             "certainty of a face that lies in nobody's box",
         ),
-        Threshold("crowd", "people.detect.max_people", "at most", "people on the photo, per person"),
+        Threshold("crowd", "people.detect.max_people", "at most", "people on the photo"),
     )
 
 
@@ -66,7 +66,7 @@ class Detect(ChainStage):
     unit: ClassVar[str] = "photo"
     settings_type: ClassVar[Any] = DetectSettings
     thresholds: ClassVar[tuple[Threshold, ...]] = (
-        Threshold("no_person", "people.detect.min_score", "at least", "best detection of the photo"),
+        Threshold("no_person", "people.detect.min_score", "at least", "best detection"),
         Threshold("crowd", "people.detect.max_people", "at most", "people on the photo"),
     )
     fills: ClassVar[pa.Schema] = pa.schema(

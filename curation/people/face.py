@@ -58,7 +58,9 @@ class FaceStage(PersonStage):
     )
     thresholds: ClassVar[tuple[Threshold, ...]] = (
         Threshold("face_score", "people.face.min_score", "at least", "certainty of the face"),
-        Threshold("face_too_small", "people.face.min_face_px", "at least", "shorter side of the face, px"),
+        Threshold(
+            "face_too_small", "people.face.min_face_px", "at least", "shorter side of the face", unit="px"
+        ),
     )
 
     def measure_people(self, photo: np.ndarray, wanted: People, everyone: People) -> Measured:

@@ -1,11 +1,12 @@
 """Stage `full_body`: how much of a person is on the photo. Thresholds on stored boxes and joints."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from curation.declared import Reason, Threshold
+from curation.declared import Number, Reason, Threshold
 from curation.ledger import Check, at_least, is_kept
 from curation.people.boxes import borders_touched, whole_box
 from curation.people.chain import ChainContext
@@ -39,7 +40,9 @@ class FullBody(PersonStage):
             "borders of the photo that the box touches",
         ),
         Threshold("low_score", "people.full_body.min_score", "at least", "detection of the person"),
-        Threshold("too_small", "people.full_body.min_box_px", "at least", "longer side of the box, px"),
+        Threshold(
+            "too_small", "people.full_body.min_box_px", "at least", "longer side of the box", unit="px"
+        ),
         Threshold("small_share", "people.full_body.min_share", "at least", "box as a share of the photo"),
         Threshold("large_share", "people.full_body.max_share", "at most", "box as a share of the photo"),
         Threshold(
@@ -49,6 +52,9 @@ class FullBody(PersonStage):
             "box / box of the largest other person",
         ),
     )
+    numbers: ClassVar[Mapping[str, Number]] = {
+        "from_face": Number("at least", "parts of the body seen below the shoulders")
+    }
     moves: ClassVar[tuple[str, ...]] = ("people.full_body.min_joint_score",)
 
     def __init__(self, settings: FullBodySettings, chain: ChainContext) -> None:

@@ -33,7 +33,7 @@ class Regions(PersonStage):
     requires: ClassVar[str | None] = "mask"
     settings_type: ClassVar[Any] = RegionsSettings
     thresholds: ClassVar[tuple[Threshold, ...]] = (
-        Threshold("few_regions", "people.regions.min_regions", "at least", "regions that are visible, of 5"),
+        Threshold("few_regions", "people.regions.min_regions", "at least", "visible regions"),
     )
     moves: ClassVar[tuple[str, ...]] = ("people.regions.min_region_share",)
 

@@ -1,10 +1,11 @@
 """Stage `screen`: format, size, limits, licence, consent, opt-out; thresholds on what `read` stored."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from curation.declared import Reason, Threshold
+from curation.declared import Number, Reason, Threshold
 from curation.excluded.address import COLUMNS
 from curation.excluded.opt_out import OPTED_OUT, OptOuts
 from curation.ledger import REJECTED, Check, Outcome, at_most, is_kept, judged, rule_rows
@@ -33,11 +34,20 @@ class Screen(Stage):
     )
     thresholds: ClassVar[tuple[Threshold, ...]] = (
         Threshold(
-            "too_many_bytes", "photos.screen.max_file_mib", "at most", "size of the file, MiB", per=2**20
+            "too_many_bytes",
+            "photos.screen.max_file_mib",
+            "at most",
+            "size of the file",
+            per=2**20,
+            unit="MiB",
         ),
-        Threshold("too_many_pixels", "photos.screen.max_pixels", "at most", "width × height, px"),
-        Threshold("too_small", "photos.screen.min_side_px", "at least", "shorter side of the photo, px"),
+        Threshold("too_many_pixels", "photos.screen.max_pixels", "at most", "width × height", unit="px"),
+        Threshold("too_small", "photos.screen.min_side_px", "at least", "shorter side", unit="px"),
     )
+    numbers: ClassVar[Mapping[str, Number]] = {
+        "animated": Number("at most", "frames"),
+        OPTED_OUT: Number("above", "bits from a photo of the list"),
+    }
 
     def __init__(self, settings: ScreenSettings) -> None:
         super().__init__(settings)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -31,6 +32,12 @@ def mount(commands: Any, start: Start, engine_options: Callable[[argparse.Argume
         metavar="DIR",
         help="where the sample is run and the plan written (default runs/PIPELINE-plan)",
     )
+    plan.add_argument(
+        "--price-per-hour",
+        type=float,
+        metavar="PRICE",
+        help="of this machine: the money comes first",
+    )
     plan.add_argument("--machines", metavar="FILE", help="other hardware and its prices: docs/plan.md")
     plan.add_argument(
         "--compare", metavar="RUN", help="run nothing: the plan that was made beside the run it was made for"
@@ -47,6 +54,8 @@ def _plan(options: argparse.Namespace, start: Start) -> int:
     folder = absolute_path(options.out or os.path.join("runs", f"{options.pipeline}-plan"))
     if options.photos < 2:
         raise ConfigError("--photos: must be 2 or more")
+    if options.price_per_hour is not None and not 0 <= options.price_per_hour < math.inf:
+        raise ConfigError("--price-per-hour: must be a price of 0 or more")
     if options.seed < 0:
         raise ConfigError("--seed: must be 0 or more")
     if options.compare:
@@ -79,7 +88,7 @@ def _made(options: argparse.Namespace, folder: str, start: Start) -> dict[str, A
         workers = engine.workers(job.pipeline.people.resources, options.photos)
         sample = Sample(options.photos, options.seed, workers)
         summary = curate(job, options.pipeline, engine, options.quiet, sample)
-        return write_plan(folder, summary, job.pipeline, engine, table, options.seed)
+        return write_plan(folder, summary, job.pipeline, engine, table, options.seed, options.price_per_hour)
     finally:
         engine.close()
 
@@ -97,27 +106,39 @@ _WIDE = 1.0  # bounds that are further apart than the number itself are not wort
 
 
 def plan_lines(plan: dict[str, Any]) -> list[str]:
-    """Counts, hours of every stage, bytes, other machines."""
+    """Money where the price of an hour is known, time, counts, every stage, bytes, other machines."""
     from curation.run_folder import Run
 
     sample = plan["sample"]
     lines = [
         f"plan of {plan['pipeline']}: {sample['photos']} photos were run in {sample['seconds']:.0f} s",
+        *_money(plan),
+        f"on this machine {_time(plan['seconds']['total'])}, of these to start "
+        f"{sum(plan['seconds']['startup'].values()):.0f} s",
         "",
         "what comes out (90 % bounds)",
         *(_count(plan[key], says) for key, says in _COUNTS),
         "",
         *_times(plan),
         "",
-        f"on this machine {_span(plan['hours'], 'h')}, of these to start "
-        f"{sum(plan['seconds']['startup'].values()):.0f} s",
-        f"GPU-hours {_span(plan['gpu_hours'], '')}, core-hours {_span(plan['core_hours'], '')}",
+        f"all workers' time: {_time(_hours(plan['core_hours']))} of cores, "
+        f"{_time(_hours(plan['gpu_hours']))} of GPUs",
         f"run folder {_size(plan['bytes']['total'])}, of these shards {_size(plan['bytes']['shards'])}",
         f"an object store: {_number(plan['object_store']['puts'])} puts, "
         f"{_number(plan['object_store']['gets'])} gets{_store_price(plan)}",
         *_machines(plan),
     ]
     return [*lines, *_warnings(plan), f"plan: {Run(plan['run']).plan_file}"]
+
+
+def _money(plan: dict[str, Any]) -> list[str]:
+    """What the run costs here; nothing where nobody said what an hour costs."""
+    price, at = plan["price"], plan["price_per_hour"]
+    if price is None:
+        return []
+    store = plan["object_store"]["price"]
+    lines = [f"costs {_span(price, '')} on this machine, at {at:g} an hour"]
+    return lines if store is None else [*lines, f"and an object store {_span(store, plan['currency'])}"]
 
 
 def _times(plan: dict[str, Any]) -> list[str]:
@@ -152,7 +173,7 @@ def _machines(plan: dict[str, Any]) -> list[str]:
         if machine["hours"] is None:
             hours = f"unknown: the table lacks {', '.join(machine['missing'])}"
         else:
-            hours = _span(machine["hours"], "h")
+            hours = _time(_hours(machine["hours"]))
             price = machine["price"]
             hours += "" if price is None else f", {_span(price, plan['currency'])}"
         lines.append(f"on {machine['name']}: {hours}")
@@ -188,10 +209,29 @@ def _number(found: dict[str, float]) -> str:
     return f"{found['expected']:,.0f}"
 
 
+_UNITS = (("h", 3600), ("min", 60), ("s", 1))
+
+
+def _unit(seconds: float) -> tuple[str, int]:
+    """Hours from two of them on, minutes from two of them on."""
+    return next((unit for unit in _UNITS if seconds >= 2 * unit[1]), _UNITS[-1])
+
+
 def _clock(seconds: float) -> str:
-    if seconds < 600:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 3600:.2f} h"
+    name, length = _unit(seconds)
+    return f"{seconds / length:.1f} {name}"
+
+
+def _time(seconds: dict[str, float]) -> str:
+    """With its bounds, in one unit."""
+    name, length = _unit(seconds["expected"])
+    low, middle, high = (f"{seconds[key] / length:.3g}" for key in ("low", "expected", "high"))
+    return f"{middle} {name}" if low == high else f"{middle} ({low} to {high}) {name}"
+
+
+def _hours(found: dict[str, float]) -> dict[str, float]:
+    """Hours as seconds."""
+    return {key: 3600 * value for key, value in found.items()}
 
 
 def _size(found: dict[str, float]) -> str:

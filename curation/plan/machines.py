@@ -5,7 +5,6 @@ which, and tells no figure that depends on it.
 """
 
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +63,11 @@ class MachineTable(Settings):
 
 
 def read_table(file: str | None) -> MachineTable:
-    """The table of a file, or the one that comes with persona. Raises ConfigError with one line."""
+    """The table of a file, or one of no machine and no price. Raises ConfigError with one line."""
+    if file is None:
+        return MachineTable()
     try:
-        if file is None:
-            text = (resources.files("curation.plan") / "machines.yaml").read_text("utf-8")
-        else:
-            text = Path(file).read_text("utf-8")
-        data = load_yaml(text) or {}
+        data = load_yaml(Path(file).read_text("utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"--machines {file}: cannot be read: {' '.join(str(error).split())}") from None
     try:

@@ -29,8 +29,12 @@ def write_plan(
     engine: Engine,
     table: MachineTable,
     seed: int,
+    price_per_hour: float | None = None,
 ) -> dict[str, Any]:
-    """Writes RUN/plan.json of a sample that was run to its end, and returns it."""
+    """Writes RUN/plan.json of a sample that was run to its end, and returns it.
+
+    price_per_hour  of the whole machine here
+    """
     sampled = Sampled(**(Run(run).drawn or {}))
     sample = read_sample_run(run, pipeline.outfits.min_photos)
     counts = expect_counts(sample, sampled.collection, pipeline.outfits, DRAWS, seed)
@@ -69,6 +73,8 @@ def write_plan(
             "between_steps": round(between_s, 1),
             "total": Expected.of(total_s).to_json(1),
         },
+        "price_per_hour": price_per_hour,
+        "price": None if price_per_hour is None else Expected.of(total_s / 3600 * price_per_hour).to_json(4),
         "hours": Expected.of(total_s / 3600).to_json(4),
         "gpu_hours": Expected.of(gpu_hours).to_json(4),
         "core_hours": Expected.of(core_hours).to_json(4),

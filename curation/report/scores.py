@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from curation.funnel import THRESHOLDS
+from curation.funnel import NUMBERS, THRESHOLDS
 from curation.outfits.phase import Outfits
 from curation.report.decisions import Short, Words, checks_of, stage_of
 from curation.settings import PipelineSettings
@@ -89,7 +89,8 @@ def score_entries(book: ScoreBook, pipeline: PipelineSettings, near: int) -> lis
     entries = []
     for (stage, check), scores in book.scores.items():
         about = THRESHOLDS.get((stage, check))
-        per = 1.0 if about is None else about.per
+        number = NUMBERS.get((stage, check))
+        per = 1.0 if number is None else number.per
         values = np.array(scores.score) / per
         threshold = None if scores.threshold is None else scores.threshold / per
         passed = np.array(scores.passed, bool)
@@ -107,7 +108,7 @@ def score_entries(book: ScoreBook, pipeline: PipelineSettings, near: int) -> lis
                 "stage": stage,
                 "check": check,
                 "key": key,
-                "says": check.replace("_", " ") if about is None else about.says,
+                "says": check.replace("_", " ") if number is None else number.quantity,
                 "threshold": threshold,
                 "line": line,
                 "log": is_log,

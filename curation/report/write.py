@@ -5,8 +5,10 @@ from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
+from curation.declared import SIGNS
 from curation.errors import ConfigError
 from curation.evaluation.truth import read_truth
+from curation.funnel import NUMBERS
 from curation.outfits.phase import Outfits
 from curation.report.data_files import DataFiles, Pages, SearchKeys, is_ours
 from curation.report.decisions import Words
@@ -190,10 +192,20 @@ def _overview(
         "packed": {key: status.get(key) for key in ("groups", "photos", "shards", "bytes")},
         "opt_out": _opt_out(status.get("opt_out")),
         "stages": status["stages"],
+        "numbers": _numbers(),
         "rates": rate_entries(run, pipeline),
         "scores": score_entries(known.book, pipeline, NEAR),
         "distribution": distribution_entries(groups, known.kept),
     }
+
+
+def _numbers() -> dict[str, dict[str, list[Any]]]:
+    """{stage: {check: [quantity, unit, how much of what is recorded is one of it, *signs]}}; the signs stand
+    between a number and its threshold, where it passed and where it did not."""
+    found: dict[str, dict[str, list[Any]]] = {}
+    for (stage, check), number in NUMBERS.items():
+        found.setdefault(stage, {})[check] = [number.says, number.unit, number.per, *SIGNS[number.passes]]
+    return found
 
 
 def _opt_out(opt_out: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from curation.declared import Declared, Threshold
-from curation.funnel import STAGES, reason_table
+from curation.declared import Declared, Number, Threshold
+from curation.funnel import NUMBERS, STAGES, reason_table
 from curation.settings import PipelineSettings
 from curation.settings.base import setting_of
 from curation.stage import Stage
@@ -111,17 +111,53 @@ def test_a_name_of_a_stage_out_of_its_place_is_found(line: str, tmp_path: Path) 
     assert names_out_of_place(tmp_path, {stage.name for stage in STAGES})
 
 
+def test_every_number_that_the_code_records_has_its_quantity_in_words() -> None:
+    checked = _given({"check": 0, "at_least": 0, "at_most": 0, "Check": 0})
+    with_number = _given({"Outcome": 1}, least_arguments=4)
+    assert len(checked) > 10
+    assert with_number
+    named = {name for _, name in NUMBERS}
+    assert {name: place for name, place in {**checked, **with_number}.items() if name not in named} == {}
+
+
+@pytest.mark.parametrize(
+    ("number", "seen", "says"),
+    [
+        (Number("at least", "shorter side", "px"), (489, 256, True), "shorter side 489 px ≥ 256"),
+        (Number("at least", "shorter side", "px"), (189, 256, False), "shorter side 189 px < 256"),
+        (Number("at least", "best detection"), (0.888, 0.5, True), "best detection 0.888 ≥ 0.5"),
+        (Number("at least", "best detection"), (0.499996, 0.5, False), "best detection 0.499996 < 0.5"),
+        (Number("above", "bits"), (0, 6, False), "bits 0 ≤ 6"),
+        (Number("at most", "size", "MiB", 2**20), (81 * 2**20, 64 * 2**20, False), "size 81 MiB > 64"),
+        (Number("at most", "area", "px"), (102480, 64e6, True), "area 102,480 px ≤ 64,000,000"),
+        (Number("at most", "frames"), (5, 1, True), "frames 5"),  # films are wanted: 1 is no bound
+        (Number("below", "score of a minor"), (0.3, None, True), "score of a minor 0.3"),
+    ],
+)  # fmt: skip
+def test_a_number_is_shown_as_its_quantity_beside_its_bound(
+    number: Number, seen: tuple[float, float | None, bool], says: str
+) -> None:
+    assert number.compared(*seen) == says
+
+
 def test_every_reason_that_the_code_gives_is_declared() -> None:
     declared = {each.reason for stage in STAGES for each in stage.all_reasons()}
+    given = _given({"failed": 0, "check": 0, "at_least": 0, "at_most": 0, "Check": 0, "Outcome": 1})
+    assert len(given) > 20
+    assert {reason: place for reason, place in given.items() if reason not in declared} == {}
+
+
+def _given(places: dict[str, int], least_arguments: int = 0) -> dict[str, str]:
+    """{name: file:line} of the names typed in calls, `places` saying as which argument."""
     given = {}
     for file in sorted((ROOT / "curation").rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func).split(".")[-1]
-                place = {"failed": 0, "check": 0, "at_least": 0, "at_most": 0, "Check": 0, "Outcome": 1}
-                arguments = node.args[place[called] :][:1] if called in place else []
+                if called not in places or len(node.args) < least_arguments:
+                    continue
+                arguments = node.args[places[called] :][:1]
                 for reason in arguments:
                     if isinstance(reason, ast.Constant) and isinstance(reason.value, str) and reason.value:
                         given[reason.value] = f"{file.relative_to(ROOT)}:{node.lineno}"
-    assert len(given) > 20
-    assert {reason: place for reason, place in given.items() if reason not in declared} == {}
+    return given

@@ -11,6 +11,7 @@ import pytest
 
 from curation.photos.sample import Sample
 from curation.plan.cluster_sizes import draw_sizes
+from curation.plan.commands import plan_lines
 from curation.plan.compare import compare
 from curation.plan.counts import Expected
 from curation.plan.machines import read_table
@@ -19,7 +20,7 @@ from curation.plan.step_times import makespan
 from curation.run_folder import Run
 from persona import main
 from tests.drawn_people import collection, write_folder
-from tests.drawn_pipeline import settings, write_config
+from tests.drawn_pipeline import ROOT, settings, write_config
 
 Said = pytest.CaptureFixture[str]
 
@@ -112,9 +113,47 @@ def test_a_plan_touches_no_run_and_a_run_no_plan(place: Path, part: dict[str, An
     assert "holds the sample of `persona plan`" in capsys.readouterr().err
 
 
-def test_an_empty_table_of_machines_tells_what_it_lacks_and_no_hours(part: dict[str, Any]) -> None:
-    assert part["machines"]
-    for machine in part["machines"]:
+def test_machines_are_told_of_only_where_a_table_of_them_is_given(part: dict[str, Any]) -> None:
+    assert part["machines"] == []
+    assert not [line for line in plan_lines(part) if "unknown" in line]
+
+
+def test_a_plan_begins_with_the_money_where_the_price_of_an_hour_is_given(
+    place: Path, capsys: Said, part: dict[str, Any]
+) -> None:
+    assert part["price"] is None
+    found = plan(place, capsys, "priced", "--photos", "10", "--price-per-hour", "36")
+    assert found["price"]["expected"] == pytest.approx(36 * found["hours"]["expected"], abs=2e-3)
+    assert plan_lines(found)[1].startswith("costs ")
+    assert "--price-per-hour" in plan(place, capsys, "priced", "--price-per-hour", "nan", code=2)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says"),
+    [
+        (90, "90 (81 to 99) s"),
+        (600, "10 (9 to 11) min"),
+        (6000, "100 (90 to 110) min"),
+        (36000, "10 (9 to 11) h"),
+    ],
+)
+def test_a_plan_tells_time_in_the_unit_that_people_would_use(
+    part: dict[str, Any], seconds: float, says: str
+) -> None:
+    total = {"expected": seconds, "low": 0.9 * seconds, "high": 1.1 * seconds}
+    (line,) = [
+        line
+        for line in plan_lines({**part, "seconds": {**part["seconds"], "total": total}})
+        if line.startswith("on this machine ")
+    ]
+    assert line.startswith(f"on this machine {says}, of these to start ")
+
+
+def test_an_empty_table_of_machines_tells_what_it_lacks_and_no_hours(place: Path, capsys: Said) -> None:
+    empty = str(ROOT / "curation/plan/machines.yaml")
+    machines = plan(place, capsys, "asked", "--photos", "10", "--machines", empty)["machines"]
+    assert machines
+    for machine in machines:
         assert machine["hours"] is None
         assert {"relative_rate.vision", "price_per_hour"} <= set(machine["missing"])
 
@@ -134,7 +173,13 @@ def test_a_filled_table_gives_hours_and_a_price(place: Path, capsys: Said, tmp_p
 
 @pytest.mark.parametrize(
     "words",
-    [["--photos", "1"], ["--seed", "-1"], ["--machines", "no-such.yaml"], ["--compare", "no-such-run"]],
+    [
+        ["--photos", "1"],
+        ["--price-per-hour", "-1"],
+        ["--seed", "-1"],
+        ["--machines", "no-such.yaml"],
+        ["--compare", "no-such-run"],
+    ],
 )
 def test_bad_usage_is_one_line(place: Path, capsys: Said, words: list[str]) -> None:
     assert len(plan(place, capsys, "none", *words, code=2).splitlines()) == 1
@@ -179,7 +224,7 @@ def test_time_on_the_clock_is_that_of_the_last_worker() -> None:
 
 
 def test_the_table_that_comes_along_is_valid_and_invents_nothing() -> None:
-    table = read_table(None)
+    table = read_table(str(ROOT / "curation/plan/machines.yaml"))
     assert table.machines
     assert all(machine.price_per_hour is None for machine in table.machines.values())
 

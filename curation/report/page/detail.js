@@ -4,6 +4,7 @@
 const detail = (() => {
   const { make, number, words, table } = dom;
   const VERDICTS = ["kept", "rejected", "failed"];
+  const HOLDS = { "≥": (a, b) => a >= b, "<": (a, b) => a < b, "≤": (a, b) => a <= b, ">": (a, b) => a > b };
 
   // A decision as it is stored: a stage alone, or [stage, verdict, reason, checks, detail].
   function read(short) {
@@ -32,13 +33,22 @@ const detail = (() => {
       make("div", {},
         decision.reason ? make("b", {}, words(decision.reason)) : null,
         decision.checks.map((check) => make("span", { class: check.passed ? "check" : "check missed" },
-          `${words(check.name || "score")} ${number(check.score)}`, make("i", {}, ` / ${number(check.threshold)}`))),
+          ...compared(decision.stage, check))),
         decision.said ? make("span", { class: "soft said" }, decision.said) : null),
     ]);
   }
 
+  // The quantity with its number, and the threshold behind a sign that says how the two lie.
+  function compared(stage, { name, score, threshold, passed }) {
+    const [says, unit, per, ...signs] = report.overview.numbers[stage]?.[name] ?? [words(name || "score"), "", 1, "≥", "<"];
+    const text = [says, number(score / per), unit].filter(Boolean).join(" ");
+    const sign = signs[passed ? 0 : 1];
+    if (threshold === null || !HOLDS[sign](score, threshold)) return [text];
+    return [text, make("i", {}, ` ${sign} ${number(threshold / per)}`)];
+  }
+
   function decided(decisions) {
-    return table([["stage"], ["verdict"], ["measured / threshold"]], decisionRows(decisions));
+    return table([["stage"], ["verdict"], ["measured"]], decisionRows(decisions));
   }
 
   async function open(row, person) {

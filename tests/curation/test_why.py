@@ -1,0 +1,52 @@
+"""`persona why`: what it says of a photo, and by which names it finds one."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.drawn_people import collection, write_folder
+from tests.drawn_pipeline import curate, persona, settings, write_config
+from tests.drawn_report import overview_of
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine photos of two people, and one too small."""
+    folder = tmp_path_factory.mktemp("why")
+    photos = write_folder(folder / "photos", collection(3, people=2, outfits=1, photos=4))
+    Image.new("RGB", (64, 48)).save(photos / "tiny.jpg")
+    config = write_config(folder / "pipelines.yaml", settings(photos))
+    curate(config, folder / "run", "--engine", "inline")
+    return folder / "run"
+
+
+def why(run: Path, *words: str) -> str:
+    done = persona("why", run, *words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_of_a_kept_photo_each_number_has_its_quantity_and_no_reason_stands_there(run: Path) -> None:
+    said = why(run, "photo-00000.jpg")
+    assert "shorter side 160 px ≥ 100, width × height" in said
+    assert "best detection 0." in said
+    assert "people on the photo 1 ≤" in said
+    assert "the judge's p(same outfit) " in said
+    for reason in ("too_small", "animated", "no_person", "low_score", "crowd", "small_mask", "few_regions"):
+        assert reason not in said
+
+
+def test_of_a_rejected_photo_the_reason_stands_before_the_number_that_decided(run: Path) -> None:
+    assert "rejected too_small (shorter side 48 px < 100, frames 1 ≤ 1, width" in why(run, "tiny.jpg")
+
+
+def test_the_report_has_the_words_of_every_number_of_its_histograms(run: Path) -> None:
+    assert persona("report", run).returncode == 0
+    overview = overview_of(run / "report")
+    numbers = overview["numbers"]
+    assert numbers["screen"]["too_small"] == ["shorter side", "px", 1.0, "≥", "<"]
+    scores = [score for score in overview["scores"] if score["check"] != "same"]
+    assert len(scores) > 10
+    for score in scores:
+        assert numbers[score["stage"]][score["check"]][0] in score["says"]
