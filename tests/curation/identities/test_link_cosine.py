@@ -172,7 +172,7 @@ def test_the_more_people_were_seen_once_the_higher_the_cosine() -> None:
 def test_where_one_person_has_most_of_the_faces_they_are_linked_although_no_stranger_is_known(
     faces: int,
 ) -> None:
-    """No pair below .65 was looked for, as if the median pair were of strangers: F was .63 and .34 on one of them."""
+    """No pair below .65 was looked for, as if the median pair were of strangers: F was .63 and .34 on one."""
     worlds = [draw_world("strong", faces, seed) for seed in (101, 402, *range(410, 418))]
     assert any(np.bincount(world.person).max() >= 0.8 * faces for world, _ in worlds)
     for world, strangers in worlds:
