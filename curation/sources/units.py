@@ -20,7 +20,7 @@ from curation.sources.webdataset import webdataset_rows
 from curation.storage import is_local, local_path
 
 Kind = Literal["folder", "webdataset", "parquet"]
-_SUFFIX: dict[Kind, str] = {"webdataset": ".tar", "parquet": ".parquet"}
+_SUFFIX: dict[str, str] = {"webdataset": ".tar", "parquet": ".parquet"}
 _MOST_NAMED = 5  # names that a pattern matches, in a line
 
 
@@ -98,7 +98,11 @@ def _counts_at(paths: Iterable[str]) -> dict[Kind, int]:
         raise ConfigError(f"source.path: {one_line(error)}") from None
     photos = sum(map(is_photo, files))
     endings = Counter(ending(file) for file in files if not (photos and is_metadata(file)))
-    return {**{kind: endings[suffix] for kind, suffix in _SUFFIX.items()}, "folder": photos}
+    return {
+        "webdataset": endings[_SUFFIX["webdataset"]],
+        "parquet": endings[_SUFFIX["parquet"]],
+        "folder": photos,
+    }
 
 
 def pattern_lines(source: SourceSettings) -> list[str]:
