@@ -54,11 +54,15 @@ check: $(READY)
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-# Compiles the pinned files anew; they hold exact versions and hashes and name no registry.
+# Compiles the pinned files anew; they hold exact versions and hashes and name no registry. The image's have the
+# same versions, without what only tests and checks need.
 lock: $(READY)
 	for engine in cpu gpu; do \
 	  $(BIN)/uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 \
 	    --override requirements/overrides.txt requirements/$$engine.in -o requirements/$$engine.txt || exit 1; \
+	  $(BIN)/uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 \
+	    --override requirements/overrides.txt --constraint requirements/$$engine.txt \
+	    requirements/image-$$engine.in -o requirements/image-$$engine.txt || exit 1; \
 	done
 	$(BIN)/uv pip compile --quiet --no-header --generate-hashes --python-version 3.11 \
 	  requirements/peers.in -o requirements/peers.txt

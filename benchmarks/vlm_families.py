@@ -188,12 +188,14 @@ def sentencepiece_tokenizer(special: tuple[str, ...], **named: str) -> PreTraine
     learned.train_from_iterator(_texts(), trainer)
     model = json.loads(learned.to_str())["model"]
     pieces = sorted(model["vocab"], key=model["vocab"].__getitem__)
-    lines = ["\n" * number for number in range(1, 5)]  # whole breaks between paragraphs are pieces
+    # Breaks of up to four lines are pieces, and join in any way: vLLM counts on it where two pictures meet.
+    lines = ["\n" * number for number in range(1, 5)]
+    joined = [(lines[first], lines[both - first - 1]) for both in range(1, 4) for first in range(both)]
     bytes_ = [f"<0x{number:02X}>" for number in range(256)]
     everything = [*special, *bytes_, *lines, *(piece for piece in pieces if piece not in lines)]
     tokenizer = GemmaTokenizer(
         vocab={piece: number for number, piece in enumerate(everything)},
-        merges=[*((line, "\n") for line in lines[:-1]), *(tuple(pair) for pair in model["merges"])],
+        merges=[*joined, *(tuple(pair) for pair in model["merges"])],
         add_bos_token=True,
         extra_special_tokens=named,
         model_max_length=_CONTEXT,

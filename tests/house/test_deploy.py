@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import persona
 from tests.drawn_pipeline import ROOT
-from tests.house.import_graph import PARTS
 
 DEPLOY = ROOT / "deploy"
 MANIFESTS = sorted(DEPLOY.rglob("*.yaml"))
@@ -268,11 +267,3 @@ def test_a_training_on_slurm_that_is_told_to_stop_has_its_ranks_told_and_comes_a
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda file: file.stem)
 def test_a_batch_script_is_one_that_bash_reads(script: Path) -> None:
     subprocess.run(["bash", "-n", script], check=True)
-
-
-def test_the_image_s_packages_are_compiled_for_its_user_cannot_write_beside_them() -> None:
-    image = (ROOT / "deploy/Dockerfile").read_text()
-    assert "uv pip sync --system --no-cache --compile-bytecode " in image
-    parts = re.search(r"python -m compileall -q (.*)$", image, re.MULTILINE)
-    assert parts is not None
-    assert set(parts[1].split()) == {"persona.py", *PARTS}

@@ -66,6 +66,14 @@ def test_yes_and_no_are_found_whatever_a_family_s_tokenizer_calls_them(
     assert reply.p_yes == pytest.approx(0.25)
 
 
+def test_a_break_of_up_to_four_lines_is_one_token_of_the_drawn_gemma_as_it_is_of_the_published(
+    tmp_path: Path,
+) -> None:
+    write_family("gemma3", tmp_path, lessons=0)
+    for number in range(1, 5):
+        assert spoken(tmp_path, f"a{number * chr(10)}b") == ["a", number * chr(10), "b"]
+
+
 def test_an_answer_in_capitals_is_the_same_answer() -> None:
     content = [
         {"token": '{"same":"', "top_logprobs": [{"token": '{"same":"', "logprob": 0.0}]},
