@@ -16,14 +16,19 @@ SEED = 11
 for _name in ("no_proxy", "NO_PROXY"):
     os.environ[_name] = ",".join(filter(None, (os.environ.get(_name), "127.0.0.1", "localhost")))
 
+# Two test processes share two cores, and so do all that they start; read when numpy and torch are loaded.
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 # Files that take longest, longest first, as measured: whoever begins one of these last ends alone.
 _LONG_FILES = (
     "training/test_ranks.py",
     "curation/test_engine.py",
-    "training/test_second_base.py",
+    "training/test_memory.py",
+    "training/test_commands.py",
     "training/test_loop.py",
     "curation/vlm/test_vlm_server.py",
-    "training/test_memory.py",
+    "training/test_second_base.py",
     "curation/test_recovery.py",
     "shards/reading/test_by_others.py",
     "curation/people/test_segmenters.py",

@@ -1,15 +1,14 @@
 """Tiny trainings in processes of their own, forked from one that has imported the libraries once."""
 
-import multiprocessing
 import socket
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from tests.forked import PROCESSES, preload
 from tests.train_tiny import train_in_process
 
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.train_tiny", "tests.train_on_shards"])
+preload("tests.train_tiny", "tests.train_on_shards", "torch.utils.tensorboard")
 
 
 def start(folder: Path, rank: int = 0, world: int = 1, port: int = 0, **settings: Any) -> ForkServerProcess:

@@ -43,7 +43,11 @@ def mount(commands: Any, parser_of: ParserOf | None = None, faces_of: FacesOf | 
     train.add_argument(
         "--changed", action="store_true", help="go on with other settings than the run was begun with"
     )
-    train.add_argument("--quiet", action="store_true", help="no lines on stderr while it trains")
+    train.add_argument(
+        "--quiet",
+        action="store_true",
+        help="no lines on stderr while it trains, and no prediction of its memory",
+    )
     train.add_argument("--plan", action="store_true", help="check, say memory and time, train nothing")
     train.add_argument("--gpu", metavar="NAME", help="with --plan: that it will run on, as H100")
     train.add_argument(
@@ -137,7 +141,8 @@ def _train_here(options: argparse.Namespace, settings: Any) -> int:
                 settings, options.shards, Path(options.out), ranks, options.validation,
                 changed=options.changed, build_on=torch.device("cpu") if options.plan else None,
             )  # fmt: skip
-            memory = prepared.memory() if ranks.first else None  # found beside what follows
+            # Found beside what follows. It takes seconds, or for a full size half a minute.
+            memory = prepared.memory() if ranks.first and (options.plan or not options.quiet) else None
             if memory is not None and options.plan:
                 time = prepared.time(options.gpu, options.mfu)
                 say(memory.result().line())

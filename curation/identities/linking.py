@@ -137,6 +137,8 @@ class LinkEvidence:
         if many:
             crowded = np.quantile(self._sample, 1 - _READ / self._faces)
             lowest = max(lowest, float(np.tanh(crowded)))
+        else:  # where one person has most of the faces, the quantiles are no stranger's
+            lowest = min(lowest, SAME_MEAN - 2 * _SAME_SPREAD)
         return min(max(round(lowest, 2), 0.0), _LARGEST - 0.1)
 
     def weigh(

@@ -29,6 +29,9 @@ from tests.drawn_pipeline import (
     settings,
     write_config,
 )
+from tests.forked import Command, preload
+
+preload("tests.preloaded")
 
 KILLS_INLINE = 16
 KILLS_RAY = 4
@@ -47,14 +50,21 @@ def config(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_config(tmp_path_factory.mktemp("config") / "pipelines.yaml", slow(photos, 5))
 
 
+def started(config: Path, out: Path, calls: Path, *options: str) -> Command:
+    """The run in a process of its own."""
+    words: list[str | Path] = ["curate", "drawn", "--config", config, "--out", out, "--quiet"]
+    words += ["--allow-empty", *options]
+    return Command(words, out.parent / "said.txt", {"PERSONA_CALLS": None, **environment(calls)})
+
+
 @pytest.fixture(scope="module")
 def undisturbed(config: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], float]:
-    """The shards of a run that nobody killed, and the seconds that it took."""
+    """The shards of a run that nobody killed, and the seconds of a processor that it took."""
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    began = time.monotonic()
-    summary = curate(config, out, alone=True)
-    assert summary["groups"] > 1
-    return files_of(out / "shards"), time.monotonic() - began
+    run = started(config, out, out.parent / "calls", "--engine", "inline")
+    assert run.exit_code() == 0, run.said()
+    assert len(rows_of(out / "packing" / "groups.parquet", ["identity"])) > 1
+    return files_of(out / "shards"), run.cpu_s
 
 
 def committed_photos(run: Path) -> set[str]:
@@ -67,27 +77,8 @@ def committed_photos(run: Path) -> set[str]:
     return found
 
 
-def kill_at(seconds: float, config: Path, out: Path, calls: Path, *options: str) -> None:
-    """Starts the run and sends it SIGKILL after some seconds; it may have ended before."""
-    words: list[str | Path] = ["curate", "drawn", "--config", config, "--out", out, "--quiet", *options]
-    run = subprocess.Popen(
-        command(*words),
-        cwd=ROOT,
-        env=environment(calls),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        run.wait(seconds)
-    except subprocess.TimeoutExpired:
-        run.send_signal(signal.SIGKILL)
-        run.wait()
-
-
-def assert_resumes_exactly(
-    config: Path, out: Path, expected: dict[str, bytes], seconds: float, *options: str
-) -> None:
-    kill_at(seconds, config, out, out.parent / "calls-1", *options)
+def assert_resumes_exactly(config: Path, out: Path, expected: dict[str, bytes], *options: str) -> None:
+    """Of a run that was killed."""
     done_before = committed_photos(out)
     parts_before = {f.name for f in list_fragments(str(out / "packing"))}
     times_before = {name: (out / "packing" / name).stat().st_mtime_ns for name in parts_before}
@@ -103,9 +94,11 @@ def assert_resumes_exactly(
 def test_run_killed_at_a_random_moment_resumes_to_the_same_bytes_and_repeats_no_committed_fragment(
     nth: int, config: Path, undisturbed: tuple[dict[str, bytes], float], tmp_path: Path
 ) -> None:
-    expected, seconds = undisturbed
-    moment = random.Random(nth).uniform(0.4, 1.0) * seconds
-    assert_resumes_exactly(config, tmp_path / "run", expected, moment, "--engine", "inline")
+    expected, cpu_s = undisturbed
+    run = started(config, tmp_path / "run", tmp_path / "calls-1", "--engine", "inline")
+    if run.reaches(random.Random(nth).uniform(0, 1) * cpu_s):
+        run.kill()
+    assert_resumes_exactly(config, tmp_path / "run", expected, "--engine", "inline")
 
 
 @pytest.mark.parametrize("nth", range(KILLS_RAY))
@@ -120,9 +113,14 @@ def test_run_on_ray_killed_at_a_random_moment_resumes_to_the_same_bytes_and_repe
     pipeline = slow(photos, 5)
     pipeline["people"]["resources"] = {"workers": 2}
     config = write_config(tmp_path / "pipelines.yaml", pipeline)
-    moment = random.Random(nth).uniform(3.0, 8.0)
     options = ("--engine", "ray", "--ray-address", ray_address)
-    assert_resumes_exactly(config, tmp_path / "run", expected, moment, *options)
+    run = started(config, tmp_path / "run", tmp_path / "calls-1", *options)
+    deadline = time.monotonic() + random.Random(nth).uniform(1.5, 6.0)
+    while run.running() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if run.running():
+        run.kill()
+    assert_resumes_exactly(config, tmp_path / "run", expected, *options)
 
 
 def test_killed_worker_loses_nothing_and_changes_nothing(

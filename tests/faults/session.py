@@ -13,8 +13,8 @@ from types import ModuleType
 from typing import Any
 
 from tests.faults import kinds as kinds_package
-from tests.faults.warm import preload
 from tests.faults.workplace import BrokenPromiseError, Unavailable, Workplace
+from tests.forked import preload
 
 
 def kind_names() -> list[str]:
@@ -89,7 +89,7 @@ def episodes(
     `folder` holds what they leave: of an episode that went well nothing, of another one everything.
     """
     chosen = {name: kind_of(name) for name in kinds}
-    preload([name for kind in chosen.values() for name in getattr(kind, "PRELOADED", ())])
+    preload("tests.preloaded", *(name for kind in chosen.values() for name in getattr(kind, "PRELOADED", ())))
     out: set[str] = set()
     kills: Counter[str] = Counter()
     with Workplace(folder) as place:

@@ -19,8 +19,8 @@ from tests.faults.result import (
     require_tidy,
     require_whole,
 )
-from tests.faults.warm import Command
 from tests.faults.workplace import BrokenPromiseError, Workplace
+from tests.forked import Command
 
 PHOTOS = collection(31, people=8, outfits=1, photos=3)
 """24 photos of eight people: eight groups in three shards, four fragments a phase."""

@@ -12,8 +12,8 @@ from typing import Any
 from tests.drawn_questions import JUDGE
 from tests.fake_vlm import FakeVlm, friendly, serving
 from tests.faults.small_run import PHOTOS, photos_of, pipeline
-from tests.faults.warm import Work, shared_count
 from tests.faults.workplace import Workplace
+from tests.forked import Work, shared_count
 
 ANSWER_S = 0.02
 """What an answer takes, so that questions are in flight when it dies."""

@@ -1,6 +1,5 @@
 """Checkpoints: whole or not there, what was written or refused, and rotated."""
 
-import multiprocessing
 import random
 import shutil
 import threading
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.forked import PROCESSES, preload
 from tests.write_checkpoints import write_checkpoints
 from training.checkpoint import (
     CheckpointError,
@@ -25,8 +25,7 @@ from training.checkpoint import (
 )
 from training.ranks import Ranks
 
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.write_checkpoints", "tests.train_tiny"])
+preload("tests.write_checkpoints", "tests.train_tiny")
 
 
 def write(folder: Path, *steps: int, **rotation: Any) -> list[str]:

@@ -60,7 +60,9 @@ def test_a_run_is_trained_exported_and_proven(recipe: str, dataset: Path, tmp_pa
     words = ["train", config(tmp_path, recipe), "--shards", dataset, "--validation", dataset, "--out", out]
     words += ["--set", "loop.optimiser.lr=3e-5", "--set", "loop.read_every=2"]
     assert persona(*words) == 0
-    told = capsys.readouterr().err.splitlines()
+    printed = capsys.readouterr()
+    told = printed.err.splitlines()
+    assert "predicted memory: 0.00 GiB (weights 0.00, " in printed.out
     assert [line.split("  ")[0] for line in told] == [
         "step 2/3", "step 3/3", "step 3: validated, loss " + told[2].split("loss ")[1],
         f"saved {out}/checkpoints/step-00000003",
@@ -76,6 +78,7 @@ def test_a_run_is_trained_exported_and_proven(recipe: str, dataset: Path, tmp_pa
     assert persona(*words, "--set", "loop.steps=5", "--quiet") == 0
     told = capsys.readouterr()
     assert "goes on from step 3 of 5" in told.out
+    assert "predicted memory" not in told.out
     assert told.err == ""
 
     assert persona("export", out, "--out", weight, "--verify") == 0

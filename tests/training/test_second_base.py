@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -55,36 +56,70 @@ def page_commands() -> list[Command]:
     return [c for block in page_blocks() if block.language == "bash" for c in block.commands()]
 
 
-def in_project(place: Path, code: str, *words: str) -> "subprocess.CompletedProcess[str]":
-    """Python in a process of its own, whose packages are the project's in `place`."""
-    return subprocess.run(
-        [sys.executable, "-c", code, *words],
-        cwd=place,
-        env={**os.environ, "PYTHONPATH": str(place), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
+ASKED = ["generate", "--checkpoint", "tried", "--sample", "people:0000000000000003-a", "--prompt", "A man."]
+REFUSED = {
+    "size": [*ASKED, "--height", "64", "--width", "66", "--out", "x.png"],
+    "scale": [*ASKED, "--height", "64", "--width", "64", "--out", "x.png", "--identity-scale", "0.5"],
+}
+METHODS = [["ip_adapter", {"small_flow": {}, "clip": CLIP}], ["colours", {"sdxl": SDXL}]]
+
+# Everything that is asked of the project with the page's files, in one process: each imports for seconds.
+PROGRAM = """
+import contextlib, io, json, sys
+import torch
+from persona import main
+from training.batch import random_batch
+from training.recipes import recipe_of
+
+commands, refused, methods = json.loads(sys.argv[1])
+for words in commands:
+    print(words, flush=True)
+    code = main(words)
+    if code:
+        sys.exit(f"{words} ended with {code}")
+told = {}
+for name, words in refused.items():
+    with contextlib.redirect_stderr(io.StringIO()) as lines:
+        told[name] = [main(words), lines.getvalue()]
+losses = []
+for name, method in methods:
+    recipe = recipe_of(name, method)
+    module = recipe.build(torch.float32)
+    batch = random_batch(recipe.fields(64, 64), 2)
+    of_one = module(batch.fields, batch.streams)
+    of_one.mean().backward()
+    losses.append(of_one.tolist())
+with open("answers.json", "w") as file:
+    json.dump({"refused": told, "losses": losses}, file)
+"""
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project with the page's files added, where the page's commands have been run."""
+    """The project with the page's files added, where the page's commands have been run.
+
+    `answers.json`: what REFUSED ended with and said, and the losses of METHODS.
+    """
     place = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "training", place / "training", ignore=shutil.ignore_patterns("__pycache__"))
     for part in ("edges", "shards", "curation", "persona.py", "pipelines.yaml"):
         (place / part).symlink_to(ROOT / part)
     add_from_page(place)
     write_people(place / "people")
-    calls = [command.words[1:] for command in page_commands()]
-    code = (
-        "import json, sys; from persona import main\n"
-        "for words in json.loads(sys.argv[1]):\n"
-        "    print(words, flush=True); done = main(words)\n"
-        "    if done: sys.exit(f'{words} ended with {done}')\n"
+    asked = [[command.words[1:] for command in page_commands()], REFUSED, METHODS]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(asked)],
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(place), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
     )
-    done = in_project(place, code, json.dumps(calls))
     assert done.returncode == 0, done.stdout + done.stderr
     return place
+
+
+def answers(place: Path, of: str) -> Any:
+    return json.loads((place / "answers.json").read_text())[of]
 
 
 def test_the_page_has_files_of_a_base_and_a_recipe_and_six_kinds_of_commands() -> None:
@@ -137,49 +172,14 @@ def test_its_evaluation_has_pictures_and_a_page(place: Path) -> None:
     assert (folder / "index.html").stat().st_size > 1000
 
 
-def told(place: Path, *commands: list[str]) -> list[str]:
-    """The one line of each command, all of which are refused."""
-    code = (
-        "import json, sys; from persona import main\n"
-        "for words in json.loads(sys.argv[1]):\n"
-        "    print('--', file=sys.stderr); assert main(words) == 2\n"
-    )
-    done = in_project(place, code, json.dumps(commands))
-    assert done.returncode == 0, done.stderr
-    lines = done.stderr.split("--\n")[1:]
-    assert [line.count("\n") for line in lines] == [1] * len(commands)
-    return lines
-
-
 def test_what_it_cannot_do_is_refused_with_its_cause(place: Path) -> None:
-    asked = [
-        "generate",
-        "--checkpoint",
-        "tried",
-        "--sample",
-        "people:0000000000000003-a",
-        "--prompt",
-        "A man.",
-    ]
-    size = ["--height", "64", "--width", "66", "--out", "x.png"]
-    plain = ["--height", "64", "--width", "64", "--out", "x.png", "--identity-scale", "0.5"]
-    of_size, of_scale = told(place, [*asked, *size], [*asked, *plain])
-    assert "64 × 66 px: height and width must be multiples of 4" in of_size
-    assert "identity_scale 0.5: the base small_flow knows none but 1" in of_scale
+    told = answers(place, "refused")
+    assert [(code, lines.count("\n")) for code, lines in told.values()] == [(2, 1)] * len(REFUSED)
+    assert "64 × 66 px: height and width must be multiples of 4" in told["size"][1]
+    assert "identity_scale 0.5: the base small_flow knows none but 1" in told["scale"][1]
 
 
 def test_any_recipe_stands_on_any_base(place: Path) -> None:
-    methods = [["ip_adapter", {"small_flow": {}, "clip": CLIP}], ["colours", {"sdxl": SDXL}]]
-    code = (
-        "import json, sys, torch; from training.recipes import recipe_of\n"
-        "from training.batch import random_batch\n"
-        "for name, method in json.loads(sys.argv[1]):\n"
-        "    recipe = recipe_of(name, method); module = recipe.build(torch.float32)\n"
-        "    batch = random_batch(recipe.fields(64, 64), 2); losses = module(batch.fields, batch.streams)\n"
-        "    losses.mean().backward(); print(json.dumps(losses.tolist()))\n"
-    )
-    done = in_project(place, code, json.dumps(methods))
-    assert done.returncode == 0, done.stderr
-    losses = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(losses) == len(methods)
+    losses = answers(place, "losses")
+    assert len(losses) == len(METHODS)
     assert all(0 < loss < 100 for of_one in losses for loss in of_one)

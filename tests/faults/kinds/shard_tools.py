@@ -7,8 +7,8 @@ from random import Random
 from shards.tools.verify import ENDS_IT, verify
 from tests.drawn_shards import bytes_of, drawn_groups, with_metadata, write_dataset
 from tests.faults.result import require_tidy
-from tests.faults.warm import Command
 from tests.faults.workplace import BrokenPromiseError, Injury, Workplace
+from tests.forked import Command
 
 SHARE = 8
 TOOLS = ("merge", "split", "reshard", "forget", "strip")

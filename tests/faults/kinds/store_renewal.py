@@ -3,8 +3,8 @@
 from random import Random
 
 from tests.faults.store import SECRET, served, store_run
-from tests.faults.warm import Command
 from tests.faults.workplace import BrokenPromiseError, Injury, Workplace
+from tests.forked import Command
 
 SHARE = 2
 _ENOUGH = 3  # keys that one command was given

@@ -6,8 +6,8 @@ from random import Random
 from typing import Any
 
 from tests.drawn_shards import bytes_of
-from tests.faults.warm import Work
 from tests.faults.workplace import BrokenPromiseError, Injury, Workplace
+from tests.forked import Work
 
 SHARE = 5
 PRELOADED = ("tests.train_tiny",)

@@ -8,8 +8,8 @@ import psutil
 from tests.drawn_pipeline import ROOT
 from tests.faults.small_run import Folder, SmallRun, config_of, require_one_line
 from tests.faults.vlm import ANSWER_S, module_that_serves, vlm_pipeline
-from tests.faults.warm import Command
 from tests.faults.workplace import Injury, Workplace
+from tests.forked import Command
 
 SHARE = 2
 

@@ -18,20 +18,23 @@ from typing import Any, cast
 TIMEOUT_S = 600.0
 """A command that has not ended by then hangs."""
 
-_CONTEXT = get_context("forkserver")
+PROCESSES = get_context("forkserver")
+_PRELOADED: list[str] = []
 
 
-def preload(modules: Sequence[str] = ()) -> None:
-    """Names what is imported before the first fork, besides what the commands of curation need."""
-    _CONTEXT.set_forkserver_preload(["tests.faults.preloaded", *modules])
+def preload(*modules: str) -> None:
+    """Adds to what is imported before the first fork; call it where a file of tests is imported.
 
-
-preload()
+    All processes are forked from one server, which starts with the first of them. Commands of curation
+    and of shards need `tests.preloaded`.
+    """
+    _PRELOADED.extend(name for name in modules if name not in _PRELOADED)
+    PROCESSES.set_forkserver_preload(_PRELOADED)
 
 
 def shared_count() -> "Synchronized[int]":
     """A number that processes forked from now on can share."""
-    return cast("Synchronized[int]", _CONTEXT.Value("q", 0))
+    return cast("Synchronized[int]", PROCESSES.Value("q", 0))
 
 
 def _run(words: Sequence[str], environment: Mapping[str, str | None], said: str) -> None:
@@ -53,7 +56,7 @@ class Work:
     """A function that runs in a forked process."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
-        self._process = _CONTEXT.Process(target=function, args=arguments)
+        self._process = PROCESSES.Process(target=function, args=arguments)
         self._process.start()
         assert self._process.pid is not None
         self.pid: int = self._process.pid
