@@ -1,5 +1,6 @@
 """What is wrong with the words of `persona train`, found before torch is imported: a slip costs a second."""
 
+import os
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -109,6 +110,8 @@ def _check_weights(key: str, folder: Path, hub: str | None) -> None:
     get = f"; `hf download {hub} --local-dir {folder}` fetches it" if hub is not None else ""
     if not folder.is_dir():
         at = "" if folder.is_absolute() else f" in {Path.cwd()}"
+        if models := os.environ.get("PERSONA_MODELS"):
+            at += f", and no {folder.name} in {models}"
         raise ValueError(f"{key}: {folder}: no such folder{at}{get}")
     if not any((place / "config.json").is_file() for place in (folder, *folder.iterdir())):
         raise ValueError(f"{key}: {folder}: no config.json: not a model's folder{get}")

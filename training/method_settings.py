@@ -1,13 +1,28 @@
 """What stands under `method` in a config: settings of recipes, of bases, and of the models in them, without
 torch: so a wrong word is answered at once."""
 
+import os
 from functools import cache
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, create_model, field_validator, model_validator
+from pydantic import AfterValidator, Field, create_model, field_validator, model_validator
 
 from shards.format.contents import REGION_NAMES
 from training.settings import Settings, Sizes
+
+
+def _found(folder: str) -> str:
+    """Where the weights are: as it is written, else under the folder's own name in $PERSONA_MODELS."""
+    models = os.environ.get("PERSONA_MODELS")
+    if not models or Path(folder).exists():
+        return folder
+    there = Path(models).expanduser() / Path(folder).name
+    return str(there) if there.is_dir() else folder
+
+
+WeightsFolder = Annotated[str, AfterValidator(_found)]
+"""Of weights: one that is not where a config says is looked up in $PERSONA_MODELS, as those of pipelines."""
 
 
 class DropoutSettings(Settings):
@@ -31,7 +46,7 @@ class DropoutSettings(Settings):
 class DinoSettings(Settings):
     """DINOv2; the defaults are ViT-g/14. With a folder, the sizes are those of its config."""
 
-    folder: str | None = Field(
+    folder: WeightsFolder | None = Field(
         None,
         description="a local transformers folder; None: random weights",
         json_schema_extra={"hub": "facebook/dinov2-giant"},
@@ -112,7 +127,9 @@ class VisualPersonaSettings(Settings):
 class ClipVisionSettings(Settings):
     """CLIP's image encoder; the defaults are ViT-H/14. With a folder, the sizes are those of its config."""
 
-    folder: str | None = Field(None, description="a local transformers folder; None: random weights")
+    folder: WeightsFolder | None = Field(
+        None, description="a local transformers folder; None: random weights"
+    )
     width: int = Field(1280, ge=1, description="of a feature")
     depth: int = Field(32, ge=1, description="layers")
     heads: int = Field(16, ge=1, description="of attention")
@@ -213,12 +230,12 @@ class TextSettings(Settings):
 class SdxlSettings(Settings):
     """Sizes; the defaults are SDXL base 1.0. With a folder, the sizes are those of its configs."""
 
-    folder: str | None = Field(
+    folder: WeightsFolder | None = Field(
         None,
         description="a local diffusers folder; None: random weights",
         json_schema_extra={"hub": "stabilityai/stable-diffusion-xl-base-1.0"},
     )
-    vae_folder: str | None = Field(
+    vae_folder: WeightsFolder | None = Field(
         None,
         description="another VAE, such as madebyollin/sdxl-vae-fp16-fix",
         json_schema_extra={"hub": "madebyollin/sdxl-vae-fp16-fix"},
@@ -301,12 +318,12 @@ class Qwen3Settings(Settings):
 class Flux2Settings(Settings):
     """Sizes; the defaults are FLUX.2-klein-base-4B. With a folder, the sizes are those of its configs."""
 
-    folder: str | None = Field(
+    folder: WeightsFolder | None = Field(
         None,
         description="a local diffusers folder; None: random weights",
         json_schema_extra={"hub": "black-forest-labs/FLUX.2-klein-base-4B"},
     )
-    vae_folder: str | None = Field(
+    vae_folder: WeightsFolder | None = Field(
         None, description="another VAE; an AutoencoderKL's latents are packed and scaled as it states"
     )
     double_blocks: int = Field(5, ge=1, description="with weights of their own for text and pictures")

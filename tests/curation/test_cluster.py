@@ -53,6 +53,7 @@ def slurm(tmp_path: Path) -> Iterator[dict[str, str]]:
         "STEPS": str(steps),
         "SLURM_JOB_ID": "7",
         "SLURM_JOB_NODELIST": ",".join(NODES),
+        "SLURM_JOB_CPUS_PER_NODE": f"{os.cpu_count()}(x{len(NODES)})",
         "RAY_PORT": str(port),
         "RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": str(128 * 2**20),
     }

@@ -12,6 +12,7 @@ from tests.drawn_pairs import write_people
 from tests.drawn_pipeline import ROOT
 from tests.drawn_training import SETTINGS
 from training.first_checks import check_run
+from training.recipes import read_method
 from training.run_settings import RunSettings
 
 # Runs several commands in one process: what the first of them imports is counted to it.
@@ -124,3 +125,28 @@ def test_what_a_run_began_with_need_not_be_there_when_its_checkpoints_lie_elsewh
     (tmp_path / "elsewhere").mkdir()
     check(str(tmp_path / "elsewhere"))
     check("s3://bucket/run")  # what is there is found when it is opened
+
+
+def test_weights_are_looked_up_in_persona_models_by_the_name_of_their_folder(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = yaml.safe_load((place / "weightless.yaml").read_text())
+
+    def check() -> None:
+        check_run(RunSettings.model_validate(given), [str(place / "run/shards")], None, tmp_path / "out")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PERSONA_MODELS", str(tmp_path / "disk"))
+    missing = f"no such folder in {tmp_path}, and no dinov2-giant in {tmp_path}/disk; "
+    with pytest.raises(ValueError, match=missing):
+        check()
+    (tmp_path / "disk/dinov2-giant").mkdir(parents=True)
+    (tmp_path / "disk/dinov2-giant/config.json").write_text("{}")
+    check()
+    found = read_method("visual_persona", given["method"])
+    assert found is not None
+    assert found.model_dump()["dino"]["folder"] == str(tmp_path / "disk/dinov2-giant")
+    # What lies where the config says comes first.
+    (tmp_path / "models/dinov2-giant").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"models/dinov2-giant: no config\.json"):
+        check()
