@@ -25,6 +25,7 @@ _LONG_FILES = (
     "training/test_ranks.py",
     "curation/test_engine.py",
     "training/test_memory.py",
+    "training/test_fits.py",
     "training/test_commands.py",
     "training/test_loop.py",
     "curation/vlm/test_vlm_server.py",

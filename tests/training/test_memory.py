@@ -1,13 +1,11 @@
 """Memory of a step is predicted from shapes, and is what the allocator counts."""
 
-import re
 from typing import Any
 
 import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
-from benchmarks import fits
 from tests.drawn_training import SDXL, built, tiny
 from training.batch import random_batch
 from training.memory import MemoryPlan, peak_memory, predict_memory
@@ -142,15 +140,3 @@ def test_of_a_sharded_module_is_counted_what_a_step_validation_or_pictures_gathe
     assert one.gradients + one.activations >= trained // 2  # as validation and pictures have them
     # Two bytes each: all weights between the two batches of a step, and the gradients of a part of them.
     assert two.activations - trained // 2 > part // 2
-
-
-def test_presets_for_a_card_are_listed_with_what_they_take_and_fit_it_with_room() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (\d+) \| \*\*([\d.]+)\*\* \|", fits.PAGE.read_text(), re.MULTILINE)
-    listed = {name: (int(card), float(gib)) for name, card, gib in rows}
-    assert {name: card for name, (card, _) in listed.items()} == fits.presets()
-    assert listed
-    assert all(gib <= fits.SHARE * card for card, gib in listed.values())
-    # The others take as long, and are made anew by python benchmarks/fits.py.
-    assert fits.predicted("ip_adapter_24gb")["predicted_gib"] == pytest.approx(
-        listed["ip_adapter_24gb"][1], abs=0.06
-    )
