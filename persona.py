@@ -331,7 +331,7 @@ def _start(run: str, pipeline: Any, options: argparse.Namespace, commercial: boo
     from curation.forgetting.everywhere import check_before_run
     from curation.models import find_models
     from curation.outfits.judge_identity import check_calibration
-    from curation.sources.units import list_units
+    from curation.sources.units import list_units, with_kind
 
     # Workers have working directories of their own.
     run, pipeline = absolute_path(run), with_absolute_paths(_with_telemetry(pipeline, options))
@@ -340,6 +340,7 @@ def _start(run: str, pipeline: Any, options: argparse.Namespace, commercial: boo
     check_calibration(pipeline, models)
     OptOuts(pipeline.photos.screen)
     check_before_run(run, pipeline)
+    pipeline = with_kind(pipeline)
     list_units(pipeline.source)
     if pipeline.identities.index is not None:
         from curation.identities.extend import open_index

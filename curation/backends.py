@@ -15,6 +15,7 @@ from curation.meters import CallCounter
 from curation.models import Models
 from curation.settings import PipelineSettings
 from curation.settings.base import chosen_backends
+from edges.extras import install_line
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,7 @@ def check_backends(pipeline: PipelineSettings, commercial: bool) -> None:
             raise ConfigError(f"--commercial: {path}: the backend {name} is under {backend.licence}")
         if backend.extra is not None and find_spec(backend.extra) is None:
             raise ConfigError(
-                f"{path}: the backend {name} needs the package {backend.extra}: "
-                f"pip install 'persona[{backend.extra}]'"
+                f"{path}: the backend {name} needs the package {backend.extra}: {install_line(backend.extra)}"
             )
 
 

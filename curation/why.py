@@ -4,6 +4,7 @@ A table of the run is read twice at most, however many people there are: once to
 for what was decided about everyone who was found.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 from curation.columns import string_array
 from curation.declared import Number
 from curation.errors import ConfigError, printable
+from curation.excluded.address import COLUMNS, addresses_of, is_web, most_like, nearest, normal
 from curation.fragments import stages_counted
 from curation.funnel import NUMBERS
 from curation.ledger import FAILED, KEPT
@@ -27,16 +29,19 @@ def explain(folder: str, wanted: str) -> dict[str, Any]:
     """{photos: [...]}: each photo that `wanted` names, its decisions, its people and theirs.
 
     `wanted` is a file name, a source_key, a photo_id, person_id, identity or group, or the start of
-    an id. Raises ConfigError when nothing of the run is named so.
+    an id; where nothing is called so, a key of img2dataset or WebDataset, TAR/KEY, the end of a source_key,
+    or an address. Raises ConfigError, with the nearest name, when nothing of the run is named so.
     """
     run = Run(folder)
     run.require()
-    photos = _photos_named(run, wanted)
+    photos = _photos_named(run, wanted) or _photos_named(run, wanted, _keys_meant(run, wanted))
     if not photos:
         short = (
             f" (the start of an id needs {_LEAST_PREFIX} characters)" if len(wanted) < _LEAST_PREFIX else ""
         )
-        raise ConfigError(f"{folder}: knows no photo, person, identity or group '{wanted}'{short}")
+        like = _nearest(run, wanted)
+        hint = f"; the nearest photo is '{printable(like)}'" if like else ""
+        raise ConfigError(f"{folder}: knows no photo, person, identity or group '{wanted}'{short}{hint}")
     originals = _people_of_originals(run, photos)
     shown = [person["person_id"] for photo in photos for person in photo["people"]]
     later = _later(run, [*shown, *(person_id for ids in originals.values() for person_id in ids)])
@@ -148,10 +153,53 @@ def _number(stage: str, check: dict[str, Any]) -> str:
     return number.compared(check["score"], check["threshold"], check["passed"])
 
 
-def _photos_named(run: Run, wanted: str) -> list[dict[str, Any]]:
+def _keys_meant(run: Run, wanted: str) -> list[str]:
+    """source_keys of the photos whose key or address this is."""
+    photos, found = run.photos_so_far(), list[str]()
+    if is_web(wanted):
+        # With its query first: what follows ? may be all that tells two photos apart.
+        for with_query in (True, False):
+            form = normal(wanted, with_query)
+            for row in photos.rows(["source_key", *COLUMNS]):
+                if any(normal(address, with_query) == form for address in addresses_of(row)):
+                    found.append(row["source_key"])
+            if found:
+                break
+        return found
+    tar, slash, key = wanted.rpartition("/")
+    folder = f"{re.escape(tar)}(?:[.]tar)?/" if slash else ""
+    ends = rf"(?:^|/){folder}{re.escape(key)}(?:[.][^/]*)?$"
+    # In Parquet files of img2dataset the key is a column, which lies in the record.
+    stated = rf'"key": "{re.escape(wanted)}"'
+    for table in photos.tables(["source_key", "metadata"]):
+        is_meant = pc.or_(
+            pc.match_substring_regex(table["source_key"], ends),
+            pc.fill_null(pc.match_substring_regex(table["metadata"], stated), False),
+        )
+        found += table.filter(is_meant)["source_key"].to_pylist()
+    return found
+
+
+def _nearest(run: Run, wanted: str) -> str | None:
+    """The photo's name, key or address that is most like this one."""
+    photos = run.photos_so_far()
+    if is_web(wanted):
+        return nearest(
+            wanted, (a for row in photos.rows(["source_key", *COLUMNS]) for a in addresses_of(row))
+        )
+    names: Iterable[str] = (
+        name
+        for row in photos.rows(["source_key", "file_name"])
+        for name in ([row["source_key"]] if "/" in wanted else [row["file_name"] or row["source_key"]])
+    )
+    return most_like(wanted, ((name, name) for name in names))
+
+
+def _photos_named(run: Run, wanted: str, meant: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """The photos that this is a name of, and those with the source_keys `meant`."""
     has_people = len(run.people.fragments()) > 0
     photos = run.people_photos if has_people else run.photos_so_far()
-    names, keys = string_array(sorted(_photo_ids_of(run, wanted))), string_array([wanted])
+    names, keys = string_array(sorted(_photo_ids_of(run, wanted))), string_array([wanted, *meant])
     columns = ["source_key", "file_name", "photo_id", "width", "height", "verdict", "decisions"]
     found: list[dict[str, Any]] = []
     for table in photos.tables([*columns, "copy_of"]):

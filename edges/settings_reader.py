@@ -118,13 +118,40 @@ def validated(
     file, lines   where they are from; `below` is where in the file they begin
     changed       dotted paths that `--set` has set
 
+    Where a list is asked for, a single word is the list of it: `licences=CC0-1.0`. One with a comma is
+    refused, so that nobody takes `a,b` for two.
+
     Raises SettingsError.
     """
     try:
         return kind.model_validate(given)
     except ValidationError as error:
+        single = [problem for problem in error.errors() if _is_single_word(problem)]
+        if single:
+            for problem in single:
+                given = _with_list(given, _walk(kind, problem["loc"])[0])
+            return validated(kind, given, file, lines, below=below, changed=changed)
         found = [_line(problem, kind, file, lines or {}, below, changed) for problem in error.errors()]
         raise SettingsError("\n".join(found)) from None
+
+
+def _is_single_word(problem: Any) -> bool:
+    """Whether a list was asked for, and one word or number was given."""
+    given = problem["input"]
+    return problem["type"] == "list_type" and (
+        (isinstance(given, str) and given.strip() != "" and "," not in given)
+        or (isinstance(given, int | float) and not isinstance(given, bool))
+    )
+
+
+def _with_list(given: Any, path: Path) -> Any:
+    """The settings with what lies at a path as a list of it; what was given stays as it is."""
+    if not path:
+        return [given]
+    below = _with_list(given[path[0]], path[1:])
+    if isinstance(given, list):
+        return [below if place == path[0] else item for place, item in enumerate(given)]
+    return {**given, path[0]: below}
 
 
 def near(word: str, known: Sequence[str]) -> str:
@@ -199,6 +226,8 @@ def _line(
         step = problem["ctx"]["multiple_of"]
         below = problem["input"] // step * step
         says += f": {below or step} or {below + step if below else 2 * step}"
+    if fault == "list_type" and isinstance(problem["input"], str) and "," in problem["input"]:
+        says = f"not a list; several are written in brackets: [{problem['input']}]"
     if is_rule and keys:
         return f"{where}: {shown}: {says}"
     return f"{where}: {shown}: {problem['input']!r}: {says}" if keys else f"{where}: {says}"

@@ -30,7 +30,7 @@ def make_workplace(place: Path) -> None:
     pictures = {"image": [photo.jpeg for photo in drawn], "key": [photo.name for photo in drawn]}
     pq.write_table(pa.table(pictures), place / "collection.parquet")
     write_rows(place / "truth", *rows_of(drawn, {}))
-    pipeline = settings("photos")
+    pipeline = settings("photos", kind="auto")
     (place / "pipelines.yaml").write_text(yaml.safe_dump({"pipelines": dict.fromkeys(PIPELINES, pipeline)}))
     for name in ("demo", "deploy", "benchmarks"):
         (place / name).symlink_to(ROOT / name)

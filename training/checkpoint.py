@@ -31,6 +31,7 @@ import xxhash
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from edges.extras import install_line
 from training.ranks import Ranks, whole_tensor
 
 _NAME = re.compile(r"step-(\d{8})")
@@ -236,7 +237,7 @@ def place_of(where: Path | str) -> CheckpointPlace:
         return CheckpointStore(where)
     except ModuleNotFoundError as error:
         raise CheckpointError(
-            f"{where}: needs the package {error.name}: pip install 'persona[object-stores]'"
+            f"{where}: needs the package {error.name}: {install_line('object-stores')}"
         ) from None
     except OSError as error:
         raise CheckpointError(str(error)) from None

@@ -33,11 +33,9 @@ def check_run(
             "data.buckets: several --shards are mixed in one size only, for sizes gather within a dataset: "
             "data.buckets=one, or one dataset of them all (persona shards merge)"
         )
-    if validation is None:
-        if loop.pictures_every is not None and not settings.pictures.fixed:
-            raise ValueError("loop.pictures_every: pictures need --validation DIR, or pictures.fixed")
-        if loop.patience is not None:
-            raise ValueError("loop.patience: it counts validations: they need --validation DIR")
+    check_pictures(settings, validation is not None)
+    if validation is None and loop.patience is not None:
+        raise ValueError("loop.patience: it counts validations: they need --validation DIR")
     checkpoints = loop.checkpoints or out / "checkpoints"
     for place in (out, checkpoints):
         if isinstance(place, Path) or "://" not in place:
@@ -50,6 +48,15 @@ def check_run(
     start = settings.start_from
     if start is not None and "://" not in start and not begun and not Path(start).exists():
         raise ValueError(f"start_from: {start}: no such file or folder")
+
+
+def check_pictures(settings: RunSettings, has_validation: bool) -> None:
+    """Raises ValueError where pictures are asked for that nobody would draw."""
+    fixed, every = settings.pictures.fixed, settings.loop.pictures_every
+    if every is not None and not fixed and not has_validation:
+        raise ValueError("loop.pictures_every: pictures need --validation DIR, or pictures.fixed")
+    if fixed and every is None:
+        raise ValueError("pictures.fixed: pictures are drawn every loop.pictures_every steps; none are said")
 
 
 def shares_of(words: Sequence[str]) -> list[tuple[str, int]]:

@@ -158,6 +158,8 @@ class Training:
                 # A validation may end the run: what the steps before it gave is read by then.
                 if last or stopping or saves or validates or self.step % settings.read_every == 0:
                     self._report()
+                else:
+                    self._reports.alive(self.step)
                 if validates:
                     self._validate()
                 ends = last or stopping or self._reports.patience_is_over

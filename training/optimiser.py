@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edges.extras import install_line
 from training.adamw_8bit import AdamW8bit
 from training.models.lora import is_lora
 from training.run_settings import OptimiserSettings
@@ -90,7 +91,7 @@ def make_optimiser(
     except ModuleNotFoundError as error:
         raise ValueError(
             f"loop.optimiser.name: {settings.name} needs the package {error.name}: "
-            "pip install 'persona[optimisers]'"
+            f"{install_line('optimisers')}"
         ) from None
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import torch
@@ -26,6 +27,8 @@ from training.ranks import Ranks
 from training.run_settings import LoopSettings
 from training.step import StepResult
 
+SAID_EVERY_S = 30.0
+"""Longest silence of a training that makes steps; what they gave is said where it is read."""
 _TALLIED_AS = {
     "upscaled": "of the samples have a target larger than its part of the photo (data.min_target_px)",
     "too_small": "of the samples are left out: their target's part of the photo is too small",
@@ -48,6 +51,7 @@ class Reports:
         self.validated = validated
         self._tallied: Counter[str] = Counter()
         self._told: set[str] = set()
+        self._said_at = monotonic()
 
     @property
     def patience_is_over(self) -> bool:
@@ -109,6 +113,13 @@ class Reports:
         if results:
             mean = {"loss": sum(losses) / len(losses), "smoothed_loss": smoothed} if losses else {}
             self._say(progress_line(step, self._settings.steps, {**mean, "lr": lr, **rates}))
+            self._said_at = monotonic()
+
+    def alive(self, step: int) -> None:
+        """Says that a step is made, where nothing was said for long. Reads nothing from the device."""
+        if monotonic() - self._said_at >= SAID_EVERY_S:
+            self._say(progress_line(step, self._settings.steps, {}))
+            self._said_at = monotonic()
 
     def validation(self, step: int, loss: float) -> None:
         """A validation's loss, the same on all ranks; it is no number where nothing counted."""

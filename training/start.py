@@ -18,7 +18,7 @@ from training.batch import random_batch
 from training.checkpoint import last_record
 from training.data import RunData, open_data
 from training.export import adapter_of, last_checkpoint
-from training.first_checks import check_wandb, check_writable
+from training.first_checks import check_pictures, check_wandb, check_writable
 from training.generation.validation_pictures import ValidationPictures
 from training.loop import Training, Weights
 from training.memory import MemoryPlan, predict_memory
@@ -143,6 +143,7 @@ def prepare(
     """
     if settings.loop.wandb is not None:
         check_wandb()
+    check_pictures(settings, validation is not None)
     recipe = recipe_of(settings.recipe, settings.method)
     config = config_text(settings, recipe.settings.model_dump(mode="json"))
     data = open_data(settings.data, recipe, ranks, shards, validation)

@@ -114,8 +114,13 @@ def without_comment(line: str) -> str:
 
 def nearest(address: str, known: Iterable[str]) -> str | None:
     """The known address that is most like this one, or None where none is. Holds few of them at a time."""
-    wanted = normal(address, with_query=True)
-    forms = ((normal(other, with_query=True), other) for other in known)
+    return most_like(
+        normal(address, with_query=True), ((normal(other, with_query=True), other) for other in known)
+    )
+
+
+def most_like(wanted: str, forms: Iterable[tuple[str, str]]) -> str | None:
+    """Of pairs (form, name) the name of the form that is most like the wanted one, or None where none is."""
     by_form = dict(heapq.nlargest(_COMPARED, forms, key=lambda form: _shared(wanted, form[0])))
     found = difflib.get_close_matches(wanted, by_form, 1, cutoff=_LIKE)
     return by_form[found[0]] if found else None

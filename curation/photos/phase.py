@@ -37,7 +37,7 @@ from curation.settings.base import Resources
 from curation.settings.photos import DuplicateSettings
 from curation.sources.photo_bytes import PhotoBytes
 from curation.sources.rows import SOURCE_SCHEMA, tables
-from curation.sources.units import Unit, list_units, pattern_lines, unit_rows
+from curation.sources.units import Unit, list_units, nothing_there, pattern_lines, unit_rows
 from curation.stage import FragmentRun, Measurements, Stage
 from curation.step import Context, Made, run_step, work_of
 from curation.storage import ALONE, open_parquet, read_bytes, read_table, write_bytes
@@ -159,7 +159,7 @@ def _list(context: Context, resources: Resources, sample: Sample | None) -> list
         for group, rows_key in enumerate(_group_keys(path)):
             listed.append((path, group, rows_key))
     if not listed:
-        raise ConfigError(f"source.path: {pipeline.source.path!r}: no photos there")
+        raise ConfigError(nothing_there(pipeline.source))
     return listed
 
 

@@ -16,8 +16,10 @@ Carried = Literal[
 class SourceSettings(Settings):
     """A collection: folders of images, img2dataset tars, or Parquet files; local or any fsspec URL."""
 
-    kind: Literal["folder", "webdataset", "parquet"] = Field(
-        "folder", description="files of a folder; members of uncompressed .tar files; rows of Parquet files"
+    kind: Literal["auto", "folder", "webdataset", "parquet"] = Field(
+        "folder",
+        description="files of a folder; members of uncompressed .tar files; rows of Parquet files; auto: "
+        "what lies there",
     )
     path: str | list[str] = path(description="folder, file or pattern, or a list of them")
     image_column: str = Field("image", description="parquet: column of bytes, or of {bytes, path}")

@@ -1,10 +1,13 @@
 """What of a collection is listed as one unit: a folder, a tar, a Parquet file."""
 
 import posixpath
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from curation.errors import ConfigError, one_line, printable
+from curation.settings import PipelineSettings
 from curation.settings.source import SourceSettings
 from curation.sources.folder import folder_rows, folder_version
 from curation.sources.image_folder import is_metadata
@@ -14,9 +17,10 @@ from curation.sources.parquet import parquet_rows
 from curation.sources.paths import named_by
 from curation.sources.rows import SourceRow
 from curation.sources.webdataset import webdataset_rows
-from curation.storage import is_local
+from curation.storage import is_local, local_path
 
-_SUFFIX = {"webdataset": ".tar", "parquet": ".parquet"}
+Kind = Literal["folder", "webdataset", "parquet"]
+_SUFFIX: dict[str, str] = {"webdataset": ".tar", "parquet": ".parquet"}
 _MOST_NAMED = 5  # names that a pattern matches, in a line
 
 
@@ -37,8 +41,7 @@ def list_units(source: SourceSettings) -> list[Unit]:
     for path in _paths(source):
         found.update(_units_at(path, source))
     if not found:
-        wanted = _SUFFIX.get(source.kind, "photos")
-        raise ConfigError(f"source.path: {source.path!r}: no {wanted} there")
+        raise ConfigError(nothing_there(source))
     units = []
     labels: dict[str, int] = {}
     for uri, version, problem in sorted(found, key=lambda item: (posixpath.basename(item[0]), item[0])):
@@ -50,14 +53,56 @@ def list_units(source: SourceSettings) -> list[Unit]:
     return units
 
 
-def kind_at(path: str) -> str:
-    """The kind of collection at a path: of tars where there are any, else of Parquet files, else a folder.
-    A metadata.parquet beside photos is their record."""
-    names, _ = named_by(path)
-    files = {file for name in names for file in (name, *files_below(name))}
-    has_photos = any(map(is_photo, files))
-    endings = {ending(file) for file in files if not (has_photos and is_metadata(file))}
-    return next((kind for kind, suffix in _SUFFIX.items() if suffix in endings), "folder")
+def kind_at(*paths: str) -> Kind:
+    """The kind of collection at paths: of tars, else of Parquet files, else a folder. A metadata.parquet
+    beside photos is their record, and Parquet files beside tars are those of img2dataset. Lists everything.
+
+    Raises ConfigError where photos lie beside tars or Parquet files: some would be left out in silence.
+    """
+    counts = _counts_at(paths)
+    kind: Kind = "webdataset" if counts["webdataset"] else "parquet" if counts["parquet"] else "folder"
+    if kind != "folder" and counts["folder"]:
+        there = f"{counts['folder']} photos and {counts[kind]} {_SUFFIX[kind]} files"
+        named = printable(", ".join(paths))
+        raise ConfigError(f"{named}: {there}; say which are the collection: source.kind folder or {kind}")
+    return kind
+
+
+def with_kind(pipeline: PipelineSettings) -> PipelineSettings:
+    """The pipeline with the kind of its source in the place of `auto`: a run's hash is then the same, however
+    the kind came to be known."""
+    source = pipeline.source
+    if source.kind != "auto":
+        return pipeline
+    return pipeline.model_copy(
+        update={"source": source.model_copy(update={"kind": kind_at(*_paths(source))})}
+    )
+
+
+def nothing_there(source: SourceSettings) -> str:
+    """The line on a collection without photos: what it is that lies there instead."""
+    counts = _counts_at(_paths(source))
+    line = f"source.path: {source.path!r}: no {_SUFFIX.get(source.kind, 'photos')} there"
+    for kind, count in counts.items():
+        if count and kind != source.kind:
+            line += f"; source.kind={kind} would read {count} {_SUFFIX.get(kind, 'photos')}"
+    return line
+
+
+def _counts_at(paths: Iterable[str]) -> dict[Kind, int]:
+    """How many tars, Parquet files and photos lie at paths."""
+    try:
+        names = {name for path in paths for name in named_by(path)[0]}
+        files = {file for name in names for file in (local_path(name), *files_below(name))}
+    except OSError as error:
+        raise ConfigError(f"source.path: {one_line(error)}") from None
+    photos = sum(map(is_photo, files))
+    endings = Counter(ending(file) for file in files if not (photos and is_metadata(file)))
+    return {
+        "webdataset": endings[_SUFFIX["webdataset"]],
+        "parquet": endings[_SUFFIX["parquet"]],
+        "folder": photos,
+    }
 
 
 def pattern_lines(source: SourceSettings) -> list[str]:

@@ -19,7 +19,7 @@ def mount(commands: Any, config_options: Callable[[argparse.ArgumentParser], Non
     )
     collection.add_argument("path", metavar="PATH", help="folder, file or pattern, path or URL")
     collection.add_argument(
-        "--kind", choices=("folder", "webdataset", "parquet"), help="default: by what is there"
+        "--kind", choices=("folder", "webdataset", "parquet"), help="default: by what lies there"
     )
     collection.add_argument(
         "--pipeline", metavar="NAME", help="whose `source` and allow-list of licences are applied"

@@ -26,6 +26,7 @@ from functools import cache
 from typing import Any
 from xml.parsers import expat
 
+from edges.extras import install_line
 from shards.format.embedded import Embedded, embedded_in, is_jpeg, is_png
 from shards.format.stated import plain_text
 
@@ -382,7 +383,7 @@ def _reader() -> tuple[Any, Any]:
     except ImportError:
         raise NoReaderError(
             "it carries Content Credentials (C2PA), which the package c2pa-python reads: "
-            "pip install 'persona[credentials]', or set photos.rights.credentials: false"
+            f"{install_line('credentials')}, or set photos.rights.credentials: false"
         ) from None
     verify = {"remote_manifest_fetch": False, "ocsp_fetch": False, "verify_trust": False}
     return c2pa, c2pa.Context.from_dict({"verify": verify})

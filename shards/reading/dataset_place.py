@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from edges.extras import install_line
 from shards.format.index import Index, Span
 from shards.remote.disk_cache import DiskCache
 
@@ -139,7 +140,5 @@ def place_of(folder: str, cache: DiskCache | None) -> DatasetPlace:
     try:
         from shards.remote.remote_dataset import RemoteDataset  # here: its client is needed by URLs alone
     except ModuleNotFoundError as error:
-        raise OSError(
-            f"{folder}: needs the package {error.name}: pip install 'persona[object-stores]'"
-        ) from None
+        raise OSError(f"{folder}: needs the package {error.name}: {install_line('object-stores')}") from None
     return RemoteDataset(folder, cache)

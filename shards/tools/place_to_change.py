@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from edges.extras import install_line
 from shards.format.dataset import DatasetError, remove_temporaries
 
 LOCK = ".changing"  # an object that is there while a process changes the dataset
@@ -86,7 +87,7 @@ class StoreToChange:
             from shards.remote.object_store import explained
         except ModuleNotFoundError as error:
             raise DatasetError(
-                f"{url}: needs the package {error.name}: pip install 'persona[object-stores]'"
+                f"{url}: needs the package {error.name}: {install_line('object-stores')}"
             ) from None
         self._obstore, self._explained = obstore, explained
         try:

@@ -18,7 +18,7 @@ from curation.settings.base import Settings, backend_choice, path, threshold
 from curation.settings.people import FullBodySettings, UltralyticsSamSettings, UltralyticsSettings
 from edges.settings_reader import SettingsError, assignments, read_yaml
 from tests.drawn_cards import card, write_cards
-from tests.drawn_pipeline import ROOT, persona, settings
+from tests.drawn_pipeline import ROOT, persona, settings, write_config
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
@@ -103,6 +103,21 @@ def test_a_wrong_file_is_refused_with_one_line_that_names_the_key(mistake: str, 
     assert says in lines[0]
     assert str(file) in lines[0]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("value", ["CC-BY-4.0", "[CC-BY-4.0]"])
+def test_a_single_word_where_a_list_is_asked_is_the_list_of_it(value: str, tmp_path: Path) -> None:
+    file = write_config(tmp_path / "pipelines.yaml", settings("photos"))
+    pipeline = load_pipeline(str(file), "drawn", [f"photos.screen.licences={value}"])
+    assert pipeline.photos.screen.licences == ["CC-BY-4.0"]
+
+
+def test_words_with_a_comma_are_no_list_without_brackets(tmp_path: Path) -> None:
+    file = write_config(tmp_path / "pipelines.yaml", settings("photos"))
+    done = persona("curate", "drawn", "--config", file, "--set", "photos.screen.licences=CC0-1.0,CC-BY-4.0")
+    assert done.returncode == 2
+    assert "photos.screen.licences" in done.stderr
+    assert "[CC0-1.0,CC-BY-4.0]" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -224,7 +239,7 @@ def test_a_backend_whose_package_is_absent_is_named_before_anything_starts(
     pipeline = pipeline.model_copy(update={"people": people})
     check_backends(pipeline, commercial=False)
     monkeypatch.setitem(sys.modules, "ultralytics", None)  # as where it is not installed
-    with pytest.raises(ConfigError, match=r"people\.detect\.by: .* pip install 'persona\[ultralytics\]'"):
+    with pytest.raises(ConfigError, match=r"people\.detect\.by: .* pip install ultralytics$"):
         check_backends(pipeline, commercial=False)
 
 

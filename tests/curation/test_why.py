@@ -1,5 +1,8 @@
 """`persona why`: what it says of a photo, and by which names it finds one."""
 
+import io
+import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -39,6 +42,57 @@ def test_of_a_kept_photo_each_number_has_its_quantity_and_no_reason_stands_there
 
 def test_of_a_rejected_photo_the_reason_stands_before_the_number_that_decided(run: Path) -> None:
     assert "rejected too_small (shorter side 48 px < 100, frames 1 ≤ 1, width" in why(run, "tiny.jpg")
+
+
+@pytest.fixture(scope="module")
+def of_tars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run over a tar as img2dataset writes it."""
+    folder = tmp_path_factory.mktemp("why-tars")
+    (folder / "tars").mkdir()
+    drawn = collection(3, people=2, outfits=1, photos=2)
+    with tarfile.open(folder / "tars" / "00000.tar", "w") as tar:
+        for number, photo in enumerate(drawn):
+            key = f"{number:09d}"
+            record = {"key": key, "url": f"https://photos.example/{number}.jpg?w=640"}
+            for name, data in ((f"{key}.jpg", photo.jpeg), (f"{key}.json", json.dumps(record).encode())):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    config = write_config(folder / "pipelines.yaml", settings(folder / "tars", kind="auto"))
+    curate(config, folder / "run", "--engine", "inline", "--allow-empty")
+    return folder / "run"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "000000001",
+        "00000.tar/000000001",
+        "00000/000000001",
+        "00000.tar/000000001.jpg",
+        "https://photos.example/1.jpg?w=640",
+        "http://www.photos.example:80/1.jpg#top",  # an address has many spellings
+    ],
+)
+def test_a_photo_is_found_by_its_key_its_place_in_a_tar_and_its_address(of_tars: Path, name: str) -> None:
+    said = [line for line in why(of_tars, name).splitlines() if line.startswith("photo ")]
+    assert len(said) == 1
+    assert "  00000.tar/000000001.jpg" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("00000.tar/00000001", "00000.tar/00000000"),
+        ("https://photos.example/22.jpg", "https://photos.example/2.jpg?w=640"),
+        ("0000000011.jpg", "000000001.jpg"),
+    ],
+)
+def test_of_a_name_that_nothing_has_the_nearest_is_named(of_tars: Path, name: str, near: str) -> None:
+    done = persona("why", of_tars, name)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert f"the nearest photo is '{near}" in done.stderr
 
 
 def test_the_report_has_the_words_of_every_number_of_its_histograms(run: Path) -> None:

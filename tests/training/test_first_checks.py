@@ -72,6 +72,8 @@ MISTAKES = {
         "part_pix: unknown key; did you mean 'part_px'?",
     f"{TINY} --set loop.pictures_every=5":
         "loop.pictures_every: pictures need --validation DIR",
+    TINY + ' --set pictures.fixed=[{{"sample":"a:b","prompt":"c"}}]':
+        "pictures.fixed: pictures are drawn every loop.pictures_every steps",
     f"{TINY} --set loop.patience=2": "loop.patience: it counts validations",
     f"{TINY} --set loop.epochs=2": "steps or epochs: one of the two",
     f"{TINY} --set loop.checkpoint_every=often":

@@ -92,6 +92,26 @@ def test_a_picture_says_what_it_was_made_with_and_can_be_made_again(
         assert np.abs(np.asarray(picture).astype(int) - second).max() <= 1
 
 
+def test_long_work_says_a_line_now_and_then(
+    run: Path,
+    dataset: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("training.generation.command.SAID_EVERY_S", 0.0)
+    monkeypatch.setattr("training.reports.SAID_EVERY_S", 0.0)
+    assert generated(run, dataset, tmp_path / "a.png") == 0
+    assert "step 1 of 2\n" in capsys.readouterr().err
+    words = ["--shards", dataset, "--out", tmp_path / "run"]
+    assert persona("train", config(tmp_path, read_every=50), *words) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0].split(":")[0].strip() for line in told if line.startswith("step ")][:2] == [
+        "step 1/3",
+        "step 2/3",
+    ]
+
+
 def test_without_a_size_pictures_are_of_the_size_that_was_trained_and_one_far_from_it_is_said(
     run: Path, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ from training.batch import Batch, check_fields
 from training.method_settings import DropoutSettings
 from training.randomness import streams
 from training.recipes import CATALOGUE, recipe_of
+from training.recipes.ip_adapter import IpAdapter
 from training.recipes.recipe import Recipe, keep_conditions, keep_regions
 
 PEOPLE = ["ann-a", "bob-a", "cy-b", "dee-a"]
@@ -228,3 +229,34 @@ def test_wrong_settings_are_one_clear_line(name: str, settings: dict[str, Any], 
     with pytest.raises(ValueError, match=message) as caught:
         recipe_of(name, settings)
     assert "\n" not in str(caught.value)
+
+
+class OwnAdapter(IpAdapter):
+    """A recipe that is in no catalogue."""
+
+
+OWN = f"{__name__}:OwnAdapter"
+
+
+def test_a_recipe_of_ones_own_is_named_by_its_import_path_in_checkpoints_too() -> None:
+    recipe = recipe_of(OWN, {"sdxl": SDXL})
+    cached = recipe.with_denoising(cached_latents=True)
+    assert type(recipe) is type(cached) is OwnAdapter
+    assert recipe.name == cached.name == OWN
+    again = recipe_of(cached.name, cached.settings.model_dump(mode="json"))
+    assert again.settings == cached.settings
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("no_such_package.own:Own", "cannot be imported"),
+        (f"{__name__}:NoSuch", "cannot be imported"),
+        ("json:JSONEncoder", "is no class derived from"),
+    ],
+)
+def test_an_import_path_that_leads_to_no_recipe_is_one_clear_line(name: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says) as caught:
+        recipe_of(name, {})
+    assert "\n" not in str(caught.value)
+    assert name in str(caught.value)

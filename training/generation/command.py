@@ -10,6 +10,7 @@ from typing import Any
 
 from edges.command_line import add_command, refusing
 
+SAID_EVERY_S = 15.0  # as curation's lines off a terminal (telemetry.log_every_s)
 ParserOf = Callable[[argparse.Namespace], Any]
 """Options → a `ParsePhotos` (references.py), made when there are photos to parse."""
 
@@ -102,6 +103,7 @@ def _generate(options: argparse.Namespace, parser_of: ParserOf | None) -> int:
         width=width,
         seeds=seeds,
         sampling=sampling,
+        stepped=_now_and_then(sampling.steps),
     )
     seconds = time.monotonic() - began
     files = []
@@ -116,6 +118,19 @@ def _generate(options: argparse.Namespace, parser_of: ParserOf | None) -> int:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
+
+
+def _now_and_then(steps: int, clock: Callable[[], float] = time.monotonic) -> Callable[[int], None]:
+    """Says how many of the steps are made, at most every SAID_EVERY_S: pictures on a CPU take minutes."""
+    said = clock()
+
+    def stepped(made: int) -> None:
+        nonlocal said
+        if made < steps and clock() - said >= SAID_EVERY_S:
+            said = clock()
+            _say(f"step {made} of {steps}")
+
+    return stepped
 
 
 def _check_words(options: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ references = [LabelledPhoto(photo, labels)]
 pictures = pipeline("A woman reads on a bench.", references, regions=("head", "torso"), seed=3)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,7 @@ class PersonaPipeline:
         seeds: Sequence[int] = (0,),
         sampling: SamplingSettings | None = None,
         cache: bool = True,
+        stepped: Callable[[int], None] | None = None,
     ) -> list[Image.Image]:
         """One picture for each seed, all of them in one batch.
 
@@ -101,6 +102,7 @@ class PersonaPipeline:
         regions      names of the regions to take; {name: number of a reference, or None for the one that
                      shows most of it}. Regions of different people dress one in the other's clothes
         height, width   px, multiples of the base's `size_step_px` (SDXL: 32)
+        stepped      told how many steps of denoising are made, after each of them
 
         Raises ValueError, one line, for a size, a region or references that will not do.
         """
@@ -115,7 +117,9 @@ class PersonaPipeline:
             (height, width),
             no_caption_ids=away,
         )
-        made = self.generate(conditions, seeds, height, width, sampling or SamplingSettings(), cache=cache)
+        made = self.generate(
+            conditions, seeds, height, width, sampling or SamplingSettings(), cache=cache, stepped=stepped
+        )
         return [Image.fromarray(picture) for picture in made.cpu().numpy()]
 
     @torch.no_grad()
@@ -168,12 +172,13 @@ class PersonaPipeline:
         sampling: SamplingSettings,
         *,
         cache: bool = True,
+        stepped: Callable[[int], None] | None = None,
     ) -> Tensor:
         """RGB, uint8 [B, height, width, 3], a seed for each. Raises ValueError for sizes that will not do."""
         base, denoiser = self.recipe.base, self.module.denoiser
         base.check_size(height, width)
         noise = initial_noise(seeds, base.latent_shape(height, width), self.device)
-        latents = sample_latents(denoiser, conditions, noise, sampling, cache=cache)
+        latents = sample_latents(denoiser, conditions, noise, sampling, cache=cache, stepped=stepped)
         return self.decoded(denoiser.unscaled(latents))
 
     def decoded(self, latents: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ Guidance leads away from a picture of nobody without text, which is what droppin
 training means to the base and to the recipe; or, where the recipe says so, from one without text alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,10 +45,12 @@ def sample_latents(
     settings: SamplingSettings,
     *,
     cache: bool = True,
+    stepped: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Noise [B, C, h, w] → latents, scaled as the network takes them.
 
-    cache   whether the base may compute once what depends on the conditions alone; the result is the same
+    stepped   told how many steps are made, after each of them
+    cache     whether the base may compute once what depends on the conditions alone; the result is the same
     """
     samples, guided = len(noise), settings.guidance > 1
     text, identity = conditions.text, conditions.identity
@@ -58,11 +60,13 @@ def sample_latents(
     solver = denoiser.schedule.solver(settings.steps, noise.device, noise.shape[2] * noise.shape[3])
     x = noise
     with denoiser.generating(text, identity, identity_scale=settings.identity_scale, cache=cache):
-        for time in solver.timesteps:
+        for made, time in enumerate(solver.timesteps, 1):
             noised = torch.cat([x, x]) if guided else x
             predicted = denoiser.predict(noised, time.expand(len(noised)), text, identity).float()
             if guided:
                 away, towards = predicted.split(samples)
                 predicted = away + settings.guidance * (towards - away)
             x = solver.step(predicted, time, x).prev_sample
+            if stepped is not None:
+                stepped(made)
     return x

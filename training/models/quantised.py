@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from edges.extras import install_line
 from training.models.local_weights import WeightsError
 
 _BLOCK = 64  # weights of nf4 with one scale
@@ -31,7 +32,7 @@ def quantise_linears(network: nn.Module, kind: str) -> None:
         from torchao.quantization import Float8WeightOnlyConfig, Int8WeightOnlyConfig, NF4Tensor, quantize_
     except ModuleNotFoundError as error:
         raise WeightsError(
-            f"quantise {kind} needs the package {error.name}: pip install 'persona[quantised]'"
+            f"quantise {kind} needs the package {error.name}: {install_line('quantised')}"
         ) from None
 
     def is_frozen(layer: nn.Module, path: str) -> bool:

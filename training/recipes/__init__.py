@@ -1,5 +1,9 @@
-"""Recipes: one file a method. `recipe_of` puts one on its base by their names, and imports no other."""
+"""Recipes: one file a method. `recipe_of` puts one on its base by their names, and imports no other.
 
+A recipe that is not of this repository is named by its import path, `package.module:Class`.
+"""
+
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -19,6 +23,7 @@ CATALOGUE = {
     "ip_adapter": "training.recipes.ip_adapter:IpAdapter",
 }
 DEFAULT_BASE = "sdxl"
+_IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 def recipe_of(name: str, settings: Mapping[str, Any]) -> "Recipe":
@@ -31,9 +36,11 @@ def recipe_of(name: str, settings: Mapping[str, Any]) -> "Recipe":
     kind = method_settings(recipe.kind, base.name, base.kind, base.denoising_kind)
     read = validated(kind, dict(settings), f"recipe {name}")
     try:
-        return recipe(read, base(getattr(read, base.name), read.denoising))  # type: ignore[attr-defined]
+        made = recipe(read, base(getattr(read, base.name), read.denoising))  # type: ignore[attr-defined]
     except ValueError as error:
         raise ValueError(f"recipe {name}: {error}") from None
+    made.name = name  # what a checkpoint states, and the recipe is found by again
+    return made
 
 
 def read_method(name: str, settings: Mapping[str, Any]) -> Settings | None:
@@ -48,15 +55,23 @@ def read_method(name: str, settings: Mapping[str, Any]) -> Settings | None:
 
 
 def recipe_class(name: str) -> "type[Recipe]":
-    """The class behind a name of `CATALOGUE`. Raises ValueError, one line, for any other name."""
+    """The class behind a name of `CATALOGUE`, or behind an import path. Raises ValueError, one line, for any
+    other name, and for a path that leads to no recipe."""
     _check_name(name)
-    module, _, found = CATALOGUE[name].partition(":")
-    kind: type[Recipe] = getattr(import_module(module), found)
+    module, _, found = CATALOGUE.get(name, name).partition(":")
+    try:
+        kind: type[Any] = getattr(import_module(module), found)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"recipe {name}: cannot be imported: {error}") from None
+    from training.recipes import recipe as base  # here: with torch, which the recipe has imported by now
+
+    if not (isinstance(kind, type) and issubclass(kind, base.Recipe)):
+        raise ValueError(f"recipe {name}: is no class derived from training.recipes.recipe.Recipe")
     return kind
 
 
 def _check_name(name: str) -> None:
-    if name not in CATALOGUE:
+    if name not in CATALOGUE and not _IMPORT_PATH.fullmatch(name):
         raise ValueError(f"unknown recipe {name!r}{or_nearest(name, CATALOGUE)}")
 
 

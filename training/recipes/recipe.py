@@ -49,7 +49,7 @@ class Recipe(ABC):
     settings   of the class `kind`, with the base's and `denoising` besides; a checkpoint states them
     """
 
-    name: ClassVar[str]
+    name: str
     kind: ClassVar[type[Settings]]
 
     def __init__(self, settings: Any, base: Base) -> None:
@@ -104,7 +104,9 @@ class Recipe(ABC):
     def with_denoising(self, **changed: Any) -> Self:
         """The same method with other settings of denoising, as cached_latents=True: nothing is encoded."""
         base = self.base.with_denoising(**changed)
-        return type(self)(self.settings.model_copy(update={"denoising": base.denoising}), base)
+        made = type(self)(self.settings.model_copy(update={"denoising": base.denoising}), base)
+        made.name = self.name
+        return made
 
     def adapter(self, module: nn.Module) -> dict[str, nn.Parameter]:
         """By module path: what training makes, and so what a checkpoint keeps. Holds all that is trained."""

@@ -134,7 +134,7 @@ def test_a_photo_with_credentials_that_nobody_can_read_is_failed_with_what_to_in
     command = [sys.executable, "-c", code]
     data = MARKED["JPEG, C2PA, of a camera"].data
     said = subprocess.run(command, input=data, capture_output=True, env=environment(), check=True).stdout
-    assert b"pip install 'persona[credentials]'" in said
+    assert b"pip install 'c2pa-python>=0.38'" in said
     assert b"photos.rights.credentials: false" in said
 
 

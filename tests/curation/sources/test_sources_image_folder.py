@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curation.errors import ConfigError
 from curation.settings.source import SourceSettings
 from curation.sources.image_folder import MetadataFile, MetadataIndex
 from curation.sources.units import kind_at, list_units, unit_rows
@@ -273,6 +274,33 @@ def test_a_metadata_parquet_beside_photos_does_not_make_them_a_table(tmp_path: P
     folder = lay(tmp_path, {**photos("a.jpg"), "metadata.parquet": table})
     assert kind_at(str(folder)) == "folder"
     assert kind_at(str(folder / "metadata.parquet")) == "parquet"
+
+
+def test_photos_beside_tars_are_no_kind_that_could_be_guessed(tmp_path: Path) -> None:
+    folder = lay(tmp_path, {**photos("a.jpg", "b.jpg"), "more/00000.tar": b""})
+    with pytest.raises(ConfigError, match=r"2 photos and 1 \.tar files"):
+        kind_at(str(folder))
+
+
+def test_parquet_files_beside_tars_are_those_of_img2dataset(tmp_path: Path) -> None:
+    folder = lay(tmp_path, {"00000.tar": b"", "00000.parquet": b"", "00000_stats.json": b"{}"})
+    assert kind_at(str(folder)) == "webdataset"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "would"),
+    [
+        ("00000.tar", "parquet", "webdataset"),
+        ("a.jpg", "webdataset", "folder"),
+        ("a.parquet", "webdataset", "parquet"),
+    ],
+)
+def test_a_collection_of_another_kind_is_told_as_what_it_is(
+    name: str, kind: str, would: str, tmp_path: Path
+) -> None:
+    folder = lay(tmp_path, {name: b""})
+    with pytest.raises(ConfigError, match=f"source.kind={would} would read 1 "):
+        list_units(SourceSettings.model_validate({"kind": kind, "path": str(folder)}))
 
 
 def test_a_large_metadata_file_is_read_without_holding_it(tmp_path: Path) -> None:
