@@ -174,10 +174,17 @@ def _train_here(options: argparse.Namespace, settings: Any) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    from training.first_checks import check_checkpoint, check_writable
     from training.model_card import check_push, model_card, push, read_results, write_card
 
-    evaluation = Path(options.evaluation or f"{options.folder}/evaluation")
+    evaluation, out = Path(options.evaluation or f"{options.folder}/evaluation"), Path(options.out)
     try:
+        if options.layout and options.verify:
+            raise ValueError("--verify reads the published layout: leave out --layout, or --verify")
+        if options.layout and options.merge_lora:
+            raise ValueError("--merge-lora writes the published layout: leave out --layout")
+        check_checkpoint(options.folder)
+        check_writable(out.parent)
         if options.push is not None:
             check_push(options.push)
         is_measured = options.evaluation is not None or (evaluation / "results.json").is_file()
@@ -196,18 +203,13 @@ def _export(options: argparse.Namespace) -> int:
     from training.models.lora import is_lora
     from training.released_layout import LayoutError
 
-    out = Path(options.out)
     try:
-        if options.layout and options.verify:
-            raise ValueError("--verify reads the published layout: leave out --layout, or --verify")
         checkpoint = last_checkpoint(options.folder, best=options.best)
         recipe = recipe_of_checkpoint(checkpoint)
         adapter = adapter_of(checkpoint, averaged=not options.last)
         if options.push and recipe.base.lora_beside and not options.merge_lora and any(map(is_lora, adapter)):
             raise ValueError("--push sends one file, and LoRA would lie in another: --merge-lora")
         if options.merge_lora:
-            if options.layout:
-                raise ValueError("--merge-lora writes the published layout: leave out --layout")
             export_merged(recipe, adapter, out)
         else:
             recipe.export(adapter, out, options.layout)

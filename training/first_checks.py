@@ -1,4 +1,4 @@
-"""What is wrong with the words of `persona train`, found before torch is imported: a slip costs a second."""
+"""What is wrong with the words of a command, found before torch is imported: a slip costs a second."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from shards.reading.folder import read_dataset_json
 from training.recipes import read_method
-from training.run_settings import RunSettings
+from training.run_settings import RunSettings, read_settings
 
 
 def check_run(
@@ -79,6 +79,29 @@ def shares_of(words: Sequence[str]) -> list[tuple[str, int]]:
     if twice:
         raise ValueError(f"--shards {twice[0]}: is named twice")
     return found
+
+
+def check_checkpoint(place: str) -> None:
+    """Raises ValueError, one line, for what is no run with a checkpoint, and no checkpoint itself. Whether there
+    are any behind a URL is found later."""
+    if "://" in place or Path(place).is_file():
+        return
+    folder = Path(place)
+    if not any((at / "checkpoint.json").is_file() for at in (folder, *folder.glob("checkpoints/step-*"))):
+        raise ValueError(f"{place}: no checkpoint and no run with one")
+
+
+def check_model(checkpoint: str | None, weights: str | None, config: str | None) -> None:
+    """Raises ValueError, one line, where the trained model is not there that --checkpoint, or --weights and
+    --config, name."""
+    if checkpoint is not None:
+        if config is not None:
+            raise ValueError("--config: a checkpoint says its recipe itself; give it with --weights only")
+        check_checkpoint(checkpoint)
+    elif weights is not None and not Path(weights).is_file():
+        raise ValueError(f"--weights {weights}: no such file")
+    if config is not None:
+        read_settings(config, {})
 
 
 def check_wandb() -> None:

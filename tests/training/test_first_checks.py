@@ -1,4 +1,4 @@
-"""A slip in the words of `persona train` is one line, before torch is imported."""
+"""A slip in the words of a command of training is one line, before torch is imported."""
 
 import json
 import subprocess
@@ -45,6 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 DEMO = "train visual_persona_demo --shards run/shards --out out"
 TINY = "train {demo} --shards run/shards --out out"
+EVALUATE = "evaluate demo --shards run/shards --out out"
 MISTAKES = {
     "train visual_persona_dmo --shards run/shards --out out":
         "unknown config 'visual_persona_dmo'; did you mean",
@@ -81,6 +82,18 @@ MISTAKES = {
     "train {demo} --shards run/shards=0 --out out": "--shards run/shards=0: a share is a whole number",
     "train {demo} --shards run/shards run/shards --out out": "run/shards: is named twice",
     f"{TINY} --set start_from=gone": "start_from: gone: no such file or folder",
+    "export gone --out weight.safetensors": "gone: no checkpoint and no run with one",
+    "export run --out weight.safetensors": "run: no checkpoint and no run with one",
+    "export a-file --out /proc/nothere/weight.safetensors": "/proc/nothere: cannot be written to",
+    "export run --out weight.safetensors --layout comfyui --verify": "--verify reads the published layout",
+    "export a-file --out weight.safetensors --evaluation gone": "gone/results.json",
+    f"{EVALUATE.replace('demo', 'dmo')} --checkpoint run": "unknown evaluation 'dmo'; did you mean demo?",
+    f"{EVALUATE} --checkpoint run": "run: no checkpoint and no run with one",
+    f"{EVALUATE} --weights gone.bin --config visual_persona_demo": "--weights gone.bin: no such file",
+    f"{EVALUATE} --weights a-file --config visual_persona_dmo": "unknown config 'visual_persona_dmo'",
+    "evaluate demo --checkpoint a-file --shards nowhere --out out": "nowhere: no such folder",
+    f"{EVALUATE} --checkpoint a-file --set peple=2": "peple: unknown key; did you mean 'people'?",
+    "generate --photo a-file --prompt x --checkpoint run --out a.png": "run: no checkpoint and no run with one",
 }  # fmt: skip
 
 

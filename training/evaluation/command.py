@@ -38,12 +38,21 @@ def mount_evaluate(commands: Any, faces_of: FacesOf | None) -> None:
 
 def _evaluate(options: argparse.Namespace, faces_of: FacesOf | None) -> int:
     from edges.settings_reader import assignments
-    from training.evaluation.embedding_scores import FaceSimilarity
-    from training.evaluation.run import evaluate
+    from shards.reading.folder import read_dataset_json
     from training.evaluation.settings import read_evaluation
-    from training.generation.command import pipeline_of
+    from training.first_checks import check_model, check_writable
 
     settings = read_evaluation(options.evaluation, assignments(options.set))
+    check_model(options.checkpoint, options.weights, options.config)
+    if "://" not in options.shards:
+        read_dataset_json(options.shards)
+    check_writable(Path(options.out))
+
+    # Torch comes with these.
+    from training.evaluation.embedding_scores import FaceSimilarity
+    from training.evaluation.run import evaluate
+    from training.generation.command import pipeline_of
+
     faces = FaceSimilarity(*faces_of(options)) if faces_of is not None and settings.scores.face else None
     out = Path(options.out)
     results = evaluate(

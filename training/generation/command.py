@@ -138,20 +138,12 @@ def _check_words(options: argparse.Namespace) -> None:
     there."""
     from shards.format.contents import REGION_NAMES
     from shards.reading.folder import DatasetFolder
+    from training.first_checks import check_model
 
     unknown = [name for name in regions_of(options.regions) if name not in REGION_NAMES]
     if unknown:
         raise ValueError(f"unknown region {unknown[0]!r}: there are {', '.join(REGION_NAMES)}")
-    if options.config is not None and options.checkpoint is not None:
-        raise ValueError("--config: a checkpoint says its recipe itself; give it with --weights only")
-    if options.checkpoint is not None and "://" not in options.checkpoint:
-        place = Path(options.checkpoint)
-        if not place.is_file() and not any(
-            (folder / "checkpoint.json").is_file() for folder in (place, *place.glob("checkpoints/step-*"))
-        ):
-            raise ValueError(f"{place}: no checkpoint and no run with one")
-    elif options.weights is not None and not Path(options.weights).is_file():
-        raise ValueError(f"--weights {options.weights}: no such file")
+    check_model(options.checkpoint, options.weights, options.config)
     if options.sample is None:
         missing = [photo for photo in options.photo if not Path(photo).is_file()]
         if missing:
@@ -209,8 +201,6 @@ def _method_of(options: argparse.Namespace) -> dict[str, Any]:
     """Recipe and settings of a published file, by the name of a config."""
     if options.config is None:
         return {}
-    if options.checkpoint is not None:
-        raise ValueError("--config: a checkpoint says its recipe itself; give it with --weights only")
     from training.run_settings import read_settings
 
     settings = read_settings(options.config, {})
