@@ -66,7 +66,7 @@ class CheckpointFolder:
     All ranks save together, so that sharded tensors are gathered; the one that `writes` does so.
 
     saved       told, by the thread that writes, the name of each checkpoint that is whole
-    keep_best   whether the one whose record states the lowest `validation_loss` stays too
+    keep_best   whether those stay too whose records state the lowest `validation_loss` of a held-out set
     """
 
     def __init__(
@@ -148,9 +148,9 @@ class CheckpointFolder:
             self._place.publish(aside, name)
         self._saved(name)
         names = self._place.names()
-        best = best_of(self._place, names) if self._keep_best and len(names) > self._keep else None
+        best = bests_of(self._place, names) if self._keep_best and len(names) > self._keep else []
         for old in names[: -self._keep]:
-            if old != best and (self._keep_every is None or _step_of(old) % self._keep_every):
+            if old not in best and (self._keep_every is None or _step_of(old) % self._keep_every):
                 self._place.remove(old)
 
 
@@ -293,25 +293,32 @@ def last_record(where: Path | str) -> tuple[str, dict[str, Any]] | None:
 
 
 def best_of(place: CheckpointPlace, names: Sequence[str]) -> str | None:
-    """Of these checkpoints, oldest first, the one whose record states the lowest `validation_loss`, the older
-    of two that are as low; None where none states one. What is there says it: a resumed run finds what a
-    killed one knew. Losses count that are of the same held-out samples as the newest one's.
+    """Of these checkpoints, oldest first, the best one of the held-out set of which the newest loss is; None
+    where none states a loss."""
+    return next(iter(bests_of(place, names)), None)
+
+
+def bests_of(place: CheckpointPlace, names: Sequence[str]) -> list[str]:
+    """Of these checkpoints, oldest first, those whose record states the lowest `validation_loss`: one of each
+    held-out set, that of the newest loss first, and the older of two that are as low.
+
+    What is there says it: a resumed run finds what a killed one knew. Older versions wrote records that do not
+    state their set: it is that of the next record that does, which is of the run that went on from them.
     """
-    stated: dict[str, tuple[float, Any]] = {}
-    for name in names:
+    lowest: dict[tuple[Any, Any], tuple[float, str]] = {}
+    of: tuple[Any, Any] = (None, None)
+    for name in reversed(names):
         try:
             record = json.loads(place.record(name))
-            of = record.get("validated", {})
-            found, samples = record.get("validation_loss"), (of.get("checksum"), of.get("samples"))
+            stated, loss = record.get("validated", {}), record.get("validation_loss")
+            known = (stated.get("checksum"), stated.get("samples"))
         except (OSError, ValueError, AttributeError):
             continue  # a damaged record is no candidate, and is named when it is read
-        if isinstance(found, float) and math.isfinite(found):
-            stated[name] = found, samples
-    if not stated:
-        return None
-    _, (_, newest) = list(stated.items())[-1]
-    comparable = [name for name, (_, samples) in stated.items() if samples == newest]
-    return min(comparable, key=lambda name: stated[name][0])
+        if isinstance(loss, float) and math.isfinite(loss):
+            of = known if known[1] else of
+            if of not in lowest or loss <= lowest[of][0]:
+                lowest[of] = loss, name
+    return [name for _, name in lowest.values()]
 
 
 def load_checkpoint(folder: Path, name: str | None = None) -> Checkpoint:

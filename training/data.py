@@ -330,8 +330,9 @@ def open_data(
     shared = [(shards, 1)] if isinstance(shards, str) else list(shards)
     for size in settings.sizes:
         recipe.base.check_size(*size)
-    names = [*(name for name, _ in shared), *([validation] if validation is not None else [])]
-    folders = {name: DatasetFolder(name) for name in names}
+    folders = {name: _trained_on(name) for name, _ in shared}
+    if validation is not None and validation not in folders:
+        folders[validation] = DatasetFolder(validation)
     if _serve_latents(folders, recipe, settings):
         recipe = recipe.with_denoising(cached_latents=True)
     for folder in folders.values():
@@ -389,3 +390,14 @@ def _serve_latents(folders: dict[str, DatasetFolder], recipe: Recipe, settings: 
     if len(lacking) < len(folders) or "has latents" in lacking[0]:
         _LOG.warning("%s: photos are encoded as they come", lacking[0])
     return False
+
+
+def _trained_on(name: str) -> DatasetFolder:
+    """Raises DatasetError; of a URL that ends as a share would, it says how one is written."""
+    try:
+        return DatasetFolder(name)
+    except DatasetError as error:
+        url, equals, share = name.rpartition("=")
+        if equals and "://" in name and share.isdecimal():
+            raise DatasetError(f"{error} (a share of a URL: {url}/={share})") from None
+        raise

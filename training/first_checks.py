@@ -56,28 +56,31 @@ def check_pictures(settings: RunSettings, has_validation: bool) -> None:
     if every is not None and not fixed and not has_validation:
         raise ValueError("loop.pictures_every: pictures need --validation DIR, or pictures.fixed")
     if fixed and every is None:
-        raise ValueError("pictures.fixed: pictures are drawn every loop.pictures_every steps; none are said")
+        raise ValueError("pictures.fixed: needs loop.pictures_every, the steps between them")
 
 
 def shares_of(words: Sequence[str]) -> list[tuple[str, int]]:
     """Datasets with their shares out of the words DIR, DIR=SHARE and DIR/=SHARE; without one the share is 1.
 
-    A folder may be called year=2024: one that is there is meant as it is, and so is a URL, whose share needs
-    the slash. Raises ValueError, one line.
+    A folder may be called year=2024: one that is there is a dataset, and so is a URL, whose share needs the
+    slash. Raises ValueError, one line.
     """
     found = []
     for word in words:
         name, equals, share = word.rpartition("=")
         is_share = name.endswith("/") or ("://" not in word and not Path(word).exists())
-        if not equals or not is_share or "/" in share:
+        dataset = name if equals and is_share and "/" not in share else word
+        if "://" in dataset and not dataset.partition("://")[2].strip("/"):
+            raise ValueError(f"--shards {word}: no URL of a dataset, as s3://bucket/people")
+        if dataset == word:
             found.append((word, 1))
         elif not share.isdecimal() or int(share) < 1:
             raise ValueError(f"--shards {word}: a share is a whole number of at least 1, as {name}=3")
         else:
             found.append((name.removesuffix("/") or name, int(share)))
-    twice = [name for name, _ in found if [name for name, _ in found].count(name) > 1]
-    if twice:
-        raise ValueError(f"--shards {twice[0]}: is named twice")
+    names = [name.rstrip("/") for name, _ in found]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"--shards {twice[0] or '/'}: is named twice")
     return found
 
 

@@ -100,9 +100,9 @@ class Training:
         self._say = say if self.ranks.first else _nothing
         self.step = 0
         self.stopped: str | None = None
-        counting = torch.tensor([float((batch.weight > 0).sum()) for batch in validation]).sum()
-        counted = int(self.ranks.sum(counting.to(self.ranks.device)))
-        validated = Validated(checksum=validation_of, samples=counted)
+        # Those that count may be fewer at each start: a read may fail once.
+        own = torch.tensor(float(sum(map(len, validation))), device=self.ranks.device)
+        validated = Validated(checksum=validation_of, samples=int(self.ranks.sum(own)))
         self._reports = Reports(settings, self.ranks, self._say, validated)
         self._folder = folder
         self._checkpoints = settings.checkpoints or folder / "checkpoints"

@@ -181,7 +181,7 @@ class Validated:
 
     loss       None where it was no number, which is no gain
     checksum   of the held-out dataset, where it is one
-    samples    that count in each of these validations, of all ranks
+    samples    that are asked for in each of these validations, of all ranks; 0 where that is not known
     """
 
     step: int = 0
@@ -199,7 +199,10 @@ class Validated:
         return replace(self, step=step, loss=known, without_gain=self.without_gain + 1)
 
     def is_comparable(self, other: "Validated") -> bool:
-        """Whether losses of both are of the same samples."""
+        """Whether losses of both are of the same samples. Records that older versions wrote do not state which,
+        and are taken for the same: a run goes on through an upgrade."""
+        if not self.samples or not other.samples:
+            return True
         return (self.checksum, self.samples) == (other.checksum, other.samples)
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import isfinite
 from pathlib import Path
 from time import monotonic
@@ -150,15 +150,17 @@ class Reports:
         return state
 
     def load_state(self, record: Mapping[str, Any]) -> None:
-        """Of a checkpoint's record; older ones have none, or do not state what was validated. Losses of other
-        samples are not compared."""
+        """Of a checkpoint's record; older ones have none. Losses of other samples are not compared."""
         self._smoothed = SmoothedLoss(**record.get("smoothed_loss", {}))
         before = Validated(**record.get("validated", {}))
-        if not self.validated.samples or self.validated.is_comparable(before):
+        if not self.validated.samples:
             self.validated = before
+        elif self.validated.is_comparable(before):
+            of = self.validated  # an older record does not state it, and the next one shall
+            self.validated = replace(before, checksum=of.checksum, samples=of.samples)
         elif before.lowest is not None:
             self._say(
-                f"validates {self.validated.samples} samples, which are not the {before.samples or '?'} of "
+                f"validates {self.validated.samples} samples, which are not the {before.samples} of "
                 "before (another held-out set, or other batches or ranks): the best is looked for anew"
             )
 

@@ -145,6 +145,39 @@ def test_a_weight_whose_channels_lie_last_is_updated_in_the_order_of_its_memory(
     assert torch.equal(made[0], made[1].permute(0, 2, 3, 1))
 
 
+def test_a_run_changes_between_8_and_32_bits() -> None:
+    """Also one whose weights' channels lie last; checkpoints hold everything contiguous."""
+    torch.manual_seed(0)
+    convolution = torch.randn(32, 20, 3, 3).to(memory_format=torch.channels_last)
+    trained = {"w": nn.Parameter(torch.randn(70, 130)), "channels_last": nn.Parameter(convolution)}
+
+    def made(name: str, found: dict[str, Tensor]) -> torch.optim.Optimizer:
+        optimiser = make_optimiser(trained, OptimiserSettings.model_validate({"name": name, "lr": 1e-3}))
+        if found:
+            load_optimiser_tensors(optimiser, trained, found)
+        return optimiser
+
+    def stepped(optimiser: torch.optim.Optimizer, steps: int) -> dict[str, Tensor]:
+        for _ in range(steps):
+            for parameter in trained.values():
+                parameter.grad = torch.randn_like(parameter)
+            optimiser.step()
+        state = optimiser_tensors(optimiser, trained)
+        return {name: tensor.detach().contiguous().clone() for name, tensor in state.items()}
+
+    full = stepped(made("adamw", {}), 10)
+    eight = made("adamw_8bit", full)
+    read = stepped(eight, 0)
+    assert read.keys() == full.keys()
+    for name, tensor in read.items():
+        assert (tensor - full[name]).norm() <= 0.03 * full[name].norm(), name
+    moved = stepped(eight, 5)
+    back = made("adamw", moved)
+    for name, tensor in stepped(back, 0).items():
+        assert torch.equal(tensor, moved[name]), name
+    assert all(tensor == 16 for name, tensor in stepped(back, 1).items() if name.endswith("step"))
+
+
 @pytest.mark.parametrize("signed", [True, False])
 def test_codes_stand_for_256_values_that_reach_seven_orders_of_magnitude(signed: bool) -> None:
     values = dynamic_values(signed=signed)

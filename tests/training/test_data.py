@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,31 @@ def test_a_sample_that_is_left_out_counts_for_nothing_and_moves_no_other(
     left = {f"{number:016x}-a" for number in (3, 5)}
     assert {key for key, _ in both[0]} - {key for key, weight in both[1] if weight} == left
     assert [pair for pair in both[0] if pair[0] not in left] == [pair for pair in both[1] if pair[1]]
+
+
+def test_a_url_that_looks_as_a_share_and_is_no_dataset_says_how_a_share_is_written(tmp_path: Path) -> None:
+    for url, said in (("people=3", True), ("people=3/", False), ("people", False), ("year=now", False)):
+        where = f"file://{tmp_path}/{url}"
+        with pytest.raises(ValueError, match=re.escape(url.rstrip("/"))) as told:
+            open_data(DataSettings(), tiny("visual_persona"), Ranks(), where)
+        share = f" (a share of a URL: file://{tmp_path}/people/=3)"
+        assert str(told.value).endswith(share) is said
+        assert ("a share of a URL" in str(told.value)) is said
+
+
+def test_half_the_ranks_validate_the_same_people_with_twice_the_batches(dataset: Path) -> None:
+    def validated(ranks: int, batches: int) -> set[tuple[str, int]]:
+        found = []
+        for rank in range(ranks):
+            settings = DataSettings(height_px=64, width_px=64, batch=2, validation_batches=batches)
+            of = Ranks(rank, ranks)
+            data = open_data(settings, tiny("visual_persona"), of, str(dataset), str(dataset))
+            for batch in data.validation():
+                found += zip(batch.keys, batch.streams.tolist(), strict=True)
+        assert len(found) == ranks * batches * 2 == len(set(found))
+        return set(found)
+
+    assert validated(2, 1) == validated(1, 2)
 
 
 SIZES = ((64, 64), (64, 96), (96, 64))

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from tests.drawn_training import DrawnBatches, built, samples, tiny
 from tests.tiny_processes import ended, start
 from tests.train_tiny import training
+from training.batch import Batch
 from training.checkpoint import checkpoints_in, load_checkpoint
 from training.export import last_checkpoint
 from training.loop import Training, validation_loss
@@ -28,17 +29,19 @@ def validated(
     *,
     people: Sequence[str] = ("person-900-a", "person-901-a"),
     of: str | None = "held-out",
+    batch: Batch | None = None,
     say: Callable[[str], None] = print,
     **loop: Any,
 ) -> Training:
     """A run whose validation falls for some steps, then rises: its rate is far too high, its people few.
 
     people, of   that are held out, and the checksum of their dataset
+    batch        of them, where it is another than is read
     """
     recipe = tiny("visual_persona", dropout={"identity": 0.0, "text": 0.0, "both": 0.0, "region": 0.0})
     optimiser = OptimiserSettings(lr=0.3, warmup_steps=0)
     settings = LoopSettings.model_validate({"precision": "fp32", "optimiser": optimiser, **loop})
-    held_out = [samples(recipe, people)] if people else []
+    held_out = [batch or samples(recipe, people)] if people else []
     batches, module = DrawnBatches(recipe, 2, people=2), built(recipe, seed=5)
     return Training(recipe, module, batches, settings, folder, validation=held_out, validation_of=of, say=say)
 
@@ -154,6 +157,64 @@ def test_losses_of_other_held_out_samples_are_not_compared_and_the_best_begins_a
     validated(tmp_path, steps=12, say=said.append, **every, **other).run()
     assert not any("anew" in line for line in said)
     assert last_checkpoint(tmp_path).record["validated"]["lowest"] <= measured[best]
+
+
+def change_records(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Of all checkpoints of a run."""
+    for checkpoint in checkpoints_in(folder / "checkpoints"):
+        record = json.loads((checkpoint / "checkpoint.json").read_text())
+        change(record)
+        (checkpoint / "checkpoint.json").write_text(json.dumps(record))
+
+
+def as_older_versions_wrote_it(record: dict[str, Any]) -> None:
+    del record["validated"]["checksum"], record["validated"]["samples"]
+
+
+def test_a_run_of_before_held_out_sets_were_stated_stays_ended_and_keeps_its_best(tmp_path: Path) -> None:
+    every: dict[str, Any] = {"steps": 30, "checkpoint_every": 1, "keep_checkpoints": 1}
+    done = validated(tmp_path, **every, patience=3).run()
+    assert done < 30
+    best = last_checkpoint(tmp_path, best=True).step
+    assert best < done
+    change_records(tmp_path, as_older_versions_wrote_it)
+    told: list[str] = []
+    assert validated(tmp_path, **every, patience=3, say=told.append).run() == done
+    # It goes on with more patience, and states from then on what it compares with.
+    more = validated(tmp_path, **every, patience=5, say=told.append).run()
+    assert not any("anew" in line for line in told)
+    found = last_checkpoint(tmp_path, best=True)
+    measured = losses(tmp_path)
+    assert found.step == min(measured, key=lambda step: measured[step])
+    newest = last_checkpoint(tmp_path)
+    assert (newest.step, newest.record["validated"]["lowest"]) == (more, found.record["validation_loss"])
+    assert (newest.record["validated"]["checksum"], newest.record["validated"]["samples"]) == ("held-out", 2)
+
+
+def test_the_best_of_each_held_out_set_stays(tmp_path: Path) -> None:
+    every: dict[str, Any] = {"checkpoint_every": 1, "keep_checkpoints": 1}
+    best, sets = [], [{}, {"people": ["person-902-a", "person-903-a"], "of": "another"}, {}]
+    for steps, held_out in zip((6, 9, 12), sets, strict=True):
+        validated(tmp_path, steps=steps, **every, **held_out).run()
+        best.append(last_checkpoint(tmp_path, best=True).step)
+        if steps == 6:  # lower than whatever comes
+            change_records(tmp_path, lambda record: record.update(validation_loss=1e-6))
+    assert [path.name for path in checkpoints_in(tmp_path / "checkpoints")] == [
+        f"step-{step:08d}" for step in sorted({*best, 12})
+    ]
+    assert best[0] <= 6 < best[1] <= 9
+    assert best[2] == best[0], "losses of the first set are compared with it again"
+
+
+def test_a_held_out_sample_that_could_not_be_read_once_makes_no_other_set(tmp_path: Path) -> None:
+    every: dict[str, Any] = {"checkpoint_every": 1, "keep_checkpoints": 1}
+    validated(tmp_path, steps=4, **every).run()
+    told: list[str] = []
+    (read,) = validated(tmp_path, steps=4, **every).validation
+    once = replace(read, weight=torch.tensor([1.0, 0.0]))
+    validated(tmp_path, steps=6, **every, say=told.append, batch=once).run()
+    assert not any("anew" in line for line in told)
+    assert last_checkpoint(tmp_path).record["validated"]["samples"] == 2
 
 
 def test_epochs_become_steps_by_the_size_of_the_dataset() -> None:

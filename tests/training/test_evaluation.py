@@ -1,5 +1,6 @@
 """Evaluation: scores with intervals, what is absent is said, and a rerun computes nothing."""
 
+import hashlib
 import json
 import re
 import threading
@@ -24,6 +25,7 @@ from transformers import (
 from persona import main
 from tests.drawn_pairs import write_people
 from tests.train_tiny import training
+from training.evaluation.cases import cases_of, people_of
 from training.evaluation.embedding_scores import FaceSimilarity
 from training.evaluation.results import bootstrap, harmonic
 from training.evaluation.run import evaluate
@@ -203,6 +205,24 @@ def test_another_prompt_makes_only_its_own_pictures(dataset: Path, run: Path, tm
 
     assert made(settings()) == 6
     assert made(settings().model_copy(update={"prompts": (PROMPTS[0], "A woman runs.")})) == 9
+
+
+@pytest.mark.parametrize(
+    ("regions", "answer"),
+    [(["head", "torso", "legs", "shoes"], True), (["full_body"], True), (["head", "torso"], False)],
+)
+def test_pictures_of_some_regions_that_older_versions_made_of_more_are_no_answer(
+    regions: list[str], answer: bool, dataset: Path
+) -> None:
+    wanted = settings().model_copy(update={"regions": tuple(regions)})
+    case = cases_of(wanted, "weights", people_of(str(dataset), 1))[0]
+    about = {
+        "weights": "weights", "regions": regions, "size": [64, 64],
+        "sampling": wanted.sampling.model_dump(mode="json"),
+        "person": case.person.digest, "prompt": case.prompt, "seed": case.seed,
+    }  # fmt: skip
+    older = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
+    assert (case.name == older) is answer
 
 
 def test_a_server_that_is_not_there_is_said_and_asked_again_when_it_is(

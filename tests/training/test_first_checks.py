@@ -74,7 +74,7 @@ MISTAKES = {
     f"{TINY} --set loop.pictures_every=5":
         "loop.pictures_every: pictures need --validation DIR",
     TINY + ' --set pictures.fixed=[{{"sample":"a:b","prompt":"c"}}]':
-        "pictures.fixed: pictures are drawn every loop.pictures_every steps",
+        "pictures.fixed: needs loop.pictures_every",
     f"{TINY} --set loop.patience=2": "loop.patience: it counts validations",
     f"{TINY} --set loop.epochs=2": "steps or epochs: one of the two",
     f"{TINY} --set loop.checkpoint_every=often":
@@ -146,8 +146,15 @@ def test_a_share_stands_behind_a_folder_and_an_equals_sign_in_a_url_or_a_name_is
         assert shares_of([word]) == [dataset], word
     with pytest.raises(ValueError, match="--shards s3://b/a/=much: a share is a whole number"):
         shares_of(["s3://b/a/=much"])
-    with pytest.raises(ValueError, match="s3://b/a: is named twice"):
-        shares_of(["s3://b/a/=1", "s3://b/a"])
+    for twice in (["s3://b/a/=1", "s3://b/a"], ["s3://b/a/", "s3://b/a"]):
+        with pytest.raises(ValueError, match="s3://b/a: is named twice"):
+            shares_of(twice)
+    for twice in (["d/=2", "d/"], ["d/", "d"]):
+        with pytest.raises(ValueError, match="--shards d: is named twice"):
+            shares_of(twice)
+    for no_url in ("s3://=3", "s3:///=3", "s3://"):
+        with pytest.raises(ValueError, match=f"--shards {no_url}: no URL of a dataset"):
+            shares_of([no_url])
 
 
 def test_what_a_run_began_with_need_not_be_there_when_its_checkpoints_lie_elsewhere(

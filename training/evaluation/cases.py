@@ -12,7 +12,7 @@ import numpy as np
 
 from shards.reading.folder import DatasetFolder
 from training.evaluation.settings import EvaluationSettings
-from training.generation.references import LabelledPhoto, photos_of
+from training.generation.references import LabelledPhoto, are_whole_person, photos_of
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,10 @@ def cases_of(settings: EvaluationSettings, weights: str, people: list[Person]) -
         "size": [settings.height_px, settings.width_px],
         "sampling": settings.sampling.model_dump(mode="json"),
     }
+    # Version 2: models that see the whole person are shown these regions alone. What all are shown is unchanged,
+    # and so are the names of its cases.
+    if not are_whole_person(settings.regions):
+        made_by["shown"] = 2
     found = []
     for person in people:
         for prompt in settings.prompts:

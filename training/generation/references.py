@@ -1,7 +1,7 @@
 """Reference photos → the fields of a recipe that are made from references, as training makes them."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -106,8 +106,13 @@ def _sources(photos: Sequence[LabelledPhoto], chosen: RegionChoice) -> dict[str,
 
 def _is_whole(chosen: RegionChoice, first: int) -> bool:
     """Whether all of a person is asked for, and of one."""
-    parts = {name for name in REGION_NAMES if name != "full_body"}
-    return ("full_body" in chosen or parts <= chosen.keys()) and set(chosen.values()) <= {None, first}
+    return are_whole_person(chosen) and set(chosen.values()) <= {None, first}
+
+
+def are_whole_person(regions: Iterable[str]) -> bool:
+    """Whether regions of these names together are all of a person."""
+    names = set(regions)
+    return "full_body" in names or names >= set(REGION_NAMES) - {"full_body"}
 
 
 def _whole(shown: LabelledPhoto, which: str, into: np.ndarray) -> tuple[int, int]:
