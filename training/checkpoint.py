@@ -302,8 +302,8 @@ def bests_of(place: CheckpointPlace, names: Sequence[str]) -> list[str]:
     """Of these checkpoints, oldest first, those whose record states the lowest `validation_loss`: one of each
     held-out set, that of the newest loss first, and the older of two that are as low.
 
-    What is there says it: a resumed run finds what a killed one knew. Older versions wrote records that do not
-    state their set: it is that of the next record that does, which is of the run that went on from them.
+    What is there says it: a resumed run finds what a killed one knew. Records of older versions do not state
+    their set: it is that of the next record that does, which is of the run that went on from them.
     """
     lowest: dict[tuple[Any, Any], tuple[float, str]] = {}
     of: tuple[Any, Any] = (None, None)

@@ -199,8 +199,8 @@ class Validated:
         return replace(self, step=step, loss=known, without_gain=self.without_gain + 1)
 
     def is_comparable(self, other: "Validated") -> bool:
-        """Whether losses of both are of the same samples. Records that older versions wrote do not state which,
-        and are taken for the same: a run goes on through an upgrade."""
+        """Whether losses of both are of the same samples. Records of older versions do not state which, and
+        are taken for the same: a run goes on through an upgrade."""
         if not self.samples or not other.samples:
             return True
         return (self.checksum, self.samples) == (other.checksum, other.samples)

@@ -70,8 +70,8 @@ def cases_of(settings: EvaluationSettings, weights: str, people: list[Person]) -
         "size": [settings.height_px, settings.width_px],
         "sampling": settings.sampling.model_dump(mode="json"),
     }
-    # Version 2: models that see the whole person are shown these regions alone. What all are shown is unchanged,
-    # and so are the names of its cases.
+    # Version 2: models that see the whole person are shown these regions alone. Of the whole person nothing
+    # has changed, and the cases keep their names.
     if not are_whole_person(settings.regions):
         made_by["shown"] = 2
     found = []
