@@ -173,7 +173,7 @@ def test_a_url_that_looks_as_a_share_and_is_no_dataset_says_how_a_share_is_writt
 
 def test_half_the_ranks_validate_the_same_people_with_twice_the_batches(dataset: Path) -> None:
     def validated(ranks: int, batches: int) -> set[tuple[str, int]]:
-        found = []
+        found: list[tuple[str, int]] = []
         for rank in range(ranks):
             settings = DataSettings(height_px=64, width_px=64, batch=2, validation_batches=batches)
             of = Ranks(rank, ranks)

@@ -194,7 +194,8 @@ def test_a_run_of_before_held_out_sets_were_stated_stays_ended_and_keeps_its_bes
 def test_the_best_of_each_held_out_set_stays(tmp_path: Path) -> None:
     every: dict[str, Any] = {"checkpoint_every": 1, "keep_checkpoints": 1}
     another: dict[str, Any] = {"people": ["person-902-a", "person-903-a"], "of": "another"}
-    best, sets = [], ({}, another, {})
+    sets: list[dict[str, Any]] = [{}, another, {}]
+    best: list[int] = []
     for steps, held_out in zip((6, 9, 12), sets, strict=True):
         validated(tmp_path, steps=steps, **every, **held_out).run()
         best.append(last_checkpoint(tmp_path, best=True).step)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def people_of(dataset: str, count: int) -> list[Person]:
 
 def cases_of(settings: EvaluationSettings, weights: str, people: list[Person]) -> list[Case]:
     """People × prompts × seeds, in that order. `weights` is as `model_name` has it."""
-    made_by = {
+    made_by: dict[str, Any] = {
         "weights": weights,
         "regions": settings.regions,
         "size": [settings.height_px, settings.width_px],
