@@ -46,12 +46,11 @@ from benchmarks.process_cost import cost_of
 from benchmarks.vlm_families import FAMILIES
 from benchmarks.vlm_rehearsal import CARD, FamilyReport, rehearse_family
 
-_CODE = {
-    "backend": ("benchmarks/full_size_*.py", "curation/*.py", "curation/people/*.py", "pipelines.yaml"),
-    "pipeline": ("benchmarks/full_size*.py", "curation/**/*.py", "shards/**/*.py", "pipelines.yaml"),
-    "family": ("benchmarks/vlm_*.py", "curation/*.py", "curation/vlm/*.py", "pipelines.yaml"),
-}
-"""{kind of part: what it runs}; a part that was measured on other bytes of these is measured anew."""
+_CODE = (
+    "benchmarks/full_size*.py", "benchmarks/vlm_*.py", "benchmarks/process_cost.py",
+    "curation/**/*.py", "shards/**/*.py", "edges/**/*.py", "pipelines.yaml", "requirements/cpu.txt",
+)  # fmt: skip
+"""What runs, libraries too; a part that was measured on other bytes of these is measured anew."""
 
 
 class Parts:
@@ -59,29 +58,31 @@ class Parts:
 
     def __init__(self, folder: Path) -> None:
         self._kept = KeptResults(folder)
-        self._code = {
-            kind: code_hash(ROOT, {str(file.relative_to(ROOT)) for each in globs for file in ROOT.glob(each)})
-            for kind, globs in _CODE.items()
-        }
+        files = {str(file.relative_to(ROOT)) for each in _CODE for file in ROOT.glob(each)}
+        self._code = code_hash(ROOT, files)
 
     def get(self, kind: str, name: str) -> dict[str, Any] | None:
         """A part that ended without a fault."""
-        row = self._kept.get(f"{kind} {name}", self._code[kind])
+        row = self._kept.get(f"{kind} {name}", self._code)
         if row is not None:
             print(f"kept from an earlier start: {kind} {name}", flush=True)
         return row
 
     def put(self, kind: str, name: str, row: dict[str, Any]) -> None:
         """Keeps one."""
-        self._kept.put(f"{kind} {name}", self._code[kind], row)
+        self._kept.put(f"{kind} {name}", self._code, row)
 
     def begin_run(self, name: str, folder: Path) -> bool:
         """Whether a killed run of the same code goes on in this folder; any other in it is removed."""
-        begun = self._kept.get(f"begun {name}", self._code["pipeline"]) is not None and folder.exists()
+        begun = self._kept.get(f"begun {name}", self._code) is not None and folder.exists()
         if not begun:
             shutil.rmtree(folder, ignore_errors=True)
-            self._kept.put(f"begun {name}", self._code["pipeline"], {})
+            self._kept.put(f"begun {name}", self._code, {})
         return begun
+
+    def failed_run(self, folder: Path) -> None:
+        """A run that ended with failed rows is no killed one: the next start begins it anew."""
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def curate(place: Place, name: str, endpoint: str, photos: int, parts: Parts) -> dict[str, Any]:
@@ -119,6 +120,8 @@ def curate(place: Place, name: str, endpoint: str, photos: int, parts: Parts) ->
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PERSONA_THREADS": os.environ["PERSONA_THREADS"]}
     cost = cost_of(command, environment)
     summary = dict(json.loads(cost.output.splitlines()[-1]))
+    if any(entry["failed"] for entry in summary["stages"]):
+        parts.failed_run(run)
     seconds = None if goes_on else cost.wall_s
     return {**summary, "pipeline": name, "seconds": seconds, "peak_gib": cost.peak_bytes / GIB}
 

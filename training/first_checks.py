@@ -82,8 +82,8 @@ def shares_of(words: Sequence[str]) -> list[tuple[str, int]]:
 
 
 def check_checkpoint(place: str) -> None:
-    """Raises ValueError, one line, for what is no run with a checkpoint, and no checkpoint itself. Whether there
-    are any behind a URL is found later."""
+    """Raises ValueError, one line, for what is no run with a checkpoint, and no checkpoint itself. Whether
+    there are any behind a URL is found later."""
     if "://" in place or Path(place).is_file():
         return
     folder = Path(place)

@@ -189,8 +189,12 @@ def test_whatever_a_pod_names_is_made_by_a_manifest_or_by_a_command_that_stands_
     made = {(found["kind"], found["metadata"]["name"]) for found in ALL}
     made |= {("Secret", name) for name in re.findall(r"create secret generic (\S+)", told)}
     made |= {("ConfigMap", name) for name in re.findall(r"create configmap (\S+)", told)}
+    keys = set(re.findall(r"--from-literal=(\w+)=", told))
+    assert "AWS_SECRET_ACCESS_KEY" in keys
     for _, pod in PODS:
         spec = pod["spec"]
+        kinds = {kind for volume in spec["volumes"] for kind in volume if kind != "name"}
+        assert kinds <= {"persistentVolumeClaim", "configMap", "emptyDir"}
         named = {("ServiceAccount", spec["serviceAccountName"])}
         for volume in spec["volumes"]:
             if "persistentVolumeClaim" in volume:
@@ -199,6 +203,7 @@ def test_whatever_a_pod_names_is_made_by_a_manifest_or_by_a_command_that_stands_
                 named.add(("ConfigMap", volume["configMap"]["name"]))
         for container in spec["containers"]:
             assert all(set(source) == {"secretRef"} for source in container.get("envFrom", []))
+            assert not keys & {one["name"] for one in container.get("env", [])}
             named |= {("Secret", source["secretRef"]["name"]) for source in container.get("envFrom", [])}
             mounts = {mount["name"] for mount in container["volumeMounts"]}
             assert mounts == {volume["name"] for volume in spec["volumes"]}
@@ -278,7 +283,7 @@ def test_the_dashboard_of_ray_is_open_to_its_operator_where_it_must_be_and_to_no
         if {"port": 8265, "protocol": "TCP"} in rule.get("ports", [])
     ]
     assert [source["podSelector"]["matchLabels"] for source in operator["from"]] == [
-        {"app.kubernetes.io/name": "kuberay-operator"}
+        {"app.kubernetes.io/component": "kuberay-operator"}
     ]
 
 

@@ -93,7 +93,8 @@ MISTAKES = {
     f"{EVALUATE} --weights a-file --config visual_persona_dmo": "unknown config 'visual_persona_dmo'",
     "evaluate demo --checkpoint a-file --shards nowhere --out out": "nowhere: no such folder",
     f"{EVALUATE} --checkpoint a-file --set peple=2": "peple: unknown key; did you mean 'people'?",
-    "generate --photo a-file --prompt x --checkpoint run --out a.png": "run: no checkpoint and no run with one",
+    "generate --photo a-file --prompt x --checkpoint run --out a.png":
+        "run: no checkpoint and no run with one",
 }  # fmt: skip
 
 

@@ -118,3 +118,6 @@ def test_a_killed_run_of_a_rehearsal_goes_on_in_its_folder_and_no_other_run_is_t
     run.mkdir()
     assert Parts(tmp_path).begin_run("visual-persona-500k 8", run)
     assert not Parts(tmp_path).begin_run("visual-persona-500k 3", run)
+    run.mkdir()
+    Parts(tmp_path).failed_run(run)  # it ended, with failed rows
+    assert not Parts(tmp_path).begin_run("visual-persona-500k 3", run)
