@@ -55,12 +55,7 @@ def filesystem(url: str) -> tuple[Any, str]:
     protocol, path = url.split("://", 1)
     try:
         return _filesystem(protocol), path
-    except (
-        ValueError,
-        ImportError,
-        TypeError,
-    ) as error:
-        # It is unknown, or not installed, or needs more than a URL says.
+    except (ValueError, ImportError, TypeError) as error:  # unknown, not installed, in need of more settings
         raise ConfigError(f"{url}: cannot be opened: {one_line(error)}") from error
 
 

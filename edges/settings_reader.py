@@ -247,12 +247,13 @@ def _line(
         below = problem["input"] // step * step
         says += f": {below or step} or {below + step if below else 2 * step}"
     if fault == "string_type" and isinstance(problem["input"], int | float | datetime.date):
-        says += "; in quotes it is one"
+        says += "; in quotes it is a string"
     if fault == "list_type" and isinstance(problem["input"], str) and "," in problem["input"]:
         says = f"not a list; several are written in brackets: [{problem['input']}]"
     if is_rule and keys:
         return f"{where}: {shown}: {says}"
-    return f"{where}: {shown}: {problem['input']!r}: {says}" if keys else f"{where}: {says}"
+    given = str(problem["input"]) if isinstance(problem["input"], datetime.date) else repr(problem["input"])
+    return f"{where}: {shown}: {given}: {says}" if keys else f"{where}: {says}"
 
 
 def _place(file: str, lines: Lines, path: Path) -> str:

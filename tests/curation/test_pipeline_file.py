@@ -132,7 +132,7 @@ def test_of_a_number_where_text_is_asked_it_is_told_how_to_write_it_as_text(
 ) -> None:
     """A folder may be called as a year or a day is."""
     file = write_config(tmp_path / "pipelines.yaml", settings("photos"))
-    with pytest.raises(ConfigError, match="in quotes"):
+    with pytest.raises(ConfigError, match=f": {value}: .*; in quotes it is a string"):
         load_pipeline(str(file), "drawn", [f"source.path={value}"])
     for quoted in (f"'{value}'", f"['{value}']"):
         path = load_pipeline(str(file), "drawn", [f"source.path={quoted}"]).source.path
@@ -388,3 +388,25 @@ def test_the_schema_for_editors_knows_every_key_with_its_bounds() -> None:
         jsonschema.validate(wrong, schema)
     done = persona("schema")
     assert json.loads(done.stdout) == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("import json\nclass Own(:\n", r"SyntaxError: .*own_backend\.py:2"),
+        ("raise RuntimeError('no licence\\nfound')\n", "RuntimeError: no licence found"),
+        ("import no_such_package\n", "ModuleNotFoundError: No module named 'no_such_package'$"),
+        (None, "ModuleNotFoundError: .*; its folder must be in PYTHONPATH"),
+    ],
+)
+def test_a_backend_of_ones_own_whose_module_cannot_be_imported_is_one_line(
+    code: str | None, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if code is not None:
+        (tmp_path / "own_backend.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    file = write_config(tmp_path / "p.yaml", changed("people.detect.by.backend", "own_backend:Own"))
+    with pytest.raises(ConfigError, match=says) as caught:
+        check_backends(load_pipeline(str(file), "drawn"), commercial=False)
+    assert len(str(caught.value).splitlines()) == 1
+    assert "backend own_backend:Own: cannot be imported: " in str(caught.value)
