@@ -4,6 +4,9 @@ Whatever shows stages, or looks a threshold up, asks here. `python -m curation.f
 reasons for docs/operating.md.
 """
 
+import json
+from dataclasses import asdict
+
 from curation.captions.phase import STAGES as CAPTIONS
 from curation.declared import BROKE_DOWN, NEVER_MEASURED, Declared, Number, Reason, Threshold
 from curation.identities.phase import STAGES as IDENTITIES
@@ -66,6 +69,12 @@ def setting_behind(stage: str, reason: str) -> str | None:
     if declared is None:
         return None
     return next((each.key for each in declared.all_reasons() if each.reason == reason), None)
+
+
+def number_words() -> str:
+    """curation/number_words.json, which `persona why` reads: stages take a second to import."""
+    rows = [json.dumps([*named, asdict(number)]) for named, number in NUMBERS.items()]
+    return "[\n" + ",\n".join(rows) + "\n]\n"
 
 
 def reason_table() -> list[str]:

@@ -4,8 +4,11 @@ A table of the run is read twice at most, however many people there are: once to
 for what was decided about everyone who was found.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
@@ -15,7 +18,6 @@ from curation.declared import Number
 from curation.errors import ConfigError, printable
 from curation.excluded.address import COLUMNS, addresses_of, is_web, most_like, nearest, normal
 from curation.fragments import stages_counted
-from curation.funnel import NUMBERS
 from curation.ledger import FAILED, KEPT
 from curation.run_folder import Run
 
@@ -149,8 +151,23 @@ def _deciding_first(checks: list[dict[str, Any]], reason: str) -> list[dict[str,
 def _number(stage: str, check: dict[str, Any]) -> str:
     """A check in words; of a stage that declares none (a run of another version), by the check's name."""
     name = check["name"]
-    number = NUMBERS.get((stage, name)) or Number("at least", f"{name.replace('_', ' ') or 'score'}:")
+    number = _numbers().get((stage, name)) or _declared_number(stage, name)
+    number = number or Number("at least", f"{name.replace('_', ' ') or 'score'}:")
     return number.compared(check["score"], check["threshold"], check["passed"])
+
+
+@cache
+def _numbers() -> dict[tuple[str, str], Number]:
+    """The stages' numbers as they were written down (`funnel.number_words`)."""
+    rows = json.loads(Path(__file__).with_name("number_words.json").read_text())
+    return {(stage, name): Number(**about) for stage, name, about in rows}
+
+
+def _declared_number(stage: str, name: str) -> Number | None:
+    """That of a stage of one's own, which nobody has written down."""
+    from curation.funnel import NUMBERS
+
+    return NUMBERS.get((stage, name))
 
 
 def _keys_meant(run: Run, wanted: str) -> list[str]:

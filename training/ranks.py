@@ -166,7 +166,8 @@ class StopSignals:
             self._name, self._first = signal.Signals(number).name, monotonic()
         elif monotonic() - self._first >= self._same_s:
             self._restore()
-            os.kill(os.getpid(), number)
+            # In this thread: one that is sent to the process may arrive in any, and be noted later.
+            signal.raise_signal(number)
 
     def _restore(self) -> None:
         for number, before in self._before.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from curation.declared import Declared, Number, Threshold
-from curation.funnel import NUMBERS, STAGES, reason_table
+from curation.funnel import NUMBERS, STAGES, number_words, reason_table
 from curation.settings import PipelineSettings
 from curation.settings.base import setting_of
 from curation.stage import Stage
@@ -24,6 +24,11 @@ _OF_A_DECISION = ("stage", "by_stage", "real", "now")
 def test_the_table_of_reasons_in_the_docs_is_what_the_stages_declare() -> None:
     page = (ROOT / "docs" / "operating.md").read_text()
     assert "\n".join(reason_table()) in page, "write it anew: python -m curation.funnel"
+
+
+def test_the_words_of_numbers_that_why_reads_are_those_that_the_stages_declare() -> None:
+    written = (ROOT / "curation" / "number_words.json").read_text()
+    assert written == number_words(), "write it anew: make reference"
 
 
 def test_who_lists_stages_loads_no_library_of_pixels_or_models() -> None:

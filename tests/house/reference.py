@@ -1,4 +1,5 @@
-"""Writes the tables of keys in docs/pipelines.md from the settings: `make reference`.
+"""Writes the tables of keys in docs/pipelines.md from the settings, and from the stages the words of numbers
+that `persona why` reads: `make reference`.
 
 A table stands between `<!-- keys of PATH -->` and `<!-- end of keys -->`, and holds every key below that path
 of a pipeline but those that have a table of their own. PATH is `top level` for a pipeline's own keys, and
@@ -20,6 +21,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from curation.funnel import number_words
 from curation.settings import PipelineSettings
 from curation.settings.base import PluginBackend, Resources
 from curation.settings.outfits import ClustersStrategy
@@ -27,6 +29,7 @@ from curation.settings.people import FullBodySettings
 from curation.settings.vlm import VlmSettings
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "pipelines.md"
+NUMBER_WORDS = PAGE.parents[1] / "curation" / "number_words.json"
 _TABLE = re.compile(r"(<!-- keys of ([\w. ]+) -->\n).*?(<!-- end of keys -->)", re.DOTALL)
 _HEAD = "| key | default | values | kind | |\n|---|---|---|---|---|\n"
 _TOP = "top level"
@@ -246,9 +249,12 @@ def main() -> int:
     after = written(before)
     if not options.check:
         PAGE.write_text(after)
-    elif before != after:
-        print("docs/pipelines.md is out of date; run `make reference`", file=sys.stderr)
-        return 1
+        NUMBER_WORDS.write_text(number_words())
+        return 0
+    for file, stale in ((PAGE, before != after), (NUMBER_WORDS, NUMBER_WORDS.read_text() != number_words())):
+        if stale:
+            print(f"{file.name} is out of date; run `make reference`", file=sys.stderr)
+            return 1
     return 0
 
 

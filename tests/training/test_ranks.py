@@ -319,14 +319,14 @@ def test_a_rank_waits_for_another_no_longer_than_it_was_told(tmp_path: Path) -> 
 def test_signals_that_follow_at_once_are_one_and_a_later_one_ends_the_process() -> None:
     with StopSignals(same_s=60) as stop:
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
         assert stop()
         assert stop.name == "SIGTERM"
     with StopSignals(same_s=0) as stop:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert stop()
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_shards_that_no_number_of_ranks_divides_never_hang_a_run(tmp_path: Path) -> None:
