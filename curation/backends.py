@@ -4,7 +4,6 @@ To add one: write a class that keeps the Protocol of its kind, built as Class(se
 name it here, or name it in pipelines.yaml as `backend: package.module:Class`.
 """
 
-import importlib
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Protocol, runtime_checkable
@@ -16,6 +15,7 @@ from curation.models import Models
 from curation.settings import PipelineSettings
 from curation.settings.base import chosen_backends
 from edges.extras import install_line
+from edges.import_path import imported
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,9 @@ def build_backend(kind: str, settings: Any, models: Models) -> Any:
 
 
 def _import(target: str) -> Any:
-    module, _, attribute = target.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        nowhere = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
+        return imported(target)
+    except ImportError as error:
+        nowhere = error.name == target.partition(":")[0].partition(".")[0]
         hint = "; its folder must be in PYTHONPATH" if nowhere else ""
-        raise ConfigError(f"backend {target}: cannot be imported: {error}{hint}") from error
+        raise ConfigError(f"backend {target}: {error}{hint}") from error

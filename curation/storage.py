@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from curation.errors import ConfigError, one_line
 from shards.format.atomic_file import is_temporary
 
 # fsspec and pyarrow are imported where they are used: who reads JSON of this machine needs neither.
@@ -45,11 +46,17 @@ def _filesystem(protocol: str) -> Any:
 
 
 def filesystem(url: str) -> tuple[Any, str]:
-    """The fsspec file system of `url` and the path inside it. Credentials: the platform's chain."""
+    """The fsspec file system of `url` and the path inside it. Credentials: the platform's chain.
+
+    Raises ConfigError for a protocol that nobody here can read.
+    """
     if is_local(url):
         return _filesystem("file"), local_path(url)
     protocol, path = url.split("://", 1)
-    return _filesystem(protocol), path
+    try:
+        return _filesystem(protocol), path
+    except (ValueError, ImportError, TypeError) as error:  # unknown, not installed, in need of more settings
+        raise ConfigError(f"{url}: cannot be opened: {one_line(error)}") from error
 
 
 def join(folder: str, *names: str) -> str:

@@ -183,6 +183,8 @@ def _keys_meant(run: Run, wanted: str) -> list[str]:
             if found:
                 break
         return found
+    if not _is_utf8(wanted):
+        return found
     tar, slash, key = wanted.rpartition("/")
     folder = f"{re.escape(tar)}(?:[.]tar)?/" if slash else ""
     ends = rf"(?:^|/){folder}{re.escape(key)}(?:[.][^/]*)?$"
@@ -195,6 +197,12 @@ def _keys_meant(run: Run, wanted: str) -> list[str]:
         )
         found += table.filter(is_meant)["source_key"].to_pylist()
     return found
+
+
+def _is_utf8(word: str) -> bool:
+    """Whether Arrow can look for the word as a pattern: bytes of a command line that are no UTF-8 are lone
+    surrogates in it."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in word)
 
 
 def _nearest(run: Run, wanted: str) -> str | None:
@@ -222,7 +230,7 @@ def _photos_named(run: Run, wanted: str, meant: Iterable[str] = ()) -> list[dict
     for table in photos.tables([*columns, "copy_of"]):
         is_wanted = pc.or_(pc.is_in(table["source_key"], keys), pc.is_in(table["file_name"], keys))
         is_wanted = pc.or_(is_wanted, pc.is_in(table["photo_id"], names))
-        if len(wanted) >= _LEAST_PREFIX:
+        if len(wanted) >= _LEAST_PREFIX and _is_utf8(wanted):
             is_wanted = pc.or_kleene(is_wanted, pc.starts_with(table["photo_id"], wanted))
         found += [{"copy_of": None, **row, "people": []} for row in table.filter(is_wanted).to_pylist()]
     if has_people and found:
@@ -251,7 +259,7 @@ def _photo_ids_of(run: Run, wanted: str) -> set[str]:
     if len(wanted) >= 64 and wanted[64:65] == "-":
         return {wanted[:64]}
     names: set[str] = set()
-    if len(wanted) < _LEAST_PREFIX:
+    if len(wanted) < _LEAST_PREFIX or not _is_utf8(wanted):
         return names
     identity = wanted.split("-", 1)[0]
     for table in run.identities.tables(["person_id", "identity"]):

@@ -3,8 +3,10 @@
 The settings are pydantic models. Where one of several is chosen, the key `backend` chooses it.
 """
 
+import datetime
 import difflib
 import re
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -126,22 +128,40 @@ def validated(
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        single = [problem for problem in error.errors() if _is_single_word(problem)]
+        single = [problem for problem in error.errors() if _is_single_word(problem, kind)]
         if single:
             for problem in single:
                 given = _with_list(given, _walk(kind, problem["loc"])[0])
             return validated(kind, given, file, lines, below=below, changed=changed)
-        found = [_line(problem, kind, file, lines or {}, below, changed) for problem in error.errors()]
+        problems = _one_a_value(error.errors(), kind)
+        found = [_line(problem, kind, file, lines or {}, below, changed) for problem in problems]
         raise SettingsError("\n".join(found)) from None
 
 
-def _is_single_word(problem: Any) -> bool:
-    """Whether a list was asked for, and one word or number was given."""
+def _is_single_word(problem: Any, kind: type[BaseModel]) -> bool:
+    """Whether a list was asked for, and nothing else, and one word or number was given."""
     given = problem["input"]
-    return problem["type"] == "list_type" and (
-        (isinstance(given, str) and given.strip() != "" and "," not in given)
-        or (isinstance(given, int | float) and not isinstance(given, bool))
+    is_word = (isinstance(given, str) and given.strip() != "" and "," not in given) or (
+        isinstance(given, int | float) and not isinstance(given, bool)
     )
+    return problem["type"] == "list_type" and is_word and not _choices(_walk(kind, problem["loc"][:-1])[1])
+
+
+def _one_a_value(problems: Sequence[Any], kind: type[BaseModel]) -> list[Any]:
+    """The problems without repeating: of a value that may be of several types pydantic has one for each type.
+    Where an item of the value is the problem, that one alone stays."""
+    by_key: dict[Path, list[Any]] = {}
+    for problem in problems:
+        by_key.setdefault(_walk(kind, problem["loc"])[0], []).append(problem)
+    found = []
+    for keys, same in by_key.items():
+        first, *others = same
+        is_choice = bool(_choices(_walk(kind, first["loc"][:-1])[1]))
+        if is_choice and any(len(other) > len(keys) and other[: len(keys)] == keys for other in by_key):
+            continue
+        asked = [first["msg"], *(problem["msg"].removeprefix("Input should be ") for problem in others)]
+        found.append({**first, "msg": " or ".join(asked)})
+    return found
 
 
 def _with_list(given: Any, path: Path) -> Any:
@@ -226,11 +246,14 @@ def _line(
         step = problem["ctx"]["multiple_of"]
         below = problem["input"] // step * step
         says += f": {below or step} or {below + step if below else 2 * step}"
+    if fault == "string_type" and isinstance(problem["input"], int | float | datetime.date):
+        says += "; in quotes it is a string"
     if fault == "list_type" and isinstance(problem["input"], str) and "," in problem["input"]:
         says = f"not a list; several are written in brackets: [{problem['input']}]"
     if is_rule and keys:
         return f"{where}: {shown}: {says}"
-    return f"{where}: {shown}: {problem['input']!r}: {says}" if keys else f"{where}: {says}"
+    given = str(problem["input"]) if isinstance(problem["input"], datetime.date) else repr(problem["input"])
+    return f"{where}: {shown}: {given}: {says}" if keys else f"{where}: {says}"
 
 
 def _place(file: str, lines: Lines, path: Path) -> str:
@@ -246,8 +269,8 @@ def _dotted(path: Path) -> str:
 
 
 def _walk(kind: type[BaseModel], loc: Sequence[int | str]) -> tuple[Path, Any]:
-    """A location of pydantic's without the tags of unions in it, which are no keys of the file; and the type
-    of what is there."""
+    """A location of pydantic's without the tags and types of unions in it, which are no keys of the file; and
+    the type of what is there."""
     keys: list[str | int] = []
     annotation: Any = kind
     for part in loc:
@@ -256,6 +279,9 @@ def _walk(kind: type[BaseModel], loc: Sequence[int | str]) -> tuple[Path, Any]:
         tagged = next((m for m in models if _tag(m) == part), None)
         if owner is None and tagged is not None:
             annotation = tagged
+            continue
+        if owner is None and (choices := _choices(annotation)):
+            annotation = choices.get(str(part))
             continue
         keys.append(part)
         annotation = _item_of(annotation) if owner is None else owner.model_fields[str(part)].annotation
@@ -284,6 +310,18 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if typing.get_origin(annotation) in (dict, list):
         return []
     return [model for part in typing.get_args(annotation) for model in _models_in(part)]
+
+
+def _choices(annotation: Any) -> dict[str, Any]:
+    """{pydantic's name: type} of what may be one of several plain types, `str | list[str]`; else nothing."""
+    if typing.get_origin(annotation) not in (types.UnionType, typing.Union):
+        return {}
+    several = [one for one in typing.get_args(annotation) if one is not type(None)]
+    named = {
+        one.__name__ if isinstance(one, type) and not typing.get_args(one) else str(one): one
+        for one in several
+    }
+    return named if len(several) > 1 else {}
 
 
 def _item_of(annotation: Any) -> Any:

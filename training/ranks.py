@@ -221,7 +221,8 @@ def _sharded_parts(module: nn.Module) -> list[FSDPModule]:
 def gathered(module: nn.Module) -> Iterator[None]:
     """Inside, a sharded module is whole on every rank, and any part of it can be used without another: it
     takes the memory of all its parameters, in what they compute in. Any other module is as it is. All ranks
-    enter and leave together. Behind it weights lie in parts again, which is what a checkpoint is made of.
+    enter and leave together, between steps; inside, each may compute what it likes, and fail. Behind it
+    weights lie in parts again, which is what a checkpoint is made of.
     """
     parts = _sharded_parts(module)
     for part in parts:
@@ -230,8 +231,10 @@ def gathered(module: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for part in parts:
-            part.reshard()
+        if isinstance(module, FSDPModule):
+            # FSDP2 notes every forward, without gradients too, and the next backward fetches weights ahead in
+            # the order of the notes: ranks that differ in them would wait for each other.
+            module.reset_iter_state()
 
 
 def own_part(parameter: nn.Parameter) -> nn.Parameter:

@@ -278,7 +278,7 @@ class FixedPicture(Settings):
 class PictureSettings(Settings):
     """Of grids that a training writes."""
 
-    people: int = Field(4, ge=1, description="rows, from the first batch of held-out people")
+    people: int = Field(4, ge=1, description="rows of held-out people, of the first batch of each rank")
     weights: Literal["both", "last", "averaged"] = Field(
         "both", description="of the last step, or their moving averages, a grid of each"
     )

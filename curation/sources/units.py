@@ -21,6 +21,8 @@ from curation.storage import is_local, local_path
 
 Kind = Literal["folder", "webdataset", "parquet"]
 _SUFFIX: dict[str, str] = {"webdataset": ".tar", "parquet": ".parquet"}
+IN_RUN = "--set source.kind="
+"""What is written before a kind to choose it in a run."""
 _MOST_NAMED = 5  # names that a pattern matches, in a line
 
 
@@ -35,13 +37,16 @@ class Unit:
     problem: str = ""
 
 
-def list_units(source: SourceSettings) -> list[Unit]:
-    """The units of a collection, sorted by label. Raises ConfigError when there are none."""
+def list_units(source: SourceSettings, choose: str = IN_RUN) -> list[Unit]:
+    """The units of a collection, sorted by label. Raises ConfigError when there are none.
+
+    choose   what its user writes before a kind to choose it
+    """
     found: set[tuple[str, str, str]] = set()
     for path in _paths(source):
         found.update(_units_at(path, source))
     if not found:
-        raise ConfigError(nothing_there(source))
+        raise ConfigError(nothing_there(source, choose))
     units = []
     labels: dict[str, int] = {}
     for uri, version, problem in sorted(found, key=lambda item: (posixpath.basename(item[0]), item[0])):
@@ -53,9 +58,11 @@ def list_units(source: SourceSettings) -> list[Unit]:
     return units
 
 
-def kind_at(*paths: str) -> Kind:
+def kind_at(*paths: str, choose: str = IN_RUN) -> Kind:
     """The kind of collection at paths: of tars, else of Parquet files, else a folder. A metadata.parquet
     beside photos is their record, and Parquet files beside tars are those of img2dataset. Lists everything.
+
+    choose   what its user writes before a kind to choose it
 
     Raises ConfigError where photos lie beside tars or Parquet files: some would be left out in silence.
     """
@@ -64,7 +71,7 @@ def kind_at(*paths: str) -> Kind:
     if kind != "folder" and counts["folder"]:
         there = f"{counts['folder']} photos and {counts[kind]} {_SUFFIX[kind]} files"
         named = printable(", ".join(paths))
-        raise ConfigError(f"{named}: {there}; say which are the collection: source.kind folder or {kind}")
+        raise ConfigError(f"{named}: {there}; say which are the collection: {choose}folder or {choose}{kind}")
     return kind
 
 
@@ -79,13 +86,13 @@ def with_kind(pipeline: PipelineSettings) -> PipelineSettings:
     )
 
 
-def nothing_there(source: SourceSettings) -> str:
+def nothing_there(source: SourceSettings, choose: str = IN_RUN) -> str:
     """The line on a collection without photos: what it is that lies there instead."""
     counts = _counts_at(_paths(source))
     line = f"source.path: {source.path!r}: no {_SUFFIX.get(source.kind, 'photos')} there"
     for kind, count in counts.items():
         if count and kind != source.kind:
-            line += f"; source.kind={kind} would read {count} {_SUFFIX.get(kind, 'photos')}"
+            line += f"; {choose}{kind} would read {count} {_SUFFIX.get(kind, 'photos')}"
     return line
 
 

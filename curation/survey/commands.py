@@ -47,8 +47,8 @@ def _collection(options: argparse.Namespace) -> int:
         pipeline = load_pipeline(options.config, options.pipeline, options.overrides)
         source, allowed = pipeline.source, pipeline.photos.screen.licences
     path = absolute_path(options.path)
-    kind = options.kind or kind_at(path)
-    found = survey(source.model_copy(update={"path": path, "kind": kind}), options.look)
+    kind = options.kind or kind_at(path, choose="--kind ")
+    found = survey(source.model_copy(update={"path": path, "kind": kind}), options.look, choose="--kind ")
     if options.json:
         unheard = unheard_licences(allowed or (), found.stated.get("licence", {}))
         result = {"kind": kind, **found.to_json(), "allowed": allowed, "allowed_unheard": unheard}

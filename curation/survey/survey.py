@@ -24,7 +24,7 @@ from curation.settings.source import SourceSettings
 from curation.sources.names import ending
 from curation.sources.photo_bytes import PhotoBytes
 from curation.sources.rows import SourceRow
-from curation.sources.units import list_units, unit_rows
+from curation.sources.units import IN_RUN, list_units, unit_rows
 from shards.format.embedded import embedded_in
 from shards.format.stated import CARRIED, is_carried
 from shards.format.stated_rights import NoReaderError, stated_rights
@@ -94,14 +94,15 @@ class Survey:
         return dict(vars(self))
 
 
-def survey(source: SourceSettings, look: int) -> Survey:
+def survey(source: SourceSettings, look: int, choose: str = IN_RUN) -> Survey:
     """Goes through a collection. Raises ConfigError where nothing is there.
 
     look   how many photos are opened at most
+    choose what its user writes before a kind of collection to choose it
     """
     found = Survey()
     drawn: list[tuple[int, str, SourceRow]] = []
-    units = list_units(source)
+    units = list_units(source, choose)
     found.units = len(units)
     for unit in units:
         for row in unit_rows(unit, source):

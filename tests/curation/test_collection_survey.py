@@ -46,6 +46,21 @@ def test_licences_are_counted_as_they_stand_and_an_entry_that_nobody_states_is_n
     assert "no photo states 'CC-BY-4.0', which is let in; the nearest is 'CC-BY 4.0'" in said
 
 
+def test_where_the_kind_is_not_clear_the_option_of_the_command_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_img2dataset(tmp_path / "downloaded")
+    (folder / "photos").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "photos" / "one.jpg")
+    assert main(["collection", str(folder / "photos"), "--kind", "webdataset"]) == 2
+    assert "; --kind folder would read 1 photos" in capsys.readouterr().err
+    assert main(["collection", str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert "--kind folder or --kind webdataset" in said
+    assert "source.kind" not in said
+    assert surveyed(capsys, folder, "--kind", "folder")["photos"] == 1
+
+
 def test_the_kind_of_a_collection_is_seen_and_formats_and_sizes_come_from_its_bytes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ from curation.pipeline_file import json_schema, load_pipeline
 from curation.settings import PipelineSettings
 from curation.settings.base import Settings, backend_choice, path, threshold
 from curation.settings.people import FullBodySettings, UltralyticsSamSettings, UltralyticsSettings
-from edges.settings_reader import SettingsError, assignments, read_yaml
+from edges.settings_reader import SettingsError, assignments, load_yaml, read_yaml
 from tests.drawn_cards import card, write_cards
 from tests.drawn_pipeline import ROOT, persona, settings, write_config
 
@@ -110,6 +110,41 @@ def test_a_single_word_where_a_list_is_asked_is_the_list_of_it(value: str, tmp_p
     file = write_config(tmp_path / "pipelines.yaml", settings("photos"))
     pipeline = load_pipeline(str(file), "drawn", [f"photos.screen.licences={value}"])
     assert pipeline.photos.screen.licences == ["CC-BY-4.0"]
+
+
+@pytest.mark.parametrize("value", ["2024", "3e-5", "yes", "{a: 1}"])
+def test_a_value_that_is_neither_a_word_nor_a_list_of_words_is_one_line(value: str, tmp_path: Path) -> None:
+    pipeline = settings("photos")
+    pipeline["source"]["path"] = load_yaml(value)
+    file = write_config(tmp_path / "pipelines.yaml", pipeline)
+    again = write_config(tmp_path / "again.yaml", settings("photos"))
+    for config, changes in ((file, []), (again, [f"source.path={value}"])):
+        with pytest.raises(ConfigError) as caught:
+            load_pipeline(str(config), "drawn", changes)
+        assert len(str(caught.value).splitlines()) == 1
+        assert "source.path: " in str(caught.value)
+        assert "valid string or a valid list" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["2024", "2024-05-01"])
+def test_of_a_number_where_text_is_asked_it_is_told_how_to_write_it_as_text(
+    value: str, tmp_path: Path
+) -> None:
+    """A folder may be called as a year or a day is."""
+    file = write_config(tmp_path / "pipelines.yaml", settings("photos"))
+    with pytest.raises(ConfigError, match=f": {value}: .*; in quotes it is a string"):
+        load_pipeline(str(file), "drawn", [f"source.path={value}"])
+    for quoted in (f"'{value}'", f"['{value}']"):
+        path = load_pipeline(str(file), "drawn", [f"source.path={quoted}"]).source.path
+        assert path in (value, [value])
+
+
+def test_of_a_list_of_paths_the_one_that_is_no_text_is_named(tmp_path: Path) -> None:
+    file = write_config(tmp_path / "pipelines.yaml", settings("photos"))
+    with pytest.raises(ConfigError) as caught:
+        load_pipeline(str(file), "drawn", ["source.path=[photos, 2024]"])
+    assert len(str(caught.value).splitlines()) == 1
+    assert "source.path.1: 2024: " in str(caught.value)
 
 
 def test_words_with_a_comma_are_no_list_without_brackets(tmp_path: Path) -> None:
@@ -353,3 +388,25 @@ def test_the_schema_for_editors_knows_every_key_with_its_bounds() -> None:
         jsonschema.validate(wrong, schema)
     done = persona("schema")
     assert json.loads(done.stdout) == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("import json\nclass Own(:\n", r"SyntaxError: .*own_backend\.py:2"),
+        ("raise RuntimeError('no licence\\nfound')\n", "RuntimeError: no licence found"),
+        ("import no_such_package\n", "ModuleNotFoundError: No module named 'no_such_package'$"),
+        (None, "ModuleNotFoundError: .*; its folder must be in PYTHONPATH"),
+    ],
+)
+def test_a_backend_of_ones_own_whose_module_cannot_be_imported_is_one_line(
+    code: str | None, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if code is not None:
+        (tmp_path / "own_backend.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    file = write_config(tmp_path / "p.yaml", changed("people.detect.by.backend", "own_backend:Own"))
+    with pytest.raises(ConfigError, match=says) as caught:
+        check_backends(load_pipeline(str(file), "drawn"), commercial=False)
+    assert len(str(caught.value).splitlines()) == 1
+    assert "backend own_backend:Own: cannot be imported: " in str(caught.value)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -93,6 +94,16 @@ def test_of_a_name_that_nothing_has_the_nearest_is_named(of_tars: Path, name: st
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert f"the nearest photo is '{near}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "name", [b"\xff", b"00000.tar/\xff", b"\xff0000000001.jpg", b"http://\xff.example/1.jpg"]
+)
+def test_a_name_that_is_no_utf8_is_one_line_as_any_other_that_nothing_has(of_tars: Path, name: bytes) -> None:
+    done = persona("why", of_tars, os.fsdecode(name))
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "knows no photo" in done.stderr
 
 
 def test_the_report_has_the_words_of_every_number_of_its_histograms(run: Path) -> None:

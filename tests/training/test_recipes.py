@@ -1,5 +1,6 @@
 """What recipes promise: losses of single samples, dropout at its rates, checked settings."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -235,6 +236,10 @@ class OwnAdapter(IpAdapter):
     """A recipe that is in no catalogue."""
 
 
+class HalfWritten(Recipe):
+    kind = IpAdapter.kind
+
+
 OWN = f"{__name__}:OwnAdapter"
 
 
@@ -250,12 +255,21 @@ def test_a_recipe_of_ones_own_is_named_by_its_import_path_in_checkpoints_too() -
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("no_such_package.own:Own", "cannot be imported"),
-        (f"{__name__}:NoSuch", "cannot be imported"),
+        ("no_such_package.own:Own", "cannot be imported: ModuleNotFoundError: "),
+        (f"{__name__}:NoSuch", "cannot be imported: AttributeError: "),
+        ("recipe_with_slip:Own", r"cannot be imported: SyntaxError: .*recipe_with_slip\.py:2"),
+        ("recipe_that_raises:Own", "cannot be imported: RuntimeError: no licence found"),
         ("json:JSONEncoder", "is no class derived from"),
+        ("training.recipes.recipe:Recipe", "has no `kind`"),
+        (f"{__name__}:HalfWritten", "lacks .*build"),
     ],
 )
-def test_an_import_path_that_leads_to_no_recipe_is_one_clear_line(name: str, says: str) -> None:
+def test_an_import_path_that_leads_to_no_recipe_is_one_clear_line(
+    name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "recipe_with_slip.py").write_text("import torch\nclass Own(:\n")
+    (tmp_path / "recipe_that_raises.py").write_text("raise RuntimeError('no licence\\nfound')\n")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match=says) as caught:
         recipe_of(name, {})
     assert "\n" not in str(caught.value)

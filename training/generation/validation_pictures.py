@@ -63,17 +63,24 @@ def _resized(pixels: np.ndarray, width: int, height_px: int) -> Image.Image:
 
 def people_of(batch: Batch | None, people: int, ranks: Ranks) -> dict[str, Tensor] | None:
     """The fields of the first samples that count of the first batches of all ranks, on every rank; none where
-    there are no batches. All ranks call it together."""
-    own = None
+    no sample counts. All ranks call it together."""
+    counting = torch.empty(0, dtype=torch.int64)
+    shapes: dict[str, tuple[int, ...]] = {}
     if batch is not None:
-        counting = batch.weight.nonzero().flatten()[: max(people - ranks.rank * len(batch), 0)].cpu()
-        own = {name: tensor[counting] for name, tensor in batch.fields.items()}
-    offered = [fields for fields in ranks.gather(own) if fields is not None]
-    if not offered:
+        counting = batch.weight.nonzero().flatten()[:people].cpu()
+        shapes = {name: tuple(tensor.shape[1:]) for name, tensor in batch.fields.items()}
+    # Who has how many first: of many ranks no more than what is shown is to travel.
+    of_ranks = ranks.gather((len(counting), shapes))
+    # Of several sizes of targets that of the first rank with a sample.
+    shown = next((of for count, of in of_ranks if count), None)
+    if shown is None:
         return None
-    # Of several sizes of targets that of rank 0.
-    alike = [of for of in offered if all(of[name].shape[1:] == t.shape[1:] for name, t in offered[0].items())]
-    return {name: torch.cat([of[name] for of in alike])[:people] for name in offered[0]}
+    before = sum(count for count, of in of_ranks[: ranks.rank] if of == shown)
+    own = None
+    if batch is not None and shapes == shown and before < people:
+        own = {name: tensor[counting[: people - before]] for name, tensor in batch.fields.items()}
+    offered = [fields for fields in ranks.gather(own) if fields is not None]
+    return {name: torch.cat([fields[name] for fields in offered]) for name in shown}
 
 
 class ValidationPictures:

@@ -5,9 +5,9 @@ A recipe that is not of this repository is named by its import path, `package.mo
 
 import re
 from collections.abc import Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from edges.import_path import imported
 from edges.settings_reader import validated
 from training.bases import BASES, base_class
 from training.method_settings import BASE_SETTINGS, RECIPE_SETTINGS, method_settings
@@ -58,15 +58,18 @@ def recipe_class(name: str) -> "type[Recipe]":
     """The class behind a name of `CATALOGUE`, or behind an import path. Raises ValueError, one line, for any
     other name, and for a path that leads to no recipe."""
     _check_name(name)
-    module, _, found = CATALOGUE.get(name, name).partition(":")
     try:
-        kind: type[Any] = getattr(import_module(module), found)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"recipe {name}: cannot be imported: {error}") from None
+        kind: type[Any] = imported(CATALOGUE.get(name, name))
+    except ImportError as error:
+        raise ValueError(f"recipe {name}: {error}") from error
     from training.recipes import recipe as base  # here: with torch, which the recipe has imported by now
 
     if not (isinstance(kind, type) and issubclass(kind, base.Recipe)):
         raise ValueError(f"recipe {name}: is no class derived from training.recipes.recipe.Recipe")
+    if not hasattr(kind, "kind"):
+        raise ValueError(f"recipe {name}: has no `kind`, the class of its settings")
+    if lacking := getattr(kind, "__abstractmethods__", None):
+        raise ValueError(f"recipe {name}: lacks {', '.join(sorted(lacking))}")
     return kind
 
 

@@ -14,6 +14,8 @@ from curation.settings.source import SourceSettings
 from curation.sources.photo_bytes import PhotoBytes
 from curation.sources.units import list_units, pattern_lines, unit_rows
 from curation.storage import exists, remove, write_bytes
+from persona import main
+from tests.drawn_pipeline import settings, write_config
 
 
 def listed(path: str | Path, kind: str = "folder", **source: Any) -> dict[str, str | None]:
@@ -97,6 +99,25 @@ def test_a_name_with_brackets_is_removed_from_a_store_and_no_other(s3: str) -> N
 
 
 # --- links ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [("foo://bucket/x", "foo"), ("S3://bucket/x", "S3"), ("github://host/x", "org"), ("://x", "://x")],
+)
+def test_a_url_of_no_store_that_can_be_read_is_one_line(
+    url: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in ("folder", "auto"):
+        config = write_config(tmp_path / "pipelines.yaml", settings(url, kind=kind))
+        words = ["curate", "drawn", "--config", str(config), "--out", str(tmp_path / "run")]
+        assert main([*words, "--engine", "inline"]) == 2
+        said = capsys.readouterr().err
+        assert len(said.splitlines()) == 1
+        assert f"{url}: " in said
+        assert says in said
+    assert main(["collection", url]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_linked_folders_are_followed_and_each_photo_is_listed_once(tmp_path: Path) -> None:
