@@ -77,7 +77,10 @@ def verify(
     fast   sizes and checksums of whole files; otherwise every member's header, content and padding too
     """
     report = Report(folder)
-    system, root = fsspec.core.url_to_fs(folder)
+    try:
+        system, root = fsspec.core.url_to_fs(folder)
+    except (ValueError, ImportError) as error:  # not known, or not installed
+        raise DatasetError(f"{folder}: cannot be opened: {' '.join(str(error).split())}") from None
     if not system.isdir(root):
         raise DatasetError(f"{folder}: no such folder")
     found = system.ls(root, detail=True, refresh=True)  # a store's may be remembered of before a change

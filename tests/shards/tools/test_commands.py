@@ -200,6 +200,7 @@ def test_forget_takes_ids_from_words_and_from_a_list(
     ("words", "code", "says"),
     [
         (["stats", "nowhere"], 2, "nowhere: no such folder"),
+        (["verify", "nope://a/b"], 1, "nope://a/b: cannot be opened: Protocol not known: nope"),
         (["index", "s3://bucket/data"], 2, "must be a path on a disk"),
         (["reshard", "{data}", "--out", "s3://bucket/data"], 2, "must be a path on a disk"),
         (["stats", "ftp://bucket/data"], 1, "ftp://bucket/data: "),
