@@ -334,6 +334,15 @@ def test_a_rank_waits_for_another_no_longer_than_it_was_told(tmp_path: Path) -> 
         rank.join(60)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT as in a terminal: what a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_signals_that_follow_at_once_are_one_and_a_later_one_ends_the_process() -> None:
     with StopSignals(same_s=60) as stop:
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
