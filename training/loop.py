@@ -65,7 +65,7 @@ class Training:
     picture_weights   whose weights pictures are made of, one after the other
     config       of the run as text, which goes into its folder as config.yaml and where metrics go
     stated       of the run as JSON, for its checkpoints
-    compiled     whether blocks, and the update, are compiled when the first batch comes
+    compiled     whether blocks, and on a GPU the update, are compiled when the first batch comes
     say          told, by rank 0, a line for people at every read, and what takes time besides steps
 
     stopped   why the run ended before its last step by itself, once `run` has returned; else None
@@ -110,7 +110,8 @@ class Training:
         if checkpoint is not None:
             self._load_adapter(checkpoint)
         self._rates = Rates(module, self.ranks)
-        backend = "inductor" if compiled else None
+        # On a GPU only: for a CPU of AVX2 alone, what inductor (torch 2.13) makes of the update was wrong.
+        backend = "inductor" if compiled and self.ranks.device.type == "cuda" else None
         self._one_step = Step(module, recipe.blocks(module), settings, self.ranks, backend=backend)
         if checkpoint is not None:
             self._go_on(checkpoint)
