@@ -110,7 +110,8 @@ class Training:
         if checkpoint is not None:
             self._load_adapter(checkpoint)
         self._rates = Rates(module, self.ranks)
-        # On a GPU only: for a CPU of AVX2 alone, what inductor (torch 2.13) makes of the update was wrong.
+        # On a GPU only: a CPU gains little, and inductor's cache on disk (torch 2.13) does not know sets of
+        # instructions: another processor's code is taken from it, and leaves half of the elements alone.
         backend = "inductor" if compiled and self.ranks.device.type == "cuda" else None
         self._one_step = Step(module, recipe.blocks(module), settings, self.ranks, backend=backend)
         if checkpoint is not None:

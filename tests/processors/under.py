@@ -2,6 +2,7 @@
 
 import os
 import sys
+from tempfile import gettempdir
 
 from tests.processors.instruction_sets import SETS
 
@@ -13,6 +14,8 @@ def main() -> None:
         print(f"usage: python -m tests.processors.under {{{','.join(SETS)}}} MODULE WORD…", file=sys.stderr)
         sys.exit(2)
     os.environ.update(SETS[name])
+    # Its cache does not know instruction sets: what was compiled for another would be taken from it.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{gettempdir()}/torchinductor-{name}"
     os.execv(sys.executable, [sys.executable, "-m", *words])
 
 
