@@ -26,6 +26,10 @@ class FetchSink(Protocol):
         process fetches it."""
         ...
 
+    def holds(self, span: Span) -> bool:
+        """Whether the sink has a span."""
+        ...
+
     def has_room(self) -> bool:
         """Whether more may be fetched ahead. When that changes to yes, `FetchQueue.go_on` is called."""
         ...
@@ -73,15 +77,19 @@ class FetchQueue:
         """Fetches these later, in this order, where the sink still wants them then."""
         self._requests.call(self._enqueue, list(spans))
 
-    def now(self, span: Span, offset: int, length: int) -> bytes:
+    def now(self, span: Span, offset: int, length: int, *, unless_held: bool) -> bytes | None:
         """`length` bytes at `offset` of a span, which is fetched before all that is ahead.
 
+        unless_held   answers None where the sink has got the span since the caller looked for it there
         Raises OSError.
         """
         try:
-            data, start = self._requests.submit(self._demand(span)).result()
+            found = self._requests.submit(self._demand(span, unless_held)).result()
         except CancelledError:
             raise OSError(f"{self._requests.url}: the reader is closed") from None
+        if found is None:
+            return None
+        data, start = found
         begin = span.offset + offset - start
         return bytes(memoryview(data)[begin : begin + length])
 
@@ -95,10 +103,13 @@ class FetchQueue:
         for span in self._runs:
             self._sink.missed(span)
 
-    async def _demand(self, span: Span) -> tuple[Any, int]:
+    async def _demand(self, span: Span, unless_held: bool) -> tuple[Any, int] | None:
         """A buffer that holds the span, and the place in the object at which it starts."""
         run = self._runs.get(span)
         if run is None:
+            # A run is forgotten here, after its spans were stored: this answer is not late again.
+            if unless_held and self._sink.holds(span):
+                return None
             run = self._runs[span] = _Run([span])
         if run.task is None:
             self._queue.pop(run, None)

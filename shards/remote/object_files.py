@@ -191,6 +191,10 @@ class ObjectFiles:
         name = self._name(span)
         return not self._cache.holds(name) and self._cache.claim(name)
 
+    def holds(self, span: Span) -> bool:
+        """Whether a piece is in the cache; it may be gone when it is read."""
+        return self._cache.holds(self._name(span))
+
     def has_room(self) -> bool:
         """Whether more may be fetched ahead."""
         return self._cache.has_room()
@@ -210,6 +214,7 @@ class ObjectFiles:
         name = self._name(piece)
         sound, number = self._sound_of(piece.file), piece.offset // self._piece
         until = time.monotonic() + _WAIT_S
+        came_late = False
         while True:
             data = self._cache.read(name, offset, length, piece.length, check=not sound[number])
             if data is not None:
@@ -219,7 +224,13 @@ class ObjectFiles:
                 return data
             sound[number] = 0
             if self._cache.claim(name) or time.monotonic() > until:
-                return self._queue.now(piece, offset, length)
+                # Once: an entry that is there, but that this process may not read, is fetched.
+                found = self._queue.now(piece, offset, length, unless_held=not came_late)
+                if found is not None:
+                    return found
+                came_late = True
+                self._cache.release(name)
+                continue
             time.sleep(0.005)
 
     def _announce_missing(self, pieces: Sequence[Span]) -> None:

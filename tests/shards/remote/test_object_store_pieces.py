@@ -96,6 +96,38 @@ def test_neighbours_are_fetched_in_one_request(store: SlowStore, tmp_path: Path)
     files.close()
 
 
+class _Late(MemoryCache):
+    """Gets each entry between the look for it and the claim on it, as from another thread or process."""
+
+    def claim(self, name: str) -> bool:
+        self.write(name, CONTENTS[1][4096:8192])
+        return True
+
+
+def test_a_piece_that_comes_while_it_is_asked_for_is_not_fetched_twice(store: SlowStore) -> None:
+    files = _files(_Late(max_bytes=10**8))
+    assert files.read(1, 4100, 100) == CONTENTS[1][4100:4200]
+    assert not store.asked
+    files.close()
+
+
+class _Closed(MemoryCache):
+    """Has entries that may not be read."""
+
+    def read(self, name: str, offset: int, length: int, of: int, *, check: bool) -> bytes | None:
+        return None
+
+    def holds(self, name: str) -> bool:
+        return True
+
+
+def test_an_entry_that_may_not_be_read_is_fetched(store: SlowStore) -> None:
+    files = _files(_Closed(max_bytes=10**8))
+    assert files.read(1, 4100, 100) == CONTENTS[1][4100:4200]
+    assert sum(store.asked.values()) == 1
+    files.close()
+
+
 def test_what_is_waited_for_comes_before_what_is_only_announced(store: SlowStore, tmp_path: Path) -> None:
     store.faults = Faults(latency_s=0.1)
     files = _files(DiskCache(str(tmp_path), max_bytes=10**8), 1000)
